@@ -1,0 +1,278 @@
+// g = SiLU(clip(p, -50, 50))    s = exp(A) s' + B^T g    u = C s + D p    y = g clip(u, -10, 10)
+// with s' the state before. Backward, with w = dL/du = dL/dy g where |u| <= 10 and e = dL/ds, which runs against the steps:
+// e = C^T w + exp(A) e''    dL/dg = dL/dy clip(u) + B e    dL/dp = D w + dL/dg SiLU'(clip(p)) where |p| <= 50
+// dL/dA = sum e s' exp(A)    dL/dB = sum g e    dL/dC = sum w s    dL/dD = sum w p
+//
+// Entries named inject, read_out and so on take one element an invocation; scan and its gradient one state of one sequence through all
+// steps; the parameters' gradients one element through all rows.
+
+struct Params {
+    n_batch: u32,
+    n_step: u32,
+    n_hidden: u32,
+    n_state: u32,
+    reverse: u32,
+    reset_offset: u32,
+    p_offset: u32,
+    p_stride: u32,
+    a_offset: u32,
+    b_offset: u32,
+    c_offset: u32,
+    d_offset: u32,
+    initial_offset: u32,
+    initial_stride: u32,
+    grad_y_offset: u32,
+    grad_y_stride: u32,
+    grad_last_offset: u32,
+    grad_last_stride: u32,
+    grad_p_offset: u32,
+    grad_p_stride: u32,
+    grad_a_offset: u32,
+    grad_b_offset: u32,
+    grad_c_offset: u32,
+    grad_d_offset: u32,
+    grad_initial_offset: u32,
+    grad_initial_stride: u32,
+}
+
+@group(0) @binding(0) var<uniform> params: Params;
+@group(0) @binding(1) var<storage, read> p: array<f32>; // (batch, step, hidden)
+@group(0) @binding(2) var<storage, read> a: array<f32>; // (state)
+@group(0) @binding(3) var<storage, read> b: array<f32>; // (hidden, state)
+@group(0) @binding(4) var<storage, read> c: array<f32>; // (hidden, state)
+@group(0) @binding(5) var<storage, read> d: array<f32>; // (hidden)
+@group(0) @binding(6) var<storage, read> initial: array<f32>; // (batch, state)
+@group(0) @binding(7) var<storage, read> reset: array<u32>; // (batch, step)
+@group(0) @binding(8) var<storage, read_write> gate: array<f32>; // (batch, step, hidden): g
+@group(0) @binding(9) var<storage, read_write> states: array<f32>; // (batch, step, state): s, first what is injected
+@group(0) @binding(10) var<storage, read_write> raw: array<f32>; // (batch, step, hidden): u
+@group(0) @binding(11) var<storage, read_write> y: array<f32>; // (batch, step, hidden)
+@group(0) @binding(12) var<storage, read_write> last: array<f32>; // (batch, state)
+@group(0) @binding(13) var<storage, read> grad_y: array<f32>; // (batch, step, hidden)
+@group(0) @binding(14) var<storage, read> grad_last: array<f32>; // (batch, state)
+@group(0) @binding(15) var<storage, read_write> grad_read: array<f32>; // (batch, step, hidden): w
+@group(0) @binding(16) var<storage, read_write> grad_states: array<f32>; // (batch, step, state): e, first C^T w
+@group(0) @binding(17) var<storage, read_write> grad_p: array<f32>; // (batch, step, hidden)
+@group(0) @binding(18) var<storage, read_write> grad_a: array<f32>; // (state)
+@group(0) @binding(19) var<storage, read_write> grad_b: array<f32>; // (hidden, state)
+@group(0) @binding(20) var<storage, read_write> grad_c: array<f32>; // (hidden, state)
+@group(0) @binding(21) var<storage, read_write> grad_d: array<f32>; // (hidden)
+@group(0) @binding(22) var<storage, read_write> grad_initial: array<f32>; // (batch, state)
+
+fn lane_of(global: vec3<u32>, workgroups: vec3<u32>) -> u32 {
+    return global.y * workgroups.x * LANES + global.x;
+}
+
+fn n_row() -> u32 {
+    return params.n_batch * params.n_step;
+}
+
+fn p_at(row: u32, channel: u32) -> f32 {
+    return p[params.p_offset + row * params.p_stride + channel];
+}
+
+fn grad_y_at(row: u32, channel: u32) -> f32 {
+    if HAS_GRAD_Y {
+        return grad_y[params.grad_y_offset + row * params.grad_y_stride + channel];
+    }
+    return 0.0;
+}
+
+fn initial_at(batch: u32, n: u32) -> f32 {
+    if HAS_INITIAL {
+        return initial[params.initial_offset + batch * params.initial_stride + n];
+    }
+    return 0.0;
+}
+
+@compute @workgroup_size(LANES)
+fn gates(@builtin(global_invocation_id) global: vec3<u32>, @builtin(num_workgroups) workgroups: vec3<u32>) {
+    let lane = lane_of(global, workgroups);
+    if lane < n_row() * params.n_hidden {
+        gate[lane] = silu(clamp(p_at(lane / params.n_hidden, lane % params.n_hidden), -50.0, 50.0));
+    }
+}
+
+@compute @workgroup_size(LANES)
+fn inject(@builtin(global_invocation_id) global: vec3<u32>, @builtin(num_workgroups) workgroups: vec3<u32>) {
+    let lane = lane_of(global, workgroups);
+    if lane >= n_row() * params.n_state {
+        return;
+    }
+    let row = lane / params.n_state;
+    let n = lane % params.n_state;
+    var sum = 0.0;
+    for (var channel = 0u; channel < params.n_hidden; channel++) {
+        sum += gate[row * params.n_hidden + channel] * b[params.b_offset + channel * params.n_state + n];
+    }
+    states[lane] = sum;
+}
+
+@compute @workgroup_size(LANES)
+fn scan(@builtin(global_invocation_id) global: vec3<u32>, @builtin(num_workgroups) workgroups: vec3<u32>) {
+    let lane = lane_of(global, workgroups);
+    if lane >= params.n_batch * params.n_state {
+        return;
+    }
+    let batch = lane / params.n_state;
+    let n = lane % params.n_state;
+    let decay = exp(a[params.a_offset + n]);
+    var state = initial_at(batch, n);
+    for (var position = 0u; position < params.n_step; position++) {
+        let at = (batch * params.n_step + step_of(position)) * params.n_state + n;
+        if is_border(batch, position) {
+            state = 0.0;
+        }
+        state = decay * state + states[at];
+        states[at] = state;
+    }
+    last[lane] = state;
+}
+
+@compute @workgroup_size(LANES)
+fn read_out(@builtin(global_invocation_id) global: vec3<u32>, @builtin(num_workgroups) workgroups: vec3<u32>) {
+    let lane = lane_of(global, workgroups);
+    if lane >= n_row() * params.n_hidden {
+        return;
+    }
+    let row = lane / params.n_hidden;
+    let channel = lane % params.n_hidden;
+    var u = d[params.d_offset + channel] * p_at(row, channel);
+    for (var n = 0u; n < params.n_state; n++) {
+        u += states[row * params.n_state + n] * c[params.c_offset + channel * params.n_state + n];
+    }
+    raw[lane] = u;
+    y[lane] = gate[lane] * clamp(u, -10.0, 10.0);
+}
+
+@compute @workgroup_size(LANES)
+fn backward_read_out(@builtin(global_invocation_id) global: vec3<u32>, @builtin(num_workgroups) workgroups: vec3<u32>) {
+    let lane = lane_of(global, workgroups);
+    if lane < n_row() * params.n_hidden {
+        let w = grad_y_at(lane / params.n_hidden, lane % params.n_hidden) * gate[lane];
+        grad_read[lane] = select(0.0, w, abs(raw[lane]) <= 10.0);
+    }
+}
+
+@compute @workgroup_size(LANES)
+fn backward_inject(@builtin(global_invocation_id) global: vec3<u32>, @builtin(num_workgroups) workgroups: vec3<u32>) {
+    let lane = lane_of(global, workgroups);
+    if lane >= n_row() * params.n_state {
+        return;
+    }
+    let row = lane / params.n_state;
+    let n = lane % params.n_state;
+    var sum = 0.0;
+    for (var channel = 0u; channel < params.n_hidden; channel++) {
+        sum += grad_read[row * params.n_hidden + channel] * c[params.c_offset + channel * params.n_state + n];
+    }
+    grad_states[lane] = sum;
+}
+
+@compute @workgroup_size(LANES)
+fn backward_scan(@builtin(global_invocation_id) global: vec3<u32>, @builtin(num_workgroups) workgroups: vec3<u32>) {
+    let lane = lane_of(global, workgroups);
+    if lane >= params.n_batch * params.n_state {
+        return;
+    }
+    let batch = lane / params.n_state;
+    let n = lane % params.n_state;
+    let decay = exp(a[params.a_offset + n]);
+    var carry = 0.0;
+    if HAS_GRAD_LAST {
+        carry = grad_last[params.grad_last_offset + batch * params.grad_last_stride + n];
+    }
+    for (var visited = 0u; visited < params.n_step; visited++) {
+        let position = params.n_step - 1u - visited;
+        let at = (batch * params.n_step + step_of(position)) * params.n_state + n;
+        let e = carry + grad_states[at];
+        grad_states[at] = e;
+        carry = select(e * decay, 0.0, is_border(batch, position));
+    }
+    if HAS_GRAD_INITIAL {
+        grad_initial[params.grad_initial_offset + batch * params.grad_initial_stride + n] = carry;
+    }
+}
+
+@compute @workgroup_size(LANES)
+fn backward_input(@builtin(global_invocation_id) global: vec3<u32>, @builtin(num_workgroups) workgroups: vec3<u32>) {
+    let lane = lane_of(global, workgroups);
+    if lane >= n_row() * params.n_hidden {
+        return;
+    }
+    let row = lane / params.n_hidden;
+    let channel = lane % params.n_hidden;
+    var grad_gate = grad_y_at(row, channel) * clamp(raw[lane], -10.0, 10.0);
+    for (var n = 0u; n < params.n_state; n++) {
+        grad_gate += grad_states[row * params.n_state + n] * b[params.b_offset + channel * params.n_state + n];
+    }
+    let input = p_at(row, channel);
+    var grad = d[params.d_offset + channel] * grad_read[lane];
+    if abs(input) <= 50.0 {
+        grad += grad_gate * silu_derivative(input);
+    }
+    grad_p[params.grad_p_offset + row * params.grad_p_stride + channel] = grad;
+}
+
+@compute @workgroup_size(LANES)
+fn backward_decay(@builtin(global_invocation_id) global: vec3<u32>, @builtin(num_workgroups) workgroups: vec3<u32>) {
+    let n = lane_of(global, workgroups);
+    if n >= params.n_state {
+        return;
+    }
+    var total = 0.0;
+    for (var batch = 0u; batch < params.n_batch; batch++) {
+        var sum = 0.0;
+        for (var position = 0u; position < params.n_step; position++) {
+            if is_border(batch, position) {
+                continue;
+            }
+            var previous = initial_at(batch, n);
+            if position > 0u {
+                previous = states[(batch * params.n_step + step_of(position - 1u)) * params.n_state + n];
+            }
+            sum += grad_states[(batch * params.n_step + step_of(position)) * params.n_state + n] * previous;
+        }
+        total += sum;
+    }
+    grad_a[params.grad_a_offset + n] = total * exp(a[params.a_offset + n]);
+}
+
+@compute @workgroup_size(LANES)
+fn backward_b(@builtin(global_invocation_id) global: vec3<u32>, @builtin(num_workgroups) workgroups: vec3<u32>) {
+    let lane = lane_of(global, workgroups);
+    if lane >= params.n_hidden * params.n_state {
+        return;
+    }
+    var sum = 0.0;
+    for (var row = 0u; row < n_row(); row++) {
+        sum += gate[row * params.n_hidden + lane / params.n_state] * grad_states[row * params.n_state + lane % params.n_state];
+    }
+    grad_b[params.grad_b_offset + lane] = sum;
+}
+
+@compute @workgroup_size(LANES)
+fn backward_c(@builtin(global_invocation_id) global: vec3<u32>, @builtin(num_workgroups) workgroups: vec3<u32>) {
+    let lane = lane_of(global, workgroups);
+    if lane >= params.n_hidden * params.n_state {
+        return;
+    }
+    var sum = 0.0;
+    for (var row = 0u; row < n_row(); row++) {
+        sum += grad_read[row * params.n_hidden + lane / params.n_state] * states[row * params.n_state + lane % params.n_state];
+    }
+    grad_c[params.grad_c_offset + lane] = sum;
+}
+
+@compute @workgroup_size(LANES)
+fn backward_d(@builtin(global_invocation_id) global: vec3<u32>, @builtin(num_workgroups) workgroups: vec3<u32>) {
+    let channel = lane_of(global, workgroups);
+    if channel >= params.n_hidden {
+        return;
+    }
+    var sum = 0.0;
+    for (var row = 0u; row < n_row(); row++) {
+        sum += grad_read[row * params.n_hidden + channel] * p_at(row, channel);
+    }
+    grad_d[params.grad_d_offset + channel] = sum;
+}

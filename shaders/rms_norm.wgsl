@@ -1,0 +1,132 @@
+// y = x r weight, with r = 1 / sqrt(mean(x²) + eps) for each row.
+// With n = x r: grad_weight = sum over rows of grad_y n, grad_x = r (grad_y weight - n mean(grad_y weight n)).
+// ROW_LANES invocations take one row: a whole workgroup, or one alone, which needs no barrier.
+
+struct Params {
+    n_row: u32,
+    n_channel: u32,
+    eps: f32,
+    x_offset: u32,
+    x_stride: u32,
+    weight_offset: u32,
+    y_offset: u32,
+    y_stride: u32,
+    grad_y_offset: u32,
+    grad_y_stride: u32,
+    grad_x_offset: u32,
+    grad_x_stride: u32,
+    grad_weight_offset: u32,
+}
+
+@group(0) @binding(0) var<uniform> params: Params;
+@group(0) @binding(1) var<storage, read> x: array<f32>; // (row, channel)
+@group(0) @binding(2) var<storage, read> weight: array<f32>; // (channel)
+@group(0) @binding(3) var<storage, read_write> y: array<f32>; // (row, channel)
+@group(0) @binding(4) var<storage, read> grad_y: array<f32>; // (row, channel)
+@group(0) @binding(5) var<storage, read_write> grad_x: array<f32>; // (row, channel)
+@group(0) @binding(6) var<storage, read_write> inverse_rms: array<f32>; // (row)
+@group(0) @binding(7) var<storage, read_write> partial_weight: array<f32>; // (block, channel)
+@group(0) @binding(8) var<storage, read_write> grad_weight: array<f32>; // (channel)
+
+fn row_of(group: vec3<u32>, workgroups: vec3<u32>, lane: u32) -> u32 {
+    return ((group.y * workgroups.x + group.x) * LANES + lane) / ROW_LANES;
+}
+
+// sum over the invocations of a row
+fn sum_row(lane: u32, value: vec2<f32>) -> vec2<f32> {
+    if ROW_LANES == 1u {
+        return value;
+    }
+    return sum_lanes(lane, value);
+}
+
+@compute @workgroup_size(LANES)
+fn forward(
+    @builtin(workgroup_id) group: vec3<u32>,
+    @builtin(num_workgroups) workgroups: vec3<u32>,
+    @builtin(local_invocation_index) lane: u32,
+) {
+    let row = row_of(group, workgroups, lane);
+    let first = lane % ROW_LANES;
+    let end = select(0u, params.n_channel, row < params.n_row);
+    let x_row = params.x_offset + row * params.x_stride;
+    var squares = 0.0;
+    for (var channel = first; channel < end; channel += ROW_LANES) {
+        let value = x[x_row + channel];
+        squares += value * value;
+    }
+    squares = sum_row(lane, vec2(squares, 0.0)).x;
+    let r = inverseSqrt(squares / f32(params.n_channel) + params.eps);
+    for (var channel = first; channel < end; channel += ROW_LANES) {
+        y[params.y_offset + row * params.y_stride + channel] = x[x_row + channel] * r * weight[params.weight_offset + channel];
+    }
+}
+
+// grad_x, and r for the gradient of the weight
+@compute @workgroup_size(LANES)
+fn backward_input(
+    @builtin(workgroup_id) group: vec3<u32>,
+    @builtin(num_workgroups) workgroups: vec3<u32>,
+    @builtin(local_invocation_index) lane: u32,
+) {
+    let row = row_of(group, workgroups, lane);
+    let first = lane % ROW_LANES;
+    let end = select(0u, params.n_channel, row < params.n_row);
+    let x_row = params.x_offset + row * params.x_stride;
+    let grad_y_row = params.grad_y_offset + row * params.grad_y_stride;
+    var sums = vec2(0.0);
+    for (var channel = first; channel < end; channel += ROW_LANES) {
+        let value = x[x_row + channel];
+        sums += value * vec2(value, grad_y[grad_y_row + channel] * weight[params.weight_offset + channel]);
+    }
+    sums = sum_row(lane, sums) / f32(params.n_channel);
+    let r = inverseSqrt(sums.x + params.eps);
+    if HAS_GRAD_X {
+        let mean = sums.y * r;
+        for (var channel = first; channel < end; channel += ROW_LANES) {
+            let grad = grad_y[grad_y_row + channel] * weight[params.weight_offset + channel];
+            grad_x[params.grad_x_offset + row * params.grad_x_stride + channel] = (grad - x[x_row + channel] * r * mean) * r;
+        }
+    }
+    if first == 0u && end > 0u {
+        inverse_rms[row] = r;
+    }
+}
+
+// sums of grad_y n over blocks of BLOCK rows; one invocation a block and channel
+@compute @workgroup_size(LANES)
+fn backward_weight_partial(@builtin(global_invocation_id) global: vec3<u32>, @builtin(num_workgroups) workgroups: vec3<u32>) {
+    let item = global.y * workgroups.x * LANES + global.x;
+    let first = item / params.n_channel * BLOCK;
+    let channel = item % params.n_channel;
+    if first >= params.n_row {
+        return;
+    }
+    var sum = 0.0;
+    for (var row = first; row < min(first + BLOCK, params.n_row); row++) {
+        let n = x[params.x_offset + row * params.x_stride + channel] * inverse_rms[row];
+        sum += grad_y[params.grad_y_offset + row * params.grad_y_stride + channel] * n;
+    }
+    partial_weight[item] = sum;
+}
+
+// grad_weight = sum over blocks; a COLUMNS x COLUMNS workgroup sums COLUMNS channels
+@compute @workgroup_size(COLUMNS, COLUMNS)
+fn backward_weight(
+    @builtin(workgroup_id) group: vec3<u32>,
+    @builtin(num_workgroups) workgroups: vec3<u32>,
+    @builtin(local_invocation_id) local: vec3<u32>,
+) {
+    let channel = (group.y * workgroups.x + group.x) * COLUMNS + local.x;
+    let n_block = (params.n_row + BLOCK - 1u) / BLOCK;
+    var sum = 0.0;
+    if channel < params.n_channel {
+        for (var block = local.y; block < n_block; block += COLUMNS) {
+            sum += partial_weight[block * params.n_channel + channel];
+        }
+    }
+    sum = sum_column(local, sum);
+    if local.y == 0u && channel < params.n_channel {
+        grad_weight[params.grad_weight_offset + channel] = sum;
+    }
+}

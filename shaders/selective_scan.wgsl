@@ -1,0 +1,612 @@
+// h_t[n] = exp(delta_t A[n]) h_{t-1}[n] + delta_t u_t B_t[n]
+// y_t    = (sum over n of h_t[n] C_t[n] + D u_t) SiLU(z_t)
+//
+// One invocation has one channel of one batch and all its states, four to a vector, over one chunk of steps: the whole run, where
+// batches times channels fill the device (`sequential`: one chunk), or a part of it (`chunked`), and then a pass of summaries and one of
+// carries between chunks come first. One workgroup has LANES neighbouring channels of one batch and one chunk.
+// A chunk consists of spans of SPAN steps. Forward saves the states at the borders of the spans; backward recomputes them inside.
+// Steps are counted as `position` in the order in which they are visited, and as `step` where they lie in memory.
+//
+// The workspace holds, in vectors of four:
+//   channels  (channel, QUADS + 1)              A log2(e) by quads, then (D, delta_bias, 0, 0)
+//   rows      (batch, step, row_quads)          B by quads, C by quads, and with a reset mask (1 where the state is cut, 0, 0, 0)
+//   states    (batch, channel, QUADS)           forward: the initial state; backward: the gradient of the last, then of the initial state
+//   slots     (batch, chunk, channel, QUADS + 1)   summary of a chunk and (sum of delta, 1 if the state is cut in it, 0, 0), then what is
+//                                               carried into it; at last its part of grad_A and (grad_D, grad_delta_bias, 0, 0)
+//   borders   (batch, span, channel, QUADS)     backward only
+//   sums      (group, batch, step, 2 QUADS)     backward only: grad_B and grad_C, summed over the channels of one workgroup
+
+struct Params {
+    n_batch: u32,
+    n_step: u32,
+    n_channel: u32,
+    n_group: u32,
+    n_chunk: u32,
+    n_span: u32,
+    chunk_spans: u32,
+    row_quads: u32,
+    rows_start: u32,
+    states_start: u32,
+    slots_start: u32,
+    borders_start: u32,
+    sums_start: u32,
+    is_reverse: u32,
+    delta_softplus: u32,
+    u_offset: u32,
+    u_stride: u32,
+    delta_offset: u32,
+    delta_stride: u32,
+    z_offset: u32,
+    z_stride: u32,
+    y_offset: u32,
+    y_stride: u32,
+    grad_y_offset: u32,
+    grad_y_stride: u32,
+    grad_u_offset: u32,
+    grad_u_stride: u32,
+    grad_delta_offset: u32,
+    grad_delta_stride: u32,
+    grad_z_offset: u32,
+    grad_z_stride: u32,
+    a_offset: u32,
+    b_offset: u32,
+    b_stride: u32,
+    c_offset: u32,
+    c_stride: u32,
+    d_offset: u32,
+    delta_bias_offset: u32,
+    state_offset: u32,
+    reset_offset: u32,
+    n_part: u32,
+    n_row: u32,
+    n_column: u32,
+    component: u32,
+    is_vector: u32,
+    part_start: u32,
+    part_stride: u32,
+    part_row_stride: u32,
+    sum_target_offset: u32,
+    sum_target_stride: u32,
+}
+
+@group(0) @binding(0) var<uniform> params: Params;
+@group(0) @binding(1) var<storage, read> u: array<f32>; // (batch, step, channel)
+@group(0) @binding(2) var<storage, read> delta: array<f32>; // (batch, step, channel)
+@group(0) @binding(3) var<storage, read> z: array<f32>; // (batch, step, channel)
+@group(0) @binding(4) var<storage, read_write> y: array<f32>; // (batch, step, channel)
+@group(0) @binding(5) var<storage, read_write> last_state: array<f32>; // (batch, channel, state)
+@group(0) @binding(6) var<storage, read_write> borders: array<vec4<f32>>; // (batch, span, channel, QUADS)
+@group(0) @binding(7) var<storage, read_write> workspace: array<vec4<f32>>;
+@group(0) @binding(8) var<storage, read> grad_y: array<f32>; // (batch, step, channel)
+@group(0) @binding(9) var<storage, read_write> grad_u: array<f32>; // (batch, step, channel)
+@group(0) @binding(10) var<storage, read_write> grad_delta: array<f32>; // (batch, step, channel)
+@group(0) @binding(11) var<storage, read_write> grad_z: array<f32>; // (batch, step, channel)
+@group(0) @binding(12) var<storage, read> a: array<f32>; // (channel, state)
+@group(0) @binding(13) var<storage, read> b: array<f32>; // (batch, step, state)
+@group(0) @binding(14) var<storage, read> c: array<f32>; // (batch, step, state)
+@group(0) @binding(15) var<storage, read> d: array<f32>; // (channel)
+@group(0) @binding(16) var<storage, read> delta_bias: array<f32>; // (channel)
+@group(0) @binding(17) var<storage, read> state: array<f32>; // (batch, channel, state)
+@group(0) @binding(18) var<storage, read> reset: array<u32>; // (batch, step)
+@group(0) @binding(19) var<storage, read> saved_borders: array<vec4<f32>>; // (batch, span, channel, QUADS)
+@group(0) @binding(20) var<storage, read_write> sum_target: array<f32>; // (row, column)
+
+const LOG2_E = 1.4426950408889634;
+
+// The invocation's place.
+struct Lane {
+    exists: bool,
+    batch: u32,
+    chunk: u32,
+    group: u32,
+    channel: u32,
+}
+
+fn lane_of(workgroup: vec3<u32>, workgroups: vec3<u32>, index: u32) -> Lane {
+    let flat = workgroup.y * workgroups.x + workgroup.x;
+    let group = flat % params.n_group;
+    let chunk = flat / params.n_group % params.n_chunk;
+    let batch = flat / params.n_group / params.n_chunk;
+    let channel = group * LANES + index;
+    return Lane(batch < params.n_batch && channel < params.n_channel, batch, chunk, group, min(channel, params.n_channel - 1u));
+}
+
+fn step_at(position: u32) -> u32 {
+    return select(position, params.n_step - 1u - position, params.is_reverse != 0u);
+}
+
+fn channel_at(channel: u32) -> u32 {
+    return channel * (QUADS + 1u);
+}
+
+fn row_at(batch: u32, step: u32) -> u32 {
+    return params.rows_start + (batch * params.n_step + step) * params.row_quads;
+}
+
+fn state_at(batch: u32, channel: u32) -> u32 {
+    return params.states_start + (batch * params.n_channel + channel) * QUADS;
+}
+
+fn slot_at(batch: u32, chunk: u32, channel: u32) -> u32 {
+    return params.slots_start + ((batch * params.n_chunk + chunk) * params.n_channel + channel) * (QUADS + 1u);
+}
+
+// without the section's start: the forward pass has the borders in a tensor of their own
+fn border_at(batch: u32, span: u32, channel: u32) -> u32 {
+    return ((batch * params.n_span + span) * params.n_channel + channel) * QUADS;
+}
+
+fn is_cut(row: u32) -> bool {
+    return HAS_RESET && workspace[row + 2u * QUADS].x != 0.0;
+}
+
+fn step_size(biased_delta: f32) -> f32 {
+    if params.delta_softplus != 0u {
+        return softplus(biased_delta);
+    }
+    return biased_delta;
+}
+
+// Copies what is small into the workspace, padded to vectors: one invocation a vector.
+@compute @workgroup_size(LANES)
+fn pack(@builtin(global_invocation_id) global: vec3<u32>, @builtin(num_workgroups) workgroups: vec3<u32>) {
+    let index = global.y * workgroups.x * LANES + global.x;
+    var value = vec4<f32>();
+    if index < params.rows_start {
+        let channel = index / (QUADS + 1u);
+        let quad = index % (QUADS + 1u);
+        if quad < QUADS {
+            for (var i = 0u; i < min(4u, N_STATE - 4u * quad); i++) {
+                value[i] = LOG2_E * a[params.a_offset + channel * N_STATE + 4u * quad + i];
+            }
+        } else {
+            if HAS_D {
+                value.x = d[params.d_offset + channel];
+            }
+            if HAS_DELTA_BIAS {
+                value.y = delta_bias[params.delta_bias_offset + channel];
+            }
+        }
+    } else if index < params.states_start {
+        let row = (index - params.rows_start) / params.row_quads;
+        let quad = (index - params.rows_start) % params.row_quads;
+        if quad < QUADS {
+            for (var i = 0u; i < min(4u, N_STATE - 4u * quad); i++) {
+                value[i] = b[params.b_offset + row * params.b_stride + 4u * quad + i];
+            }
+        } else if quad < 2u * QUADS {
+            for (var i = 0u; i < min(4u, N_STATE - 4u * (quad - QUADS)); i++) {
+                value[i] = c[params.c_offset + row * params.c_stride + 4u * (quad - QUADS) + i];
+            }
+        } else if params.is_reverse == 0u {
+            value.x = f32(reset[params.reset_offset + row]);
+        } else if row % params.n_step + 1u < params.n_step {
+            value.x = f32(reset[params.reset_offset + row + 1u]);
+        }
+    } else if index < params.slots_start {
+        let row = (index - params.states_start) / QUADS;
+        let quad = (index - params.states_start) % QUADS;
+        if HAS_STATE {
+            for (var i = 0u; i < min(4u, N_STATE - 4u * quad); i++) {
+                value[i] = state[params.state_offset + row * N_STATE + 4u * quad + i];
+            }
+        }
+    } else {
+        return;
+    }
+    workspace[index] = value;
+}
+
+// One chunk from a zero state: the state that it ends with, and the sum of its step sizes.
+@compute @workgroup_size(LANES)
+fn summarize_forward(
+    @builtin(workgroup_id) workgroup: vec3<u32>,
+    @builtin(num_workgroups) workgroups: vec3<u32>,
+    @builtin(local_invocation_index) index: u32,
+) {
+    let lane = lane_of(workgroup, workgroups, index);
+    if !lane.exists {
+        return;
+    }
+    let at_channel = channel_at(lane.channel);
+    let bias = workspace[at_channel + QUADS].y;
+    var decay_rate: array<vec4<f32>, QUADS>;
+    var h: array<vec4<f32>, QUADS>;
+    for (var quad = 0u; quad < QUADS; quad++) {
+        decay_rate[quad] = workspace[at_channel + quad];
+    }
+    var total = 0.0;
+    var cut = 0.0;
+    let start = lane.chunk * params.chunk_spans * SPAN;
+    let end = min(start + params.chunk_spans * SPAN, params.n_step);
+    for (var position = start; position < end; position++) {
+        let step = step_at(position);
+        let row = lane.batch * params.n_step + step;
+        let at_row = row_at(lane.batch, step);
+        let dt = step_size(delta[params.delta_offset + row * params.delta_stride + lane.channel] + bias);
+        let x = dt * u[params.u_offset + row * params.u_stride + lane.channel];
+        if is_cut(at_row) {
+            cut = 1.0;
+            for (var quad = 0u; quad < QUADS; quad++) {
+                h[quad] = vec4<f32>();
+            }
+        }
+        total += dt;
+        for (var quad = 0u; quad < QUADS; quad++) {
+            h[quad] = power_of_two(dt * decay_rate[quad]) * h[quad] + x * workspace[at_row + quad];
+        }
+    }
+    let at_slot = slot_at(lane.batch, lane.chunk, lane.channel);
+    for (var quad = 0u; quad < QUADS; quad++) {
+        workspace[at_slot + quad] = h[quad];
+    }
+    workspace[at_slot + QUADS] = vec4<f32>(total, cut, 0.0, 0.0);
+}
+
+// One chunk backwards from a zero gradient of its last state: what reaches the state before it, and the sum of its step sizes.
+@compute @workgroup_size(LANES)
+fn summarize_backward(
+    @builtin(workgroup_id) workgroup: vec3<u32>,
+    @builtin(num_workgroups) workgroups: vec3<u32>,
+    @builtin(local_invocation_index) index: u32,
+) {
+    let lane = lane_of(workgroup, workgroups, index);
+    if !lane.exists {
+        return;
+    }
+    let at_channel = channel_at(lane.channel);
+    let bias = workspace[at_channel + QUADS].y;
+    var decay_rate: array<vec4<f32>, QUADS>;
+    var grad_h: array<vec4<f32>, QUADS>;
+    for (var quad = 0u; quad < QUADS; quad++) {
+        decay_rate[quad] = workspace[at_channel + quad];
+    }
+    var total = 0.0;
+    var cut = 0.0;
+    let start = lane.chunk * params.chunk_spans * SPAN;
+    let end = min(start + params.chunk_spans * SPAN, params.n_step);
+    for (var position = end; position > start; position--) {
+        let step = step_at(position - 1u);
+        let row = lane.batch * params.n_step + step;
+        let at_row = row_at(lane.batch, step);
+        let dt = step_size(delta[params.delta_offset + row * params.delta_stride + lane.channel] + bias);
+        var grad_read_out = 0.0;
+        if HAS_GRAD_Y {
+            grad_read_out = grad_y[params.grad_y_offset + row * params.grad_y_stride + lane.channel];
+        }
+        if HAS_Z {
+            grad_read_out *= silu(z[params.z_offset + row * params.z_stride + lane.channel]);
+        }
+        total += dt;
+        for (var quad = 0u; quad < QUADS; quad++) {
+            grad_h[quad] = power_of_two(dt * decay_rate[quad]) * (grad_h[quad] + grad_read_out * workspace[at_row + QUADS + quad]);
+        }
+        if is_cut(at_row) {
+            cut = 1.0;
+            for (var quad = 0u; quad < QUADS; quad++) {
+                grad_h[quad] = vec4<f32>();
+            }
+        }
+    }
+    let at_slot = slot_at(lane.batch, lane.chunk, lane.channel);
+    for (var quad = 0u; quad < QUADS; quad++) {
+        workspace[at_slot + quad] = grad_h[quad];
+    }
+    workspace[at_slot + QUADS] = vec4<f32>(total, cut, 0.0, 0.0);
+}
+
+// The place of an invocation that carries four states of one channel over all chunks: (batch, channel, quad) in row-major order.
+struct Carrier {
+    exists: bool,
+    batch: u32,
+    channel: u32,
+    quad: u32,
+}
+
+fn carrier_of(global: vec3<u32>, workgroups: vec3<u32>) -> Carrier {
+    let index = global.y * workgroups.x * LANES + global.x;
+    let batch = index / QUADS / params.n_channel;
+    return Carrier(batch < params.n_batch, batch, index / QUADS % params.n_channel, index % QUADS);
+}
+
+// What leaves a chunk, given what enters it and its summary.
+fn leave(entering: vec4<f32>, decay_rate: vec4<f32>, at_slot: u32, quad: u32) -> vec4<f32> {
+    let summary = workspace[at_slot + QUADS];
+    let reached = power_of_two(summary.x * decay_rate) * entering;
+    return select(reached, vec4<f32>(), summary.y != 0.0) + workspace[at_slot + quad];
+}
+
+// The state before each chunk.
+@compute @workgroup_size(LANES)
+fn carry_forward(@builtin(global_invocation_id) global: vec3<u32>, @builtin(num_workgroups) workgroups: vec3<u32>) {
+    let lane = carrier_of(global, workgroups);
+    if !lane.exists {
+        return;
+    }
+    let decay_rate = workspace[channel_at(lane.channel) + lane.quad];
+    var h = workspace[state_at(lane.batch, lane.channel) + lane.quad];
+    for (var chunk = 0u; chunk < params.n_chunk; chunk++) {
+        borders[border_at(lane.batch, chunk * params.chunk_spans, lane.channel) + lane.quad] = h;
+        h = leave(h, decay_rate, slot_at(lane.batch, chunk, lane.channel), lane.quad);
+    }
+}
+
+// The gradient of the state after each chunk, and of the initial state.
+@compute @workgroup_size(LANES)
+fn carry_backward(@builtin(global_invocation_id) global: vec3<u32>, @builtin(num_workgroups) workgroups: vec3<u32>) {
+    let lane = carrier_of(global, workgroups);
+    if !lane.exists {
+        return;
+    }
+    let decay_rate = workspace[channel_at(lane.channel) + lane.quad];
+    let at_state = state_at(lane.batch, lane.channel) + lane.quad;
+    var grad_h = workspace[at_state];
+    for (var chunk = params.n_chunk; chunk > 0u; chunk--) {
+        let at_slot = slot_at(lane.batch, chunk - 1u, lane.channel);
+        let entering = grad_h;
+        grad_h = leave(entering, decay_rate, at_slot, lane.quad);
+        workspace[at_slot + lane.quad] = entering;
+    }
+    workspace[at_state] = grad_h;
+}
+
+// The outputs of one chunk, and the states at its borders.
+@compute @workgroup_size(LANES)
+fn forward(
+    @builtin(workgroup_id) workgroup: vec3<u32>,
+    @builtin(num_workgroups) workgroups: vec3<u32>,
+    @builtin(local_invocation_index) index: u32,
+) {
+    let lane = lane_of(workgroup, workgroups, index);
+    if !lane.exists {
+        return;
+    }
+    let at_channel = channel_at(lane.channel);
+    let channel = workspace[at_channel + QUADS];
+    let at_state = state_at(lane.batch, lane.channel);
+    let first_span = lane.chunk * params.chunk_spans;
+    let end_span = min(first_span + params.chunk_spans, params.n_span);
+    let at_first_border = border_at(lane.batch, first_span, lane.channel);
+    var decay_rate: array<vec4<f32>, QUADS>;
+    var h: array<vec4<f32>, QUADS>;
+    for (var quad = 0u; quad < QUADS; quad++) {
+        decay_rate[quad] = workspace[at_channel + quad];
+        if params.n_chunk == 1u {
+            h[quad] = workspace[at_state + quad];
+        } else {
+            h[quad] = borders[at_first_border + quad];
+        }
+    }
+    for (var span = first_span; span < end_span; span++) {
+        let at_border = border_at(lane.batch, span, lane.channel);
+        for (var quad = 0u; quad < QUADS; quad++) {
+            borders[at_border + quad] = h[quad];
+        }
+        let end = min((span + 1u) * SPAN, params.n_step);
+        for (var position = span * SPAN; position < end; position++) {
+            let step = step_at(position);
+            let row = lane.batch * params.n_step + step;
+            let at_row = row_at(lane.batch, step);
+            let dt = step_size(delta[params.delta_offset + row * params.delta_stride + lane.channel] + channel.y);
+            let u_t = u[params.u_offset + row * params.u_stride + lane.channel];
+            if is_cut(at_row) {
+                for (var quad = 0u; quad < QUADS; quad++) {
+                    h[quad] = vec4<f32>();
+                }
+            }
+            var read_out = vec4<f32>();
+            for (var quad = 0u; quad < QUADS; quad++) {
+                h[quad] = power_of_two(dt * decay_rate[quad]) * h[quad] + dt * u_t * workspace[at_row + quad];
+                read_out += h[quad] * workspace[at_row + QUADS + quad];
+            }
+            var y_t = read_out.x + read_out.y + read_out.z + read_out.w + channel.x * u_t;
+            if HAS_Z {
+                y_t *= silu(z[params.z_offset + row * params.z_stride + lane.channel]);
+            }
+            y[params.y_offset + row * params.y_stride + lane.channel] = y_t;
+        }
+    }
+    if lane.chunk + 1u == params.n_chunk {
+        for (var n = 0u; n < N_STATE; n++) {
+            last_state[(lane.batch * params.n_channel + lane.channel) * N_STATE + n] = h[n / 4u][n % 4u];
+        }
+    }
+}
+
+// Copies the saved borders into the workspace: one invocation a vector.
+@compute @workgroup_size(LANES)
+fn pack_borders(@builtin(global_invocation_id) global: vec3<u32>, @builtin(num_workgroups) workgroups: vec3<u32>) {
+    let index = global.y * workgroups.x * LANES + global.x;
+    if index < params.n_batch * params.n_span * params.n_channel * QUADS {
+        workspace[params.borders_start + index] = saved_borders[index];
+    }
+}
+
+// Values on their way to a sum over the channels of a workgroup: ROUND steps of grad_B and grad_C for one quad.
+var<workgroup> tile: array<array<vec4<f32>, LANES>, 2u * ROUND>;
+
+// Steps whose sums over channels are taken together.
+const ROUND = 8u;
+// Rows of the tile that one invocation sums.
+const TILE_ROWS = LANES / PARTS;
+const PARTS = LANES / (2u * ROUND);
+
+// Sums the tile over its lanes: first TILE_ROWS of them by each invocation, then PARTS of these sums by some.
+// The caller has passed a barrier after the tile was written; a barrier is passed before the return.
+fn sum_tile(index: u32) -> vec4<f32> {
+    let column = index % (2u * ROUND);
+    let first = index / (2u * ROUND) * TILE_ROWS;
+    var sum = vec4<f32>();
+    for (var i = 0u; i < TILE_ROWS; i++) {
+        sum += tile[column][first + (i + column) % TILE_ROWS];
+    }
+    tile[column][first] = sum;
+    workgroupBarrier();
+    var total = vec4<f32>();
+    if index < 2u * ROUND {
+        for (var part = 0u; part < PARTS; part++) {
+            total += tile[column][part * TILE_ROWS];
+        }
+    }
+    workgroupBarrier();
+    return total;
+}
+
+// The gradients of one chunk, walked from its last step to its first, span by span; within a span four states at a time.
+@compute @workgroup_size(LANES)
+fn backward(
+    @builtin(workgroup_id) workgroup: vec3<u32>,
+    @builtin(num_workgroups) workgroups: vec3<u32>,
+    @builtin(local_invocation_index) index: u32,
+) {
+    let lane = lane_of(workgroup, workgroups, index);
+    let at_channel = channel_at(lane.channel);
+    let channel = workspace[at_channel + QUADS];
+    let at_state = state_at(lane.batch, lane.channel);
+    let at_slot = slot_at(lane.batch, lane.chunk, lane.channel);
+    // the same for the whole workgroup, which a compiler sees only without the index
+    let first_span = lane_of(workgroup, workgroups, 0u).chunk * params.chunk_spans;
+    let end_span = min(first_span + params.chunk_spans, params.n_span);
+    var carry: array<vec4<f32>, QUADS>;
+    var grad_a: array<vec4<f32>, QUADS>;
+    for (var quad = 0u; quad < QUADS; quad++) {
+        if params.n_chunk == 1u {
+            carry[quad] = workspace[at_state + quad];
+        } else {
+            carry[quad] = workspace[at_slot + quad];
+        }
+    }
+    var grad_d = 0.0;
+    var grad_bias = 0.0;
+
+    for (var span = end_span; span > first_span; span--) {
+        let at_border = params.borders_start + border_at(lane.batch, span - 1u, lane.channel);
+        let start = (span - 1u) * SPAN;
+        var u_t: array<f32, SPAN>;
+        var dt: array<f32, SPAN>;
+        var slope: array<f32, SPAN>;
+        var grad_read_out: array<f32, SPAN>;
+        var grad_gate: array<f32, SPAN>;
+        for (var t = 0u; t < SPAN; t++) {
+            // A step past the end changes nothing: its size and its gradient are 0.
+            let exists = lane.exists && start + t < params.n_step;
+            let row = lane.batch * params.n_step + step_at(min(start + t, params.n_step - 1u));
+            let biased = delta[params.delta_offset + row * params.delta_stride + lane.channel] + channel.y;
+            dt[t] = select(0.0, step_size(biased), exists);
+            slope[t] = select(1.0, sigmoid(biased), params.delta_softplus != 0u);
+            u_t[t] = u[params.u_offset + row * params.u_stride + lane.channel];
+            var grad = 0.0;
+            if HAS_GRAD_Y {
+                grad = select(0.0, grad_y[params.grad_y_offset + row * params.grad_y_stride + lane.channel], exists);
+            }
+            grad_read_out[t] = grad;
+            grad_gate[t] = 0.0;
+            if HAS_Z {
+                let z_t = z[params.z_offset + row * params.z_stride + lane.channel];
+                grad_read_out[t] = grad * silu(z_t);
+                grad_gate[t] = grad * silu_derivative(z_t);
+            }
+        }
+        var read_out: array<f32, SPAN>;
+        var grad_x: array<f32, SPAN>;
+        var grad_dt: array<f32, SPAN>;
+        for (var quad = 0u; quad < QUADS; quad++) {
+            let decay_rate = workspace[at_channel + quad];
+            var h = workspace[at_border + quad];
+            var decay: array<vec4<f32>, SPAN>;
+            var decayed: array<vec4<f32>, SPAN>;
+            for (var t = 0u; t < SPAN; t++) {
+                let at_row = row_at(lane.batch, step_at(min(start + t, params.n_step - 1u)));
+                decay[t] = power_of_two(dt[t] * decay_rate);
+                if is_cut(at_row) && start + t < params.n_step {
+                    decay[t] = vec4<f32>();
+                }
+                decayed[t] = decay[t] * h;
+                h = decayed[t] + dt[t] * u_t[t] * workspace[at_row + quad];
+            }
+            var grad_h = carry[quad];
+            var grad_rate = vec4<f32>();
+            for (var round = SPAN / ROUND; round > 0u; round--) {
+                for (var i = ROUND; i > 0u; i--) {
+                    let t = (round - 1u) * ROUND + i - 1u;
+                    let at_row = row_at(lane.batch, step_at(min(start + t, params.n_step - 1u)));
+                    let b_t = workspace[at_row + quad];
+                    let c_t = workspace[at_row + QUADS + quad];
+                    let x = dt[t] * u_t[t];
+                    let h_t = decayed[t] + x * b_t;
+                    grad_h += grad_read_out[t] * c_t;
+                    tile[2u * i - 2u][index] = x * grad_h;
+                    tile[2u * i - 1u][index] = grad_read_out[t] * h_t;
+                    read_out[t] += dot(h_t, c_t);
+                    grad_x[t] += dot(grad_h, b_t);
+                    let through_decay = grad_h * decayed[t];
+                    grad_dt[t] += dot(through_decay, decay_rate);
+                    grad_rate += through_decay * dt[t];
+                    grad_h *= decay[t];
+                }
+                workgroupBarrier();
+                let sum = sum_tile(index);
+                let position = start + (round - 1u) * ROUND + index / 2u;
+                if index < 2u * ROUND && position < params.n_step {
+                    let row = (lane.group * params.n_batch + lane.batch) * params.n_step + step_at(position);
+                    workspace[params.sums_start + row * 2u * QUADS + index % 2u * QUADS + quad] = sum;
+                }
+            }
+            carry[quad] = grad_h;
+            grad_a[quad] += grad_rate;
+        }
+        for (var t = 0u; t < SPAN; t++) {
+            let row = lane.batch * params.n_step + step_at(min(start + t, params.n_step - 1u));
+            let exists = lane.exists && start + t < params.n_step;
+            let grad_biased = (grad_dt[t] / LOG2_E + grad_x[t] * u_t[t]) * slope[t];
+            grad_d += grad_read_out[t] * u_t[t];
+            grad_bias += select(0.0, grad_biased, exists);
+            if exists {
+                if HAS_GRAD_U {
+                    grad_u[params.grad_u_offset + row * params.grad_u_stride + lane.channel] =
+                        grad_read_out[t] * channel.x + grad_x[t] * dt[t];
+                }
+                if HAS_GRAD_DELTA {
+                    grad_delta[params.grad_delta_offset + row * params.grad_delta_stride + lane.channel] = grad_biased;
+                }
+                if HAS_GRAD_Z {
+                    grad_z[params.grad_z_offset + row * params.grad_z_stride + lane.channel] =
+                        grad_gate[t] * (read_out[t] + channel.x * u_t[t]);
+                }
+            }
+        }
+    }
+    if lane.exists {
+        for (var quad = 0u; quad < QUADS; quad++) {
+            workspace[at_slot + quad] = grad_a[quad];
+            if params.n_chunk == 1u {
+                workspace[at_state + quad] = carry[quad];
+            }
+        }
+        workspace[at_slot + QUADS] = vec4<f32>(grad_d, grad_bias, 0.0, 0.0);
+    }
+}
+
+// sum_target[row, column] = sum over parts, in their order, of a section of the workspace; one invocation four columns.
+// A vector is one component of each row.
+@compute @workgroup_size(LANES)
+fn sum_parts(@builtin(global_invocation_id) global: vec3<u32>, @builtin(num_workgroups) workgroups: vec3<u32>) {
+    let index = global.y * workgroups.x * LANES + global.x;
+    let n_quad = (params.n_column + 3u) / 4u;
+    let row = index / n_quad;
+    let quad = index % n_quad;
+    if row >= params.n_row {
+        return;
+    }
+    var sum = vec4<f32>();
+    for (var part = 0u; part < params.n_part; part++) {
+        sum += workspace[params.part_start + part * params.part_stride + row * params.part_row_stride + quad];
+    }
+    if params.is_vector != 0u {
+        sum_target[params.sum_target_offset + row] = sum[params.component];
+        return;
+    }
+    for (var i = 0u; i < min(4u, params.n_column - 4u * quad); i++) {
+        sum_target[params.sum_target_offset + row * params.sum_target_stride + 4u * quad + i] = sum[i];
+    }
+}

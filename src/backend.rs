@@ -1,0 +1,58 @@
+//! What a device offers: it loads a graph and runs the graph's programs.
+
+use std::future::Future;
+use std::pin::Pin;
+
+use crate::error::{Error, Result};
+use crate::graph::{Graph, Program, Tensor};
+
+/// A future that borrows for `'a`; it need not be `Send`, so that a browser can run it.
+pub type LocalFuture<'a, T> = Pin<Box<dyn Future<Output = T> + 'a>>;
+
+/// A device that models run on.
+pub trait Backend {
+    /// Name for people: the adapter, or what computes.
+    fn name(&self) -> String;
+
+    /// Allocates every tensor of a graph (zeros) and prepares every operation of its programs.
+    ///
+    /// # Errors
+    /// [`Error::Gpu`] where memory or the driver fails, and whatever an operation refuses.
+    fn load<'a>(&'a self, graph: &'a Graph) -> LocalFuture<'a, Result<Box<dyn Session + 'a>>>;
+}
+
+/// A loaded graph: tensors in memory, programs ready to run.
+pub trait Session {
+    /// Replaces a tensor's values.
+    ///
+    /// # Errors
+    /// [`Error::Shape`] where the number of values differs.
+    fn write(&mut self, tensor: Tensor, values: &[f32]) -> Result<()>;
+
+    /// Replaces the values of a tensor of indices.
+    ///
+    /// # Errors
+    /// [`Error::Shape`] where the number of values differs.
+    fn write_indices(&mut self, tensor: Tensor, values: &[u32]) -> Result<()>;
+
+    /// Reads a tensor's values back, row-major; indices as numbers, exact up to 2^24.
+    fn read(&self, tensor: Tensor) -> LocalFuture<'_, Result<Vec<f32>>>;
+
+    /// Runs a program `times` times. A GPU has then been given the work and may not have done it: [`Session::read`] waits for it.
+    ///
+    /// # Errors
+    /// [`Error::Gpu`] where the driver fails.
+    fn run(&mut self, program: Program, times: usize) -> Result<()>;
+
+    /// Waits until everything that was given to the device is done.
+    fn wait(&self) -> LocalFuture<'_, Result<()>>;
+}
+
+/// Checks how many values a tensor is given.
+///
+/// # Errors
+/// [`Error::Shape`] where it is not as many as the tensor has.
+pub(crate) fn check_len(graph_label: &str, shape: &[usize], got: usize) -> Result<()> {
+    let want: usize = shape.iter().product();
+    if got == want { Ok(()) } else { Err(Error::shape("write", graph_label, format!("{want} values for {shape:?}"), &[got])) }
+}

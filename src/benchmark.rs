@@ -1,0 +1,296 @@
+//! One operation at one shape: compared with the reference, then timed.
+
+use rand::{RngExt, SeedableRng};
+use rand_chacha::ChaCha8Rng;
+
+use crate::backend::Backend;
+use crate::error::{Error, Result};
+use crate::graph::{Graph, Init, Program, Tensor};
+use crate::model::mamba::Mixer;
+use crate::model::{ForecasterConfig, ModelKind, initial_values};
+use crate::ops::{Elementwise, Recurrence, SelectiveScanInputs};
+use crate::reference::Reference;
+
+/// What can be measured.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
+#[value(rename_all = "snake_case")]
+pub enum Benchmark {
+    /// The selective scan with all its inputs.
+    SelectiveScan,
+    /// The lab's gated cell over its input products.
+    MinGru,
+    /// minGRU over its input products.
+    MinGruScan,
+    /// A whole Mamba mixer.
+    MambaMixer,
+    /// A linear layer, as many outputs as inputs.
+    Linear,
+}
+
+impl Benchmark {
+    /// Everything that can be measured.
+    pub const ALL: [Benchmark; 5] =
+        [Benchmark::SelectiveScan, Benchmark::MinGru, Benchmark::MinGruScan, Benchmark::MambaMixer, Benchmark::Linear];
+
+    /// Name on the command line.
+    pub fn name(self) -> &'static str {
+        match self {
+            Benchmark::SelectiveScan => "selective_scan",
+            Benchmark::MinGru => "min_gru",
+            Benchmark::MinGruScan => "min_gru_scan",
+            Benchmark::MambaMixer => "mamba_mixer",
+            Benchmark::Linear => "linear",
+        }
+    }
+}
+
+/// Sizes of a measurement.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Shape {
+    /// Sequences.
+    pub batch: usize,
+    /// Steps.
+    pub length: usize,
+    /// Channels.
+    pub channels: usize,
+    /// States of a channel.
+    pub state: usize,
+}
+
+impl Shape {
+    /// Checks that every size can be used.
+    ///
+    /// # Errors
+    /// [`Error::Option`] naming the first that is zero.
+    pub fn check(&self) -> Result<()> {
+        let sizes = [("--batch", self.batch), ("--length", self.length), ("--channels", self.channels), ("--state", self.state)];
+        match sizes.into_iter().find(|(_, size)| *size == 0) {
+            Some((option, _)) => Err(Error::option(option, 0, "must be at least 1")),
+            None => Ok(()),
+        }
+    }
+}
+
+/// The operation as a graph of one program.
+#[derive(Debug)]
+pub struct Measured {
+    /// The graph.
+    pub graph: Graph,
+    /// Its program: forward, or forward and backward.
+    pub program: Program,
+    /// Outputs, then gradients.
+    pub results: Vec<Tensor>,
+    /// Values of the inputs.
+    pub inputs: Vec<(Tensor, Vec<f32>)>,
+    /// Bytes that must move: every input read once, every result written once.
+    pub bytes: f64,
+}
+
+struct Builder {
+    graph: Graph,
+    random: ChaCha8Rng,
+    inputs: Vec<(Tensor, Vec<f32>)>,
+}
+
+impl Builder {
+    fn variable(&mut self, label: &str, shape: &[usize], low: f32, high: f32) -> Tensor {
+        let tensor = self.graph.variable(label, shape);
+        let values = (0..self.graph.spec(tensor).len()).map(|_| self.random.random_range(low..high)).collect();
+        self.inputs.push((tensor, values));
+        tensor
+    }
+}
+
+/// Builds the operation over random inputs.
+///
+/// # Errors
+/// [`Error::Option`] as [`Shape::check`].
+pub fn build(op: Benchmark, shape: Shape, backward: bool) -> Result<Measured> {
+    shape.check()?;
+    let Shape { batch, length, channels, state } = shape;
+    let mut builder = Builder { graph: Graph::new(), random: ChaCha8Rng::seed_from_u64(1), inputs: Vec::new() };
+    let outputs = match op {
+        Benchmark::SelectiveScan => {
+            let sequence = [batch, length, channels];
+            let inputs = SelectiveScanInputs {
+                u: builder.variable("u", &sequence, -1.0, 1.0),
+                delta: builder.variable("delta", &sequence, 0.0, 0.5),
+                a: builder.variable("a", &[channels, state], -1.1, -0.1),
+                b: builder.variable("b", &[batch, length, state], -1.0, 1.0),
+                c: builder.variable("c", &[batch, length, state], -1.0, 1.0),
+                d: Some(builder.variable("d", &[channels], 0.5, 1.5)),
+                z: Some(builder.variable("z", &sequence, -1.0, 1.0)),
+                delta_bias: Some(builder.variable("delta_bias", &[channels], -0.1, 0.1)),
+                delta_softplus: true,
+                recurrence: Recurrence::default(),
+            };
+            vec![builder.graph.selective_scan("y", &inputs)?.0]
+        }
+        Benchmark::MinGru => {
+            let p = builder.variable("p", &[batch, length, 3 * channels], -1.0, 1.0);
+            let bound = (channels as f32).sqrt().recip();
+            let u = builder.variable("u", &[3 * channels, channels], -bound, bound);
+            vec![builder.graph.min_gru("h", p, u, &Recurrence::default())?.0]
+        }
+        Benchmark::MinGruScan => {
+            let p = builder.variable("p", &[batch, length, 2 * channels], -1.0, 1.0);
+            vec![builder.graph.min_gru_scan("h", p, &Recurrence::default())?.0]
+        }
+        Benchmark::MambaMixer => {
+            let x = builder.variable("x", &[batch, length, channels], -1.0, 1.0);
+            let sizes = ForecasterConfig { d_state: state, ..ForecasterConfig::new(ModelKind::Mamba, channels) }.mixer_sizes();
+            let mixer = Mixer::new(&mut builder.graph, "", sizes);
+            let y = mixer.forward(&mut builder.graph, "", x, None, &Recurrence::default())?.y;
+            builder.inputs.extend(initial_values(&builder.graph, 1));
+            vec![y]
+        }
+        Benchmark::Linear => {
+            let x = builder.variable("x", &[batch * length, channels], -1.0, 1.0);
+            let bound = (channels as f32).sqrt().recip();
+            let weight = builder.graph.parameter("weight", &[channels, channels], Init::Uniform(bound));
+            builder.inputs.extend(initial_values(&builder.graph, 1));
+            vec![builder.graph.linear("y", x, weight, None)?]
+        }
+    };
+    let mut results = outputs.clone();
+    if backward {
+        let given: Vec<Tensor> = builder.inputs.iter().map(|(tensor, _)| *tensor).collect();
+        let mut seeds = Vec::new();
+        for output in outputs {
+            let shape = builder.graph.shape(output).to_vec();
+            seeds.push((output, builder.variable("cotangent", &shape, -1.0, 1.0)));
+        }
+        let gradients = builder.graph.backward(&seeds)?;
+        results.extend(given.into_iter().filter_map(|tensor| gradients.of(&mut builder.graph, tensor)));
+    }
+    let program = builder.graph.finish("measured");
+    let Builder { graph, inputs, .. } = builder;
+    let moved =
+        inputs.iter().map(|(tensor, _)| *tensor).chain(results.iter().copied()).map(|tensor| graph.spec(tensor).len()).sum::<usize>();
+    Ok(Measured { program, results, inputs, bytes: 4.0 * moved as f64, graph })
+}
+
+/// How a result compares with the reference.
+#[derive(Clone, Debug)]
+pub struct Checked {
+    /// Which result.
+    pub tensor: String,
+    /// Largest difference, relative to the largest element of the reference.
+    pub error: f64,
+    /// What is allowed.
+    pub allowed: f64,
+}
+
+impl Checked {
+    /// Whether the result is right.
+    pub fn passed(&self) -> bool {
+        self.error <= self.allowed
+    }
+}
+
+/// Largest difference from the reference in `f64` that a result may have, relative to the reference's largest element.
+const ALLOWED: f64 = 1e-4;
+
+/// Runs the operation forward and backward on a backend and by the reference in `f64`, and compares outputs and gradients.
+///
+/// # Errors
+/// As [`build`] and the backend's own.
+pub async fn compare(op: Benchmark, shape: Shape, backend: &dyn Backend) -> Result<Vec<Checked>> {
+    let measured = build(op, shape, true)?;
+    let want = run(&measured, &Reference::<f64>::new()).await?;
+    let got = run(&measured, backend).await?;
+    let checked = measured.results.iter().zip(got.iter().zip(&want)).map(|(&tensor, (got, want))| {
+        let largest = want.iter().fold(1e-30f64, |largest, want| largest.max(f64::from(want.abs())));
+        let differences = got.iter().zip(want).map(|(got, want)| f64::from((got - want).abs()));
+        let error = differences.fold(0.0, |worst: f64, error| if error.is_nan() { f64::NAN } else { worst.max(error) }) / largest;
+        Checked { tensor: measured.graph.spec(tensor).label.clone(), error, allowed: ALLOWED }
+    });
+    Ok(checked.collect())
+}
+
+async fn run(measured: &Measured, backend: &dyn Backend) -> Result<Vec<Vec<f32>>> {
+    let mut session = backend.load(&measured.graph).await?;
+    for (tensor, values) in &measured.inputs {
+        session.write(*tensor, values)?;
+    }
+    session.run(measured.program, 1)?;
+    let mut results = Vec::new();
+    for &tensor in &measured.results {
+        results.push(session.read(tensor).await?);
+    }
+    Ok(results)
+}
+
+/// Median times of an operation and the bytes it must move.
+#[derive(Clone, Copy, Debug)]
+pub struct Timing {
+    /// Forward.
+    pub forward_ms: f64,
+    /// Bytes of forward.
+    pub forward_bytes: f64,
+    /// Forward and backward.
+    pub forward_backward_ms: f64,
+    /// Bytes of forward and backward.
+    pub forward_backward_bytes: f64,
+}
+
+/// Times the operation on a backend.
+///
+/// # Errors
+/// As [`build`] and the backend's own.
+pub async fn time(op: Benchmark, shape: Shape, backend: &dyn Backend) -> Result<Timing> {
+    let forward = build(op, shape, false)?;
+    let both = build(op, shape, true)?;
+    Ok(Timing {
+        forward_ms: median_ms(&forward, backend).await?,
+        forward_bytes: forward.bytes,
+        forward_backward_ms: median_ms(&both, backend).await?,
+        forward_backward_bytes: both.bytes,
+    })
+}
+
+/// Samples of a median.
+const SAMPLES: usize = 9;
+/// A sample runs the program as often as fits this time.
+const SAMPLE_SECONDS: f64 = 0.1;
+
+async fn median_ms(measured: &Measured, backend: &dyn Backend) -> Result<f64> {
+    let mut session = backend.load(&measured.graph).await?;
+    for (tensor, values) in &measured.inputs {
+        session.write(*tensor, values)?;
+    }
+    let mut times = 1;
+    let mut samples = Vec::new();
+    // The first run compiles and touches memory, the second says how many fit a sample.
+    for sample in 0..SAMPLES + 2 {
+        let clock = web_time::Instant::now();
+        session.run(measured.program, times)?;
+        session.wait().await?;
+        let seconds = clock.elapsed().as_secs_f64() / times as f64;
+        match sample {
+            0 => {}
+            1 => times = (SAMPLE_SECONDS / seconds.max(1e-9)).clamp(1.0, 1000.0) as usize,
+            _ => samples.push(1e3 * seconds),
+        }
+    }
+    samples.sort_by(f64::total_cmp);
+    Ok(samples[SAMPLES / 2])
+}
+
+/// Elements of the copy that others are measured against: 64 MiB read, 64 MiB written.
+const COPIED: usize = 1 << 24;
+
+/// Bytes that a plain copy moves in a second on a backend, read and written, in GB/s.
+///
+/// # Errors
+/// The backend's own.
+pub async fn copy_rate(backend: &dyn Backend) -> Result<f64> {
+    let mut graph = Graph::new();
+    let x = graph.input("x", &[COPIED]);
+    let y = graph.tensor("y", &[COPIED]);
+    graph.push(Elementwise::Copy { x, y });
+    let program = graph.finish("copy");
+    let bytes = 8.0 * COPIED as f64;
+    let measured = Measured { graph, program, results: vec![y], inputs: vec![(x, vec![1.0; COPIED])], bytes };
+    Ok(bytes / median_ms(&measured, backend).await? / 1e6)
+}

@@ -1,0 +1,154 @@
+//! Checkpoints: named tensors with a configuration, in the safetensors format.
+
+use std::collections::{BTreeMap, HashMap};
+
+use safetensors::tensor::{Dtype, SafeTensors, TensorView};
+use serde::{Deserialize, Serialize};
+
+use crate::dataset::Scaler;
+use crate::error::{Error, Result};
+use crate::graph::Graph;
+use crate::model::ForecasterConfig;
+use crate::train::TrainingConfig;
+
+/// A tensor of a file, as 32-bit floats.
+#[derive(Clone, Debug, PartialEq)]
+pub struct NamedTensor {
+    /// Lengths, slowest axis first.
+    pub shape: Vec<usize>,
+    /// Row-major.
+    pub values: Vec<f32>,
+}
+
+/// The contents of a safetensors file.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Tensors {
+    /// The header's own strings.
+    pub metadata: HashMap<String, String>,
+    /// By name.
+    pub tensors: BTreeMap<String, NamedTensor>,
+}
+
+impl Tensors {
+    /// Reads a file's bytes; `place` names it in errors. F32, F16 and BF16 are read.
+    ///
+    /// # Errors
+    /// [`Error::Data`] where the bytes are no safetensors file or hold another element type.
+    pub fn parse(place: &str, bytes: &[u8]) -> Result<Self> {
+        let fail = |what: String| Error::Data { place: place.into(), what, remedy: "name a safetensors file".into() };
+        let (_, header) = SafeTensors::read_metadata(bytes).map_err(|error| fail(format!("is no safetensors file ({error})")))?;
+        let file = SafeTensors::deserialize(bytes).map_err(|error| fail(format!("is no safetensors file ({error})")))?;
+        let mut tensors = BTreeMap::new();
+        for (name, view) in file.iter() {
+            let halves = || view.data().chunks_exact(2).map(|bytes| u16::from_le_bytes([bytes[0], bytes[1]]));
+            let values = match view.dtype() {
+                Dtype::F32 => {
+                    view.data().chunks_exact(4).map(|bytes| f32::from_le_bytes([bytes[0], bytes[1], bytes[2], bytes[3]])).collect()
+                }
+                Dtype::F16 => halves().map(|bits| half::f16::from_bits(bits).to_f32()).collect(),
+                Dtype::BF16 => halves().map(|bits| half::bf16::from_bits(bits).to_f32()).collect(),
+                other => return Err(fail(format!("tensor {name} has elements of type {other:?}, not F32, F16 or BF16"))),
+            };
+            tensors.insert(name.to_string(), NamedTensor { shape: view.shape().to_vec(), values });
+        }
+        Ok(Tensors { metadata: header.metadata().clone().unwrap_or_default(), tensors })
+    }
+
+    /// A file's bytes.
+    ///
+    /// # Errors
+    /// [`Error::Unsupported`] where a shape does not fit its values.
+    pub fn to_bytes(&self) -> Result<Vec<u8>> {
+        let fail = |error: safetensors::SafeTensorError| Error::Unsupported { operation: "checkpoint", what: error.to_string() };
+        let mut views = Vec::new();
+        for (name, tensor) in &self.tensors {
+            let view = TensorView::new(Dtype::F32, tensor.shape.clone(), bytemuck::cast_slice(&tensor.values)).map_err(fail)?;
+            views.push((name.as_str(), view));
+        }
+        safetensors::serialize(views, Some(self.metadata.clone())).map_err(fail)
+    }
+
+    /// The values of a graph's parameters, by their names and in their order.
+    ///
+    /// # Errors
+    /// [`Error::Data`] that lists every name that is missing and every shape that is wrong.
+    pub fn parameters(&self, place: &str, graph: &Graph) -> Result<Vec<Vec<f32>>> {
+        let mut wrong = Vec::new();
+        let mut values = Vec::new();
+        for parameter in graph.parameters() {
+            let want = graph.shape(parameter.tensor);
+            match self.tensors.get(&parameter.name) {
+                None => wrong.push(format!("{} is missing", parameter.name)),
+                Some(tensor) if tensor.shape != want => {
+                    wrong.push(format!("{} has shape {:?}, expected {want:?}", parameter.name, tensor.shape));
+                }
+                Some(tensor) => values.push(tensor.values.clone()),
+            }
+        }
+        if wrong.is_empty() {
+            return Ok(values);
+        }
+        Err(Error::Data { place: place.into(), what: wrong.join("; "), remedy: "name a checkpoint of this model".into() })
+    }
+}
+
+/// Everything that a forecaster needs to be used again.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Description {
+    /// Sizes.
+    pub model: ForecasterConfig,
+    /// How it was trained.
+    pub training: TrainingConfig,
+    /// The columns it reads.
+    pub columns: Vec<String>,
+    /// Their scalers.
+    pub scalers: Vec<Scaler>,
+    /// Where the data came from.
+    pub source: String,
+}
+
+/// The header's string that holds the [`Description`] as JSON.
+const DESCRIPTION: &str = "scanrnn";
+
+/// A trained forecaster.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Checkpoint {
+    /// What it is.
+    pub description: Description,
+    /// The parameters by name.
+    pub tensors: Tensors,
+}
+
+impl Checkpoint {
+    /// A checkpoint of a graph's parameters, whose values come in the order of [`Graph::parameters`].
+    pub fn new(description: Description, graph: &Graph, parameters: &[Vec<f32>]) -> Self {
+        let named = graph.parameters().iter().zip(parameters).map(|(parameter, values)| {
+            (parameter.name.clone(), NamedTensor { shape: graph.shape(parameter.tensor).to_vec(), values: values.clone() })
+        });
+        Checkpoint { description, tensors: Tensors { metadata: HashMap::new(), tensors: named.collect() } }
+    }
+
+    /// A file's bytes.
+    ///
+    /// # Errors
+    /// As [`Tensors::to_bytes`].
+    pub fn to_bytes(&self) -> Result<Vec<u8>> {
+        let json = serde_json::to_string(&self.description);
+        let json = json.map_err(|error| Error::Unsupported { operation: "checkpoint", what: error.to_string() })?;
+        let mut tensors = self.tensors.clone();
+        tensors.metadata.insert(DESCRIPTION.into(), json);
+        tensors.to_bytes()
+    }
+
+    /// Reads a file's bytes; `place` names it in errors.
+    ///
+    /// # Errors
+    /// [`Error::Data`] where the bytes are no checkpoint of this program.
+    pub fn parse(place: &str, bytes: &[u8]) -> Result<Self> {
+        let mut tensors = Tensors::parse(place, bytes)?;
+        let fail = |what: String| Error::Data { place: place.into(), what, remedy: "name a file that `scanrnn train` wrote".into() };
+        let json = tensors.metadata.remove(DESCRIPTION).ok_or_else(|| fail("has no scanrnn configuration".into()))?;
+        let description = serde_json::from_str(&json).map_err(|error| fail(format!("has an unreadable configuration ({error})")))?;
+        Ok(Checkpoint { description, tensors })
+    }
+}

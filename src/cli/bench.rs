@@ -1,0 +1,289 @@
+//! `bench`: the lab's comparison of models, devices and persistence.
+
+use std::path::PathBuf;
+use std::process::ExitCode;
+
+use serde_json::json;
+
+use super::data::{DataArgs, series, windows};
+use super::device::{Device, DeviceArgs};
+use super::progress::Progress;
+use super::scores::{self, is_synthetic};
+use crate::backend::Backend;
+use crate::cpu::Cpu;
+use crate::dataset::{Table as Data, Windows};
+use crate::error::{Error, Result};
+use crate::metrics::Metrics;
+use crate::model::{ForecasterConfig, ModelKind};
+use crate::ops::Normalisation;
+use crate::report::picture::{self, Comparison, Epoch, LossUnit, Model, Row};
+use crate::report::{Lang, Table};
+use crate::train::{Fit, Series, Trainer, TrainingConfig};
+
+/// Name of the picture.
+pub const PICTURE: &str = "mamba_vs_mingru.png";
+
+#[derive(Debug, clap::Args)]
+pub struct Args {
+    #[command(flatten)]
+    device: DeviceArgs,
+    #[command(flatten)]
+    data: DataArgs,
+    #[command(flatten)]
+    pub training: TrainingArgs,
+    /// Models to compare, separated by commas, or `all`
+    #[arg(long, default_value = "min-gru,mamba")]
+    models: String,
+    /// Folder for the picture
+    #[arg(long, default_value = ".", value_name = "DIR")]
+    out_dir: PathBuf,
+    /// Language of the picture
+    #[arg(long, value_enum, default_value = "en")]
+    lang: Lang,
+    /// Write every figure as JSON
+    #[arg(long, value_name = "FILE")]
+    json: Option<PathBuf>,
+}
+
+/// Options of training that commands share.
+#[derive(Debug, clap::Args)]
+pub struct TrainingArgs {
+    /// Steps that a forecast looks back on
+    #[arg(long, default_value_t = 32)]
+    pub window: usize,
+    /// Hidden channels
+    #[arg(long, default_value_t = 128)]
+    pub hidden: usize,
+    /// Recurrent layers
+    #[arg(long, default_value_t = 1)]
+    pub layers: usize,
+    /// Windows of a training step
+    #[arg(long, default_value_t = 32)]
+    pub batch: usize,
+    /// Passes over the training windows
+    #[arg(long, default_value_t = 5)]
+    pub epochs: usize,
+    /// Learning rate [default: 0.01, for the Mambas 0.005]
+    #[arg(long)]
+    pub lr: Option<f32>,
+    /// What is done to each window before the model and undone after it
+    #[arg(long, value_enum, default_value = "last")]
+    pub window_norm: WindowNorm,
+    /// Of the first parameters and the order of the windows
+    #[arg(long, default_value_t = 0)]
+    pub seed: u64,
+}
+
+/// `--window-norm`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
+pub enum WindowNorm {
+    /// Subtract the window's last value, divide by its one-step deviation
+    Last,
+    /// Nothing: the lab as it was
+    None,
+}
+
+impl TrainingArgs {
+    /// Sizes of a model.
+    pub fn model(&self, kind: ModelKind) -> ForecasterConfig {
+        ForecasterConfig { layers: self.layers, ..ForecasterConfig::new(kind, self.hidden) }
+    }
+
+    /// Settings of its training.
+    pub fn config(&self, kind: ModelKind) -> TrainingConfig {
+        TrainingConfig {
+            window: self.window,
+            batch: self.batch,
+            epochs: self.epochs,
+            learning_rate: self.lr.unwrap_or(TrainingConfig::lab_rate(kind)),
+            normalisation: match self.window_norm {
+                WindowNorm::Last => Normalisation::Last,
+                WindowNorm::None => Normalisation::None,
+            },
+            seed: self.seed,
+            ..TrainingConfig::lab(kind)
+        }
+    }
+
+    /// A trainer for a model on these windows.
+    pub fn trainer(&self, kind: ModelKind, windows: &Windows) -> Result<Trainer> {
+        let split = windows.split();
+        let n_row = windows.values().len() / windows.n_channel();
+        Trainer::new(&self.model(kind), &self.config(kind), n_row, split.train().len(), split.valid().len())
+    }
+}
+
+/// One model's results on the chosen device and on the CPU.
+struct Outcome {
+    kind: ModelKind,
+    fit: Fit,
+    /// Absent where the chosen device is the CPU.
+    on_cpu: Option<Fit>,
+}
+
+pub async fn run(args: &Args) -> Result<ExitCode> {
+    let kinds = models(&args.models)?;
+    for &kind in &kinds {
+        args.training.config(kind).check()?;
+        args.training.model(kind).check()?;
+    }
+    std::fs::create_dir_all(&args.out_dir).map_err(|source| Error::File { path: args.out_dir.clone(), action: "create", source })?;
+    let picture_path = args.out_dir.join(PICTURE);
+    crate::file::check_writable(&picture_path)?;
+    if let Some(json) = &args.json {
+        crate::file::check_writable(json)?;
+    }
+    let table = args.data.table(args.out_dir.clone(), args.training.seed)?;
+    let windows = windows(&table, args.training.window, 1)?;
+    let device = Device::open(&args.device).await?;
+    println!("{}", device.announcement(&args.device.device));
+
+    let mut outcomes = Vec::new();
+    let mut persistence = None;
+    for kind in kinds {
+        let trainer = args.training.trainer(kind, &windows)?;
+        let series = series(&windows);
+        let fit = fit(&trainer, device.backend(), &series, kind, true).await?;
+        let on_cpu = match device {
+            Device::Cpu(_) => None,
+            Device::Gpu(_) => Some(self::fit(&trainer, &Cpu, &series, kind, false).await?),
+        };
+        persistence.get_or_insert_with(|| trainer.persistence(series.valid.clone(), &series));
+        outcomes.push(Outcome { kind, fit, on_cpu });
+    }
+    let Some(persistence) = persistence else { return Err(Error::option("--models", &args.models, "name at least one model")) };
+
+    let scored: Vec<_> = outcomes.iter().map(|outcome| (outcome.kind.name(), outcome.fit.metrics)).collect();
+    println!("\n{}", scores::table(&scored, &persistence, &table, &windows));
+    println!("{}", speeds(&outcomes, &device, args));
+    let comparison = comparison(args, &table, &windows, &outcomes, &persistence);
+    if let Some(warning) = picture::write(&comparison, args.lang, &picture_path)? {
+        eprintln!("warning: {warning}");
+    }
+    println!("picture: {}", picture_path.display());
+    if let Some(path) = &args.json {
+        super::save_json(path, &report(&outcomes, &persistence, &device, &table, args))?;
+        println!("figures: {}", path.display());
+    }
+    Ok(ExitCode::SUCCESS)
+}
+
+fn models(list: &str) -> Result<Vec<ModelKind>> {
+    if list == "all" {
+        return Ok(ModelKind::ALL.to_vec());
+    }
+    let mut kinds = Vec::new();
+    for name in list.split(',').map(str::trim).filter(|name| !name.is_empty()) {
+        let kind = name.parse().map_err(|_| {
+            Error::option("--models", name, format!("each must be one of {}, or all", ModelKind::ALL.map(ModelKind::name).join(", ")))
+        })?;
+        if !kinds.contains(&kind) {
+            kinds.push(kind);
+        }
+    }
+    if kinds.is_empty() { Err(Error::option("--models", list, "name at least one model")) } else { Ok(kinds) }
+}
+
+async fn fit(trainer: &Trainer, backend: &dyn Backend, series: &Series<'_>, kind: ModelKind, print: bool) -> Result<Fit> {
+    let progress = Progress::new(format!("{kind} on {}", backend.name()));
+    let fit = trainer.fit(backend, series, &mut |event| progress.observe(event, print.then_some(kind.name()))).await;
+    progress.finish();
+    fit
+}
+
+fn tokens_per_second(fit: &Fit, args: &TrainingArgs) -> f64 {
+    (fit.steps * args.batch * args.window) as f64 / fit.seconds
+}
+
+fn ms_per_step(fit: &Fit) -> f64 {
+    1e3 * fit.seconds / fit.steps as f64
+}
+
+/// Largest difference of two devices' losses, relative to the loss.
+fn loss_difference(a: &Fit, b: &Fit) -> f64 {
+    let relative = |(a, b): (&f32, &f32)| f64::from((a - b).abs()) / f64::from(a.abs().max(b.abs()).max(f32::MIN_POSITIVE));
+    a.losses.iter().zip(&b.losses).map(relative).fold(0.0, f64::max)
+}
+
+fn speeds(outcomes: &[Outcome], device: &Device, args: &Args) -> String {
+    let mut table =
+        Table::new(["training", "device", "seconds", "ms a step", "tokens/s", "CPU ms a step", "CPU / device", "largest loss difference"]);
+    for Outcome { kind, fit, on_cpu } in outcomes {
+        let mut row = vec![
+            kind.name().to_string(),
+            device.kind().to_string(),
+            format!("{:.2}", fit.seconds),
+            format!("{:.3}", ms_per_step(fit)),
+            format!("{:.0}", tokens_per_second(fit, &args.training)),
+        ];
+        match on_cpu {
+            Some(cpu) => row.extend([
+                format!("{:.3}", ms_per_step(cpu)),
+                format!("{:.2}", cpu.seconds / fit.seconds),
+                format!("{:.1e}", loss_difference(fit, cpu)),
+            ]),
+            None => row.extend([format!("{:.3}", ms_per_step(fit)), "1.00".into(), "–".into()]),
+        }
+        table.push(row);
+    }
+    table.to_string()
+}
+
+fn comparison(args: &Args, table: &Data, windows: &Windows, outcomes: &[Outcome], persistence: &Metrics) -> Comparison {
+    let scaler = &windows.scalers()[0];
+    let (valid, values) = (windows.split().valid(), table.columns().next().unwrap_or_default());
+    let target = |start: usize| start + args.training.window;
+    let date = |row: usize| table.dates().map_or_else(|| row.to_string(), |dates| dates.text[row].clone());
+    let model = |outcome: &Outcome| Model {
+        name: outcome.kind.name().into(),
+        epochs: outcome.fit.epochs.iter().map(|score| Epoch { train_mse: score.train_mse, valid_mse: score.valid_mse }).collect(),
+        predictions: outcome.fit.forecasts.iter().map(|&value| scaler.inverse(f64::from(value))).collect(),
+    };
+    let training = &args.training;
+    Comparison {
+        series: args.data.name(table),
+        unit: "as quoted".into(),
+        source: table.source().to_string(),
+        is_synthetic: is_synthetic(table),
+        settings: format!(
+            "window {} · hidden {} · batch {} · {} epochs",
+            training.window, training.hidden, training.batch, training.epochs
+        ),
+        loss_unit: LossUnit::Scaled,
+        persistence_mse: persistence.mse,
+        rows: valid.map(target).map(|row| Row { date: date(row), actual: values[row], last: values[row - 1] }).collect(),
+        models: outcomes.iter().map(model).collect(),
+    }
+}
+
+fn report(outcomes: &[Outcome], persistence: &Metrics, device: &Device, table: &Data, args: &Args) -> serde_json::Value {
+    let models: serde_json::Map<_, _> = outcomes
+        .iter()
+        .map(|Outcome { kind, fit, on_cpu }| {
+            let figures = json!({
+                "epochs": fit.epochs,
+                "metrics": fit.metrics,
+                "seconds": fit.seconds,
+                "ms_per_step": ms_per_step(fit),
+                "tokens_per_second": tokens_per_second(fit, &args.training),
+                "cpu_seconds": on_cpu.as_ref().unwrap_or(fit).seconds,
+                "cpu_ms_per_step": ms_per_step(on_cpu.as_ref().unwrap_or(fit)),
+                "cpu_tokens_per_second": tokens_per_second(on_cpu.as_ref().unwrap_or(fit), &args.training),
+                "largest_loss_difference": on_cpu.as_ref().map(|cpu| loss_difference(fit, cpu)),
+            });
+            (kind.name().to_string(), figures)
+        })
+        .collect();
+    let training = &args.training;
+    json!({
+        "device": device.kind(),
+        "adapter": device.backend().name(),
+        "data": { "source": table.source().to_string(), "synthetic": is_synthetic(table), "column": args.data.column, "rows": table.n_row() },
+        "settings": {
+            "window": training.window, "hidden": training.hidden, "layers": training.layers, "batch": training.batch,
+            "epochs": training.epochs, "seed": training.seed,
+        },
+        "models": models,
+        "persistence": persistence,
+    })
+}

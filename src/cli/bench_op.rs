@@ -1,0 +1,88 @@
+//! `bench-op`: one operation, compared with the reference, then timed.
+
+use std::path::PathBuf;
+use std::process::ExitCode;
+
+use serde_json::json;
+
+use super::device::{Device, DeviceArgs};
+use crate::backend::Backend;
+use crate::benchmark::{Benchmark, Shape, compare, copy_rate, time};
+use crate::error::Result;
+use crate::report::Table;
+use crate::report::table::significant;
+
+#[derive(Debug, clap::Args)]
+pub struct Args {
+    /// Operation
+    #[arg(value_enum)]
+    op: Benchmark,
+    /// Sequences
+    #[arg(long, default_value_t = 8)]
+    batch: usize,
+    /// Steps
+    #[arg(long, default_value_t = 1024)]
+    length: usize,
+    /// Channels (hidden for min_gru, d_model for mamba_mixer, in and out for linear)
+    #[arg(long, default_value_t = 256)]
+    channels: usize,
+    /// States of a channel (selective_scan and mamba_mixer)
+    #[arg(long, default_value_t = 16)]
+    state: usize,
+    #[command(flatten)]
+    device: DeviceArgs,
+    /// Write the figures as JSON
+    #[arg(long, value_name = "FILE")]
+    json: Option<PathBuf>,
+}
+
+pub async fn run(args: &Args) -> Result<ExitCode> {
+    let shape = Shape { batch: args.batch, length: args.length, channels: args.channels, state: args.state };
+    shape.check()?;
+    if let Some(path) = &args.json {
+        crate::file::check_writable(path)?;
+    }
+    let device = Device::open(&args.device).await?;
+    println!("{}", device.announcement(&args.device.device));
+    let backend: &dyn Backend = device.backend();
+    for checked in compare(args.op, shape, backend).await? {
+        println!("compared with the reference: {:16} largest error {:.1e}, allowed {:.1e}", checked.tensor, checked.error, checked.allowed);
+        if !checked.passed() {
+            println!("the result is wrong: nothing is timed");
+            return Ok(ExitCode::FAILURE);
+        }
+    }
+    let timing = time(args.op, shape, backend).await?;
+    let copy = copy_rate(backend).await?;
+    let tokens = (args.batch * args.length) as f64;
+    let rate = |bytes: f64, ms: f64| bytes / ms / 1e6;
+    let mut table = Table::new(["", "median ms", "tokens/s", "GB/s", "of a copy"]);
+    let rows = [
+        ("forward", timing.forward_ms, timing.forward_bytes),
+        ("forward and backward", timing.forward_backward_ms, timing.forward_backward_bytes),
+    ];
+    for (name, ms, bytes) in rows {
+        let share = format!("{:.0} %", 100.0 * rate(bytes, ms) / copy);
+        table.push([name.into(), significant(ms, 4), format!("{:.0}", tokens / ms * 1e3), significant(rate(bytes, ms), 3), share]);
+    }
+    table.push(["copy", "", "", &significant(copy, 3), ""]);
+    print!("\n{table}");
+    if let Some(path) = &args.json {
+        let figures = json!({
+            "op": args.op.name(),
+            "batch": args.batch,
+            "length": args.length,
+            "channels": args.channels,
+            "state": args.state,
+            "device": device.kind(),
+            "adapter": backend.name(),
+            "forward_ms": timing.forward_ms,
+            "forward_backward_ms": timing.forward_backward_ms,
+            "tokens_per_second": tokens / timing.forward_backward_ms * 1e3,
+            "gb_per_s": rate(timing.forward_backward_bytes, timing.forward_backward_ms),
+            "copy_gb_per_s": copy,
+        });
+        super::save_json(path, &figures)?;
+    }
+    Ok(ExitCode::SUCCESS)
+}

@@ -1,0 +1,54 @@
+//! `check`: reference cases on a device.
+
+use std::path::PathBuf;
+use std::process::ExitCode;
+
+use super::device::{Device, DeviceArgs};
+use crate::error::{Error, Result};
+use crate::golden::Case;
+
+#[derive(Debug, clap::Args)]
+pub struct Args {
+    /// Folder of cases, one safetensors file each
+    #[arg(long, value_name = "DIR")]
+    golden: PathBuf,
+    #[command(flatten)]
+    device: DeviceArgs,
+}
+
+pub async fn run(args: &Args) -> Result<ExitCode> {
+    let paths = crate::golden::list(&args.golden)?;
+    if paths.is_empty() {
+        return Err(Error::Data {
+            place: args.golden.display().to_string(),
+            what: "holds no case".into(),
+            remedy: "name a folder of .safetensors files".into(),
+        });
+    }
+    let device = Device::open(&args.device).await?;
+    println!("{}", device.announcement(&args.device.device));
+    let (mut passed, mut failed) = (0, 0);
+    for path in paths {
+        let name = path.file_stem().map(|stem| stem.to_string_lossy().into_owned()).unwrap_or_default();
+        let outcome = match Case::read(&path) {
+            Ok(case) => case.run(device.backend()).await,
+            Err(error) => Err(error),
+        };
+        match outcome {
+            Ok(worst) if worst.passed() => {
+                passed += 1;
+                println!("ok      {name:32} {worst}");
+            }
+            Ok(worst) => {
+                failed += 1;
+                println!("FAILED  {name:32} {worst}");
+            }
+            Err(error) => {
+                failed += 1;
+                println!("FAILED  {name:32} {error}");
+            }
+        }
+    }
+    println!("{passed} passed, {failed} failed");
+    Ok(if failed == 0 { ExitCode::SUCCESS } else { ExitCode::FAILURE })
+}

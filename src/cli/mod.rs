@@ -1,0 +1,67 @@
+//! The commands of the binary, one a file. Only this module prints.
+#![allow(clippy::print_stdout, clippy::print_stderr, reason = "a command's output")]
+
+mod bench;
+mod bench_op;
+mod check;
+mod data;
+mod device;
+mod devices;
+mod evaluate;
+mod progress;
+mod scores;
+mod train;
+
+use std::io::Write;
+use std::process::ExitCode;
+
+use clap::{Parser, Subcommand};
+
+use crate::error::Result;
+
+/// Train and run linear-time recurrent models (MinGRU, Mamba) for time series on any GPU.
+#[derive(Debug, Parser)]
+#[command(version, about, max_term_width = 120)]
+pub struct Cli {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    /// Train two models on daily closes, compare them with each other, with persistence and with the CPU, and draw the picture
+    Bench(bench::Args),
+    /// Train one model and save it as a checkpoint
+    Train(train::Args),
+    /// Score a checkpoint on a series
+    Evaluate(evaluate::Args),
+    /// Run reference cases on a device: does its driver compute correctly?
+    Check(check::Args),
+    /// Compare one operation with the reference, then time it
+    BenchOp(bench_op::Args),
+    /// List the adapters
+    Devices(devices::Args),
+}
+
+/// Runs a command; futures are waited for here and nowhere else.
+///
+/// # Errors
+/// Whatever stops the command, to be shown on one line.
+pub fn run(cli: Cli) -> Result<ExitCode> {
+    match cli.command {
+        Command::Bench(args) => pollster::block_on(bench::run(&args)),
+        Command::Train(args) => pollster::block_on(train::run(&args)),
+        Command::Evaluate(args) => pollster::block_on(evaluate::run(&args)),
+        Command::Check(args) => pollster::block_on(check::run(&args)),
+        Command::BenchOp(args) => pollster::block_on(bench_op::run(&args)),
+        Command::Devices(args) => pollster::block_on(devices::run(&args)),
+    }
+}
+
+/// Writes JSON to a file, whole or not at all.
+fn save_json(path: &std::path::Path, value: &serde_json::Value) -> Result<()> {
+    crate::file::save(path, |writer| {
+        serde_json::to_writer_pretty(&mut *writer, value)?;
+        writer.write_all(b"\n")
+    })
+}

@@ -1,0 +1,39 @@
+//! Progress of training on the terminal.
+
+use indicatif::{ProgressBar, ProgressStyle};
+
+use crate::train::Event;
+
+/// A bar of training steps with the time left; it shows nothing where standard error is no terminal.
+pub struct Progress(ProgressBar);
+
+impl Progress {
+    /// A bar titled `title`.
+    pub fn new(title: String) -> Self {
+        let bar = ProgressBar::new(0).with_message(title);
+        let template = "{msg} [{bar:30}] {pos}/{len} steps, {eta} left";
+        bar.set_style(ProgressStyle::with_template(template).expect("a valid template").progress_chars("=> "));
+        Progress(bar)
+    }
+
+    /// Shows an event; the scores of an epoch go to standard output where `title` is given.
+    pub fn observe(&self, event: Event, title: Option<&str>) {
+        match event {
+            Event::Steps { done, total } => {
+                self.0.set_length(total as u64);
+                self.0.set_position(done as u64);
+            }
+            Event::Epoch { epoch, score } => {
+                if let Some(title) = title {
+                    let line = format!("{title:12}  epoch {epoch:3}  train MSE {:.6e}  valid MSE {:.6e}", score.train_mse, score.valid_mse);
+                    self.0.suspend(|| println!("{line}"));
+                }
+            }
+        }
+    }
+
+    /// Takes the bar away.
+    pub fn finish(&self) {
+        self.0.finish_and_clear();
+    }
+}

@@ -1,0 +1,60 @@
+//! `train`: one model, saved as a checkpoint.
+
+use std::io::Write;
+use std::path::PathBuf;
+use std::process::ExitCode;
+
+use super::bench::TrainingArgs;
+use super::data::{DataArgs, series, windows};
+use super::device::{Device, DeviceArgs};
+use super::progress::Progress;
+use super::scores;
+use crate::checkpoint::{Checkpoint, Description};
+use crate::error::Result;
+use crate::model::ModelKind;
+
+#[derive(Debug, clap::Args)]
+pub struct Args {
+    /// Model: min-gru, min-gru-scan, mamba-lab or mamba
+    #[arg(long)]
+    model: ModelKind,
+    #[command(flatten)]
+    device: DeviceArgs,
+    #[command(flatten)]
+    data: DataArgs,
+    #[command(flatten)]
+    training: TrainingArgs,
+    /// Where the checkpoint is written [default: MODEL.safetensors]
+    #[arg(long, value_name = "FILE")]
+    checkpoint: Option<PathBuf>,
+}
+
+pub async fn run(args: &Args) -> Result<ExitCode> {
+    let path = args.checkpoint.clone().unwrap_or_else(|| format!("{}.safetensors", args.model).into());
+    crate::file::check_writable(&path)?;
+    let training = args.training.config(args.model);
+    training.check()?;
+    let table = args.data.table(".".into(), args.training.seed)?;
+    let windows = windows(&table, args.training.window, 1)?;
+    let device = Device::open(&args.device).await?;
+    println!("{}", device.announcement(&args.device.device));
+    let trainer = args.training.trainer(args.model, &windows)?;
+    let series = series(&windows);
+    let progress = Progress::new(format!("{} on {}", args.model, device.backend().name()));
+    let fit = trainer.fit(device.backend(), &series, &mut |event| progress.observe(event, Some(args.model.name()))).await;
+    progress.finish();
+    let fit = fit?;
+    let description = Description {
+        model: args.training.model(args.model),
+        training,
+        columns: table.names().to_vec(),
+        scalers: windows.scalers().to_vec(),
+        source: table.source().to_string(),
+    };
+    let bytes = Checkpoint::new(description, trainer.graph(), &fit.parameters).to_bytes()?;
+    crate::file::save(&path, |writer| writer.write_all(&bytes))?;
+    let persistence = trainer.persistence(series.valid.clone(), &series);
+    println!("\n{}", scores::table(&[(args.model.name(), fit.metrics)], &persistence, &table, &windows));
+    println!("checkpoint: {}", path.display());
+    Ok(ExitCode::SUCCESS)
+}

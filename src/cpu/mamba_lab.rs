@@ -1,0 +1,298 @@
+//! The lab's model: what is the same for all steps is products over all of them; only the few states walk through the steps.
+
+use std::ops::Range;
+
+use pulp::{Simd, WithSimd};
+
+use super::product::{Matrix, multiply, multiply_parallel, part, task_count};
+use super::rows::Rows;
+use super::simd::{Lanes, dispatch};
+use super::threads::parallel;
+use super::walk::{Walk, parts};
+use crate::graph::Graph;
+use crate::memory::Memory;
+use crate::ops::{MambaLab, MambaLabBackward};
+use crate::reference::mamba_lab::{INPUT_LIMIT, READ_OUT_LIMIT};
+
+/// Floats of scratch memory for the gradients.
+pub fn scratch_backward(op: &MambaLabBackward, graph: &Graph) -> usize {
+    let last_state = graph.spec(op.forward.last_state);
+    (2 * last_state.rows() + 1) * last_state.columns()
+}
+
+/// `y`, the last state, and what the gradient needs.
+pub fn forward(op: &MambaLab, memory: &mut Memory<f32>) {
+    let [p, a, b, c, d] = [op.p, op.a, op.b, op.c, op.d].map(|tensor| Rows::of(memory, tensor));
+    let [y, last_state, gate, states, read_out] =
+        [op.y, op.last_state, op.gate, op.states, op.read_out].map(|tensor| Rows::of(memory, tensor));
+    let initial_state = Rows::of_optional(memory, op.recurrence.initial_state);
+    let walk = Walk::new(memory, &op.recurrence, y.rows / last_state.rows);
+    each_block(y.rows, y.columns * states.columns, |rows| {
+        dispatch(Gate { p, gate, rows: rows.clone() });
+        multiply(Matrix::plain(states.rows_at(rows.clone())), Matrix::plain(gate.rows_at(rows)), Matrix::plain(b), false);
+    });
+    parallel(last_state.rows, |batch| {
+        let state = last_state.row_mut(batch);
+        match initial_state {
+            Some(initial_state) => state.copy_from_slice(initial_state.row(batch)),
+            None => state.fill(0.0),
+        }
+        for position in 0..walk.n_step {
+            let begins = walk.begins(batch, position);
+            let next = states.row_mut(walk.row(batch, position));
+            for ((state, next), a) in state.iter_mut().zip(next).zip(a.row(0)) {
+                if !begins {
+                    *next += a.exp() * *state;
+                }
+                *state = *next;
+            }
+        }
+    });
+    each_block(y.rows, y.columns * states.columns, |rows| {
+        multiply(Matrix::plain(read_out.rows_at(rows.clone())), Matrix::plain(states.rows_at(rows.clone())), Matrix::transposed(c), false);
+        dispatch(ReadOut { p, d, gate, read_out, y, rows });
+    });
+}
+
+/// The gradients, each where it is asked for.
+pub fn backward(op: &MambaLabBackward, memory: &mut Memory<f32>, mut free: Rows) {
+    let forward = &op.forward;
+    let [p, a, b, c, d] = [forward.p, forward.a, forward.b, forward.c, forward.d].map(|tensor| Rows::of(memory, tensor));
+    let [last_state, gate, states, read_out] =
+        [forward.last_state, forward.gate, forward.states, forward.read_out].map(|tensor| Rows::of(memory, tensor));
+    let [grad_read_out, grad_states, grad_gate] = [op.grad_read_out, op.grad_states, op.grad_gate].map(|tensor| Rows::of(memory, tensor));
+    let [grad_y, grad_last_state, grad_p, grad_initial_state] =
+        [op.grad_y, op.grad_last_state, op.grad_p, op.grad_initial_state].map(|tensor| Rows::of_optional(memory, tensor));
+    let [grad_a, grad_b, grad_c, grad_d] = [op.grad_a, op.grad_b, op.grad_c, op.grad_d].map(|tensor| Rows::of_optional(memory, tensor));
+    let initial_state = Rows::of_optional(memory, forward.recurrence.initial_state);
+    let (n_batch, n_state) = (last_state.rows, last_state.columns);
+    let walk = Walk::new(memory, &forward.recurrence, p.rows / n_batch);
+    let decays = Rows::scratch(&mut free, 1, n_state);
+    for (decay, a) in decays.row_mut(0).iter_mut().zip(a.row(0)) {
+        *decay = a.exp();
+    }
+    let carries = Rows::scratch(&mut free, n_batch, n_state);
+    let grad_rates = Rows::scratch(&mut free, n_batch, n_state);
+    let work = p.columns * n_state;
+
+    each_block(p.rows, work, |rows| {
+        dispatch(GradReadOut { grad_y, gate, read_out, grad_read_out, rows: rows.clone() });
+        let grad_states = Matrix::plain(grad_states.rows_at(rows.clone()));
+        multiply(grad_states, Matrix::plain(grad_read_out.rows_at(rows)), Matrix::plain(c), false);
+    });
+    parallel(n_batch, |batch| {
+        let (carry, grad_rates) = (carries.row_mut(batch), grad_rates.row_mut(batch));
+        match grad_last_state {
+            Some(grad_last_state) => carry.copy_from_slice(grad_last_state.row(batch)),
+            None => carry.fill(0.0),
+        }
+        grad_rates.fill(0.0);
+        for position in (0..walk.n_step).rev() {
+            let grad_states = grad_states.row_mut(walk.row(batch, position));
+            let begins = walk.begins(batch, position);
+            let previous = match position {
+                0 => initial_state.map(|initial_state| initial_state.row(batch)),
+                _ => Some(states.row(walk.row(batch, position - 1))),
+            };
+            for state in 0..n_state {
+                grad_states[state] += carry[state];
+                carry[state] = if begins { 0.0 } else { grad_states[state] * decays.row(0)[state] };
+                grad_rates[state] += carry[state] * previous.map_or(0.0, |previous| previous[state]);
+            }
+        }
+    });
+    each_block(p.rows, work, |rows| {
+        let product = Matrix::plain(grad_gate.rows_at(rows.clone()));
+        multiply(product, Matrix::plain(grad_states.rows_at(rows.clone())), Matrix::transposed(b), false);
+        dispatch(GradP { grad_y, p, d, read_out, grad_read_out, grad_gate, grad_p, rows });
+    });
+    if let Some(grad_b) = grad_b {
+        multiply_parallel(Matrix::plain(grad_b), Matrix::transposed(gate), Matrix::plain(grad_states));
+    }
+    if let Some(grad_c) = grad_c {
+        multiply_parallel(Matrix::plain(grad_c), Matrix::transposed(grad_read_out), Matrix::plain(states));
+    }
+    if let Some(grad_d) = grad_d {
+        let n_block = p.columns.div_ceil(COLUMNS);
+        parallel(n_block, |block| {
+            let columns = block * COLUMNS..((block + 1) * COLUMNS).min(p.columns);
+            dispatch(SumProducts { a: grad_read_out, b: p, sum: grad_d, columns });
+        });
+    }
+    if let Some(grad_a) = grad_a {
+        for (state, grad) in grad_a.row_mut(0).iter_mut().enumerate() {
+            *grad = (0..n_batch).map(|batch| grad_rates.row(batch)[state]).sum();
+        }
+    }
+    if let Some(grad_initial_state) = grad_initial_state {
+        for batch in 0..n_batch {
+            grad_initial_state.row_mut(batch).copy_from_slice(carries.row(batch));
+        }
+    }
+}
+
+/// Columns that one task sums over all rows.
+const COLUMNS: usize = 64;
+/// Rows that are summed before they are added to the rest, which keeps rounding small.
+const BLOCK: usize = 64;
+
+/// Runs tasks over blocks of rows, each row worth `work` multiplications.
+fn each_block(n_row: usize, work: usize, task: impl Fn(Range<usize>) + Send + Sync) {
+    let n_task = task_count(n_row * work);
+    parallel(n_task, |index| {
+        let rows = part(n_row, n_task, index);
+        if !rows.is_empty() {
+            task(rows);
+        }
+    });
+}
+
+/// `x` within `[-limit, limit]`, and 1 where it was, else 0.
+#[inline(always)]
+fn clip<S: Simd>(x: Lanes<S>, limit: f64) -> (Lanes<S>, Lanes<S>) {
+    let limit = limit as f32;
+    let (zero, one) = (Lanes::splat(x.0, 0.0), Lanes::splat(x.0, 1.0));
+    (x.at_least(-limit).at_most(limit), Lanes::splat(x.0, limit).select_less(x.abs(), zero, one))
+}
+
+struct Gate {
+    p: Rows,
+    gate: Rows,
+    rows: Range<usize>,
+}
+
+impl WithSimd for Gate {
+    type Output = ();
+
+    #[inline(always)]
+    fn with_simd<S: Simd>(self, simd: S) {
+        for row in self.rows {
+            for part in parts(0..self.p.columns, S::F32_LANES) {
+                let p = self.p.lanes(simd, row, &part);
+                self.gate.set_lanes(row, &part, clip(p, INPUT_LIMIT).0.silu());
+            }
+        }
+    }
+}
+
+/// Completes `u = C s + D p` and `y`.
+struct ReadOut {
+    p: Rows,
+    d: Rows,
+    gate: Rows,
+    read_out: Rows,
+    y: Rows,
+    rows: Range<usize>,
+}
+
+impl WithSimd for ReadOut {
+    type Output = ();
+
+    #[inline(always)]
+    fn with_simd<S: Simd>(self, simd: S) {
+        for row in self.rows {
+            for part in parts(0..self.p.columns, S::F32_LANES) {
+                let (p, gate, read_out) =
+                    (self.p.lanes(simd, row, &part), self.gate.lanes(simd, row, &part), self.read_out.lanes(simd, row, &part));
+                let u = self.d.lanes(simd, 0, &part).mul_add(p, read_out);
+                self.read_out.set_lanes(row, &part, u);
+                self.y.set_lanes(row, &part, gate * clip(u, READ_OUT_LIMIT).0);
+            }
+        }
+    }
+}
+
+struct GradReadOut {
+    grad_y: Option<Rows>,
+    gate: Rows,
+    read_out: Rows,
+    grad_read_out: Rows,
+    rows: Range<usize>,
+}
+
+impl WithSimd for GradReadOut {
+    type Output = ();
+
+    #[inline(always)]
+    fn with_simd<S: Simd>(self, simd: S) {
+        for row in self.rows {
+            let Some(grad_y) = self.grad_y else {
+                self.grad_read_out.row_mut(row).fill(0.0);
+                continue;
+            };
+            for part in parts(0..self.gate.columns, S::F32_LANES) {
+                let (grad_y, gate, read_out) =
+                    (grad_y.lanes(simd, row, &part), self.gate.lanes(simd, row, &part), self.read_out.lanes(simd, row, &part));
+                self.grad_read_out.set_lanes(row, &part, grad_y * gate * clip(read_out, READ_OUT_LIMIT).1);
+            }
+        }
+    }
+}
+
+/// Completes the gradient of the gate and takes it to `p`.
+struct GradP {
+    grad_y: Option<Rows>,
+    p: Rows,
+    d: Rows,
+    read_out: Rows,
+    grad_read_out: Rows,
+    grad_gate: Rows,
+    grad_p: Option<Rows>,
+    rows: Range<usize>,
+}
+
+impl WithSimd for GradP {
+    type Output = ();
+
+    #[inline(always)]
+    fn with_simd<S: Simd>(self, simd: S) {
+        for row in self.rows {
+            for part in parts(0..self.p.columns, S::F32_LANES) {
+                let (p, read_out, grad_read_out, mut grad_gate) = (
+                    self.p.lanes(simd, row, &part),
+                    self.read_out.lanes(simd, row, &part),
+                    self.grad_read_out.lanes(simd, row, &part),
+                    self.grad_gate.lanes(simd, row, &part),
+                );
+                if let Some(grad_y) = self.grad_y {
+                    grad_gate = grad_y.lanes(simd, row, &part).mul_add(clip(read_out, READ_OUT_LIMIT).0, grad_gate);
+                }
+                self.grad_gate.set_lanes(row, &part, grad_gate);
+                if let Some(grad_p) = self.grad_p {
+                    let (clipped, inside) = clip(p, INPUT_LIMIT);
+                    let derivative = clipped.silu_with_derivative().1 * inside;
+                    let d = self.d.lanes(simd, 0, &part);
+                    grad_p.set_lanes(row, &part, grad_gate.mul_add(derivative, grad_read_out * d));
+                }
+            }
+        }
+    }
+}
+
+/// `sum[column]` = the sum over all rows of `a b`.
+struct SumProducts {
+    a: Rows,
+    b: Rows,
+    sum: Rows,
+    columns: Range<usize>,
+}
+
+impl WithSimd for SumProducts {
+    type Output = ();
+
+    #[inline(always)]
+    fn with_simd<S: Simd>(self, simd: S) {
+        for columns in parts(self.columns, S::F32_LANES) {
+            let mut total = Lanes::splat(simd, 0.0);
+            for rows in parts(0..self.a.rows, BLOCK) {
+                let mut part = Lanes::splat(simd, 0.0);
+                for row in rows {
+                    let (a, b) = (self.a.lanes(simd, row, &columns), self.b.lanes(simd, row, &columns));
+                    part = a.mul_add(b, part);
+                }
+                total += part;
+            }
+            self.sum.set_lanes(0, &columns, total);
+        }
+    }
+}

@@ -1,0 +1,126 @@
+//! The CPU backend: each operation by its fast half where there is one, else by the reference in `f32`.
+//!
+//! Tasks over batch and channels run on a pool of threads of the backend's own, which take subnormal floats for 0 ([`threads`]); within a
+//! task, channels are the lanes of vectors ([`simd`]). What is added to what is fixed by shapes alone: two runs give the same bits, on any
+//! number of threads. Memory is allocated when a graph is loaded.
+
+mod causal_conv1d;
+mod elementwise;
+mod grad_norm;
+mod linear;
+mod mamba_lab;
+mod min_gru;
+mod min_gru_scan;
+mod optimizer;
+mod product;
+mod rms_norm;
+mod rows;
+mod selective_scan;
+mod simd;
+mod threads;
+mod walk;
+
+use crate::backend::{Backend, LocalFuture, Session};
+use crate::error::Result;
+use crate::graph::{Graph, Program, Tensor};
+use crate::memory::Memory;
+use crate::ops::{MinGru, Op};
+use crate::reference;
+use rows::Rows;
+
+/// The processor, all its threads.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Cpu;
+
+impl Backend for Cpu {
+    fn name(&self) -> String {
+        format!("CPU, {} threads", threads::count())
+    }
+
+    fn load<'a>(&'a self, graph: &'a Graph) -> LocalFuture<'a, Result<Box<dyn Session + 'a>>> {
+        Box::pin(async move { Ok(Box::new(CpuSession::new(graph)) as Box<dyn Session>) })
+    }
+}
+
+struct CpuSession<'a> {
+    memory: Memory<'a, f32>,
+    /// As much as the operation that needs most: nothing in it outlives an operation.
+    scratch: Vec<f32>,
+}
+
+impl<'a> CpuSession<'a> {
+    fn new(graph: &'a Graph) -> Self {
+        let ops = graph.programs().iter().flat_map(|(_, ops)| ops);
+        let scratch = ops.map(|op| scratch(op, graph)).max().unwrap_or(0);
+        CpuSession { memory: Memory::new(graph), scratch: vec![0.0; scratch] }
+    }
+}
+
+impl Session for CpuSession<'_> {
+    fn write(&mut self, tensor: Tensor, values: &[f32]) -> Result<()> {
+        self.memory.write(tensor, values, |value| value)
+    }
+
+    fn write_indices(&mut self, tensor: Tensor, values: &[u32]) -> Result<()> {
+        self.memory.write(tensor, values, |value| value as f32)
+    }
+
+    fn read(&self, tensor: Tensor) -> LocalFuture<'_, Result<Vec<f32>>> {
+        Box::pin(async move { Ok(self.memory.view(tensor).iter().copied().collect()) })
+    }
+
+    fn run(&mut self, program: Program, times: usize) -> Result<()> {
+        let CpuSession { memory, scratch } = self;
+        threads::run(|| {
+            let graph = memory.graph();
+            for op in (0..times).flat_map(|_| graph.program(program)) {
+                execute(op, memory, Rows::of_slice(scratch));
+            }
+        });
+        Ok(())
+    }
+
+    fn wait(&self) -> LocalFuture<'_, Result<()>> {
+        Box::pin(async { Ok(()) })
+    }
+}
+
+/// Floats of scratch memory that an operation needs.
+fn scratch(op: &Op, graph: &Graph) -> usize {
+    let min_gru = |op: &MinGru| min_gru::scratch(graph.spec(op.last).rows(), graph.spec(op.last).columns());
+    match op {
+        Op::MinGru(op) => min_gru(op),
+        Op::MinGruBackward(op) => min_gru(&op.forward),
+        Op::CausalConv1d(op) => causal_conv1d::scratch(op, graph),
+        Op::CausalConv1dBackward(op) => causal_conv1d::scratch_backward(op, graph),
+        Op::GradNorm(op) => grad_norm::scratch(op, graph),
+        Op::MambaLabBackward(op) => mamba_lab::scratch_backward(op, graph),
+        Op::RmsNormBackward(op) => rms_norm::scratch_backward(op, graph),
+        Op::SelectiveScan(op) => selective_scan::scratch(op, graph),
+        Op::SelectiveScanBackward(op) => selective_scan::scratch_backward(op, graph),
+        _ => 0,
+    }
+}
+
+fn execute(op: &Op, memory: &mut Memory<f32>, scratch: Rows) {
+    match op {
+        Op::CausalConv1d(op) => causal_conv1d::forward(op, memory, scratch),
+        Op::CausalConv1dBackward(op) => causal_conv1d::backward(op, memory, scratch),
+        Op::Elementwise(op) => elementwise::run(op, memory),
+        Op::GradNorm(op) => grad_norm::run(op, memory, scratch),
+        Op::Linear(op) => linear::forward(op, memory),
+        Op::LinearBackward(op) => linear::backward(op, memory),
+        Op::MambaLab(op) => mamba_lab::forward(op, memory),
+        Op::MambaLabBackward(op) => mamba_lab::backward(op, memory, scratch),
+        Op::MinGru(op) => min_gru::forward(op, memory, scratch),
+        Op::MinGruBackward(op) => min_gru::backward(op, memory, scratch),
+        Op::MinGruScan(op) => min_gru_scan::forward(op, memory),
+        Op::MinGruScanBackward(op) => min_gru_scan::backward(op, memory),
+        Op::Optimize(op) => optimizer::run(op, memory),
+        Op::RmsNorm(op) => rms_norm::forward(op, memory),
+        Op::RmsNormBackward(op) => rms_norm::backward(op, memory, scratch),
+        Op::SelectiveScan(op) => selective_scan::forward(op, memory, scratch),
+        Op::SelectiveScanBackward(op) => selective_scan::backward(op, memory, scratch),
+        _ => reference::execute(op, memory),
+    }
+}

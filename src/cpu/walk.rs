@@ -1,0 +1,56 @@
+//! In which order a recurrence visits the steps of a batch, and where it forgets.
+
+use std::ops::Range;
+
+use super::rows::Rows;
+use crate::memory::Memory;
+use crate::ops::Recurrence;
+
+/// Direction and borders of a recurrence over `(batch, step, ..)` tensors, as in [`crate::reference::Run`].
+#[derive(Clone, Copy, Debug)]
+pub struct Walk {
+    /// Length of the step axis.
+    pub n_step: usize,
+    reverse: bool,
+    /// `(batch, step)`.
+    reset: Option<Rows>,
+}
+
+impl Walk {
+    /// The walk of an operation over so many steps.
+    pub fn new(memory: &mut Memory<f32>, recurrence: &Recurrence, n_step: usize) -> Self {
+        Walk { n_step, reverse: recurrence.reverse, reset: Rows::of_optional(memory, recurrence.reset) }
+    }
+
+    /// The row of a `(batch, step, ..)` tensor visited at `position`.
+    #[inline(always)]
+    pub fn row(&self, batch: usize, position: usize) -> usize {
+        batch * self.n_step + if self.reverse { self.n_step - 1 - position } else { position }
+    }
+
+    /// The rows of a `(batch, step, ..)` tensor visited at `position`, one a batch row.
+    #[inline(always)]
+    pub fn at(&self, rows: Rows, position: usize) -> Rows {
+        rows.every(self.n_step, self.row(0, position))
+    }
+
+    /// Whether a border lies between `position` and the one visited before it.
+    #[inline(always)]
+    pub fn begins(&self, batch: usize, position: usize) -> bool {
+        let Some(reset) = self.reset else { return false };
+        let reset = reset.row(batch);
+        if self.reverse { position > 0 && reset[self.n_step - position] != 0.0 } else { reset[position] != 0.0 }
+    }
+}
+
+/// Parts of `columns`, of `width` each but the last.
+#[inline(always)]
+pub fn parts(columns: Range<usize>, width: usize) -> impl Iterator<Item = Range<usize>> {
+    columns.clone().step_by(width).map(move |start| start..(start + width).min(columns.end))
+}
+
+/// How many neighbouring channels one task takes: some cache lines, fewer where there would be too few tasks for many threads.
+pub fn channels_per_task(n_batch: usize, n_channel: usize) -> usize {
+    let wanted = 16usize.div_ceil(n_batch);
+    n_channel.div_ceil(wanted).next_multiple_of(16).min(64)
+}

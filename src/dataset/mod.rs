@@ -1,0 +1,29 @@
+//! Tables of numbers over time: where they come from, how they are split, scaled and cut into windows.
+//!
+//! The way of a series: a [`Table`] (a CSV, a download, a synthetic series, or columns made in memory), a [`Split`] of its rows in time
+//! order, and [`Windows`]: the scaled values with one [`Scaler`] a column, fitted on the training rows only.
+//!
+//! The parts that need a file system or a network (`Table::read_csv`, `Table::save_csv`, `download`, `prices`, `synthetic`) come with the
+//! `cli` feature; the rest is plain arithmetic.
+
+#[cfg(feature = "cli")]
+mod csv;
+#[cfg(feature = "cli")]
+mod dates;
+#[cfg(feature = "cli")]
+pub mod download;
+#[cfg(feature = "cli")]
+pub mod prices;
+mod scaler;
+mod split;
+#[cfg(feature = "cli")]
+pub mod synthetic;
+mod table;
+mod windows;
+
+#[cfg(feature = "cli")]
+pub use self::csv::Columns;
+pub use scaler::{Scaler, Scaling};
+pub use split::Split;
+pub use table::{Dates, Source, Table};
+pub use windows::Windows;

@@ -1,0 +1,75 @@
+//! Where the prices come from: a download if one is asked for, else a local file, else a synthetic series.
+
+use std::path::{Path, PathBuf};
+
+use jiff::Timestamp;
+
+use super::download::{Server, check_ticker, csv_path};
+use super::{Columns, Table, synthetic};
+use crate::Result;
+
+/// The first day that is downloaded, 2000-01-01, in Unix seconds.
+const FIRST_SECOND: i64 = 946_684_800;
+/// Rows of the synthetic series: as many working days as the bundled prices have.
+const SYNTHETIC_ROWS: usize = 3270;
+
+/// What prices are wanted, and where they may be found.
+#[derive(Debug, Clone)]
+pub struct Request<'a> {
+    /// The ticker to download, if any.
+    pub download: Option<&'a str>,
+    /// Where it is downloaded from.
+    pub server: Server,
+    /// The file the user names: it must exist where no download replaces it.
+    pub csv: Option<PathBuf>,
+    /// Where `TICKER_stock_data.csv` is looked for if no file is named, in this order.
+    pub folders: Vec<PathBuf>,
+    /// Whose file is looked for if nothing is downloaded.
+    pub default_ticker: &'a str,
+    /// Where a download or the synthetic series is saved.
+    pub save_folder: PathBuf,
+    /// The columns that are wanted.
+    pub columns: Columns<'a>,
+    /// Of the synthetic series.
+    pub seed: u64,
+}
+
+/// Finds the prices, and announces each step in one line.
+///
+/// # Errors
+/// A ticker that cannot be one; a file that is named but missing, or cannot be used; no such column; a folder that cannot be written.
+/// A download that fails is announced and is no error.
+pub fn resolve(request: &Request<'_>, announce: &mut dyn FnMut(&str)) -> Result<Table> {
+    if let Some(ticker) = request.download {
+        check_ticker(ticker)?;
+        let seconds = FIRST_SECOND..Timestamp::now().as_second();
+        announce(&format!("downloading daily prices of {ticker} from {}", request.server.base_url));
+        match request.server.daily_prices(ticker, seconds) {
+            Ok(table) => return save(request, &table, &csv_path(&request.save_folder, ticker), announce),
+            Err(error) => announce(&format!("download failed: {error}")),
+        }
+    }
+
+    let ticker = request.download.unwrap_or(request.default_ticker);
+    let local = || request.folders.iter().map(|folder| csv_path(folder, ticker)).find(|path| path.exists());
+    if let Some(path) = request.csv.clone().or_else(local) {
+        let table = Table::read_csv(&path, request.columns)?;
+        announce(&format!("read {} rows from {}", table.n_row(), path.display()));
+        return Ok(table);
+    }
+
+    announce(&format!("no local prices of {ticker}: a SYNTHETIC series is used, which no market ever quoted"));
+    let table = synthetic::daily_prices(SYNTHETIC_ROWS, request.seed)?;
+    save(request, &table, &csv_path(&request.save_folder, "synthetic"), announce)
+}
+
+/// Saves a table that was just made, and keeps the columns that are wanted.
+fn save(request: &Request<'_>, table: &Table, path: &Path, announce: &mut dyn FnMut(&str)) -> Result<Table> {
+    let wanted = match request.columns {
+        Columns::All => table.clone(),
+        Columns::Named(names) => table.select(names)?,
+    };
+    table.save_csv(path)?;
+    announce(&format!("saved {} rows of {} to {}", table.n_row(), table.source(), path.display()));
+    Ok(wanted)
+}

@@ -1,0 +1,162 @@
+//! Named columns of numbers, in time order.
+
+use std::fmt;
+use std::path::PathBuf;
+
+use super::Split;
+use crate::{Error, Result};
+
+/// Where a table's numbers come from. Its text belongs in every output made from them.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Source {
+    /// A file.
+    File(PathBuf),
+    /// A download of daily prices.
+    Download {
+        /// The ticker that was asked for.
+        ticker: String,
+        /// The server that answered.
+        host: String,
+    },
+    /// Made up from a seed: no market ever quoted these prices.
+    Synthetic {
+        /// The generator's seed.
+        seed: u64,
+    },
+    /// Made in memory by the caller, who names it.
+    Memory(String),
+}
+
+impl fmt::Display for Source {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Source::File(path) => write!(f, "{}", path.display()),
+            Source::Download { ticker, host } => write!(f, "{ticker} from {host}"),
+            Source::Synthetic { seed } => write!(f, "synthetic series (seed {seed})"),
+            Source::Memory(name) => write!(f, "{name}"),
+        }
+    }
+}
+
+/// The dates of a table's rows, in order and without duplicates.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Dates {
+    /// The column's name.
+    pub name: String,
+    /// One date a row, as the source wrote it.
+    pub text: Vec<String>,
+}
+
+/// Named columns of finite numbers, one row a time step, in time order.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Table {
+    source: Source,
+    dates: Option<Dates>,
+    names: Vec<String>,
+    /// One vector a column, each `(row)`.
+    columns: Vec<Vec<f64>>,
+}
+
+impl Table {
+    /// A table of the given columns, each a name and its values `(row)`.
+    ///
+    /// # Errors
+    /// [`Error::Data`] if there is no column or no row, if columns or dates differ in length, if two columns share a name, or if a value is
+    /// NaN or infinite.
+    ///
+    /// ```
+    /// use scanrnn::dataset::{Source, Table};
+    /// let wave = (0..100).map(|row| (row as f64 / 10.0).sin()).collect();
+    /// let table = Table::new(Source::Memory("sine".into()), None, vec![("wave".into(), wave)])?;
+    /// assert_eq!(table.n_row(), 100);
+    /// # Ok::<(), scanrnn::Error>(())
+    /// ```
+    pub fn new(source: Source, dates: Option<Dates>, columns: Vec<(String, Vec<f64>)>) -> Result<Self> {
+        let error = |what: String, remedy: &str| Err(Error::Data { place: source.to_string(), what, remedy: remedy.into() });
+        let n_row = columns.first().map_or(0, |(_, values)| values.len());
+        if n_row == 0 {
+            return error("no numbers".into(), "give at least one column of at least one row");
+        }
+        if let Some((name, values)) = columns.iter().find(|(_, values)| values.len() != n_row) {
+            let what = format!("column {name:?} has {} rows, column {:?} has {n_row}", values.len(), columns[0].0);
+            return error(what, "give columns of one length");
+        }
+        if let Some(dates) = dates.as_ref().filter(|dates| dates.text.len() != n_row) {
+            return error(format!("{} dates for {n_row} rows", dates.text.len()), "give one date a row");
+        }
+        for (column, (name, values)) in columns.iter().enumerate() {
+            if columns[..column].iter().any(|(other, _)| other == name) {
+                return error(format!("two columns are called {name:?}"), "rename one of them");
+            }
+            if let Some(row) = values.iter().position(|value| !value.is_finite()) {
+                return error(format!("column {name:?} is {} in row {row}", values[row]), "give finite numbers");
+            }
+        }
+        let (names, columns) = columns.into_iter().unzip();
+        Ok(Table { source, dates, names, columns })
+    }
+
+    /// Where the numbers come from.
+    pub fn source(&self) -> &Source {
+        &self.source
+    }
+
+    /// The rows' dates, where the source has them.
+    pub fn dates(&self) -> Option<&Dates> {
+        self.dates.as_ref()
+    }
+
+    /// The columns' names, without the dates'.
+    pub fn names(&self) -> &[String] {
+        &self.names
+    }
+
+    /// How many rows there are, at least 1.
+    pub fn n_row(&self) -> usize {
+        self.columns[0].len()
+    }
+
+    /// The columns' values, each `(row)`, in the order of [`names`](Self::names).
+    pub fn columns(&self) -> impl ExactSizeIterator<Item = &[f64]> {
+        self.columns.iter().map(Vec::as_slice)
+    }
+
+    /// One column's values, `(row)`.
+    ///
+    /// # Errors
+    /// [`Error::Data`] if there is no such column, with the ones there are.
+    pub fn column(&self, name: &str) -> Result<&[f64]> {
+        Ok(&self.columns[find_column(&self.source.to_string(), &self.names, name)?])
+    }
+
+    /// The table with the named columns only, in that order.
+    ///
+    /// # Errors
+    /// [`Error::Data`] if there is no such column, or if one is named twice.
+    pub fn select(&self, names: &[&str]) -> Result<Table> {
+        let columns = names.iter().map(|&name| Ok((name.to_string(), self.column(name)?.to_vec()))).collect::<Result<_>>()?;
+        Table::new(self.source.clone(), self.dates.clone(), columns)
+    }
+
+    /// Splits the rows in time order, as [`Split::by_fraction`] does.
+    ///
+    /// # Errors
+    /// Those of [`Split::by_fraction`], with this table's source as the place.
+    pub fn split(&self, window: usize, horizon: usize, fraction: f64) -> Result<Split> {
+        Split::by_fraction(&self.source.to_string(), self.n_row(), window, horizon, fraction)
+    }
+}
+
+/// The index of the one column called `name`.
+pub(super) fn find_column(place: &str, names: &[String], name: &str) -> Result<usize> {
+    let error = |what, remedy| Error::Data { place: place.into(), what, remedy };
+    let mut found = (0..names.len()).filter(|&column| names[column] == name);
+    match (found.next(), found.next()) {
+        (Some(column), None) => Ok(column),
+        (Some(_), Some(_)) => Err(error(format!("two columns are called {name:?}"), "rename one of them".into())),
+        (None, _) => {
+            let there = names.iter().map(|name| name.escape_debug().to_string()).collect::<Vec<_>>().join(", ");
+            Err(error(format!("no column {name:?}"), format!("choose one of: {there}")))
+        }
+    }
+}

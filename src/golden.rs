@@ -1,0 +1,379 @@
+//! Reference cases: tensors in, tensors and gradients expected, one safetensors file each.
+//!
+//! A case names its operation and attributes; a result passes where `|got - want| <= atol + rtol |want|`, element by element.
+
+use std::path::{Path, PathBuf};
+
+use serde_json::Value;
+
+use crate::backend::{Backend, Session};
+use crate::checkpoint::{NamedTensor, Tensors};
+use crate::error::{Error, Result};
+use crate::graph::{Graph, Tensor};
+use crate::model::mamba::{Block, Mixer, MixerSizes, NORM_EPS};
+use crate::model::mamba_lab::MambaLab;
+use crate::model::min_gru::MinGru;
+use crate::model::min_gru_scan::MinGruScan;
+use crate::model::{Forecaster, ForecasterConfig};
+use crate::ops::{Activation, Loss, Optimizer, Recurrence, SelectiveScanInputs, Update};
+
+/// One case.
+#[derive(Clone, Debug)]
+pub struct Case {
+    place: String,
+    op: String,
+    attrs: Value,
+    rtol: f64,
+    atol: f64,
+    file: Tensors,
+}
+
+/// The element that comes closest to its tolerance, or exceeds it most.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Worst {
+    /// Its tensor.
+    pub tensor: String,
+    /// `|got - want|`.
+    pub error: f64,
+    /// `atol + rtol |want|`.
+    pub allowed: f64,
+}
+
+impl Worst {
+    /// Whether it is within its tolerance.
+    pub fn passed(&self) -> bool {
+        self.error <= self.allowed
+    }
+
+    fn is_worse_than(&self, other: &Worst) -> bool {
+        self.error.is_nan() || (!other.error.is_nan() && self.error * other.allowed > other.error * self.allowed)
+    }
+}
+
+impl std::fmt::Display for Worst {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "worst error {:.1e} of {:.1e} allowed, in {}", self.error, self.allowed, self.tensor)
+    }
+}
+
+/// The cases of a folder, in the order of their names.
+///
+/// # Errors
+/// [`Error::File`] where the folder cannot be read.
+pub fn list(folder: &Path) -> Result<Vec<PathBuf>> {
+    let fail = |source| Error::File { path: folder.into(), action: "read", source };
+    let mut paths = Vec::new();
+    for entry in std::fs::read_dir(folder).map_err(fail)? {
+        let path = entry.map_err(fail)?.path();
+        if path.extension().is_some_and(|extension| extension == "safetensors") {
+            paths.push(path);
+        }
+    }
+    paths.sort();
+    Ok(paths)
+}
+
+/// A case as a graph.
+#[derive(Default)]
+struct Built {
+    graph: Graph,
+    /// Tensors that the file gives: full name, tensor.
+    given: Vec<(String, Tensor)>,
+    /// Outputs by their names.
+    outputs: Vec<(&'static str, Tensor)>,
+}
+
+impl Case {
+    /// Reads a case.
+    ///
+    /// # Errors
+    /// [`Error::File`] where the file cannot be read, [`Error::Data`] where it is no case.
+    pub fn read(path: &Path) -> Result<Self> {
+        let bytes = std::fs::read(path).map_err(|source| Error::File { path: path.into(), action: "read", source })?;
+        let place = path.display().to_string();
+        let file = Tensors::parse(&place, &bytes)?;
+        let fail = |what: String| Error::Data { place: place.clone(), what, remedy: "name a folder of reference cases".into() };
+        let text = |key: &str| file.metadata.get(key).cloned().ok_or_else(|| fail(format!("has no `{key}` in its header")));
+        let number = |key: &str| text(key)?.parse().map_err(|_| fail(format!("`{key}` is no number")));
+        let attrs = file.metadata.get("attrs").map_or("{}", String::as_str);
+        let attrs = serde_json::from_str(attrs).map_err(|error| fail(format!("`attrs` is no JSON ({error})")))?;
+        Ok(Case { op: text("op")?, attrs, rtol: number("rtol")?, atol: number("atol")?, place, file })
+    }
+
+    /// Runs the case and compares every expected tensor.
+    ///
+    /// # Errors
+    /// [`Error::Data`] where the case is not understood, [`Error::Gpu`] where the device fails.
+    pub async fn run(&self, backend: &dyn Backend) -> Result<Worst> {
+        match self.op.as_str() {
+            "optimizer" => self.run_optimizer(backend).await,
+            "train" => self.run_train(backend).await,
+            _ => self.run_operation(backend).await,
+        }
+    }
+
+    fn fail(&self, what: impl Into<String>) -> Error {
+        Error::Data { place: self.place.clone(), what: what.into(), remedy: "check the case against its README".into() }
+    }
+
+    fn tensor(&self, name: &str) -> Result<&NamedTensor> {
+        self.file.tensors.get(name).ok_or_else(|| self.fail(format!("has no tensor {name}")))
+    }
+
+    fn flag(&self, name: &str) -> bool {
+        self.attrs.get(name).and_then(Value::as_bool).unwrap_or(false)
+    }
+
+    fn size(&self, name: &str) -> Result<usize> {
+        self.attrs.get(name).and_then(Value::as_u64).map(|size| size as usize).ok_or_else(|| self.fail(format!("has no attribute {name}")))
+    }
+
+    /// Last length of a tensor's shape.
+    fn columns(&self, name: &str) -> Result<usize> {
+        self.tensor(name)?.shape.last().copied().ok_or_else(|| self.fail(format!("{name} has no axis")))
+    }
+
+    fn compare(&self, name: &str, got: &[f32], worst: &mut Worst) -> Result<()> {
+        let want = self.tensor(name)?;
+        if want.values.len() != got.len() {
+            return Err(self.fail(format!("{name} has shape {:?}, the result {} elements", want.shape, got.len())));
+        }
+        self.compare_values(name, got, &want.values, worst);
+        Ok(())
+    }
+
+    fn compare_values(&self, name: &str, got: &[f32], want: &[f32], worst: &mut Worst) {
+        for (&got, &want) in got.iter().zip(want) {
+            let (got, want) = (f64::from(got), f64::from(want));
+            let candidate = Worst { tensor: name.into(), error: (got - want).abs(), allowed: self.atol + self.rtol * want.abs() };
+            if worst.tensor.is_empty() || candidate.is_worse_than(worst) {
+                *worst = candidate;
+            }
+        }
+    }
+
+    async fn run_operation(&self, backend: &dyn Backend) -> Result<Worst> {
+        let Built { mut graph, mut given, outputs } = self.build()?;
+        let mut seeds = Vec::new();
+        for name in self.file.tensors.keys() {
+            let Some(output) = name.strip_prefix("cotangent.") else { continue };
+            let found = outputs.iter().find(|(known, _)| *known == output);
+            let (_, tensor) = found.ok_or_else(|| self.fail(format!("{name} belongs to no output")))?;
+            let shape = graph.shape(*tensor).to_vec();
+            let cotangent = graph.input(name, &shape);
+            given.push((name.clone(), cotangent));
+            seeds.push((*tensor, cotangent));
+        }
+        let gradients = graph.backward(&seeds)?;
+        let mut expected = Vec::new();
+        for name in self.file.tensors.keys() {
+            if let Some(output) = name.strip_prefix("out.") {
+                let found = outputs.iter().find(|(known, _)| *known == output);
+                let (_, tensor) = found.ok_or_else(|| self.fail(format!("{name} is no output of {}", self.op)))?;
+                expected.push((name, Some(*tensor)));
+            } else if let Some(input) = name.strip_prefix("grad.") {
+                let found = given.iter().find(|(known, _)| known == input);
+                let (_, tensor) = found.ok_or_else(|| self.fail(format!("{name} is the gradient of no input")))?;
+                expected.push((name, gradients.of(&mut graph, *tensor)));
+            }
+        }
+        let program = graph.finish("case");
+        let mut session = backend.load(&graph).await?;
+        for (name, tensor) in &given {
+            session.write(*tensor, &self.tensor(name)?.values)?;
+        }
+        session.run(program, 1)?;
+        let mut worst = Worst::default();
+        for (name, tensor) in expected {
+            let got = match tensor {
+                Some(tensor) => session.read(tensor).await?,
+                None => vec![0.0; self.tensor(name)?.values.len()],
+            };
+            self.compare(name, &got, &mut worst)?;
+        }
+        Ok(worst)
+    }
+
+    fn build(&self) -> Result<Built> {
+        let mut built = Built::default();
+        for (name, tensor) in &self.file.tensors {
+            if name.starts_with("in.") {
+                let variable = built.graph.variable(name, &tensor.shape);
+                built.given.push((name.clone(), variable));
+            }
+        }
+        let input = |built: &Built, name: &str| built.given.iter().find(|(known, _)| known == name).map(|(_, tensor)| *tensor);
+        let required = |built: &Built, name: &str| input(built, name).ok_or_else(|| self.fail(format!("has no tensor {name}")));
+        let recurrence =
+            |built: &Built, state: &str| Recurrence { initial_state: input(built, state), reset: None, reverse: self.flag("reverse") };
+        let x = input(&built, "in.x");
+        let x = || x.ok_or_else(|| self.fail("has no tensor in.x"));
+        let graph = &mut Graph::new();
+        std::mem::swap(graph, &mut built.graph);
+        match self.op.as_str() {
+            "selective_scan" => {
+                let inputs = SelectiveScanInputs {
+                    u: required(&built, "in.u")?,
+                    delta: required(&built, "in.delta")?,
+                    a: required(&built, "in.A")?,
+                    b: required(&built, "in.B")?,
+                    c: required(&built, "in.C")?,
+                    d: input(&built, "in.D"),
+                    z: input(&built, "in.z"),
+                    delta_bias: input(&built, "in.delta_bias"),
+                    delta_softplus: self.flag("delta_softplus"),
+                    recurrence: recurrence(&built, "in.initial_state"),
+                };
+                let (y, last_state) = graph.selective_scan("y", &inputs)?;
+                built.outputs = vec![("y", y), ("last_state", last_state)];
+            }
+            "min_gru" => {
+                let layer = MinGru::new(graph, "", self.columns("in.x")?, self.columns("param.U_z")?);
+                let sequence = layer.forward(graph, "", x()?, &recurrence(&built, "in.h0"))?;
+                built.outputs = vec![("h", sequence.y), ("last_state", sequence.last_states[0])];
+            }
+            "min_gru_scan" => {
+                let layer = MinGruScan::new(graph, "", self.columns("in.x")?, self.columns("param.b_z")?);
+                let sequence = layer.forward(graph, "", x()?, &recurrence(&built, "in.h0"))?;
+                built.outputs = vec![("h", sequence.y), ("last_state", sequence.last_states[0])];
+            }
+            "mamba_lab" => {
+                let layer = MambaLab::new(graph, "", self.columns("in.x")?, self.columns("param.D")?, self.columns("param.A")?);
+                let sequence = layer.forward(graph, "", x()?, &recurrence(&built, "in.initial_state"))?;
+                built.outputs = vec![("y", sequence.y), ("last_state", sequence.last_states[0])];
+            }
+            "causal_conv1d" => {
+                let shape = self.tensor("param.weight")?.shape.clone();
+                let &[n_channel, 1, n_tap] = shape.as_slice() else { return Err(self.fail("param.weight is not (channel, 1, tap)")) };
+                let weight = graph.parameter("weight", &shape, crate::graph::Init::Constant(0.0));
+                let bias = self.file.tensors.contains_key("param.bias");
+                let bias = bias.then(|| graph.parameter("bias", &[n_channel], crate::graph::Init::Constant(0.0)));
+                let weight = graph.reshape(weight, &[n_channel, n_tap])?;
+                let activation = match self.attrs.get("activation").and_then(Value::as_str) {
+                    Some("silu") => Activation::Silu,
+                    None | Some("none") => Activation::None,
+                    Some(other) => return Err(self.fail(format!("activation {other} is not known"))),
+                };
+                let (y, last) = graph.causal_conv1d("y", x()?, weight, bias, activation, &recurrence(&built, "in.initial_state"))?;
+                built.outputs = vec![("y", y), ("last_state", last)];
+            }
+            "rms_norm" => {
+                let weight = graph.parameter("weight", &[self.columns("param.weight")?], crate::graph::Init::Constant(0.0));
+                built.outputs = vec![("y", graph.rms_norm("y", x()?, weight, self.eps())?)];
+            }
+            "mamba_mixer" => {
+                let mixer = Mixer::new(graph, "", self.mixer_sizes("")?);
+                let run = Recurrence { reverse: self.flag("reverse"), ..Recurrence::default() };
+                built.outputs = vec![("y", mixer.forward(graph, "", x()?, None, &run)?.y)];
+            }
+            "mamba_backbone" => {
+                let mut sequence = x()?;
+                for index in 0..self.size("layers")? {
+                    let prefix = format!("layers.{index}.");
+                    let block = Block::new(graph, &prefix, self.mixer_sizes(&format!("{prefix}mixer."))?, self.eps());
+                    sequence = block.forward(graph, &prefix, sequence, None, &Recurrence::default())?.y;
+                }
+                let weight = graph.parameter("norm_f.weight", &[self.columns("param.norm_f.weight")?], crate::graph::Init::Constant(0.0));
+                built.outputs = vec![("y", graph.rms_norm("y", sequence, weight, self.eps())?)];
+            }
+            other => return Err(self.fail(format!("operation {other} is not known"))),
+        }
+        std::mem::swap(graph, &mut built.graph);
+        built.given.extend(built.graph.parameters().iter().map(|parameter| (format!("param.{}", parameter.name), parameter.tensor)));
+        Ok(built)
+    }
+
+    fn eps(&self) -> f32 {
+        self.attrs.get("eps").and_then(Value::as_f64).map_or(NORM_EPS, |eps| eps as f32)
+    }
+
+    fn mixer_sizes(&self, prefix: &str) -> Result<MixerSizes> {
+        Ok(MixerSizes {
+            d_model: self.columns("in.x")?,
+            d_inner: self.columns(&format!("param.{prefix}D"))?,
+            d_state: self.size("d_state")?,
+            d_conv: self.size("d_conv")?,
+            dt_rank: self.size("dt_rank")?,
+        })
+    }
+
+    /// An optimizer of `attrs`, in PyTorch's words, and its step size.
+    fn optimizer(&self, attrs: &Value) -> Result<(Optimizer, f32)> {
+        let optimizer =
+            serde_json::from_value(attrs.clone()).map_err(|error| self.fail(format!("optimizer is not understood ({error})")))?;
+        let rate = attrs.get("lr").and_then(Value::as_f64).ok_or_else(|| self.fail("optimizer has no lr"))?;
+        Ok((optimizer, rate as f32))
+    }
+
+    async fn run_optimizer(&self, backend: &dyn Backend) -> Result<Worst> {
+        let (optimizer, rate) = self.optimizer(&self.attrs)?;
+        let (start, gradients, want) = (self.tensor("in.param")?, self.tensor("in.grads")?, self.tensor("out.params")?);
+        let mut graph = Graph::new();
+        let parameter = graph.parameter("param", &start.shape, crate::graph::Init::Constant(0.0));
+        let source = graph.input("grads", &start.shape);
+        let rates = graph.input("learning_rates", &[1]);
+        let counter = graph.indices("counter", &[2]);
+        graph.backward(&[(parameter, source)])?;
+        graph.optimize(&Update { optimizer, clip: None, clip_value: None, learning_rates: rates, counter })?;
+        let program = graph.finish("step");
+        let mut session = backend.load(&graph).await?;
+        session.write(parameter, &start.values)?;
+        session.write(rates, &[rate])?;
+        let (mut worst, n) = (Worst::default(), start.values.len());
+        for (step, gradient) in gradients.values.chunks(n).enumerate() {
+            session.write(source, gradient)?;
+            session.write_indices(counter, &[0, step as u32])?;
+            session.run(program, 1)?;
+            let Some(want) = want.values.get(step * n..(step + 1) * n) else { return Err(self.fail("out.params has too few rows")) };
+            self.compare_values("out.params", &session.read(parameter).await?, want, &mut worst);
+        }
+        Ok(worst)
+    }
+
+    async fn run_train(&self, backend: &dyn Backend) -> Result<Worst> {
+        let (forecaster, optimizer) = (self.attrs.get("forecaster"), self.attrs.get("optimizer"));
+        let (Some(forecaster), Some(attrs)) = (forecaster, optimizer) else {
+            return Err(self.fail("has no forecaster or optimizer in its attributes"));
+        };
+        let config: ForecasterConfig =
+            serde_json::from_value(forecaster.clone()).map_err(|error| self.fail(format!("forecaster is not understood ({error})")))?;
+        let (optimizer, rate) = self.optimizer(attrs)?;
+        let (inputs, targets) = (self.tensor("in.x")?, self.tensor("in.y")?);
+        let n_step = inputs.shape[0];
+        let mut graph = Graph::new();
+        let model = Forecaster::new(&mut graph, &config)?;
+        let x = graph.input("x", &inputs.shape[1..]);
+        let y = graph.input("y", &targets.shape[1..]);
+        let losses = graph.state("losses", &[n_step]);
+        let rates = graph.input("learning_rates", &[n_step]);
+        let counter = graph.indices("counter", &[2]);
+        let forecast = model.forward(&mut graph, x, None)?;
+        graph.loss("loss", Loss::Mse, forecast.y, y, counter, losses)?;
+        graph.backward(&[])?;
+        let clip = attrs.get("clip_norm").and_then(Value::as_f64).map(|norm| graph.clip_grad_norm(norm as f32)).transpose()?;
+        graph.optimize(&Update { optimizer, clip, clip_value: None, learning_rates: rates, counter })?;
+        graph.advance(counter)?;
+        let program = graph.finish("step");
+        let mut session = backend.load(&graph).await?;
+        for parameter in graph.parameters() {
+            session.write(parameter.tensor, &self.tensor(&format!("param.{}", parameter.name))?.values)?;
+        }
+        session.write(rates, &vec![rate; n_step])?;
+        for step in 0..n_step {
+            self.write_row(&mut *session, x, inputs, step)?;
+            self.write_row(&mut *session, y, targets, step)?;
+            session.run(program, 1)?;
+        }
+        let mut worst = Worst::default();
+        self.compare("out.loss", &session.read(losses).await?, &mut worst)?;
+        for parameter in graph.parameters() {
+            self.compare(&format!("out.param.{}", parameter.name), &session.read(parameter.tensor).await?, &mut worst)?;
+        }
+        Ok(worst)
+    }
+
+    fn write_row(&self, session: &mut dyn Session, tensor: Tensor, rows: &NamedTensor, row: usize) -> Result<()> {
+        let len = rows.values.len() / rows.shape[0];
+        session.write(tensor, &rows.values[row * len..(row + 1) * len])
+    }
+}

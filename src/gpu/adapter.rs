@@ -1,0 +1,268 @@
+//! Adapters: which there are, which one is taken, and the device opened on it.
+
+use std::collections::HashMap;
+use std::sync::{Arc, Mutex, PoisonError};
+
+use super::plan::{Dispatch, Traits};
+use super::session::GpuSession;
+use super::shader::{ModuleKey, Modules};
+use crate::backend::{Backend, LocalFuture, Session};
+use crate::error::{Error, Result};
+use crate::graph::Graph;
+use crate::ops::KERNELS;
+
+/// Which adapter to take.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Selection {
+    /// The best one, software included.
+    Any,
+    /// The best one that is no software.
+    Hardware,
+    /// By index in [`list_adapters`] or by a part of its name, upper and lower case alike.
+    Named(String),
+}
+
+/// What an adapter is and offers.
+#[derive(Clone, Debug, serde::Serialize)]
+pub struct AdapterSummary {
+    /// Name.
+    pub name: String,
+    /// Vulkan, Gl, Metal, Dx12, BrowserWebGpu.
+    pub backend: String,
+    /// Driver and its version.
+    pub driver: String,
+    /// DiscreteGpu, IntegratedGpu, VirtualGpu, Cpu or Other.
+    pub kind: String,
+    /// Whether a CPU computes.
+    pub software: bool,
+    /// Storage buffers that one dispatch may bind.
+    pub storage_buffers: u32,
+    /// Largest binding, bytes.
+    pub max_binding: u64,
+    /// Bytes of workgroup memory.
+    pub workgroup_memory: u32,
+    /// Invocations of a workgroup.
+    pub invocations: u32,
+    /// Smallest and largest subgroup, where there are subgroup operations.
+    pub subgroup: Option<(u32, u32)>,
+    /// 16-bit floats in shaders.
+    pub f16: bool,
+    /// Timestamps.
+    pub timestamps: bool,
+}
+
+impl AdapterSummary {
+    fn new(adapter: &wgpu::Adapter) -> Self {
+        let (info, limits, features) = (adapter.get_info(), adapter.limits(), adapter.features());
+        AdapterSummary {
+            software: is_software(&info),
+            name: info.name,
+            backend: format!("{:?}", info.backend),
+            driver: format!("{} {}", info.driver, info.driver_info).trim().to_string(),
+            kind: format!("{:?}", info.device_type),
+            storage_buffers: limits.max_storage_buffers_per_shader_stage,
+            max_binding: limits.max_storage_buffer_binding_size,
+            workgroup_memory: limits.max_compute_workgroup_storage_size,
+            invocations: limits.max_compute_invocations_per_workgroup,
+            subgroup: features.contains(wgpu::Features::SUBGROUP).then_some((info.subgroup_min_size, info.subgroup_max_size)),
+            f16: features.contains(wgpu::Features::SHADER_F16),
+            timestamps: features.contains(wgpu::Features::TIMESTAMP_QUERY),
+        }
+    }
+}
+
+fn is_software(info: &wgpu::AdapterInfo) -> bool {
+    let name = info.name.to_lowercase();
+    info.device_type == wgpu::DeviceType::Cpu || ["llvmpipe", "swiftshader", "softpipe"].iter().any(|software| name.contains(software))
+}
+
+/// Adapters, best first: hardware before software, then in wgpu's order; narrowed by `WGPU_BACKEND` and `WGPU_ADAPTER_NAME`.
+async fn adapters() -> Vec<wgpu::Adapter> {
+    let instance = wgpu::Instance::new(wgpu::InstanceDescriptor::new_without_display_handle_from_env());
+    let backends = wgpu::Backends::from_env().unwrap_or(wgpu::Backends::all());
+    let wanted = std::env::var("WGPU_ADAPTER_NAME").unwrap_or_default().to_lowercase();
+    let mut found = instance.enumerate_adapters(backends).await;
+    found.retain(|adapter| {
+        let compute = adapter.get_downlevel_capabilities().flags.contains(wgpu::DownlevelFlags::COMPUTE_SHADERS);
+        compute && adapter.get_info().name.to_lowercase().contains(&wanted)
+    });
+    found.sort_by_key(|adapter| {
+        let info = adapter.get_info();
+        let rank = match info.device_type {
+            wgpu::DeviceType::DiscreteGpu => 0,
+            wgpu::DeviceType::IntegratedGpu => 1,
+            wgpu::DeviceType::VirtualGpu => 2,
+            _ => 3,
+        };
+        (is_software(&info), rank, info.backend == wgpu::Backend::Gl)
+    });
+    found
+}
+
+/// Every adapter that can compute, best first.
+pub async fn list_adapters() -> Vec<AdapterSummary> {
+    adapters().await.iter().map(AdapterSummary::new).collect()
+}
+
+/// A compiled entry point.
+#[derive(Debug)]
+pub(super) struct Pipeline {
+    pub pipeline: wgpu::ComputePipeline,
+    pub layout: wgpu::BindGroupLayout,
+}
+
+type Pipelines = HashMap<(ModuleKey, &'static str), Arc<Pipeline>>;
+
+/// A device: an opened adapter, the modules and pipelines made on it so far.
+#[derive(Debug)]
+pub struct Gpu {
+    pub(super) device: wgpu::Device,
+    pub(super) queue: wgpu::Queue,
+    pub(super) modules: Modules,
+    summary: AdapterSummary,
+    traits: Traits,
+    pipelines: Mutex<Pipelines>,
+    failure: Arc<Mutex<Option<String>>>,
+}
+
+impl Gpu {
+    /// Opens an adapter.
+    ///
+    /// # Errors
+    /// [`Error::NoAdapter`] where none fits, [`Error::Gpu`] where the driver refuses.
+    pub async fn open(selection: &Selection) -> Result<Gpu> {
+        let mut found = adapters().await;
+        let position = match selection {
+            Selection::Any => (!found.is_empty()).then_some(0),
+            Selection::Hardware => found.iter().position(|adapter| !is_software(&adapter.get_info())),
+            Selection::Named(name) => match name.parse::<usize>() {
+                Ok(index) => (index < found.len()).then_some(index),
+                Err(_) => found.iter().position(|adapter| adapter.get_info().name.to_lowercase().contains(&name.to_lowercase())),
+            },
+        };
+        let Some(position) = position else {
+            let wanted = match selection {
+                Selection::Any => "found".to_string(),
+                Selection::Hardware => "found that is no software".to_string(),
+                Selection::Named(name) => format!("matches `{name}`"),
+            };
+            let names: Vec<_> = found.iter().map(|adapter| adapter.get_info().name).collect();
+            let remedy = if names.is_empty() {
+                "install a driver (on Debian and Ubuntu `apt install mesa-vulkan-drivers` brings a software one), or use --device cpu"
+                    .into()
+            } else {
+                format!("there are: {}", names.join(", "))
+            };
+            return Err(Error::NoAdapter { wanted, remedy });
+        };
+        let adapter = found.swap_remove(position);
+        let wanted = wgpu::Features::SUBGROUP | wgpu::Features::SHADER_F16 | wgpu::Features::TIMESTAMP_QUERY;
+        let descriptor = wgpu::DeviceDescriptor {
+            label: Some("scanrnn"),
+            required_features: adapter.features() & wanted,
+            required_limits: adapter.limits(),
+            ..Default::default()
+        };
+        let refused = |error: wgpu::RequestDeviceError| Error::Gpu { adapter: adapter.get_info().name, what: one_line(&error.to_string()) };
+        let (device, queue) = adapter.request_device(&descriptor).await.map_err(refused)?;
+        Ok(Gpu::with_summary(device, queue, AdapterSummary::new(&adapter)))
+    }
+
+    fn with_summary(device: wgpu::Device, queue: wgpu::Queue, summary: AdapterSummary) -> Gpu {
+        let limits = device.limits();
+        let traits = Traits {
+            name: summary.name.clone(),
+            software: summary.software,
+            max_binding: limits.max_storage_buffer_binding_size,
+            max_storage_buffers: limits.max_storage_buffers_per_shader_stage,
+            max_workgroups: limits.max_compute_workgroups_per_dimension,
+            max_workgroup_memory: limits.max_compute_workgroup_storage_size,
+            max_invocations: limits.max_compute_invocations_per_workgroup,
+            subgroups: device.features().contains(wgpu::Features::SUBGROUP),
+            kernels: HashMap::new(),
+        };
+        let failure = Arc::new(Mutex::new(None));
+        let report = failure.clone();
+        device.on_uncaptured_error(Arc::new(move |error: wgpu::Error| {
+            report.lock().unwrap_or_else(PoisonError::into_inner).get_or_insert(one_line(&error.to_string()));
+        }));
+        Gpu { device, queue, modules: Modules::default(), summary, traits, pipelines: Mutex::default(), failure }
+    }
+
+    /// What the adapter is and offers.
+    pub fn summary(&self) -> &AdapterSummary {
+        &self.summary
+    }
+
+    /// What decides how work is laid out.
+    pub fn traits(&self) -> &Traits {
+        &self.traits
+    }
+
+    /// Forces a kernel: `("min_gru", "step")`.
+    ///
+    /// # Errors
+    /// [`Error::Option`] where there is no such kernel.
+    pub fn force_kernel(&mut self, operation: &str, kernel: &str) -> Result<()> {
+        let known = KERNELS.iter().find(|(name, _)| *name == operation).map_or(&[][..], |(_, kernels)| kernels);
+        if !known.contains(&kernel) {
+            let all = KERNELS.iter().flat_map(|(name, kernels)| kernels.iter().map(move |kernel| format!("{name}={kernel}")));
+            let all = all.collect::<Vec<_>>().join(", ");
+            return Err(Error::option("--kernel", format!("{operation}={kernel}"), format!("must be one of {all}")));
+        }
+        self.traits.kernels.insert(operation.into(), kernel.into());
+        Ok(())
+    }
+
+    /// The first failure that the driver has reported outside any call.
+    pub(super) fn check(&self) -> Result<()> {
+        match self.failure.lock().unwrap_or_else(PoisonError::into_inner).clone() {
+            None => Ok(()),
+            Some(what) => Err(self.error(what)),
+        }
+    }
+
+    pub(super) fn error(&self, what: impl Into<String>) -> Error {
+        Error::Gpu { adapter: self.summary.name.clone(), what: what.into() }
+    }
+
+    /// The pipeline of a dispatch, compiled at the first call.
+    pub(super) fn pipeline(&self, dispatch: &Dispatch) -> Arc<Pipeline> {
+        let key = ((dispatch.shader.name, format!("{:?}", dispatch.constants)), dispatch.entry);
+        if let Some(pipeline) = self.pipelines.lock().unwrap_or_else(PoisonError::into_inner).get(&key) {
+            return pipeline.clone();
+        }
+        let module = self.device.create_shader_module(wgpu::ShaderModuleDescriptor {
+            label: Some(dispatch.shader.name),
+            source: wgpu::ShaderSource::Naga(std::borrow::Cow::Owned(dispatch.module.naga.clone())),
+        });
+        let pipeline = self.device.create_compute_pipeline(&wgpu::ComputePipelineDescriptor {
+            label: Some(&dispatch.label),
+            layout: None,
+            module: &module,
+            entry_point: Some(dispatch.entry),
+            compilation_options: wgpu::PipelineCompilationOptions { zero_initialize_workgroup_memory: false, ..Default::default() },
+            cache: None,
+        });
+        let layout = pipeline.get_bind_group_layout(0);
+        let pipeline = Arc::new(Pipeline { pipeline, layout });
+        self.pipelines.lock().unwrap_or_else(PoisonError::into_inner).insert(key, pipeline.clone());
+        pipeline
+    }
+}
+
+impl Backend for Gpu {
+    fn name(&self) -> String {
+        let note = if self.summary.software { ", software" } else { "" };
+        format!("{} ({}{note})", self.summary.name, self.summary.backend)
+    }
+
+    fn load<'a>(&'a self, graph: &'a Graph) -> LocalFuture<'a, Result<Box<dyn Session + 'a>>> {
+        Box::pin(async move { Ok(Box::new(GpuSession::load(self, graph).await?) as Box<dyn Session>) })
+    }
+}
+
+/// A driver's message on one line.
+pub(super) fn one_line(text: &str) -> String {
+    text.split_whitespace().collect::<Vec<_>>().join(" ")
+}

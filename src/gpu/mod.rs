@@ -1,0 +1,10 @@
+//! The GPU: adapters, shaders, plans of dispatches, and their execution. It knows nothing of models.
+
+mod adapter;
+mod plan;
+mod session;
+mod shader;
+
+pub use adapter::{AdapterSummary, Gpu, Selection, list_adapters};
+pub use plan::{Dispatch, Kernel, Operand, Planner, Traits};
+pub use shader::{Constant, LANES, Module, Modules, Shader};

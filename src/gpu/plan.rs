@@ -1,0 +1,381 @@
+//! Plans: the dispatches of a program with their bindings, decided without touching a device.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+
+use naga::valid::Capabilities;
+
+use super::shader::{BindingKind, Constant, LANES, Module, Modules, Shader};
+use crate::error::{Error, Result};
+use crate::graph::{Graph, Tensor, TensorSpec};
+use crate::ops::Operation;
+
+/// What an adapter offers that decides how work is laid out.
+#[derive(Clone, Debug)]
+pub struct Traits {
+    /// Adapter name, for messages.
+    pub name: String,
+    /// Whether a CPU computes.
+    pub software: bool,
+    /// Largest binding, bytes.
+    pub max_binding: u64,
+    /// Storage buffers that one dispatch may bind.
+    pub max_storage_buffers: u32,
+    /// Workgroups along one dimension.
+    pub max_workgroups: u32,
+    /// Bytes of workgroup memory.
+    pub max_workgroup_memory: u32,
+    /// Invocations of a workgroup.
+    pub max_invocations: u32,
+    /// Subgroup operations.
+    pub subgroups: bool,
+    /// Kernels forced by name: `selective_scan` to `chunked`, say. Where none is forced, shape and adapter decide.
+    pub kernels: HashMap<String, String>,
+}
+
+impl Traits {
+    /// The limits that every WebGPU implementation offers.
+    pub fn webgpu_default() -> Self {
+        Traits {
+            name: "WebGPU defaults".into(),
+            software: false,
+            max_binding: 128 << 20,
+            max_storage_buffers: 8,
+            max_workgroups: 65_535,
+            max_workgroup_memory: 16_384,
+            max_invocations: 256,
+            subgroups: false,
+            kernels: HashMap::new(),
+        }
+    }
+
+    /// What naga may accept.
+    pub fn capabilities(&self) -> Capabilities {
+        if self.subgroups { Capabilities::SUBGROUP } else { Capabilities::empty() }
+    }
+}
+
+/// One dispatch, complete but for the device's own objects.
+#[derive(Debug)]
+pub struct Dispatch {
+    /// `op.entry`.
+    pub label: String,
+    /// The shader.
+    pub shader: &'static Shader,
+    /// Its module.
+    pub module: Arc<Module>,
+    /// Constants of the module.
+    pub constants: Vec<(&'static str, Constant)>,
+    /// Entry point.
+    pub entry: &'static str,
+    /// Binding index and what is bound there.
+    pub bindings: Vec<(u32, Binding)>,
+    /// Bytes of the uniform struct.
+    pub params: Vec<u8>,
+    /// Workgroups.
+    pub workgroups: [u32; 3],
+}
+
+/// What is bound.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Binding {
+    /// The uniform struct.
+    Params,
+    /// A range of a storage, bytes.
+    Storage {
+        /// Which.
+        storage: Place,
+        /// First byte.
+        offset: u64,
+        /// Bytes.
+        size: u64,
+    },
+    /// A tensor that is absent.
+    Absent,
+}
+
+/// Memory that a dispatch can bind.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Place {
+    /// A storage of the graph.
+    Graph(usize),
+    /// Scratch memory, valid within one operation.
+    Scratch(usize),
+}
+
+/// A tensor of the graph or scratch memory.
+#[derive(Clone, Copy, Debug)]
+pub enum Operand {
+    /// A tensor.
+    Tensor(Tensor),
+    /// Scratch memory by number and length in elements.
+    Scratch(usize, usize),
+}
+
+impl From<Tensor> for Operand {
+    fn from(tensor: Tensor) -> Self {
+        Operand::Tensor(tensor)
+    }
+}
+
+/// Bindings begin at multiples of this many bytes.
+const BINDING_ALIGNMENT: u64 = 256;
+
+/// Collects the dispatches of a program.
+#[derive(Debug)]
+pub struct Planner<'a> {
+    graph: &'a Graph,
+    modules: &'a Modules,
+    traits: &'a Traits,
+    dispatches: Vec<Dispatch>,
+    /// Elements of each scratch storage.
+    scratch: Vec<usize>,
+    scratch_used: usize,
+}
+
+impl<'a> Planner<'a> {
+    /// A planner for programs of `graph`.
+    pub fn new(graph: &'a Graph, modules: &'a Modules, traits: &'a Traits) -> Self {
+        Planner { graph, modules, traits, dispatches: Vec::new(), scratch: Vec::new(), scratch_used: 0 }
+    }
+
+    /// Plans the operations of one program.
+    ///
+    /// # Errors
+    /// Whatever an operation refuses.
+    pub fn program(&mut self, ops: &[crate::ops::Op]) -> Result<Vec<Dispatch>> {
+        for op in ops {
+            self.scratch_used = 0;
+            op.encode(self)?;
+        }
+        Ok(std::mem::take(&mut self.dispatches))
+    }
+
+    /// Elements of each scratch storage that the planned programs need.
+    pub fn scratch_lens(&self) -> &[usize] {
+        &self.scratch
+    }
+
+    /// Shape and place of a tensor.
+    pub fn spec(&self, tensor: Tensor) -> &'a TensorSpec {
+        self.graph.spec(tensor)
+    }
+
+    /// The graph.
+    pub fn graph(&self) -> &'a Graph {
+        self.graph
+    }
+
+    /// The adapter.
+    pub fn traits(&self) -> &'a Traits {
+        self.traits
+    }
+
+    /// The kernel that the user forces for an operation.
+    pub fn forced(&self, operation: &str) -> Option<&'a str> {
+        self.traits.kernels.get(operation).map(String::as_str)
+    }
+
+    /// Scratch memory of `len` floats, for this operation alone; its contents are arbitrary.
+    pub fn scratch(&mut self, len: usize) -> Operand {
+        let index = self.scratch_used;
+        self.scratch_used += 1;
+        if index == self.scratch.len() {
+            self.scratch.push(0);
+        }
+        self.scratch[index] = self.scratch[index].max(len);
+        Operand::Scratch(index, len)
+    }
+
+    /// Starts a dispatch of an entry point.
+    pub fn kernel(&mut self, shader: &'static Shader, entry: &'static str) -> Kernel<'_, 'a> {
+        Kernel { plan: self, shader, entry, constants: Vec::new(), operands: Vec::new(), params: Vec::new() }
+    }
+}
+
+/// A dispatch under construction.
+#[derive(Debug)]
+pub struct Kernel<'p, 'a> {
+    plan: &'p mut Planner<'a>,
+    shader: &'static Shader,
+    entry: &'static str,
+    constants: Vec<(&'static str, Constant)>,
+    operands: Vec<(&'static str, Option<Operand>)>,
+    /// Member, word within it, bits.
+    params: Vec<(&'static str, usize, u32)>,
+}
+
+/// A value for a member of the uniform struct.
+pub trait Param {
+    /// Its 32 bits.
+    fn bits(self) -> u32;
+}
+
+impl Param for usize {
+    fn bits(self) -> u32 {
+        self as u32
+    }
+}
+
+impl Param for u32 {
+    fn bits(self) -> u32 {
+        self
+    }
+}
+
+impl Param for f32 {
+    fn bits(self) -> u32 {
+        self.to_bits()
+    }
+}
+
+impl Param for bool {
+    fn bits(self) -> u32 {
+        u32::from(self)
+    }
+}
+
+impl Kernel<'_, '_> {
+    /// Sets a generated constant.
+    pub fn constant(mut self, name: &'static str, value: impl Into<Constant>) -> Self {
+        self.constants.push((name, value.into()));
+        self
+    }
+
+    /// Sets a member of the uniform struct.
+    pub fn param(mut self, name: &'static str, value: impl Param) -> Self {
+        self.params.push((name, 0, value.bits()));
+        self
+    }
+
+    /// Sets the first elements of a member of the uniform struct that is an array of `vec4<f32>`.
+    pub fn param_list(mut self, name: &'static str, values: &[f32]) -> Self {
+        self.params.extend(values.iter().enumerate().map(|(word, value)| (name, word, value.to_bits())));
+        self
+    }
+
+    /// Binds a tensor or scratch memory to the variable of that name. Members `NAME_offset` and `NAME_stride` of the uniform struct,
+    /// where they exist, are set from the tensor; where they do not, it must be contiguous.
+    pub fn bind(mut self, name: &'static str, operand: impl Into<Operand>) -> Self {
+        self.operands.push((name, Some(operand.into())));
+        self
+    }
+
+    /// Binds a tensor that may be absent, and sets the constant `HAS_NAME`, which the shader must have.
+    pub fn bind_optional(mut self, name: &'static str, operand: Option<Tensor>) -> Self {
+        let flag = format!("HAS_{}", name.to_uppercase());
+        if let Some((flag, _)) = self.shader.constants.iter().find(|(known, _)| *known == flag) {
+            self.constants.push((flag, Constant::Bool(operand.is_some())));
+        }
+        self.operands.push((name, operand.map(Operand::Tensor)));
+        self
+    }
+
+    /// Dispatches one invocation an item, in workgroups of `LANES`, spread over x and y where they are many:
+    /// the item is `global.y * workgroups.x * LANES + global.x`.
+    ///
+    /// # Errors
+    /// As [`Kernel::workgroups`].
+    pub fn lanes(self, items: usize) -> Result<()> {
+        self.groups(items.div_ceil(LANES))
+    }
+
+    /// Dispatches `count` workgroups, spread over x and y where they are many: the workgroup is `group.y * workgroups.x + group.x`.
+    ///
+    /// # Errors
+    /// As [`Kernel::workgroups`].
+    pub fn groups(self, count: usize) -> Result<()> {
+        let limit = self.plan.traits.max_workgroups as usize;
+        let y = count.div_ceil(limit).max(1);
+        self.workgroups([count.div_ceil(y), y, 1])
+    }
+
+    /// Finishes the dispatch.
+    ///
+    /// # Errors
+    /// [`Error::Gpu`] where a limit of the adapter is too small, [`Error::Unsupported`] where the bindings do not fit the shader.
+    pub fn workgroups(self, workgroups: [usize; 3]) -> Result<()> {
+        let Kernel { plan, shader, entry, constants, operands, params } = self;
+        let refuse = |what: String| Error::Unsupported { operation: shader.name, what: format!("{entry}: {what}") };
+        let limited = |what: String| Error::Gpu { adapter: plan.traits.name.clone(), what: format!("{}.{entry}: {what}", shader.name) };
+        if let Some(&count) = workgroups.iter().find(|&&count| count > plan.traits.max_workgroups as usize) {
+            return Err(limited(format!("{count} workgroups along one dimension, at most {}", plan.traits.max_workgroups)));
+        }
+        let module = plan.modules.get(shader, &constants, plan.traits.capabilities())?;
+        let Some(info) = module.entries.get(entry) else { return Err(refuse("no such entry point".into())) };
+        if info.invocations > plan.traits.max_invocations {
+            return Err(limited(format!("{} invocations a workgroup, at most {}", info.invocations, plan.traits.max_invocations)));
+        }
+        if info.workgroup_memory > plan.traits.max_workgroup_memory {
+            let (wanted, limit) = (info.workgroup_memory, plan.traits.max_workgroup_memory);
+            return Err(limited(format!("{wanted} bytes of workgroup memory, at most {limit}")));
+        }
+        let mut bytes = vec![0u8; module.params_size as usize];
+        let mut set = |name: &str, word: usize, bits: u32| {
+            let member = module.params.iter().find(|(member, _)| member == name);
+            let place = member.and_then(|(_, offset)| bytes.get_mut(*offset as usize + 4 * word..)?.first_chunk_mut());
+            place.map(|place| *place = bits.to_le_bytes()).is_some()
+        };
+        for (name, word, bits) in params {
+            if !set(name, word, bits) {
+                return Err(refuse(format!("Params has no member {name}")));
+            }
+        }
+        let mut bindings = Vec::new();
+        let mut access: HashMap<Place, (BindingKind, &str)> = HashMap::new();
+        for &index in &info.bindings {
+            let Some(info) = module.bindings.iter().find(|binding| binding.index == index) else { continue };
+            if info.kind == BindingKind::Uniform {
+                bindings.push((index, Binding::Params));
+                continue;
+            }
+            let Some((name, operand)) = operands.iter().find(|(name, _)| *name == info.name) else {
+                return Err(refuse(format!("{} is not bound", info.name)));
+            };
+            let (storage, start, len) = match operand {
+                None => {
+                    bindings.push((index, Binding::Absent));
+                    continue;
+                }
+                Some(Operand::Scratch(storage, len)) => (Place::Scratch(*storage), 0, *len as u64),
+                Some(Operand::Tensor(tensor)) => {
+                    let spec = plan.graph.spec(*tensor);
+                    if !set(&format!("{name}_stride"), 0, spec.row_stride as u32) && !spec.is_contiguous() {
+                        return Err(refuse(format!("{name} (`{}`) must be contiguous", spec.label)));
+                    }
+                    (Place::Graph(spec.storage), 4 * spec.offset as u64, spec.span() as u64)
+                }
+            };
+            let offset = start - start % BINDING_ALIGNMENT;
+            let skipped = (start - offset) / 4;
+            if !set(&format!("{name}_offset"), 0, skipped as u32) && skipped != 0 {
+                return Err(refuse(format!("{name} must begin at a multiple of {BINDING_ALIGNMENT} bytes")));
+            }
+            let size = 4 * (len + skipped).max(1);
+            if size > plan.traits.max_binding {
+                return Err(limited(format!("{name} takes {size} bytes, at most {} can be bound", plan.traits.max_binding)));
+            }
+            if let Some((other, first)) = access.insert(storage, (info.kind, name))
+                && (other != info.kind)
+            {
+                return Err(refuse(format!("{first} and {name} share a storage, one of them written")));
+            }
+            bindings.push((index, Binding::Storage { storage, offset, size }));
+        }
+        let n_storage = bindings.iter().filter(|(_, binding)| *binding != Binding::Params).count();
+        if n_storage > plan.traits.max_storage_buffers as usize {
+            return Err(limited(format!("{n_storage} storage buffers, at most {}", plan.traits.max_storage_buffers)));
+        }
+        plan.dispatches.push(Dispatch {
+            label: format!("{}.{entry}", shader.name),
+            shader,
+            module,
+            constants,
+            entry,
+            bindings,
+            params: bytes,
+            workgroups: workgroups.map(|count| count as u32),
+        });
+        Ok(())
+    }
+}

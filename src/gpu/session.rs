@@ -1,0 +1,221 @@
+//! A graph on a device: one buffer a storage, bind groups made once, programs submitted whole.
+
+use std::sync::Arc;
+
+use super::adapter::{Gpu, Pipeline, one_line};
+use super::plan::{Binding, Dispatch, Place, Planner};
+use super::shader::BindingKind;
+use crate::backend::{LocalFuture, Session, check_len};
+use crate::error::Result;
+use crate::graph::{Element, Graph, Program, Tensor};
+
+/// Dispatches given to the driver in one submission, so that a display driver's watchdog does not end a long run.
+const DISPATCHES_PER_SUBMIT: usize = 4096;
+
+/// Bytes between the uniform structs of two dispatches.
+const UNIFORM_STRIDE: usize = 256;
+
+struct Step {
+    pipeline: Arc<Pipeline>,
+    bind_group: wgpu::BindGroup,
+    workgroups: [u32; 3],
+}
+
+/// A graph loaded on a GPU.
+pub(super) struct GpuSession<'a> {
+    gpu: &'a Gpu,
+    graph: &'a Graph,
+    storages: Vec<wgpu::Buffer>,
+    programs: Vec<Vec<Step>>,
+}
+
+impl<'a> GpuSession<'a> {
+    pub(super) async fn load(gpu: &'a Gpu, graph: &'a Graph) -> Result<Self> {
+        let mut planner = Planner::new(graph, &gpu.modules, gpu.traits());
+        let mut plans = Vec::new();
+        for (_, ops) in graph.programs() {
+            plans.push(planner.program(ops)?);
+        }
+        let scopes = [wgpu::ErrorFilter::Validation, wgpu::ErrorFilter::OutOfMemory, wgpu::ErrorFilter::Internal]
+            .map(|filter| gpu.device.push_error_scope(filter));
+        let buffer = |label: &str, elements: usize| {
+            gpu.device.create_buffer(&wgpu::BufferDescriptor {
+                label: Some(label),
+                size: (4 * elements.max(1) as u64).next_multiple_of(UNIFORM_STRIDE as u64),
+                usage: wgpu::BufferUsages::STORAGE | wgpu::BufferUsages::COPY_SRC | wgpu::BufferUsages::COPY_DST,
+                mapped_at_creation: false,
+            })
+        };
+        let storages: Vec<_> = graph.storages().iter().map(|storage| buffer(&storage.label, storage.len)).collect();
+        let scratch: Vec<_> =
+            planner.scratch_lens().iter().enumerate().map(|(index, &len)| buffer(&format!("scratch {index}"), len)).collect();
+        let absent = Absent { read: buffer("absent", UNIFORM_STRIDE), written: buffer("absent, written", UNIFORM_STRIDE * 4) };
+        let count: usize = plans.iter().map(Vec::len).sum();
+        let uniforms = gpu.device.create_buffer(&wgpu::BufferDescriptor {
+            label: Some("params"),
+            size: (count.max(1) * UNIFORM_STRIDE) as u64,
+            usage: wgpu::BufferUsages::UNIFORM | wgpu::BufferUsages::COPY_DST,
+            mapped_at_creation: false,
+        });
+        let mut contents = vec![0u8; count * UNIFORM_STRIDE];
+        let mut index = 0;
+        let mut programs = Vec::new();
+        for plan in plans {
+            let mut steps = Vec::new();
+            for dispatch in plan {
+                let start = index * UNIFORM_STRIDE;
+                contents[start..start + dispatch.params.len()].copy_from_slice(&dispatch.params);
+                steps.push(step(gpu, &dispatch, &storages, &scratch, &absent, (&uniforms, start as u64)));
+                index += 1;
+            }
+            programs.push(steps);
+        }
+        if !contents.is_empty() {
+            gpu.queue.write_buffer(&uniforms, 0, &contents);
+        }
+        let mut failure = None;
+        for scope in scopes.into_iter().rev() {
+            failure = scope.pop().await.or(failure);
+        }
+        match failure {
+            Some(error) => Err(gpu.error(one_line(&error.to_string()))),
+            None => Ok(GpuSession { gpu, graph, storages, programs }),
+        }
+    }
+
+    fn write_bytes(&mut self, tensor: Tensor, values: &[u32]) -> Result<()> {
+        let spec = self.graph.spec(tensor);
+        check_len(&spec.label, &spec.shape, values.len())?;
+        let rows = if spec.is_contiguous() { values.chunks(values.len().max(1)) } else { values.chunks(spec.columns()) };
+        for (row, values) in rows.enumerate() {
+            let offset = 4 * (spec.offset + row * spec.row_stride) as u64;
+            self.gpu.queue.write_buffer(&self.storages[spec.storage], offset, bytemuck::cast_slice(values));
+        }
+        Ok(())
+    }
+}
+
+/// Buffers bound in place of absent tensors.
+struct Absent {
+    read: wgpu::Buffer,
+    written: wgpu::Buffer,
+}
+
+fn step(
+    gpu: &Gpu,
+    dispatch: &Dispatch,
+    storages: &[wgpu::Buffer],
+    scratch: &[wgpu::Buffer],
+    absent: &Absent,
+    uniforms: (&wgpu::Buffer, u64),
+) -> Step {
+    let pipeline = gpu.pipeline(dispatch);
+    let range =
+        |buffer, offset, size| wgpu::BindingResource::Buffer(wgpu::BufferBinding { buffer, offset, size: wgpu::BufferSize::new(size) });
+    let mut n_written = 0;
+    let mut resource = |index: u32, binding: &Binding| match *binding {
+        Binding::Params => range(uniforms.0, uniforms.1, dispatch.params.len() as u64),
+        Binding::Storage { storage: Place::Graph(storage), offset, size } => range(&storages[storage], offset, size),
+        Binding::Storage { storage: Place::Scratch(storage), offset, size } => range(&scratch[storage], offset, size),
+        Binding::Absent => {
+            let written = dispatch.module.bindings.iter().any(|info| info.index == index && info.kind == BindingKind::Write);
+            n_written += u64::from(written);
+            if written { range(&absent.written, (n_written - 1) * UNIFORM_STRIDE as u64, 16) } else { range(&absent.read, 0, 16) }
+        }
+    };
+    let entries: Vec<_> = dispatch
+        .bindings
+        .iter()
+        .map(|(index, binding)| wgpu::BindGroupEntry { binding: *index, resource: resource(*index, binding) })
+        .collect();
+    let bind_group = gpu.device.create_bind_group(&wgpu::BindGroupDescriptor {
+        label: Some(&dispatch.label),
+        layout: &pipeline.layout,
+        entries: &entries,
+    });
+    Step { pipeline, bind_group, workgroups: dispatch.workgroups }
+}
+
+impl Session for GpuSession<'_> {
+    fn write(&mut self, tensor: Tensor, values: &[f32]) -> Result<()> {
+        self.write_bytes(tensor, bytemuck::cast_slice(values))
+    }
+
+    fn write_indices(&mut self, tensor: Tensor, values: &[u32]) -> Result<()> {
+        self.write_bytes(tensor, values)
+    }
+
+    fn read(&self, tensor: Tensor) -> LocalFuture<'_, Result<Vec<f32>>> {
+        Box::pin(async move {
+            let spec = self.graph.spec(tensor);
+            let size = 4 * spec.span() as u64;
+            let staging = self.gpu.device.create_buffer(&wgpu::BufferDescriptor {
+                label: Some("read"),
+                size: size.max(4),
+                usage: wgpu::BufferUsages::COPY_DST | wgpu::BufferUsages::MAP_READ,
+                mapped_at_creation: false,
+            });
+            let mut encoder = self.gpu.device.create_command_encoder(&wgpu::CommandEncoderDescriptor::default());
+            encoder.copy_buffer_to_buffer(&self.storages[spec.storage], 4 * spec.offset as u64, &staging, 0, size);
+            self.gpu.queue.submit([encoder.finish()]);
+            let (done, mapped) = futures_channel::oneshot::channel();
+            staging.map_async(wgpu::MapMode::Read, .., move |result| {
+                let _ = done.send(result);
+            });
+            poll_aside(&self.gpu.device);
+            let mapped = mapped.await.map_err(|_| self.gpu.error("the device was lost"))?;
+            self.gpu.check()?;
+            mapped.map_err(|error| self.gpu.error(error.to_string()))?;
+            let view = staging.get_mapped_range(..).map_err(|error| self.gpu.error(error.to_string()))?;
+            let values: &[u32] = bytemuck::cast_slice(&view);
+            let rows = (0..spec.rows()).flat_map(|row| &values[row * spec.row_stride..row * spec.row_stride + spec.columns()]);
+            Ok(match self.graph.storages()[spec.storage].element {
+                Element::F32 => rows.map(|&bits| f32::from_bits(bits)).collect(),
+                Element::U32 => rows.map(|&index| index as f32).collect(),
+            })
+        })
+    }
+
+    fn run(&mut self, program: Program, times: usize) -> Result<()> {
+        let steps = &self.programs[program.index()];
+        let per_submit = (DISPATCHES_PER_SUBMIT / steps.len().max(1)).max(1);
+        let mut left = times;
+        while left > 0 {
+            let count = left.min(per_submit);
+            let mut encoder = self.gpu.device.create_command_encoder(&wgpu::CommandEncoderDescriptor::default());
+            let mut pass = encoder.begin_compute_pass(&wgpu::ComputePassDescriptor::default());
+            for step in (0..count).flat_map(|_| steps) {
+                pass.set_pipeline(&step.pipeline.pipeline);
+                pass.set_bind_group(0, &step.bind_group, &[]);
+                pass.dispatch_workgroups(step.workgroups[0], step.workgroups[1], step.workgroups[2]);
+            }
+            drop(pass);
+            self.gpu.queue.submit([encoder.finish()]);
+            left -= count;
+        }
+        self.gpu.check()
+    }
+
+    fn wait(&self) -> LocalFuture<'_, Result<()>> {
+        Box::pin(async move {
+            let (done, finished) = futures_channel::oneshot::channel();
+            self.gpu.queue.on_submitted_work_done(move || {
+                let _ = done.send(());
+            });
+            poll_aside(&self.gpu.device);
+            finished.await.map_err(|_| self.gpu.error("the device was lost"))?;
+            self.gpu.check()
+        })
+    }
+}
+
+/// Lets a thread of its own wait for the device, so that no future blocks; a browser polls by itself.
+fn poll_aside(device: &wgpu::Device) {
+    #[cfg(not(target_arch = "wasm32"))]
+    {
+        let device = device.clone();
+        std::thread::spawn(move || device.poll(wgpu::PollType::wait_indefinitely()));
+    }
+    #[cfg(target_arch = "wasm32")]
+    let _ = device;
+}

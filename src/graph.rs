@@ -1,0 +1,554 @@
+//! Tensors, the programs of operations over them, and reverse-mode differentiation.
+//!
+//! A model is written once, as operations pushed to a [`Graph`]; a backend then loads the graph, allocates every tensor once, and runs
+//! its programs any number of times. Nothing is allocated, compiled or decided while a program runs.
+
+use std::collections::HashMap;
+
+use crate::error::{Error, Result};
+use crate::ops::{Elementwise, Op, Operation};
+
+/// A tensor of a [`Graph`]: an index, valid for the graph that made it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct Tensor(u32);
+
+/// A program of a [`Graph`]: a fixed list of operations that a backend runs as a whole.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub struct Program(usize);
+
+impl Program {
+    /// Position in [`Graph::programs`].
+    pub fn index(self) -> usize {
+        self.0
+    }
+}
+
+/// What the elements of a storage are.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Element {
+    /// 32-bit floats.
+    F32,
+    /// 32-bit unsigned integers: row indices, step counters.
+    U32,
+}
+
+/// A block of memory, allocated once for as long as the graph is loaded.
+#[derive(Clone, Debug)]
+pub struct StorageSpec {
+    /// Name for messages and profilers.
+    pub label: String,
+    /// Elements.
+    pub len: usize,
+    /// Element type.
+    pub element: Element,
+}
+
+/// Where a tensor's values come from, which decides how gradients reach it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Role {
+    /// Written by the host.
+    Input,
+    /// Trained: its gradient lies at the same place of the flat gradient storage.
+    Parameter,
+    /// Written by operations.
+    Computed,
+}
+
+/// Shape and place of a tensor: rows of `columns()` neighbouring elements, `row_stride` elements apart.
+#[derive(Clone, Debug)]
+pub struct TensorSpec {
+    /// Name for messages and profilers.
+    pub label: String,
+    /// Lengths, slowest axis first.
+    pub shape: Vec<usize>,
+    /// Index into [`Graph::storages`].
+    pub storage: usize,
+    /// Elements before the first one.
+    pub offset: usize,
+    /// Elements from one row (the last axis) to the next.
+    pub row_stride: usize,
+    /// The tensor that this one is a view of, or itself.
+    root: Tensor,
+    role: Role,
+    requires_grad: bool,
+}
+
+impl TensorSpec {
+    /// Elements of the tensor.
+    pub fn len(&self) -> usize {
+        self.shape.iter().product()
+    }
+
+    /// Whether the tensor has no element.
+    pub fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+
+    /// Length of the last axis.
+    pub fn columns(&self) -> usize {
+        self.shape.last().copied().unwrap_or(1)
+    }
+
+    /// Product of all axes but the last.
+    pub fn rows(&self) -> usize {
+        self.len() / self.columns().max(1)
+    }
+
+    /// Whether the elements lie side by side.
+    pub fn is_contiguous(&self) -> bool {
+        self.row_stride == self.columns() || self.rows() <= 1
+    }
+
+    /// Elements from the first to behind the last one.
+    pub fn span(&self) -> usize {
+        if self.is_empty() { 0 } else { (self.rows() - 1) * self.row_stride + self.columns() }
+    }
+}
+
+/// A parameter as a checkpoint names it.
+#[derive(Clone, Debug)]
+pub struct ParameterSpec {
+    /// Full name, such as `layers.0.mixer.A_log`.
+    pub name: String,
+    /// Its tensor.
+    pub tensor: Tensor,
+    /// How it is initialised.
+    pub init: Init,
+}
+
+/// How a parameter is initialised.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub enum Init {
+    /// Every element the same.
+    Constant(f32),
+    /// Uniform in `[-bound, bound]`.
+    Uniform(f32),
+    /// `log(1), log(2), ..` along the last axis (Mamba's `A_log`).
+    LogRange,
+    /// Inverse softplus of a step drawn log-uniformly in `[min, max]` (Mamba's `dt_proj.bias`).
+    LogUniformStep {
+        /// Smallest step.
+        min: f32,
+        /// Largest step.
+        max: f32,
+    },
+    /// Uniform in `[low, high]`.
+    Range {
+        /// Lower bound.
+        low: f32,
+        /// Upper bound.
+        high: f32,
+    },
+}
+
+/// Parameters start at multiples of this many elements, so that a GPU can bind each by itself (256 bytes).
+const PARAMETER_ALIGNMENT: usize = 64;
+const PARAMETERS: usize = 0;
+const GRADIENTS: usize = 1;
+
+/// Tensors, their storages, and programs over them.
+#[derive(Debug)]
+pub struct Graph {
+    storages: Vec<StorageSpec>,
+    tensors: Vec<TensorSpec>,
+    parameters: Vec<ParameterSpec>,
+    programs: Vec<(String, Vec<Op>)>,
+    ops: Vec<Op>,
+    parameter_gradients: HashMap<Tensor, Tensor>,
+}
+
+impl Default for Graph {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
+impl Graph {
+    /// An empty graph.
+    pub fn new() -> Self {
+        let storage = |label: &str| StorageSpec { label: label.into(), len: 0, element: Element::F32 };
+        Graph {
+            storages: vec![storage("parameters"), storage("gradients")],
+            tensors: Vec::new(),
+            parameters: Vec::new(),
+            programs: Vec::new(),
+            ops: Vec::new(),
+            parameter_gradients: HashMap::new(),
+        }
+    }
+
+    /// Shape and place of a tensor.
+    pub fn spec(&self, tensor: Tensor) -> &TensorSpec {
+        &self.tensors[tensor.0 as usize]
+    }
+
+    /// Shape of a tensor.
+    pub fn shape(&self, tensor: Tensor) -> &[usize] {
+        &self.spec(tensor).shape
+    }
+
+    /// Shape of a tensor that must have `AXES` axes.
+    ///
+    /// # Errors
+    /// [`Error::Shape`] where it has another number of axes.
+    pub fn axes<const AXES: usize>(&self, operation: &'static str, tensor: Tensor) -> Result<[usize; AXES]> {
+        let spec = self.spec(tensor);
+        <[usize; AXES]>::try_from(spec.shape.as_slice())
+            .map_err(|_| Error::shape(operation, &spec.label, format!("{AXES} axes"), &spec.shape))
+    }
+
+    /// Checks a tensor's shape.
+    ///
+    /// # Errors
+    /// [`Error::Shape`] where it differs.
+    pub fn expect(&self, operation: &'static str, tensor: Tensor, shape: &[usize]) -> Result<()> {
+        let spec = self.spec(tensor);
+        if spec.shape == shape { Ok(()) } else { Err(Error::shape(operation, &spec.label, format!("{shape:?}"), &spec.shape)) }
+    }
+
+    /// Every storage, in the order of [`TensorSpec::storage`].
+    pub fn storages(&self) -> &[StorageSpec] {
+        &self.storages
+    }
+
+    /// Every tensor with its place.
+    pub fn tensors(&self) -> impl Iterator<Item = (Tensor, &TensorSpec)> {
+        self.tensors.iter().enumerate().map(|(index, spec)| (Tensor(index as u32), spec))
+    }
+
+    /// Every tensor that operations write and that is no view: what a test fills with NaN before a run.
+    pub fn computed(&self) -> impl Iterator<Item = (Tensor, &TensorSpec)> {
+        self.tensors().filter(|(tensor, spec)| spec.role == Role::Computed && spec.root == *tensor)
+    }
+
+    /// Every parameter, in the order of its declaration.
+    pub fn parameters(&self) -> &[ParameterSpec] {
+        &self.parameters
+    }
+
+    /// Every finished program with its name.
+    pub fn programs(&self) -> &[(String, Vec<Op>)] {
+        &self.programs
+    }
+
+    /// The operations of a program.
+    pub fn program(&self, program: Program) -> &[Op] {
+        &self.programs[program.0].1
+    }
+
+    fn storage(&mut self, label: &str, len: usize, element: Element) -> usize {
+        self.storages.push(StorageSpec { label: label.into(), len, element });
+        self.storages.len() - 1
+    }
+
+    fn add(&mut self, label: &str, shape: &[usize], storage: usize, offset: usize, role: Role, requires_grad: bool) -> Tensor {
+        let tensor = Tensor(self.tensors.len() as u32);
+        let row_stride = shape.last().copied().unwrap_or(1);
+        self.tensors.push(TensorSpec {
+            label: label.into(),
+            shape: shape.to_vec(),
+            storage,
+            offset,
+            row_stride,
+            root: tensor,
+            role,
+            requires_grad,
+        });
+        tensor
+    }
+
+    /// A tensor that the host writes and that needs no gradient.
+    pub fn input(&mut self, label: &str, shape: &[usize]) -> Tensor {
+        let storage = self.storage(label, shape.iter().product(), Element::F32);
+        self.add(label, shape, storage, 0, Role::Input, false)
+    }
+
+    /// A tensor that the host writes and that receives a gradient.
+    pub fn variable(&mut self, label: &str, shape: &[usize]) -> Tensor {
+        let storage = self.storage(label, shape.iter().product(), Element::F32);
+        self.add(label, shape, storage, 0, Role::Input, true)
+    }
+
+    /// A tensor of unsigned integers that the host writes: indices, masks, counters.
+    pub fn indices(&mut self, label: &str, shape: &[usize]) -> Tensor {
+        let storage = self.storage(label, shape.iter().product(), Element::U32);
+        self.add(label, shape, storage, 0, Role::Input, false)
+    }
+
+    /// A tensor that operations write. Whether it needs a gradient follows from what it is computed of.
+    pub fn tensor(&mut self, label: &str, shape: &[usize]) -> Tensor {
+        let storage = self.storage(label, shape.iter().product(), Element::F32);
+        self.add(label, shape, storage, 0, Role::Computed, false)
+    }
+
+    /// A tensor that starts at zero and keeps its values from one run to the next: optimizer moments, collected losses.
+    pub fn state(&mut self, label: &str, shape: &[usize]) -> Tensor {
+        self.input(label, shape)
+    }
+
+    /// One trained tensor, part of the flat parameter storage.
+    pub fn parameter(&mut self, name: &str, shape: &[usize], init: Init) -> Tensor {
+        self.stacked_parameter(&[(name, shape, init)])
+    }
+
+    /// Trained tensors stacked along their first axis into one, so that one product serves them all; each keeps its own name.
+    ///
+    /// All shapes agree but for the first axis.
+    pub fn stacked_parameter(&mut self, parts: &[(&str, &[usize], Init)]) -> Tensor {
+        let offset = self.storages[PARAMETERS].len;
+        let mut shape = parts[0].1.to_vec();
+        shape[0] = parts.iter().map(|(_, shape, _)| shape[0]).sum();
+        let len: usize = shape.iter().product();
+        let end = (offset + len).next_multiple_of(PARAMETER_ALIGNMENT);
+        self.storages[PARAMETERS].len = end;
+        self.storages[GRADIENTS].len = end;
+        let label = parts.iter().map(|(name, ..)| *name).collect::<Vec<_>>().join("+");
+        let whole = self.add(&label, &shape, PARAMETERS, offset, Role::Parameter, true);
+        let gradient = self.add(&format!("grad_{label}"), &shape, GRADIENTS, offset, Role::Computed, false);
+        self.parameter_gradients.insert(whole, gradient);
+        let mut row = 0;
+        for (name, part, init) in parts {
+            let tensor =
+                if parts.len() == 1 { whole } else { self.view(whole, name, part, row * part[1..].iter().product::<usize>(), None) };
+            row += part[0];
+            self.parameters.push(ParameterSpec { name: (*name).into(), tensor, init: *init });
+        }
+        whole
+    }
+
+    /// All parameters as one vector, padding (always zero) included.
+    pub fn flat_parameters(&mut self) -> Tensor {
+        self.add("parameters", &[self.storages[PARAMETERS].len], PARAMETERS, 0, Role::Input, false)
+    }
+
+    /// The gradients of all parameters as one vector, each at its parameter's place.
+    pub fn flat_gradients(&mut self) -> Tensor {
+        self.add("gradients", &[self.storages[GRADIENTS].len], GRADIENTS, 0, Role::Input, false)
+    }
+
+    fn view(&mut self, of: Tensor, label: &str, shape: &[usize], offset: usize, row_stride: Option<usize>) -> Tensor {
+        let tensor = Tensor(self.tensors.len() as u32);
+        let parent = self.spec(of);
+        let spec = TensorSpec {
+            label: label.into(),
+            shape: shape.to_vec(),
+            storage: parent.storage,
+            offset: parent.offset + offset,
+            row_stride: row_stride.unwrap_or_else(|| shape.last().copied().unwrap_or(1)),
+            root: parent.root,
+            role: parent.role,
+            requires_grad: parent.requires_grad,
+        };
+        self.tensors.push(spec);
+        tensor
+    }
+
+    /// Columns `start..start + len` of the last axis, without a copy.
+    pub fn columns(&mut self, of: Tensor, label: &str, start: usize, len: usize) -> Tensor {
+        let spec = self.spec(of);
+        let (mut shape, stride) = (spec.shape.clone(), spec.row_stride);
+        if let Some(last) = shape.last_mut() {
+            *last = len;
+        }
+        self.view(of, label, &shape, start, Some(stride))
+    }
+
+    /// Rows `start..start + len` of the first axis of a contiguous tensor, without a copy.
+    pub fn rows(&mut self, of: Tensor, label: &str, start: usize, len: usize) -> Tensor {
+        let mut shape = self.shape(of).to_vec();
+        let row: usize = shape[1..].iter().product();
+        shape[0] = len;
+        self.view(of, label, &shape, start * row, None)
+    }
+
+    /// Step `step` of a contiguous `(batch, step, channel)` tensor as `(batch, channel)`, without a copy.
+    ///
+    /// # Errors
+    /// [`Error::Shape`] where the tensor has not three axes, [`Error::Unsupported`] where it is itself a strided view.
+    pub fn step(&mut self, of: Tensor, step: usize) -> Result<Tensor> {
+        let [n_batch, n_step, n_channel] = self.axes("step", of)?;
+        if !self.spec(of).is_contiguous() {
+            return Err(Error::Unsupported { operation: "step", what: format!("`{}` is strided", self.spec(of).label) });
+        }
+        let label = format!("{}[{step}]", self.spec(of).label);
+        Ok(self.view(of, &label, &[n_batch, n_channel], step * n_channel, Some(n_step * n_channel)))
+    }
+
+    /// The same elements under another shape, without a copy; strided tensors keep their last axis.
+    ///
+    /// # Errors
+    /// [`Error::Shape`] where the number of elements differs or a strided last axis would change.
+    pub fn reshape(&mut self, of: Tensor, shape: &[usize]) -> Result<Tensor> {
+        let spec = self.spec(of);
+        let same_rows = spec.is_contiguous() || shape.last() == spec.shape.last();
+        if shape.iter().product::<usize>() != spec.len() || !same_rows {
+            return Err(Error::shape("reshape", &spec.label, format!("the elements of {shape:?}"), &spec.shape));
+        }
+        let (label, stride) = (spec.label.clone(), (!spec.is_contiguous()).then_some(spec.row_stride));
+        Ok(self.view(of, &label, shape, 0, stride))
+    }
+
+    /// Appends an operation to the program under construction.
+    pub fn push(&mut self, op: impl Into<Op>) {
+        let op = op.into();
+        if op.inputs().iter().any(|&input| self.requires_grad(input)) {
+            for output in op.outputs() {
+                let root = self.spec(output).root;
+                self.tensors[root.0 as usize].requires_grad = true;
+            }
+        }
+        self.ops.push(op);
+    }
+
+    /// Whether gradients flow to a tensor.
+    pub fn requires_grad(&self, tensor: Tensor) -> bool {
+        self.spec(self.spec(tensor).root).requires_grad
+    }
+
+    /// Closes the program under construction.
+    pub fn finish(&mut self, name: &str) -> Program {
+        self.programs.push((name.into(), std::mem::take(&mut self.ops)));
+        Program(self.programs.len() - 1)
+    }
+
+    /// Appends the backward pass of the program under construction.
+    ///
+    /// `seeds` pairs outputs with the gradients that come from outside (same shapes); a loss seeds itself. Every parameter's gradient is
+    /// written: zero where nothing depends on it.
+    ///
+    /// # Errors
+    /// Whatever an operation's own backward rule refuses.
+    pub fn backward(&mut self, seeds: &[(Tensor, Tensor)]) -> Result<Gradients> {
+        let tape = self.ops.clone();
+        let mut gradients = Gradients::default();
+        for &(output, cotangent) in seeds {
+            let target = gradients.target_always(self, output);
+            self.push(Elementwise::Copy { x: cotangent, y: target });
+            gradients.flush(self);
+        }
+        for op in tape.iter().rev() {
+            let reached = op.outputs().iter().any(|&output| gradients.of(self, output).is_some());
+            if reached || op.is_loss() {
+                op.backward(self, &mut gradients)?;
+                gradients.flush(self);
+            }
+        }
+        let mut unreached: Vec<_> = self.parameter_gradients.iter().filter(|(root, _)| !gradients.roots.contains_key(*root)).collect();
+        unreached.sort();
+        let unreached: Vec<_> = unreached.into_iter().map(|(_, gradient)| *gradient).collect();
+        for y in unreached {
+            self.push(Elementwise::Fill { y, value: 0.0 });
+        }
+        gradients.drop_needless_fills(self);
+        Ok(gradients)
+    }
+}
+
+/// The gradients that a backward pass writes, by tensor.
+#[derive(Debug, Default)]
+pub struct Gradients {
+    roots: HashMap<Tensor, RootGradient>,
+    pending: Vec<(Tensor, Tensor)>,
+}
+
+#[derive(Debug)]
+struct RootGradient {
+    tensor: Tensor,
+    /// Views of the root whose gradient has been written.
+    written: Vec<Tensor>,
+    filled: bool,
+}
+
+impl Gradients {
+    /// The gradient of a tensor, where any was written.
+    pub fn of(&self, graph: &mut Graph, tensor: Tensor) -> Option<Tensor> {
+        let root = self.roots.get(&graph.spec(tensor).root)?;
+        let reached = root.written.iter().any(|&written| overlap(graph, written, tensor));
+        reached.then(|| mirror(graph, root.tensor, tensor))
+    }
+
+    /// Where an operation writes the gradient of its input (never adds to it); nowhere if no gradient flows there.
+    ///
+    /// An input that has several consumers gets a fresh tensor for each further one, which is added afterwards.
+    pub fn target(&mut self, graph: &mut Graph, input: Tensor) -> Option<Tensor> {
+        graph.requires_grad(input).then(|| self.target_always(graph, input))
+    }
+
+    /// [`Gradients::target`] for an input that may be absent.
+    pub fn optional_target(&mut self, graph: &mut Graph, input: Option<Tensor>) -> Option<Tensor> {
+        input.and_then(|input| self.target(graph, input))
+    }
+
+    #[allow(clippy::map_entry, reason = "the entry's value is made by the graph, which the map is kept for")]
+    fn target_always(&mut self, graph: &mut Graph, input: Tensor) -> Tensor {
+        let root = graph.spec(input).root;
+        if !self.roots.contains_key(&root) {
+            let spec = graph.spec(root);
+            let (label, shape, whole) = (format!("grad_{}", spec.label), spec.shape.clone(), graph.spec(input).len() == spec.len());
+            let tensor = match graph.parameter_gradients.get(&root) {
+                Some(&gradient) => gradient,
+                None => graph.tensor(&label, &shape),
+            };
+            if !whole {
+                graph.push(Elementwise::Fill { y: tensor, value: 0.0 });
+            }
+            self.roots.insert(root, RootGradient { tensor, written: Vec::new(), filled: !whole });
+        }
+        let tensor = self.roots[&root].tensor;
+        let place = mirror(graph, tensor, input);
+        let free = !self.roots[&root].written.iter().any(|&written| overlap(graph, written, input));
+        if free {
+            if let Some(entry) = self.roots.get_mut(&root) {
+                entry.written.push(input);
+            }
+            return place;
+        }
+        let spec = graph.spec(place);
+        let (label, shape) = (format!("{}'", spec.label), spec.shape.clone());
+        let term = graph.tensor(&label, &shape);
+        self.pending.push((place, term));
+        term
+    }
+
+    fn flush(&mut self, graph: &mut Graph) {
+        for (sum, term) in self.pending.drain(..) {
+            graph.push(Elementwise::Add { x: term, y: sum });
+        }
+    }
+
+    /// A gradient whose parts were all written needs no zeros first.
+    fn drop_needless_fills(&self, graph: &mut Graph) {
+        let whole: Vec<Tensor> = self
+            .roots
+            .values()
+            .filter(|root| {
+                root.filled && root.written.iter().map(|&part| graph.spec(part).len()).sum::<usize>() == graph.spec(root.tensor).len()
+            })
+            .map(|root| root.tensor)
+            .collect();
+        graph.ops.retain(|op| !matches!(op, Op::Elementwise(Elementwise::Fill { y, .. }) if whole.contains(y)));
+    }
+}
+
+/// The view of `root` (a gradient) that lies as `like` lies in its own root.
+fn mirror(graph: &mut Graph, root: Tensor, like: Tensor) -> Tensor {
+    let spec = graph.spec(like).clone();
+    if spec.root == like {
+        return root;
+    }
+    let offset = spec.offset - graph.spec(spec.root).offset;
+    graph.view(root, &format!("grad_{}", spec.label), &spec.shape, offset, Some(spec.row_stride))
+}
+
+/// Whether two views of one root share an element. Views with one row stride are compared as rectangles, others by their spans.
+fn overlap(graph: &Graph, a: Tensor, b: Tensor) -> bool {
+    let (a, b) = (graph.spec(a), graph.spec(b));
+    let meet = |a: (usize, usize), b: (usize, usize)| a.0 < b.0 + b.1 && b.0 < a.0 + a.1;
+    let spans_meet = meet((a.offset, a.span()), (b.offset, b.span()));
+    if a.row_stride == b.row_stride && !a.is_contiguous() && !b.is_contiguous() {
+        let start = graph.spec(a.root).offset;
+        let column = |spec: &TensorSpec| ((spec.offset - start) % spec.row_stride, spec.columns());
+        return spans_meet && meet(column(a), column(b));
+    }
+    spans_meet
+}

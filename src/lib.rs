@@ -1,0 +1,27 @@
+//! Linear-time recurrent models (MinGRU, Mamba) for time series, trained and run on any GPU.
+
+pub mod backend;
+#[cfg(feature = "cli")]
+pub mod benchmark;
+pub mod checkpoint;
+#[cfg(feature = "cli")]
+pub mod cli;
+pub mod cpu;
+pub mod dataset;
+mod error;
+#[cfg(feature = "cli")]
+mod file;
+#[cfg(feature = "cli")]
+pub mod golden;
+pub mod gpu;
+pub mod graph;
+pub mod memory;
+pub mod metrics;
+pub mod model;
+pub mod ops;
+pub mod reference;
+#[cfg(feature = "cli")]
+pub mod report;
+pub mod train;
+
+pub use error::{Error, Result};

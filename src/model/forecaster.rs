@@ -1,0 +1,272 @@
+//! A forecaster: recurrent layers over a window, a linear head on what they hold after its last step.
+
+use serde::{Deserialize, Serialize};
+
+use super::mamba::{Block, MixerSizes, NORM_EPS};
+use super::mamba_lab::MambaLab;
+use super::min_gru::MinGru;
+use super::min_gru_scan::MinGruScan;
+use super::{Sequence, fan_in};
+use crate::error::{Error, Result};
+use crate::graph::{Graph, Init, Tensor};
+use crate::ops::Recurrence;
+
+/// The models by their names on the command line.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum ModelKind {
+    /// The lab's gated cell.
+    MinGru,
+    /// minGRU as a parallel scan.
+    MinGruScan,
+    /// The lab's simplified state space model.
+    MambaLab,
+    /// The selective state space block.
+    Mamba,
+}
+
+impl ModelKind {
+    /// Every model.
+    pub const ALL: [ModelKind; 4] = [ModelKind::MinGru, ModelKind::MinGruScan, ModelKind::MambaLab, ModelKind::Mamba];
+
+    /// Name on the command line and in files.
+    pub fn name(self) -> &'static str {
+        match self {
+            ModelKind::MinGru => "min-gru",
+            ModelKind::MinGruScan => "min-gru-scan",
+            ModelKind::MambaLab => "mamba-lab",
+            ModelKind::Mamba => "mamba",
+        }
+    }
+}
+
+impl std::str::FromStr for ModelKind {
+    type Err = Error;
+
+    fn from_str(name: &str) -> Result<Self> {
+        let names = ModelKind::ALL.map(ModelKind::name).join(", ");
+        let found = ModelKind::ALL.into_iter().find(|model| model.name() == name);
+        found.ok_or_else(|| Error::option("model", name, format!("one of {names}")))
+    }
+}
+
+impl std::fmt::Display for ModelKind {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.pad(self.name())
+    }
+}
+
+/// Sizes of a forecaster. Fields that a model does not use are ignored; zeros stand for `SPEC`'s defaults.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ForecasterConfig {
+    /// The model.
+    pub model: ModelKind,
+    /// Columns of the window.
+    pub features: usize,
+    /// Steps forecast at once.
+    #[serde(default = "one")]
+    pub horizon: usize,
+    /// Columns forecast.
+    #[serde(default = "one")]
+    pub targets: usize,
+    /// Recurrent layers.
+    #[serde(default = "one")]
+    pub layers: usize,
+    /// Hidden channels (`d_model` of `mamba`).
+    pub hidden: usize,
+    /// States of a channel (`mamba`) or of the layer (`mamba-lab`).
+    #[serde(default = "default_state")]
+    pub d_state: usize,
+    /// Taps of the convolution (`mamba`).
+    #[serde(default = "default_conv")]
+    pub d_conv: usize,
+    /// Inner channels for each hidden one (`mamba`).
+    #[serde(default = "default_expand")]
+    pub expand: usize,
+    /// Rank of the step size (`mamba`); 0 stands for `ceil(hidden / 16)`.
+    #[serde(default)]
+    pub dt_rank: usize,
+}
+
+fn one() -> usize {
+    1
+}
+fn default_state() -> usize {
+    16
+}
+fn default_conv() -> usize {
+    4
+}
+fn default_expand() -> usize {
+    2
+}
+
+impl ForecasterConfig {
+    /// One layer that forecasts the next value of one column from that column.
+    pub fn new(model: ModelKind, hidden: usize) -> Self {
+        ForecasterConfig {
+            model,
+            features: 1,
+            horizon: 1,
+            targets: 1,
+            layers: 1,
+            hidden,
+            d_state: default_state(),
+            d_conv: default_conv(),
+            expand: default_expand(),
+            dt_rank: 0,
+        }
+    }
+
+    /// Sizes of the mixers of `mamba`.
+    pub fn mixer_sizes(&self) -> MixerSizes {
+        MixerSizes {
+            d_model: self.hidden,
+            d_inner: self.expand * self.hidden,
+            d_state: self.d_state,
+            d_conv: self.d_conv,
+            dt_rank: if self.dt_rank == 0 { self.hidden.div_ceil(16) } else { self.dt_rank },
+        }
+    }
+
+    /// Checks that every size can be used.
+    ///
+    /// # Errors
+    /// [`Error::Option`] naming the first that is zero.
+    pub fn check(&self) -> Result<()> {
+        let sizes = [
+            ("--features", self.features),
+            ("--horizon", self.horizon),
+            ("--targets", self.targets),
+            ("--layers", self.layers),
+            ("--hidden", self.hidden),
+            ("--d-state", self.d_state),
+            ("--d-conv", self.d_conv),
+            ("--expand", self.expand),
+        ];
+        match sizes.into_iter().find(|(_, size)| *size == 0) {
+            Some((option, _)) => Err(Error::option(option, 0, "must be at least 1")),
+            None if self.model == ModelKind::Mamba && self.d_conv < 2 => Err(Error::option("--d-conv", self.d_conv, "must be at least 2")),
+            None => Ok(()),
+        }
+    }
+}
+
+#[derive(Clone, Debug)]
+enum Layer {
+    MinGru(MinGru),
+    MinGruScan(MinGruScan),
+    MambaLab(MambaLab),
+    Mamba(Box<Block>),
+}
+
+impl Layer {
+    fn state_shapes(&self, n_batch: usize) -> Vec<Vec<usize>> {
+        match self {
+            Layer::MinGru(layer) => layer.state_shapes(n_batch),
+            Layer::MinGruScan(layer) => layer.state_shapes(n_batch),
+            Layer::MambaLab(layer) => layer.state_shapes(n_batch),
+            Layer::Mamba(layer) => layer.mixer.state_shapes(n_batch),
+        }
+    }
+
+    fn forward(&self, graph: &mut Graph, label: &str, x: Tensor, states: Option<&[Tensor]>, run: &Recurrence) -> Result<Sequence> {
+        let recurrence = Recurrence { initial_state: states.map(|states| states[0]), ..*run };
+        match self {
+            Layer::MinGru(layer) => layer.forward(graph, label, x, &recurrence),
+            Layer::MinGruScan(layer) => layer.forward(graph, label, x, &recurrence),
+            Layer::MambaLab(layer) => layer.forward(graph, label, x, &recurrence),
+            Layer::Mamba(layer) => layer.forward(graph, label, x, states, run),
+        }
+    }
+}
+
+/// What a forecaster computes from a batch of windows.
+#[derive(Clone, Debug)]
+pub struct Forecast {
+    /// `(batch, horizon * targets)`.
+    pub y: Tensor,
+    /// The states after the last step, in the order of [`Forecaster::state_shapes`].
+    pub last_states: Vec<Tensor>,
+}
+
+/// The parameters of a forecaster.
+#[derive(Clone, Debug)]
+pub struct Forecaster {
+    config: ForecasterConfig,
+    input: Option<(Tensor, Tensor)>,
+    layers: Vec<Layer>,
+    norm: Option<Tensor>,
+    head_weight: Tensor,
+    head_bias: Tensor,
+}
+
+impl Forecaster {
+    /// Declares the parameters.
+    ///
+    /// # Errors
+    /// As [`ForecasterConfig::check`].
+    pub fn new(graph: &mut Graph, config: &ForecasterConfig) -> Result<Self> {
+        config.check()?;
+        let (hidden, features) = (config.hidden, config.features);
+        let is_mamba = config.model == ModelKind::Mamba;
+        let input = is_mamba.then(|| {
+            let weight = graph.parameter("input.weight", &[hidden, features], fan_in(features));
+            (weight, graph.parameter("input.bias", &[hidden], fan_in(features)))
+        });
+        let mut layers = Vec::new();
+        for index in 0..config.layers {
+            let (prefix, n_input) = (format!("layers.{index}."), if index == 0 { features } else { hidden });
+            layers.push(match config.model {
+                ModelKind::MinGru => Layer::MinGru(MinGru::new(graph, &prefix, n_input, hidden)),
+                ModelKind::MinGruScan => Layer::MinGruScan(MinGruScan::new(graph, &prefix, n_input, hidden)),
+                ModelKind::MambaLab => Layer::MambaLab(MambaLab::new(graph, &prefix, n_input, hidden, config.d_state)),
+                ModelKind::Mamba => Layer::Mamba(Box::new(Block::new(graph, &prefix, config.mixer_sizes(), NORM_EPS))),
+            });
+        }
+        let norm = is_mamba.then(|| graph.parameter("norm_f.weight", &[hidden], Init::Constant(1.0)));
+        let head_weight = graph.parameter("head.weight", &[config.horizon * config.targets, hidden], fan_in(hidden));
+        let head_bias = graph.parameter("head.bias", &[config.horizon * config.targets], Init::Constant(0.0));
+        Ok(Forecaster { config: config.clone(), input, layers, norm, head_weight, head_bias })
+    }
+
+    /// Sizes.
+    pub fn config(&self) -> &ForecasterConfig {
+        &self.config
+    }
+
+    /// Shapes of the states of all layers, for a batch.
+    pub fn state_shapes(&self, n_batch: usize) -> Vec<Vec<usize>> {
+        self.layers.iter().flat_map(|layer| layer.state_shapes(n_batch)).collect()
+    }
+
+    /// Forecasts from windows `x (batch, step, features)`; `states` are those of [`Forecaster::state_shapes`], zero where absent.
+    ///
+    /// # Errors
+    /// [`Error::Shape`] where `x` does not fit the parameters.
+    pub fn forward(&self, graph: &mut Graph, x: Tensor, states: Option<&[Tensor]>) -> Result<Forecast> {
+        let [_, n_step, _] = graph.axes("forecaster", x)?;
+        let mut sequence = match self.input {
+            Some((weight, bias)) => graph.linear("embedded", x, weight, Some(bias))?,
+            None => x,
+        };
+        let mut last_states = Vec::new();
+        for (index, layer) in self.layers.iter().enumerate() {
+            let n_state = layer.state_shapes(1).len();
+            let states = states.map(|states| &states[last_states.len()..last_states.len() + n_state]);
+            let output = layer.forward(graph, &format!("layers.{index}."), sequence, states, &Recurrence::default())?;
+            sequence = output.y;
+            last_states.extend(output.last_states);
+        }
+        let last = match self.layers.last() {
+            Some(Layer::MinGru(_) | Layer::MinGruScan(_)) => last_states[last_states.len() - 1],
+            _ => graph.step(sequence, n_step - 1)?,
+        };
+        let last = match self.norm {
+            Some(weight) => graph.rms_norm("norm_f", last, weight, NORM_EPS)?,
+            None => last,
+        };
+        let y = graph.linear("forecast", last, self.head_weight, Some(self.head_bias))?;
+        Ok(Forecast { y, last_states })
+    }
+}

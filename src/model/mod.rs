@@ -1,0 +1,27 @@
+//! The models, written once for every backend.
+
+pub mod forecaster;
+mod init;
+pub mod mamba;
+pub mod mamba_lab;
+pub mod min_gru;
+pub mod min_gru_scan;
+
+pub use forecaster::{Forecaster, ForecasterConfig, ModelKind};
+pub use init::initial_values;
+
+use crate::graph::{Init, Tensor};
+
+/// What a recurrent layer computes from a sequence.
+#[derive(Clone, Debug)]
+pub struct Sequence {
+    /// `(batch, step, channel)`.
+    pub y: Tensor,
+    /// The states after the last step, as many as the layer takes in.
+    pub last_states: Vec<Tensor>,
+}
+
+/// Uniform in `1 / sqrt(fan_in)`, as PyTorch's linear layers start.
+fn fan_in(n_in: usize) -> Init {
+    Init::Uniform((n_in.max(1) as f32).sqrt().recip())
+}

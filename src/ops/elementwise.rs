@@ -1,0 +1,147 @@
+//! Operations that take each element by itself.
+
+use super::Operation;
+use crate::error::Result;
+use crate::gpu::{Planner, Shader};
+use crate::graph::{Gradients, Graph, Tensor};
+
+pub(crate) const SHADER: Shader =
+    Shader { name: "elementwise", source: include_str!("../../shaders/elementwise.wgsl"), shared: &[], constants: &[] };
+
+/// An operation on each element; all tensors have the same rows and columns.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub enum Elementwise {
+    /// `y = value`.
+    Fill {
+        /// Written.
+        y: Tensor,
+        /// The constant.
+        value: f32,
+    },
+    /// `y = x`.
+    Copy {
+        /// Read.
+        x: Tensor,
+        /// Written.
+        y: Tensor,
+    },
+    /// `y = y + x`.
+    Add {
+        /// Read.
+        x: Tensor,
+        /// Read and written.
+        y: Tensor,
+    },
+    /// `y = a + b`, the residual sum.
+    Sum {
+        /// First term.
+        a: Tensor,
+        /// Second term.
+        b: Tensor,
+        /// Written.
+        y: Tensor,
+    },
+    /// `y = -exp(x)`: Mamba's `A` of `A_log`.
+    NegExp {
+        /// Read.
+        x: Tensor,
+        /// Written.
+        y: Tensor,
+    },
+    /// `grad_x = grad_y * y`, the gradient of [`Elementwise::NegExp`].
+    NegExpBackward {
+        /// The forward result.
+        y: Tensor,
+        /// Gradient of `y`.
+        grad_y: Tensor,
+        /// Written.
+        grad_x: Tensor,
+    },
+}
+
+impl Graph {
+    /// `a + b`, same shapes.
+    ///
+    /// # Errors
+    /// [`crate::Error::Shape`] where they differ.
+    pub fn sum(&mut self, label: &str, a: Tensor, b: Tensor) -> Result<Tensor> {
+        let shape = self.shape(a).to_vec();
+        self.expect("sum", b, &shape)?;
+        let y = self.tensor(label, &shape);
+        self.push(Elementwise::Sum { a, b, y });
+        Ok(y)
+    }
+
+    /// `-exp(x)`, elementwise.
+    pub fn neg_exp(&mut self, label: &str, x: Tensor) -> Tensor {
+        let shape = self.shape(x).to_vec();
+        let y = self.tensor(label, &shape);
+        self.push(Elementwise::NegExp { x, y });
+        y
+    }
+}
+
+impl Operation for Elementwise {
+    fn name(&self) -> &'static str {
+        match self {
+            Elementwise::Fill { .. } => "fill",
+            Elementwise::Copy { .. } => "copy",
+            Elementwise::Add { .. } => "add",
+            Elementwise::Sum { .. } => "sum",
+            Elementwise::NegExp { .. } => "neg_exp",
+            Elementwise::NegExpBackward { .. } => "neg_exp_backward",
+        }
+    }
+
+    fn inputs(&self) -> Vec<Tensor> {
+        match *self {
+            Elementwise::Fill { .. } => vec![],
+            Elementwise::Copy { x, .. } | Elementwise::NegExp { x, .. } => vec![x],
+            Elementwise::Add { x, y } => vec![x, y],
+            Elementwise::Sum { a, b, .. } => vec![a, b],
+            Elementwise::NegExpBackward { y, grad_y, .. } => vec![y, grad_y],
+        }
+    }
+
+    fn outputs(&self) -> Vec<Tensor> {
+        match *self {
+            Elementwise::Fill { y, .. } | Elementwise::Copy { y, .. } | Elementwise::Add { y, .. } => vec![y],
+            Elementwise::Sum { y, .. } | Elementwise::NegExp { y, .. } => vec![y],
+            Elementwise::NegExpBackward { grad_x, .. } => vec![grad_x],
+        }
+    }
+
+    fn backward(&self, graph: &mut Graph, gradients: &mut Gradients) -> Result<()> {
+        match *self {
+            Elementwise::Sum { a, b, y } => {
+                let Some(grad_y) = gradients.of(graph, y) else { return Ok(()) };
+                for term in [a, b] {
+                    if let Some(target) = gradients.target(graph, term) {
+                        graph.push(Elementwise::Copy { x: grad_y, y: target });
+                    }
+                }
+                Ok(())
+            }
+            Elementwise::NegExp { x, y } => {
+                if let (Some(grad_y), Some(grad_x)) = (gradients.of(graph, y), gradients.target(graph, x)) {
+                    graph.push(Elementwise::NegExpBackward { y, grad_y, grad_x });
+                }
+                Ok(())
+            }
+            _ => Err(crate::Error::Unsupported { operation: self.name(), what: "has no gradient".into() }),
+        }
+    }
+
+    fn encode(&self, plan: &mut Planner) -> Result<()> {
+        let written = self.outputs()[0];
+        let (n_row, n_column) = (plan.spec(written).rows(), plan.spec(written).columns());
+        let kernel = plan.kernel(&SHADER, self.name()).param("n_row", n_row).param("n_column", n_column);
+        let kernel = match *self {
+            Elementwise::Fill { y, value } => kernel.param("value", value).bind("y", y),
+            Elementwise::Copy { x, y } | Elementwise::Add { x, y } | Elementwise::NegExp { x, y } => kernel.bind("x", x).bind("y", y),
+            Elementwise::Sum { a, b, y } => kernel.bind("x", a).bind("b", b).bind("y", y),
+            Elementwise::NegExpBackward { y, grad_y, grad_x } => kernel.bind("x", y).bind("b", grad_y).bind("y", grad_x),
+        };
+        kernel.lanes(n_row * n_column)
+    }
+}

@@ -1,0 +1,206 @@
+//! The loss that training starts its backward pass from.
+
+use serde::{Deserialize, Serialize};
+
+use super::Operation;
+use crate::error::{Error, Result};
+use crate::gpu::{Constant, Kernel, Planner, Shader};
+use crate::graph::{Gradients, Graph, Tensor};
+
+pub(crate) const SHADER: Shader = Shader {
+    name: "loss",
+    source: include_str!("../../shaders/loss.wgsl"),
+    shared: &[include_str!("../../shaders/shared/reduce.wgsl")],
+    constants: &[("LOSS", Constant::U32(0))],
+};
+
+/// Which loss; each is a mean over all elements of the prediction.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Loss {
+    /// Squared error.
+    #[default]
+    Mse,
+    /// Absolute error.
+    Mae,
+    /// Half the squared error up to `delta`, absolute beyond, as PyTorch's `HuberLoss`.
+    Huber {
+        /// The error at which one passes into the other, greater than 0.
+        delta: f32,
+    },
+    /// Quantile (pinball) loss, several levels at once.
+    Quantile {
+        /// Each between 0 and 1; a prediction has as many columns for each output, the levels of an output beside each other.
+        levels: Vec<f32>,
+    },
+}
+
+impl Loss {
+    /// How many columns of the prediction stand for one output.
+    pub fn columns_per_output(&self) -> usize {
+        match self {
+            Loss::Quantile { levels } => levels.len(),
+            _ => 1,
+        }
+    }
+
+    fn check(&self) -> Result<()> {
+        let inside = |level: &f32| *level > 0.0 && *level < 1.0;
+        match self {
+            Loss::Huber { delta } if !(*delta > 0.0 && delta.is_finite()) => {
+                Err(Error::option("Huber delta", delta, "a number greater than 0"))
+            }
+            Loss::Quantile { levels } if levels.is_empty() || levels.len() > MOST_LEVELS || !levels.iter().all(inside) => {
+                let expected = format!("1 to {MOST_LEVELS} numbers between 0 and 1");
+                Err(Error::option("quantile levels", format!("{levels:?}"), expected))
+            }
+            _ => Ok(()),
+        }
+    }
+}
+
+/// Quantile levels that fit the uniform struct.
+const MOST_LEVELS: usize = 32;
+
+/// Elements that one workgroup sums before another is worth a second dispatch.
+const ELEMENTS_PER_GROUP: usize = 4096;
+
+/// Workgroups that sum at most.
+const MOST_GROUPS: usize = 256;
+
+/// `losses[counter[0]] = mean of loss(prediction - target)`.
+#[derive(Clone, Debug)]
+pub struct MeanLoss {
+    /// Which loss.
+    pub loss: Loss,
+    /// `(.., outputs * levels)`, levels being 1 but for quantiles.
+    pub prediction: Tensor,
+    /// `(.., outputs)`.
+    pub target: Tensor,
+    /// `(2)`: see [`Advance`](super::Advance).
+    pub counter: Tensor,
+    /// `(n)`.
+    pub losses: Tensor,
+}
+
+/// Gradient of [`MeanLoss`].
+#[derive(Clone, Debug)]
+pub struct MeanLossBackward {
+    /// As in the forward operation.
+    pub loss: Loss,
+    /// As in the forward operation.
+    pub prediction: Tensor,
+    /// As in the forward operation.
+    pub target: Tensor,
+    /// Shape of the prediction.
+    pub grad_prediction: Tensor,
+}
+
+impl Graph {
+    /// Writes the mean loss of `prediction (.., outputs * levels)` against `target (.., outputs)` to `losses[counter[0]]`, with
+    /// `losses (n)` and `counter (2)`; a counter at or beyond n writes nothing. It is where [`Graph::backward`] starts by itself.
+    ///
+    /// # Errors
+    /// [`Error::Shape`] where the shapes do not fit, [`Error::Option`] where the loss's own numbers are out of range.
+    pub fn loss(&mut self, label: &str, loss: Loss, prediction: Tensor, target: Tensor, counter: Tensor, losses: Tensor) -> Result<()> {
+        loss.check()?;
+        let want = self.spec(target).len() * loss.columns_per_output();
+        if self.spec(prediction).len() != want || want == 0 {
+            let expected = format!("{} elements for `{label}`", want.max(1));
+            return Err(Error::shape("loss", &self.spec(prediction).label, expected, self.shape(prediction)));
+        }
+        self.expect("loss", counter, &[2])?;
+        let [_] = self.axes("loss", losses)?;
+        self.push(MeanLoss { loss, prediction, target, counter, losses });
+        Ok(())
+    }
+}
+
+impl Operation for MeanLoss {
+    fn name(&self) -> &'static str {
+        "loss"
+    }
+
+    fn inputs(&self) -> Vec<Tensor> {
+        vec![self.prediction, self.target, self.counter]
+    }
+
+    fn outputs(&self) -> Vec<Tensor> {
+        vec![self.losses]
+    }
+
+    fn backward(&self, graph: &mut Graph, gradients: &mut Gradients) -> Result<()> {
+        if let Some(grad_prediction) = gradients.target(graph, self.prediction) {
+            let (loss, prediction, target) = (self.loss.clone(), self.prediction, self.target);
+            graph.push(MeanLossBackward { loss, prediction, target, grad_prediction });
+        }
+        Ok(())
+    }
+
+    fn encode(&self, plan: &mut Planner) -> Result<()> {
+        let n_element = plan.spec(self.prediction).len();
+        let n_loss = plan.spec(self.losses).len();
+        if n_element <= ELEMENTS_PER_GROUP {
+            return kernel(plan, "forward", &self.loss, self.prediction, self.target)
+                .bind("counter", self.counter)
+                .bind("losses", self.losses)
+                .param("n_loss", n_loss)
+                .workgroups([1, 1, 1]);
+        }
+        let n_partial = n_element.div_ceil(ELEMENTS_PER_GROUP).min(MOST_GROUPS);
+        let partials = plan.scratch(n_partial);
+        kernel(plan, "forward_partial", &self.loss, self.prediction, self.target)
+            .bind("partials", partials)
+            .param("n_partial", n_partial)
+            .workgroups([n_partial, 1, 1])?;
+        plan.kernel(&SHADER, "forward_collect")
+            .bind("partials", partials)
+            .bind("counter", self.counter)
+            .bind("losses", self.losses)
+            .param("n_element", n_element)
+            .param("n_partial", n_partial)
+            .param("n_loss", n_loss)
+            .workgroups([1, 1, 1])
+    }
+}
+
+impl Operation for MeanLossBackward {
+    fn name(&self) -> &'static str {
+        "loss_backward"
+    }
+
+    fn inputs(&self) -> Vec<Tensor> {
+        vec![self.prediction, self.target]
+    }
+
+    fn outputs(&self) -> Vec<Tensor> {
+        vec![self.grad_prediction]
+    }
+
+    fn encode(&self, plan: &mut Planner) -> Result<()> {
+        let n_element = plan.spec(self.prediction).len();
+        kernel(plan, "backward", &self.loss, self.prediction, self.target).bind("grad_prediction", self.grad_prediction).lanes(n_element)
+    }
+}
+
+/// A kernel that reads predictions and targets.
+fn kernel<'p, 'a>(plan: &'p mut Planner<'a>, entry: &'static str, loss: &Loss, prediction: Tensor, target: Tensor) -> Kernel<'p, 'a> {
+    let (n_element, n_prediction_column) = (plan.spec(prediction).len(), plan.spec(prediction).columns());
+    let n_wanted_column = plan.spec(target).columns();
+    let (number, delta, levels): (usize, f32, &[f32]) = match loss {
+        Loss::Mse => (0, 0.0, &[]),
+        Loss::Mae => (1, 0.0, &[]),
+        Loss::Huber { delta } => (2, *delta, &[]),
+        Loss::Quantile { levels } => (3, 0.0, levels),
+    };
+    plan.kernel(&SHADER, entry)
+        .constant("LOSS", number)
+        .bind("prediction", prediction)
+        .bind("wanted", target)
+        .param("n_element", n_element)
+        .param("n_prediction_column", n_prediction_column)
+        .param("n_wanted_column", n_wanted_column)
+        .param("n_level", loss.columns_per_output())
+        .param("delta", delta)
+        .param_list("levels", levels)
+}

@@ -1,0 +1,244 @@
+//! The lab's simplified state space model over the products of its inputs: see `reference/mamba_lab.rs`.
+
+use super::{Operation, Recurrence, present};
+use crate::error::Result;
+use crate::gpu::{Constant, Kernel, Planner, Shader};
+use crate::graph::{Gradients, Graph, Tensor};
+
+pub(crate) const SHADER: Shader = Shader {
+    name: "mamba_lab",
+    source: include_str!("../../shaders/mamba_lab.wgsl"),
+    shared: &[include_str!("../../shaders/shared/activation.wgsl"), include_str!("../../shaders/shared/recurrence.wgsl")],
+    constants: &[
+        ("HAS_INITIAL", Constant::Bool(false)),
+        ("HAS_RESET", Constant::Bool(false)),
+        ("HAS_GRAD_Y", Constant::Bool(false)),
+        ("HAS_GRAD_LAST", Constant::Bool(false)),
+        ("HAS_GRAD_INITIAL", Constant::Bool(false)),
+    ],
+};
+
+/// `g = SiLU(clip(p))`, `s = exp(A) s' + B^T g`, `u = C s + D p`, `y = g clip(u)`, with `s'` the state before.
+#[derive(Clone, Debug)]
+pub struct MambaLab {
+    /// `(batch, step, hidden)`, rows may lie apart.
+    pub p: Tensor,
+    /// `(state)`.
+    pub a: Tensor,
+    /// `(hidden, state)`.
+    pub b: Tensor,
+    /// `(hidden, state)`.
+    pub c: Tensor,
+    /// `(hidden)`.
+    pub d: Tensor,
+    /// Initial state `(batch, state)`, reset mask `(batch, step)`, direction.
+    pub recurrence: Recurrence,
+    /// `(batch, step, hidden)`.
+    pub y: Tensor,
+    /// `(batch, state)`: the state after the step that is visited last.
+    pub last_state: Tensor,
+    /// `(batch, step, hidden)`: `g`, kept for the gradient.
+    pub gate: Tensor,
+    /// `(batch, step, state)`: `s`, kept for the gradient.
+    pub states: Tensor,
+    /// `(batch, step, hidden)`: `u` before it is clipped, kept for the gradient.
+    pub read_out: Tensor,
+}
+
+/// Gradients of [`MambaLab`].
+#[derive(Clone, Debug)]
+pub struct MambaLabBackward {
+    /// The forward operation.
+    pub forward: MambaLab,
+    /// `(batch, step, hidden)`.
+    pub grad_y: Option<Tensor>,
+    /// `(batch, state)`.
+    pub grad_last_state: Option<Tensor>,
+    /// `(batch, step, hidden)`.
+    pub grad_p: Option<Tensor>,
+    /// `(state)`.
+    pub grad_a: Option<Tensor>,
+    /// `(hidden, state)`.
+    pub grad_b: Option<Tensor>,
+    /// `(hidden, state)`.
+    pub grad_c: Option<Tensor>,
+    /// `(hidden)`.
+    pub grad_d: Option<Tensor>,
+    /// `(batch, state)`.
+    pub grad_initial_state: Option<Tensor>,
+    /// `(batch, step, hidden)`: gradient of `read_out`, between the kernels.
+    pub grad_read_out: Tensor,
+    /// `(batch, step, state)`: gradient of `states`, between the kernels.
+    pub grad_states: Tensor,
+    /// `(batch, step, hidden)`: gradient of `gate`, between the passes of the CPU.
+    pub grad_gate: Tensor,
+}
+
+impl Graph {
+    /// The lab's state space model over `p (batch, step, hidden)`, with `a (state)`, `b` and `c (hidden, state)`, `d (hidden)`.
+    /// Returns `y (batch, step, hidden)` and the last state `(batch, state)`.
+    ///
+    /// # Errors
+    /// [`crate::Error::Shape`] where the shapes do not fit.
+    pub fn mamba_lab(
+        &mut self,
+        label: &str,
+        p: Tensor,
+        a: Tensor,
+        b: Tensor,
+        c: Tensor,
+        d: Tensor,
+        recurrence: &Recurrence,
+    ) -> Result<(Tensor, Tensor)> {
+        let [n_batch, n_step, n_hidden] = self.axes("mamba_lab", p)?;
+        let [n_state] = self.axes("mamba_lab", a)?;
+        self.expect("mamba_lab", b, &[n_hidden, n_state])?;
+        self.expect("mamba_lab", c, &[n_hidden, n_state])?;
+        self.expect("mamba_lab", d, &[n_hidden])?;
+        recurrence.check(self, "mamba_lab", n_batch, n_step, &[n_batch, n_state])?;
+        let y = self.tensor(label, &[n_batch, n_step, n_hidden]);
+        let last_state = self.tensor(&format!("{label}.last_state"), &[n_batch, n_state]);
+        let gate = self.tensor(&format!("{label}.gate"), &[n_batch, n_step, n_hidden]);
+        let states = self.tensor(&format!("{label}.states"), &[n_batch, n_step, n_state]);
+        let read_out = self.tensor(&format!("{label}.read_out"), &[n_batch, n_step, n_hidden]);
+        self.push(MambaLab { p, a, b, c, d, recurrence: *recurrence, y, last_state, gate, states, read_out });
+        Ok((y, last_state))
+    }
+}
+
+impl MambaLab {
+    /// A dispatch over the forward tensors, with every size set.
+    fn kernel<'p, 'a>(&self, plan: &'p mut Planner<'a>, entry: &'static str) -> Kernel<'p, 'a> {
+        let (n_batch, n_state) = (plan.spec(self.last_state).rows(), plan.spec(self.last_state).columns());
+        let n_step = plan.spec(self.y).rows() / n_batch;
+        let n_hidden = plan.spec(self.y).columns();
+        plan.kernel(&SHADER, entry)
+            .bind("p", self.p)
+            .bind("a", self.a)
+            .bind("b", self.b)
+            .bind("c", self.c)
+            .bind("d", self.d)
+            .bind_optional("initial", self.recurrence.initial_state)
+            .bind_optional("reset", self.recurrence.reset)
+            .bind("gate", self.gate)
+            .bind("states", self.states)
+            .bind("raw", self.read_out)
+            .bind("y", self.y)
+            .bind("last", self.last_state)
+            .param("n_batch", n_batch)
+            .param("n_step", n_step)
+            .param("n_hidden", n_hidden)
+            .param("n_state", n_state)
+            .param("reverse", self.recurrence.reverse)
+    }
+}
+
+impl Operation for MambaLab {
+    fn name(&self) -> &'static str {
+        "mamba_lab"
+    }
+
+    fn inputs(&self) -> Vec<Tensor> {
+        let given = [Some(self.p), Some(self.a), Some(self.b), Some(self.c), Some(self.d)];
+        [present(given), present([self.recurrence.initial_state, self.recurrence.reset])].concat()
+    }
+
+    fn outputs(&self) -> Vec<Tensor> {
+        vec![self.y, self.last_state, self.gate, self.states, self.read_out]
+    }
+
+    fn backward(&self, graph: &mut Graph, gradients: &mut Gradients) -> Result<()> {
+        let (grad_y, grad_last_state) = (gradients.of(graph, self.y), gradients.of(graph, self.last_state));
+        if grad_y.is_none() && grad_last_state.is_none() {
+            return Ok(());
+        }
+        let mut between = |tensor: Tensor| {
+            let (label, shape) = (format!("grad_{}", graph.spec(tensor).label), graph.shape(tensor).to_vec());
+            graph.tensor(&label, &shape)
+        };
+        let (grad_read_out, grad_states, grad_gate) = (between(self.read_out), between(self.states), between(self.gate));
+        let op = MambaLabBackward {
+            grad_p: gradients.target(graph, self.p),
+            grad_a: gradients.target(graph, self.a),
+            grad_b: gradients.target(graph, self.b),
+            grad_c: gradients.target(graph, self.c),
+            grad_d: gradients.target(graph, self.d),
+            grad_initial_state: gradients.optional_target(graph, self.recurrence.initial_state),
+            forward: self.clone(),
+            grad_y,
+            grad_last_state,
+            grad_read_out,
+            grad_states,
+            grad_gate,
+        };
+        graph.push(op);
+        Ok(())
+    }
+
+    fn encode(&self, plan: &mut Planner) -> Result<()> {
+        let (hidden, state) = (plan.spec(self.y).len(), plan.spec(self.states).len());
+        let sequences = plan.spec(self.last_state).len();
+        self.kernel(plan, "gates").lanes(hidden)?;
+        self.kernel(plan, "inject").lanes(state)?;
+        self.kernel(plan, "scan").lanes(sequences)?;
+        self.kernel(plan, "read_out").lanes(hidden)
+    }
+}
+
+impl Operation for MambaLabBackward {
+    fn name(&self) -> &'static str {
+        "mamba_lab_backward"
+    }
+
+    fn inputs(&self) -> Vec<Tensor> {
+        let MambaLab { gate, states, read_out, .. } = self.forward;
+        [self.forward.inputs(), vec![gate, states, read_out], present([self.grad_y, self.grad_last_state])].concat()
+    }
+
+    fn outputs(&self) -> Vec<Tensor> {
+        let gradients = [self.grad_p, self.grad_a, self.grad_b, self.grad_c, self.grad_d, self.grad_initial_state];
+        [present(gradients), vec![self.grad_read_out, self.grad_states, self.grad_gate]].concat()
+    }
+
+    fn encode(&self, plan: &mut Planner) -> Result<()> {
+        let forward = &self.forward;
+        let (hidden, state) = (plan.spec(forward.y).len(), plan.spec(forward.states).len());
+        let sequences = plan.spec(forward.last_state).len();
+        let kernel = |plan: &mut Planner, entry: &'static str, lanes: usize| {
+            let mut kernel = forward
+                .kernel(plan, entry)
+                .bind_optional("grad_y", self.grad_y)
+                .bind_optional("grad_last", self.grad_last_state)
+                .bind("grad_read", self.grad_read_out)
+                .bind("grad_states", self.grad_states)
+                .bind_optional("grad_initial", self.grad_initial_state);
+            let targets = [
+                ("grad_p", self.grad_p),
+                ("grad_a", self.grad_a),
+                ("grad_b", self.grad_b),
+                ("grad_c", self.grad_c),
+                ("grad_d", self.grad_d),
+            ];
+            for (name, target) in targets {
+                kernel = kernel.bind_optional(name, target);
+            }
+            kernel.lanes(lanes)
+        };
+        kernel(plan, "backward_read_out", hidden)?;
+        kernel(plan, "backward_inject", state)?;
+        kernel(plan, "backward_scan", sequences)?;
+        let parameters = [
+            ("backward_input", self.grad_p, hidden),
+            ("backward_decay", self.grad_a, plan.spec(forward.a).len()),
+            ("backward_b", self.grad_b, plan.spec(forward.b).len()),
+            ("backward_c", self.grad_c, plan.spec(forward.c).len()),
+            ("backward_d", self.grad_d, plan.spec(forward.d).len()),
+        ];
+        for (entry, target, lanes) in parameters {
+            if target.is_some() {
+                kernel(plan, entry, lanes)?;
+            }
+        }
+        Ok(())
+    }
+}

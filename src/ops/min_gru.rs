@@ -1,0 +1,319 @@
+//! The lab's gated cell over the products of its inputs, recurrent: see `reference/min_gru.rs`.
+
+use super::{LinearBackward, Operation, Recurrence, present};
+use crate::error::{Error, Result};
+use crate::gpu::{Constant, Kernel, Operand, Planner, Shader};
+use crate::graph::{Gradients, Graph, Tensor};
+
+pub(crate) const SHADER: Shader = Shader {
+    name: "min_gru",
+    source: include_str!("../../shaders/min_gru.wgsl"),
+    shared: &[include_str!("../../shaders/shared/activation.wgsl"), include_str!("../../shaders/shared/recurrence.wgsl")],
+    constants: &[
+        ("HIDDEN", Constant::U32(64)),
+        ("QUADS", Constant::U32(1)),
+        ("WIDTH", Constant::U32(64)),
+        ("HAS_H0", Constant::Bool(false)),
+        ("HAS_RESET", Constant::Bool(false)),
+        ("HAS_GRAD_H", Constant::Bool(true)),
+        ("HAS_GRAD_LAST", Constant::Bool(true)),
+    ],
+};
+
+/// Loop iterations of an invocation: Mesa's software drivers leave every loop, silently, after 65,535 in all.
+const MOST_ITERATIONS: usize = 60_000;
+
+/// Positions of one fused dispatch, so that it ends before a display driver's watchdog acts.
+const MOST_POSITIONS: usize = 256;
+
+/// `z = sigmoid(p_z + U_z h')`, `r = sigmoid(p_r + U_r h')`, `c = tanh(p_h + U_h (r h'))`, `h = (1 - z) h' + z c`, with `h'` the state before.
+#[derive(Clone, Debug)]
+pub struct MinGru {
+    /// `(batch, step, 3 hidden)`: `[z | r | h]`, rows may lie apart.
+    pub p: Tensor,
+    /// `(3 hidden, hidden)`: `[U_z; U_r; U_h]`.
+    pub u: Tensor,
+    /// Initial state `(batch, hidden)`, reset mask `(batch, step)`, direction.
+    pub recurrence: Recurrence,
+    /// `(batch, step, hidden)`.
+    pub h: Tensor,
+    /// `(batch, hidden)`: the state after the step that is visited last.
+    pub last: Tensor,
+    /// `(batch, step, 3 hidden)`: `[z | r | c]`, kept for the gradient.
+    pub gates: Tensor,
+    /// `(batch, step, 2 hidden)`: `[h' | r h']`, what `U` is multiplied with, kept for its gradient.
+    pub factors: Tensor,
+}
+
+/// Gradients of [`MinGru`].
+#[derive(Clone, Debug)]
+pub struct MinGruBackward {
+    /// The forward operation.
+    pub forward: MinGru,
+    /// `(batch, step, hidden)`.
+    pub grad_h: Option<Tensor>,
+    /// `(batch, hidden)`.
+    pub grad_last: Option<Tensor>,
+    /// `(batch, step, 3 hidden)`.
+    pub grad_p: Tensor,
+    /// `(3 hidden, hidden)`.
+    pub grad_u: Option<Tensor>,
+    /// `(batch, hidden)`.
+    pub grad_h0: Option<Tensor>,
+    /// The products over all steps that `grad_u` consists of: of `[U_z; U_r]` with `h'`, and of `U_h` with `r h'`.
+    pub products: Vec<LinearBackward>,
+}
+
+impl Graph {
+    /// The gated cell over `p (batch, step, 3 hidden)`, the input's products `W x + b` stacked as `[z | r | h]`, with
+    /// `u (3 hidden, hidden)`: `[U_z; U_r; U_h]`. Returns `h (batch, step, hidden)` and the last state `(batch, hidden)`.
+    ///
+    /// # Errors
+    /// [`Error::Shape`] where the shapes do not fit.
+    pub fn min_gru(&mut self, label: &str, p: Tensor, u: Tensor, recurrence: &Recurrence) -> Result<(Tensor, Tensor)> {
+        let [n_batch, n_step, three_hidden] = self.axes("min_gru", p)?;
+        let [_, n_hidden] = self.axes("min_gru", u)?;
+        self.expect("min_gru", u, &[3 * n_hidden, n_hidden])?;
+        if three_hidden != 3 * n_hidden {
+            return Err(Error::shape("min_gru", &self.spec(p).label, format!("{} columns", 3 * n_hidden), self.shape(p)));
+        }
+        recurrence.check(self, "min_gru", n_batch, n_step, &[n_batch, n_hidden])?;
+        let h = self.tensor(label, &[n_batch, n_step, n_hidden]);
+        let last = self.tensor(&format!("{label}.last"), &[n_batch, n_hidden]);
+        let gates = self.tensor(&format!("{label}.gates"), &[n_batch, n_step, 3 * n_hidden]);
+        let factors = self.tensor(&format!("{label}.factors"), &[n_batch, n_step, 2 * n_hidden]);
+        self.push(MinGru { p, u, recurrence: *recurrence, h, last, gates, factors });
+        Ok((h, last))
+    }
+}
+
+impl Operation for MinGru {
+    fn name(&self) -> &'static str {
+        "min_gru"
+    }
+
+    fn inputs(&self) -> Vec<Tensor> {
+        present([Some(self.p), Some(self.u), self.recurrence.initial_state, self.recurrence.reset])
+    }
+
+    fn outputs(&self) -> Vec<Tensor> {
+        vec![self.h, self.last, self.gates, self.factors]
+    }
+
+    fn backward(&self, graph: &mut Graph, gradients: &mut Gradients) -> Result<()> {
+        let (grad_h, grad_last) = (gradients.of(graph, self.h), gradients.of(graph, self.last));
+        if grad_h.is_none() && grad_last.is_none() {
+            return Ok(());
+        }
+        let grad_p = match gradients.target(graph, self.p) {
+            Some(grad_p) => grad_p,
+            None => {
+                let (label, shape) = (format!("grad_{}", graph.spec(self.p).label), graph.shape(self.p).to_vec());
+                graph.tensor(&label, &shape)
+            }
+        };
+        let grad_u = gradients.target(graph, self.u);
+        let grad_h0 = gradients.optional_target(graph, self.recurrence.initial_state);
+        let products = grad_u.map_or(Vec::new(), |grad_u| self.products(graph, grad_p, grad_u));
+        graph.push(MinGruBackward { forward: self.clone(), grad_h, grad_last, grad_p, grad_u, grad_h0, products });
+        Ok(())
+    }
+
+    fn encode(&self, plan: &mut Planner) -> Result<()> {
+        let [n_batch, n_step, n_hidden] = plan.graph().axes(self.name(), self.h)?;
+        match Layout::fused(plan, n_batch, n_hidden, 2)? {
+            Some(layout) => {
+                for (first, count) in layout.chunks(n_step) {
+                    self.kernel(plan, "forward", &layout, first, count)?.groups(n_batch.div_ceil(layout.rows()))?;
+                }
+            }
+            None => {
+                let layout = Layout::step(n_hidden);
+                self.kernel(plan, "begin", &layout, 0, 1)?.lanes(n_batch * n_hidden)?;
+                for position in 0..n_step {
+                    for entry in ["gate_step", "state_step"] {
+                        self.kernel(plan, entry, &layout, position, 1)?.workgroups(layout.tiles(n_batch, n_hidden))?;
+                    }
+                }
+            }
+        }
+        Ok(())
+    }
+}
+
+/// How many rows of the batch and hidden channels a workgroup takes, and how many positions one dispatch.
+struct Layout {
+    /// Rows of the batch, in fours.
+    quads: usize,
+    /// Invocations.
+    width: usize,
+    /// Positions.
+    count: usize,
+}
+
+impl Layout {
+    /// For the fused kernels, which hold `n_array` numbers an element of the state in workgroup memory; none where the kernels that go step by
+    /// step are forced or the only ones that fit.
+    fn fused(plan: &Planner, n_batch: usize, n_hidden: usize, n_array: usize) -> Result<Option<Layout>> {
+        let traits = plan.traits();
+        let memory = n_array * n_hidden * size_of::<[f32; 4]>();
+        let most = traits.max_workgroup_memory as usize / memory;
+        match plan.forced("min_gru") {
+            Some("step") => return Ok(None),
+            Some("fused") if most == 0 => {
+                let what = format!("kernel `fused` needs {memory} bytes of workgroup memory, there are {}", traits.max_workgroup_memory);
+                return Err(Error::Unsupported { operation: "min_gru", what });
+            }
+            None if most == 0 => return Ok(None),
+            Some("fused") | None => {}
+            Some(other) => {
+                return Err(Error::Unsupported { operation: "min_gru", what: format!("has no kernel `{other}`: fused, step") });
+            }
+        }
+        let quads = [4, 2, 1].into_iter().find(|&quads| quads <= most && 4 * quads <= n_batch && traits.software).unwrap_or(1);
+        let width = if traits.software { 8 } else { n_hidden.next_power_of_two().clamp(32, 256) };
+        let iterations = 2 * n_hidden.div_ceil(width) * (n_hidden + 4 * quads);
+        Ok(Some(Layout { quads, width, count: (MOST_ITERATIONS / iterations).clamp(1, MOST_POSITIONS) }))
+    }
+
+    fn step(n_hidden: usize) -> Layout {
+        Layout { quads: 1, width: n_hidden.next_power_of_two().clamp(8, 64), count: 1 }
+    }
+
+    fn rows(&self) -> usize {
+        4 * self.quads
+    }
+
+    /// First position and number of positions of each dispatch.
+    fn chunks(&self, n_step: usize) -> impl DoubleEndedIterator<Item = (usize, usize)> + use<> {
+        let count = self.count;
+        (0..n_step.div_ceil(count)).map(move |chunk| (chunk * count, count.min(n_step - chunk * count)))
+    }
+
+    fn tiles(&self, n_batch: usize, n_hidden: usize) -> [usize; 3] {
+        [n_hidden.div_ceil(self.width), n_batch.div_ceil(self.rows()), 1]
+    }
+}
+
+impl MinGru {
+    fn kernel<'p, 'a>(
+        &self,
+        plan: &'p mut Planner<'a>,
+        entry: &'static str,
+        layout: &Layout,
+        first: usize,
+        count: usize,
+    ) -> Result<Kernel<'p, 'a>> {
+        let [n_batch, n_step, n_hidden] = plan.graph().axes(self.name(), self.h)?;
+        let kernel = plan
+            .kernel(&SHADER, entry)
+            .constant("HIDDEN", n_hidden)
+            .constant("QUADS", layout.quads)
+            .constant("WIDTH", layout.width)
+            .bind("p", self.p)
+            .bind("u", self.u)
+            .bind_optional("h0", self.recurrence.initial_state)
+            .bind_optional("reset", self.recurrence.reset)
+            .bind("h", self.h)
+            .bind("last", self.last)
+            .bind("gates", self.gates)
+            .bind("factors", self.factors)
+            .param("n_batch", n_batch)
+            .param("n_step", n_step)
+            .param("first", first)
+            .param("count", count)
+            .param("reverse", self.recurrence.reverse);
+        Ok(kernel)
+    }
+
+    fn products(&self, graph: &mut Graph, grad_p: Tensor, grad_u: Tensor) -> Vec<LinearBackward> {
+        let n_hidden = graph.spec(self.u).columns();
+        [("U_z+U_r", 0, 2), ("U_h", 2, 1)]
+            .map(|(label, first, count)| {
+                let (start, len) = (first * n_hidden, count * n_hidden);
+                LinearBackward {
+                    x: graph.columns(self.factors, label, if first == 0 { 0 } else { n_hidden }, n_hidden),
+                    weight: graph.rows(self.u, label, start, len),
+                    grad_y: graph.columns(grad_p, label, start, len),
+                    grad_x: None,
+                    grad_weight: Some(graph.rows(grad_u, label, start, len)),
+                    grad_bias: None,
+                }
+            })
+            .to_vec()
+    }
+}
+
+impl Operation for MinGruBackward {
+    fn name(&self) -> &'static str {
+        "min_gru_backward"
+    }
+
+    fn inputs(&self) -> Vec<Tensor> {
+        let MinGru { p, u, recurrence, h, gates, factors, .. } = &self.forward;
+        let given = [Some(*p), Some(*u), recurrence.initial_state, recurrence.reset, Some(*h), Some(*gates), Some(*factors)];
+        [present(given), present([self.grad_h, self.grad_last])].concat()
+    }
+
+    fn outputs(&self) -> Vec<Tensor> {
+        present([Some(self.grad_p), self.grad_u, self.grad_h0])
+    }
+
+    fn encode(&self, plan: &mut Planner) -> Result<()> {
+        let [n_batch, n_step, n_hidden] = plan.graph().axes(self.name(), self.forward.h)?;
+        let carry = self.grad_h0.map_or_else(|| plan.scratch(n_batch * n_hidden), Operand::from);
+        match Layout::fused(plan, n_batch, n_hidden, 3)? {
+            Some(layout) => {
+                for (first, count) in layout.chunks(n_step).rev() {
+                    self.kernel(plan, "backward", &layout, carry, first, count)?.groups(n_batch.div_ceil(layout.rows()))?;
+                }
+            }
+            None => {
+                let layout = Layout::step(n_hidden);
+                let tiles = layout.tiles(n_batch, n_hidden);
+                self.kernel(plan, "begin_backward", &layout, carry, n_step - 1, 1)?.workgroups(tiles)?;
+                for position in (0..n_step).rev() {
+                    for entry in ["gate_gradient_step", "carry_step"] {
+                        self.kernel(plan, entry, &layout, carry, position, 1)?.workgroups(tiles)?;
+                    }
+                }
+            }
+        }
+        self.products.iter().try_for_each(|product| product.encode(plan))
+    }
+}
+
+impl MinGruBackward {
+    fn kernel<'p, 'a>(
+        &self,
+        plan: &'p mut Planner<'a>,
+        entry: &'static str,
+        layout: &Layout,
+        carry: Operand,
+        first: usize,
+        count: usize,
+    ) -> Result<Kernel<'p, 'a>> {
+        let MinGru { recurrence, u, gates, factors, h, .. } = &self.forward;
+        let [n_batch, n_step, n_hidden] = plan.graph().axes(self.name(), *h)?;
+        let kernel = plan
+            .kernel(&SHADER, entry)
+            .constant("HIDDEN", n_hidden)
+            .constant("QUADS", layout.quads)
+            .constant("WIDTH", layout.width)
+            .bind("u", *u)
+            .bind_optional("reset", recurrence.reset)
+            .bind("gates", *gates)
+            .bind("factors", *factors)
+            .bind_optional("grad_h", self.grad_h)
+            .bind_optional("grad_last", self.grad_last)
+            .bind("grad_p", self.grad_p)
+            .bind("carry", carry)
+            .param("carry_stride", n_hidden)
+            .param("n_batch", n_batch)
+            .param("n_step", n_step)
+            .param("first", first)
+            .param("count", count)
+            .param("reverse", recurrence.reverse);
+        Ok(kernel)
+    }
+}

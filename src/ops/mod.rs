@@ -1,0 +1,179 @@
+//! The operations: their tensors, shape checks, gradient rules, and the GPU half on the host (parameters and dispatch counts).
+//!
+//! One file an operation; its mathematics stands in `reference/`, its kernels in `shaders/`, under the same stem.
+
+mod causal_conv1d;
+mod counter;
+mod elementwise;
+mod grad_norm;
+mod linear;
+mod loss;
+mod mamba_lab;
+mod min_gru;
+mod min_gru_scan;
+mod optimizer;
+mod rms_norm;
+mod selective_scan;
+mod window;
+
+pub use causal_conv1d::{Activation, CausalConv1d, CausalConv1dBackward};
+pub use counter::Advance;
+pub use elementwise::Elementwise;
+pub use grad_norm::GradNorm;
+pub use linear::{Linear, LinearBackward};
+pub use loss::{Loss, MeanLoss, MeanLossBackward};
+pub use mamba_lab::{MambaLab, MambaLabBackward};
+pub use min_gru::{MinGru, MinGruBackward};
+pub use min_gru_scan::{MinGruScan, MinGruScanBackward};
+pub use optimizer::{L1Penalty, Optimize, Optimizer, Update};
+pub use rms_norm::{RmsNorm, RmsNormBackward};
+pub use selective_scan::{SelectiveScan, SelectiveScanBackward, SelectiveScanInputs};
+pub use window::{Gather, Normalisation, Restore, Window, WindowSource};
+
+use crate::error::{Error, Result};
+use crate::gpu::{Planner, Shader};
+use crate::graph::{Gradients, Graph, Tensor};
+
+/// What every operation of a program offers.
+pub trait Operation {
+    /// Name for messages, profilers and `--kernel` choices: `linear`, `linear_backward`.
+    fn name(&self) -> &'static str;
+
+    /// Tensors it reads.
+    fn inputs(&self) -> Vec<Tensor>;
+
+    /// Tensors it writes.
+    fn outputs(&self) -> Vec<Tensor>;
+
+    /// Appends the operations that turn the gradients of its outputs into those of its inputs.
+    ///
+    /// # Errors
+    /// [`Error::Unsupported`] where the operation has no gradient.
+    fn backward(&self, graph: &mut Graph, gradients: &mut Gradients) -> Result<()> {
+        let _ = (graph, gradients);
+        Err(Error::Unsupported { operation: self.name(), what: "has no gradient".into() })
+    }
+
+    /// Plans its dispatches.
+    ///
+    /// # Errors
+    /// [`Error::Gpu`] where the problem does not fit the adapter's limits.
+    fn encode(&self, plan: &mut Planner) -> Result<()>;
+}
+
+macro_rules! ops {
+    ($($op:ident),* $(,)?) => {
+        /// Any operation.
+        #[derive(Clone, Debug)]
+        #[allow(missing_docs)]
+        pub enum Op {
+            $($op($op)),*
+        }
+
+        impl Operation for Op {
+            fn name(&self) -> &'static str {
+                match self { $(Op::$op(op) => op.name()),* }
+            }
+            fn inputs(&self) -> Vec<Tensor> {
+                match self { $(Op::$op(op) => op.inputs()),* }
+            }
+            fn outputs(&self) -> Vec<Tensor> {
+                match self { $(Op::$op(op) => op.outputs()),* }
+            }
+            fn backward(&self, graph: &mut Graph, gradients: &mut Gradients) -> Result<()> {
+                match self { $(Op::$op(op) => op.backward(graph, gradients)),* }
+            }
+            fn encode(&self, plan: &mut Planner) -> Result<()> {
+                match self { $(Op::$op(op) => op.encode(plan)),* }
+            }
+        }
+
+        $(impl From<$op> for Op {
+            fn from(op: $op) -> Self {
+                Op::$op(op)
+            }
+        })*
+    };
+}
+
+ops!(
+    Advance,
+    CausalConv1d,
+    CausalConv1dBackward,
+    Elementwise,
+    Gather,
+    GradNorm,
+    L1Penalty,
+    Linear,
+    LinearBackward,
+    MambaLab,
+    MambaLabBackward,
+    MeanLoss,
+    MeanLossBackward,
+    MinGru,
+    MinGruBackward,
+    MinGruScan,
+    MinGruScanBackward,
+    Optimize,
+    Restore,
+    RmsNorm,
+    RmsNormBackward,
+    SelectiveScan,
+    SelectiveScanBackward,
+);
+
+impl Op {
+    /// Whether the operation starts a backward pass by itself.
+    pub fn is_loss(&self) -> bool {
+        matches!(self, Op::MeanLoss(_))
+    }
+}
+
+/// How a recurrence walks over the steps of a batch.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Recurrence {
+    /// The state before the first step that is visited; zero where absent.
+    pub initial_state: Option<Tensor>,
+    /// `(batch, step)` indices, 1 where a step begins a new sequence (in time order, whatever the direction), else 0.
+    pub reset: Option<Tensor>,
+    /// Run from the last step to the first; outputs stay at their own steps.
+    pub reverse: bool,
+}
+
+impl Recurrence {
+    fn check(&self, graph: &Graph, operation: &'static str, n_batch: usize, n_step: usize, state: &[usize]) -> Result<()> {
+        if let Some(initial_state) = self.initial_state {
+            graph.expect(operation, initial_state, state)?;
+        }
+        self.reset.map_or(Ok(()), |reset| graph.expect(operation, reset, &[n_batch, n_step]))
+    }
+}
+
+/// Operations that have several kernels, and their names.
+pub const KERNELS: &[(&str, &[&str])] =
+    &[("min_gru", &["step", "fused"]), ("rms_norm", &["lane", "group"]), ("selective_scan", &["sequential", "chunked"])];
+
+/// Every shader, for the tests that validate them without a GPU.
+pub const SHADERS: &[&Shader] = &[
+    &elementwise::SHADER,
+    &linear::SHADER,
+    &causal_conv1d::SHADER,
+    &counter::SHADER,
+    &grad_norm::SHADER,
+    &loss::SHADER,
+    &mamba_lab::SHADER,
+    &min_gru::SHADER,
+    &min_gru_scan::SHADER,
+    &optimizer::SHADER,
+    &rms_norm::SHADER,
+    &selective_scan::SHADER,
+    &window::SHADER,
+];
+
+/// Side of the square workgroup of `reduce.wgsl`'s `sum_column`.
+const COLUMNS: usize = 16;
+
+/// The tensors of a list in which some may be absent.
+fn present<const N: usize>(tensors: [Option<Tensor>; N]) -> Vec<Tensor> {
+    tensors.into_iter().flatten().collect()
+}

@@ -1,0 +1,163 @@
+//! Root-mean-square normalisation of rows.
+
+use super::{COLUMNS, Operation, present};
+use crate::error::{Error, Result};
+use crate::gpu::{Constant, LANES, Planner, Shader};
+use crate::graph::{Gradients, Graph, Tensor};
+
+pub(crate) const SHADER: Shader = Shader {
+    name: "rms_norm",
+    source: include_str!("../../shaders/rms_norm.wgsl"),
+    shared: &[include_str!("../../shaders/shared/reduce.wgsl")],
+    constants: &[("BLOCK", Constant::U32(BLOCK as u32)), ("ROW_LANES", Constant::U32(1)), ("HAS_GRAD_X", Constant::Bool(false))],
+};
+
+/// Rows that one invocation sums for the gradient of the weight.
+const BLOCK: usize = 32;
+
+/// `y = x weight / sqrt(mean(x²) + eps)`, each row by itself.
+#[derive(Clone, Debug)]
+pub struct RmsNorm {
+    /// `(.., channel)`, rows may lie apart.
+    pub x: Tensor,
+    /// `(channel)`.
+    pub weight: Tensor,
+    /// Added to the mean square.
+    pub eps: f32,
+    /// `(.., channel)`.
+    pub y: Tensor,
+}
+
+/// Gradients of [`RmsNorm`].
+#[derive(Clone, Debug)]
+pub struct RmsNormBackward {
+    /// As in the forward operation.
+    pub x: Tensor,
+    /// As in the forward operation.
+    pub weight: Tensor,
+    /// As in the forward operation.
+    pub eps: f32,
+    /// `(.., channel)`, rows may lie apart.
+    pub grad_y: Tensor,
+    /// `(.., channel)`, rows may lie apart.
+    pub grad_x: Option<Tensor>,
+    /// `(channel)`.
+    pub grad_weight: Option<Tensor>,
+}
+
+impl Graph {
+    /// `x weight / sqrt(mean(x²) + eps)` over the last axis of `x (.., channel)`, with `weight (channel)`.
+    ///
+    /// # Errors
+    /// [`Error::Shape`] where the shapes do not fit.
+    pub fn rms_norm(&mut self, label: &str, x: Tensor, weight: Tensor, eps: f32) -> Result<Tensor> {
+        let shape = self.shape(x).to_vec();
+        let Some(&n_channel) = shape.last() else {
+            return Err(Error::shape("rms_norm", &self.spec(x).label, "at least one axis", &shape));
+        };
+        self.expect("rms_norm", weight, &[n_channel])?;
+        let y = self.tensor(label, &shape);
+        self.push(RmsNorm { x, weight, eps, y });
+        Ok(y)
+    }
+}
+
+impl Operation for RmsNorm {
+    fn name(&self) -> &'static str {
+        "rms_norm"
+    }
+
+    fn inputs(&self) -> Vec<Tensor> {
+        vec![self.x, self.weight]
+    }
+
+    fn outputs(&self) -> Vec<Tensor> {
+        vec![self.y]
+    }
+
+    fn backward(&self, graph: &mut Graph, gradients: &mut Gradients) -> Result<()> {
+        let Some(grad_y) = gradients.of(graph, self.y) else { return Ok(()) };
+        let op = RmsNormBackward {
+            x: self.x,
+            weight: self.weight,
+            eps: self.eps,
+            grad_y,
+            grad_x: gradients.target(graph, self.x),
+            grad_weight: gradients.target(graph, self.weight),
+        };
+        graph.push(op);
+        Ok(())
+    }
+
+    fn encode(&self, plan: &mut Planner) -> Result<()> {
+        let (n_row, n_channel) = (plan.spec(self.x).rows(), plan.spec(self.x).columns());
+        let row_lanes = row_lanes(plan);
+        plan.kernel(&SHADER, "forward")
+            .constant("ROW_LANES", row_lanes)
+            .bind("x", self.x)
+            .bind("weight", self.weight)
+            .bind("y", self.y)
+            .param("n_row", n_row)
+            .param("n_channel", n_channel)
+            .param("eps", self.eps)
+            .lanes(n_row * row_lanes)
+    }
+}
+
+impl Operation for RmsNormBackward {
+    fn name(&self) -> &'static str {
+        "rms_norm_backward"
+    }
+
+    fn inputs(&self) -> Vec<Tensor> {
+        vec![self.x, self.weight, self.grad_y]
+    }
+
+    fn outputs(&self) -> Vec<Tensor> {
+        present([self.grad_x, self.grad_weight])
+    }
+
+    fn encode(&self, plan: &mut Planner) -> Result<()> {
+        let (n_row, n_channel) = (plan.spec(self.x).rows(), plan.spec(self.x).columns());
+        let inverse_rms = plan.scratch(n_row);
+        let row_lanes = row_lanes(plan);
+        plan.kernel(&SHADER, "backward_input")
+            .constant("ROW_LANES", row_lanes)
+            .bind("x", self.x)
+            .bind("weight", self.weight)
+            .bind("grad_y", self.grad_y)
+            .bind_optional("grad_x", self.grad_x)
+            .bind("inverse_rms", inverse_rms)
+            .param("n_row", n_row)
+            .param("n_channel", n_channel)
+            .param("eps", self.eps)
+            .lanes(n_row * row_lanes)?;
+        let Some(grad_weight) = self.grad_weight else { return Ok(()) };
+        let n_partial = n_row.div_ceil(BLOCK) * n_channel;
+        let partial_weight = plan.scratch(n_partial);
+        plan.kernel(&SHADER, "backward_weight_partial")
+            .bind("x", self.x)
+            .bind("grad_y", self.grad_y)
+            .bind("inverse_rms", inverse_rms)
+            .bind("partial_weight", partial_weight)
+            .param("n_row", n_row)
+            .param("n_channel", n_channel)
+            .lanes(n_partial)?;
+        plan.kernel(&SHADER, "backward_weight")
+            .bind("partial_weight", partial_weight)
+            .bind("grad_weight", grad_weight)
+            .param("n_row", n_row)
+            .param("n_channel", n_channel)
+            .groups(n_channel.div_ceil(COLUMNS))
+    }
+}
+
+/// Invocations that take one row: a software GPU pays more for a barrier than for a row.
+fn row_lanes(plan: &Planner) -> usize {
+    match plan.forced("rms_norm") {
+        Some("lane") => 1,
+        Some(_) => LANES,
+        None if plan.traits().software => 1,
+        None => LANES,
+    }
+}

@@ -1,0 +1,422 @@
+//! Selective scan (S6), the recurrence of Mamba, and its gradient.
+
+use super::{Operation, Recurrence, present};
+use crate::error::{Error, Result};
+use crate::gpu::{Constant, Kernel, LANES, Operand, Planner, Shader};
+use crate::graph::{Gradients, Graph, Tensor};
+
+const NAME: &str = "selective_scan";
+
+pub(crate) const SHADER: Shader = Shader {
+    name: NAME,
+    source: include_str!("../../shaders/selective_scan.wgsl"),
+    shared: &[include_str!("../../shaders/shared/activation.wgsl"), include_str!("../../shaders/shared/exponential.wgsl")],
+    constants: &[
+        ("N_STATE", Constant::U32(16)),
+        ("QUADS", Constant::U32(4)),
+        ("SPAN", Constant::U32(SPAN as u32)),
+        ("HAS_D", Constant::Bool(false)),
+        ("HAS_Z", Constant::Bool(false)),
+        ("HAS_DELTA_BIAS", Constant::Bool(false)),
+        ("HAS_STATE", Constant::Bool(false)),
+        ("HAS_RESET", Constant::Bool(false)),
+        ("HAS_GRAD_Y", Constant::Bool(false)),
+        ("HAS_GRAD_U", Constant::Bool(false)),
+        ("HAS_GRAD_DELTA", Constant::Bool(false)),
+        ("HAS_GRAD_Z", Constant::Bool(false)),
+    ],
+};
+
+/// Steps between the states that forward saves for backward.
+const SPAN: usize = 16;
+
+/// Invocations that fill a GPU: the `chunked` kernel cuts the run into chunks until there are as many.
+const FILLING: usize = 1 << 14;
+
+/// The fewest spans of a chunk: shorter ones spend more on carries than they gain.
+const MIN_CHUNK_SPANS: usize = 4;
+
+/// What the scan reads; shapes are checked by [`Graph::selective_scan`].
+#[derive(Clone, Copy, Debug)]
+pub struct SelectiveScanInputs {
+    /// `(batch, step, channel)`.
+    pub u: Tensor,
+    /// `(batch, step, channel)`: step sizes before bias and softplus.
+    pub delta: Tensor,
+    /// `(channel, state)`, contiguous.
+    pub a: Tensor,
+    /// `(batch, step, state)`.
+    pub b: Tensor,
+    /// `(batch, step, state)`.
+    pub c: Tensor,
+    /// `(channel)`: the skip from `u` to the output.
+    pub d: Option<Tensor>,
+    /// `(batch, step, channel)`: the gate, through SiLU.
+    pub z: Option<Tensor>,
+    /// `(channel)`: added to `delta`.
+    pub delta_bias: Option<Tensor>,
+    /// Whether the step size is `softplus(delta + delta_bias)` or `delta + delta_bias` itself.
+    pub delta_softplus: bool,
+    /// Direction, borders, and the initial state, `(batch, channel, state)`.
+    pub recurrence: Recurrence,
+}
+
+/// The scan.
+#[derive(Clone, Debug)]
+pub struct SelectiveScan {
+    /// What it reads.
+    pub inputs: SelectiveScanInputs,
+    /// `(batch, step, channel)`.
+    pub y: Tensor,
+    /// `(batch, channel, state)`: the state after the step that is visited last.
+    pub last_state: Tensor,
+    /// `(batch, span, channel, padded state)`: the state before every `SPAN`-th step in the order of visits, for the gradient on a GPU.
+    pub borders: Tensor,
+}
+
+/// Gradients of [`SelectiveScan`].
+#[derive(Clone, Debug)]
+pub struct SelectiveScanBackward {
+    /// As in the forward operation.
+    pub inputs: SelectiveScanInputs,
+    /// As in the forward operation.
+    pub borders: Tensor,
+    /// `(batch, step, channel)`; 0 where absent.
+    pub grad_y: Option<Tensor>,
+    /// `(batch, channel, state)`; 0 where absent.
+    pub grad_last_state: Option<Tensor>,
+    /// `(batch, step, channel)`.
+    pub grad_u: Option<Tensor>,
+    /// `(batch, step, channel)`.
+    pub grad_delta: Option<Tensor>,
+    /// `(channel, state)`.
+    pub grad_a: Option<Tensor>,
+    /// `(batch, step, state)`.
+    pub grad_b: Option<Tensor>,
+    /// `(batch, step, state)`.
+    pub grad_c: Option<Tensor>,
+    /// `(channel)`.
+    pub grad_d: Option<Tensor>,
+    /// `(batch, step, channel)`.
+    pub grad_z: Option<Tensor>,
+    /// `(channel)`.
+    pub grad_delta_bias: Option<Tensor>,
+    /// `(batch, channel, state)`.
+    pub grad_initial_state: Option<Tensor>,
+}
+
+impl SelectiveScanInputs {
+    fn tensors(&self) -> Vec<Tensor> {
+        let optional = [self.d, self.z, self.delta_bias, self.recurrence.initial_state, self.recurrence.reset];
+        [self.u, self.delta, self.a, self.b, self.c].into_iter().chain(present(optional)).collect()
+    }
+}
+
+impl Graph {
+    /// The selective scan: `y (batch, step, channel)` and the last state `(batch, channel, state)`.
+    ///
+    /// # Errors
+    /// [`Error::Shape`] where the shapes do not fit.
+    pub fn selective_scan(&mut self, label: &str, inputs: &SelectiveScanInputs) -> Result<(Tensor, Tensor)> {
+        let [n_batch, n_step, n_channel] = self.axes(NAME, inputs.u)?;
+        let [_, n_state] = self.axes(NAME, inputs.a)?;
+        if n_batch * n_step * n_channel * n_state == 0 {
+            let what = format!("u is {:?} and a is {:?}: no axis may be empty", self.shape(inputs.u), self.shape(inputs.a));
+            return Err(Error::Unsupported { operation: NAME, what });
+        }
+        self.expect(NAME, inputs.delta, &[n_batch, n_step, n_channel])?;
+        self.expect(NAME, inputs.a, &[n_channel, n_state])?;
+        for tensor in [inputs.b, inputs.c] {
+            self.expect(NAME, tensor, &[n_batch, n_step, n_state])?;
+        }
+        if let Some(z) = inputs.z {
+            self.expect(NAME, z, &[n_batch, n_step, n_channel])?;
+        }
+        for tensor in present([inputs.d, inputs.delta_bias]) {
+            self.expect(NAME, tensor, &[n_channel])?;
+        }
+        if let Some(initial_state) = inputs.recurrence.initial_state {
+            self.expect(NAME, initial_state, &[n_batch, n_channel, n_state])?;
+        }
+        if let Some(reset) = inputs.recurrence.reset {
+            self.expect(NAME, reset, &[n_batch, n_step])?;
+        }
+        let y = self.tensor(label, &[n_batch, n_step, n_channel]);
+        let last_state = self.tensor(&format!("{label}.last_state"), &[n_batch, n_channel, n_state]);
+        let borders = self.tensor(&format!("{label}.borders"), &[n_batch, n_step.div_ceil(SPAN), n_channel, n_state.next_multiple_of(4)]);
+        self.push(SelectiveScan { inputs: *inputs, y, last_state, borders });
+        Ok((y, last_state))
+    }
+}
+
+impl Operation for SelectiveScan {
+    fn name(&self) -> &'static str {
+        NAME
+    }
+
+    fn inputs(&self) -> Vec<Tensor> {
+        self.inputs.tensors()
+    }
+
+    fn outputs(&self) -> Vec<Tensor> {
+        vec![self.y, self.last_state, self.borders]
+    }
+
+    fn backward(&self, graph: &mut Graph, gradients: &mut Gradients) -> Result<()> {
+        let inputs = self.inputs;
+        let op = SelectiveScanBackward {
+            inputs,
+            borders: self.borders,
+            grad_y: gradients.of(graph, self.y),
+            grad_last_state: gradients.of(graph, self.last_state),
+            grad_u: gradients.target(graph, inputs.u),
+            grad_delta: gradients.target(graph, inputs.delta),
+            grad_a: gradients.target(graph, inputs.a),
+            grad_b: gradients.target(graph, inputs.b),
+            grad_c: gradients.target(graph, inputs.c),
+            grad_d: gradients.optional_target(graph, inputs.d),
+            grad_z: gradients.optional_target(graph, inputs.z),
+            grad_delta_bias: gradients.optional_target(graph, inputs.delta_bias),
+            grad_initial_state: gradients.optional_target(graph, inputs.recurrence.initial_state),
+        };
+        graph.push(op);
+        Ok(())
+    }
+
+    fn encode(&self, plan: &mut Planner) -> Result<()> {
+        let inputs = &self.inputs;
+        let layout = Layout::new(plan, inputs);
+        let workspace = plan.scratch(4 * layout.borders_start);
+        layout.pack(plan, inputs, workspace, inputs.recurrence.initial_state)?;
+        if layout.n_chunk > 1 {
+            layout
+                .kernel(plan, "summarize_forward", inputs, workspace)
+                .bind("u", inputs.u)
+                .bind("delta", inputs.delta)
+                .groups(layout.n_workgroup())?;
+            layout
+                .kernel(plan, "carry_forward", inputs, workspace)
+                .bind("borders", self.borders)
+                .lanes(layout.n_batch * layout.n_channel * layout.quads)?;
+        }
+        layout
+            .kernel(plan, "forward", inputs, workspace)
+            .bind("u", inputs.u)
+            .bind("delta", inputs.delta)
+            .bind_optional("z", inputs.z)
+            .bind("y", self.y)
+            .bind("last_state", self.last_state)
+            .bind("borders", self.borders)
+            .groups(layout.n_workgroup())
+    }
+}
+
+impl Operation for SelectiveScanBackward {
+    fn name(&self) -> &'static str {
+        "selective_scan_backward"
+    }
+
+    fn inputs(&self) -> Vec<Tensor> {
+        let seeds = present([Some(self.borders), self.grad_y, self.grad_last_state]);
+        self.inputs.tensors().into_iter().chain(seeds).collect()
+    }
+
+    fn outputs(&self) -> Vec<Tensor> {
+        present([
+            self.grad_u,
+            self.grad_delta,
+            self.grad_a,
+            self.grad_b,
+            self.grad_c,
+            self.grad_d,
+            self.grad_z,
+            self.grad_delta_bias,
+            self.grad_initial_state,
+        ])
+    }
+
+    fn encode(&self, plan: &mut Planner) -> Result<()> {
+        let inputs = &self.inputs;
+        let layout = Layout::new(plan, inputs);
+        let workspace = plan.scratch(4 * layout.end);
+        layout.pack(plan, inputs, workspace, self.grad_last_state)?;
+        layout.kernel(plan, "pack_borders", inputs, workspace).bind("saved_borders", self.borders).lanes(layout.n_border())?;
+        if layout.n_chunk > 1 {
+            layout
+                .kernel(plan, "summarize_backward", inputs, workspace)
+                .bind("delta", inputs.delta)
+                .bind_optional("z", inputs.z)
+                .bind_optional("grad_y", self.grad_y)
+                .groups(layout.n_workgroup())?;
+            layout.kernel(plan, "carry_backward", inputs, workspace).lanes(layout.n_batch * layout.n_channel * layout.quads)?;
+        }
+        layout
+            .kernel(plan, "backward", inputs, workspace)
+            .bind("u", inputs.u)
+            .bind("delta", inputs.delta)
+            .bind_optional("z", inputs.z)
+            .bind_optional("grad_y", self.grad_y)
+            .bind_optional("grad_u", self.grad_u)
+            .bind_optional("grad_delta", self.grad_delta)
+            .bind_optional("grad_z", self.grad_z)
+            .groups(layout.n_workgroup())?;
+
+        let Layout { n_batch, n_step, n_channel, n_state, quads, .. } = layout;
+        let per_channel =
+            Parts { count: n_batch * layout.n_chunk, start: layout.slots_start, stride: n_channel * (quads + 1), row: quads + 1 };
+        let skips = Parts { start: layout.slots_start + quads, ..per_channel };
+        let per_step = Parts { count: layout.n_group, start: layout.sums_start, stride: n_batch * n_step * 2 * quads, row: 2 * quads };
+        let states = Parts { count: 1, start: layout.states_start, stride: 0, row: quads };
+        let grad_c_parts = Parts { start: per_step.start + quads, ..per_step };
+        for (target, n_row, n_column, component, parts) in [
+            (self.grad_a, n_channel, n_state, None, per_channel),
+            (self.grad_d, n_channel, 1, Some(0), skips),
+            (self.grad_delta_bias, n_channel, 1, Some(1), skips),
+            (self.grad_b, n_batch * n_step, n_state, None, per_step),
+            (self.grad_c, n_batch * n_step, n_state, None, grad_c_parts),
+            (self.grad_initial_state, n_batch * n_channel, n_state, None, states),
+        ] {
+            let Some(target) = target else { continue };
+            layout
+                .kernel(plan, "sum_parts", inputs, workspace)
+                .bind("sum_target", target)
+                .param("n_row", n_row)
+                .param("n_column", n_column)
+                .param("is_vector", component.is_some())
+                .param("component", component.unwrap_or(0usize))
+                .param("n_part", parts.count)
+                .param("part_start", parts.start)
+                .param("part_stride", parts.stride)
+                .param("part_row_stride", parts.row)
+                .lanes(n_row * n_column.div_ceil(4))?;
+        }
+        Ok(())
+    }
+}
+
+/// Vectors of the workspace that are summed into one gradient.
+#[derive(Clone, Copy)]
+struct Parts {
+    count: usize,
+    /// The first vector.
+    start: usize,
+    /// Vectors from one part to the next.
+    stride: usize,
+    /// Vectors from one row to the next.
+    row: usize,
+}
+
+/// How the work is cut, and where the sections of the workspace begin, in vectors of four; the shader says what they hold.
+struct Layout {
+    n_batch: usize,
+    n_step: usize,
+    n_channel: usize,
+    n_state: usize,
+    quads: usize,
+    n_group: usize,
+    n_span: usize,
+    chunk_spans: usize,
+    n_chunk: usize,
+    row_quads: usize,
+    rows_start: usize,
+    states_start: usize,
+    slots_start: usize,
+    borders_start: usize,
+    sums_start: usize,
+    end: usize,
+}
+
+impl Layout {
+    fn new(plan: &Planner, inputs: &SelectiveScanInputs) -> Self {
+        let shape = &plan.spec(inputs.u).shape;
+        let (n_batch, n_step, n_channel, n_state) = (shape[0], shape[1], shape[2], plan.spec(inputs.a).columns());
+        let quads = n_state.div_ceil(4);
+        let n_group = n_channel.div_ceil(LANES);
+        let n_span = n_step.div_ceil(SPAN);
+        let chunked = match plan.forced(NAME) {
+            Some(kernel) => kernel == "chunked",
+            None => !plan.traits().software && n_batch * n_channel < FILLING,
+        };
+        let wanted_chunks = FILLING.div_ceil(n_batch * n_channel);
+        let chunk_spans = if chunked { n_span.div_ceil(wanted_chunks).max(MIN_CHUNK_SPANS) } else { n_span };
+        let n_chunk = n_span.div_ceil(chunk_spans);
+        let row_quads = 2 * quads + usize::from(inputs.recurrence.reset.is_some());
+        let rows_start = n_channel * (quads + 1);
+        let states_start = rows_start + n_batch * n_step * row_quads;
+        let slots_start = states_start + n_batch * n_channel * quads;
+        let borders_start = slots_start + n_batch * n_chunk * n_channel * (quads + 1);
+        let sums_start = borders_start + n_batch * n_span * n_channel * quads;
+        let end = sums_start + n_group * n_batch * n_step * 2 * quads;
+        Layout {
+            n_batch,
+            n_step,
+            n_channel,
+            n_state,
+            quads,
+            n_group,
+            n_span,
+            chunk_spans,
+            n_chunk,
+            row_quads,
+            rows_start,
+            states_start,
+            slots_start,
+            borders_start,
+            sums_start,
+            end,
+        }
+    }
+
+    /// Workgroups that have a group of channels in one chunk of one batch each.
+    fn n_workgroup(&self) -> usize {
+        self.n_batch * self.n_chunk * self.n_group
+    }
+
+    /// Vectors of the saved borders.
+    fn n_border(&self) -> usize {
+        self.n_batch * self.n_span * self.n_channel * self.quads
+    }
+
+    /// Starts a dispatch with the workspace bound and everything set that is the same for all of them.
+    fn kernel<'p, 'a>(
+        &self,
+        plan: &'p mut Planner<'a>,
+        entry: &'static str,
+        inputs: &SelectiveScanInputs,
+        workspace: Operand,
+    ) -> Kernel<'p, 'a> {
+        plan.kernel(&SHADER, entry)
+            .constant("N_STATE", self.n_state)
+            .constant("QUADS", self.quads)
+            .constant("HAS_RESET", inputs.recurrence.reset.is_some())
+            .bind("workspace", workspace)
+            .param("n_batch", self.n_batch)
+            .param("n_step", self.n_step)
+            .param("n_channel", self.n_channel)
+            .param("n_group", self.n_group)
+            .param("n_chunk", self.n_chunk)
+            .param("n_span", self.n_span)
+            .param("chunk_spans", self.chunk_spans)
+            .param("row_quads", self.row_quads)
+            .param("rows_start", self.rows_start)
+            .param("states_start", self.states_start)
+            .param("slots_start", self.slots_start)
+            .param("borders_start", self.borders_start)
+            .param("sums_start", self.sums_start)
+            .param("is_reverse", inputs.recurrence.reverse)
+            .param("delta_softplus", inputs.delta_softplus)
+    }
+
+    /// Copies the small tensors, and the state that the walk begins with, into the workspace.
+    fn pack(&self, plan: &mut Planner, inputs: &SelectiveScanInputs, workspace: Operand, state: Option<Tensor>) -> Result<()> {
+        self.kernel(plan, "pack", inputs, workspace)
+            .bind("a", inputs.a)
+            .bind("b", inputs.b)
+            .bind("c", inputs.c)
+            .bind_optional("d", inputs.d)
+            .bind_optional("delta_bias", inputs.delta_bias)
+            .bind_optional("state", state)
+            .bind_optional("reset", inputs.recurrence.reset)
+            .lanes(self.slots_start)
+    }
+}

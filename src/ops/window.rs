@@ -1,0 +1,204 @@
+//! Batches of normalised windows, gathered on the device.
+
+use super::Operation;
+use crate::error::{Error, Result};
+use crate::gpu::{Constant, Planner, Shader};
+use crate::graph::{Graph, Tensor};
+pub use crate::reference::window::Normalisation;
+
+pub(crate) const SHADER: Shader = Shader {
+    name: "window",
+    source: include_str!("../../shaders/window.wgsl"),
+    shared: &[include_str!("../../shaders/shared/reduce.wgsl")],
+    constants: &[("NORMALISATION", Constant::U32(0))],
+};
+
+/// The tensors of a batch of windows.
+#[derive(Clone, Copy, Debug)]
+pub struct Window {
+    /// `(target)`, indices: the features that are targets.
+    pub targets: Tensor,
+    /// `(batch, step, feature)`, normalised.
+    pub x: Tensor,
+    /// `(batch, horizon, target)`, normalised.
+    pub y: Tensor,
+    /// `(batch, feature)`.
+    pub shift: Tensor,
+    /// `(batch, feature)`.
+    pub scale: Tensor,
+}
+
+/// Which windows of which series.
+#[derive(Clone, Copy, Debug)]
+pub struct WindowSource {
+    /// `(row, feature)`, in time order.
+    pub series: Tensor,
+    /// `(n, batch)`, indices: the row at which each window begins. A window and its horizon must end within the series.
+    pub starts: Tensor,
+    /// `(target)`, indices: the features that are targets.
+    pub targets: Tensor,
+    /// `(2)`: see [`Advance`](super::Advance); row `counter[0]` of `starts` is taken, the last one where that lies beyond.
+    pub counter: Tensor,
+    /// Rows of a window.
+    pub n_step: usize,
+    /// Rows behind it that are targets; 0 where none are known.
+    pub horizon: usize,
+    /// What windows are shifted and scaled by.
+    pub normalisation: Normalisation,
+}
+
+/// Gathers a batch of windows.
+#[derive(Clone, Copy, Debug)]
+pub struct Gather {
+    /// From where.
+    pub source: WindowSource,
+    /// To where.
+    pub window: Window,
+}
+
+/// `out[counter[0] * batch + b] = prediction[b] * scale + shift`, by the scale and shift of the target.
+#[derive(Clone, Copy, Debug)]
+pub struct Restore {
+    /// `(batch, ..)`, horizon x target x levels elements an item.
+    pub prediction: Tensor,
+    /// The windows that were predicted from.
+    pub window: Window,
+    /// `(2)`: see [`Advance`](super::Advance).
+    pub counter: Tensor,
+    /// `(n, horizon, target * levels)`.
+    pub out: Tensor,
+}
+
+impl Graph {
+    /// A batch of windows `x (batch, step, feature)` with the values that follow them, `y (batch, horizon, target)`, both normalised
+    /// window by window. No gradient passes.
+    ///
+    /// # Errors
+    /// [`Error::Shape`] where the shapes do not fit or the series is shorter than a window.
+    pub fn window(&mut self, label: &str, source: &WindowSource) -> Result<Window> {
+        let [n_row, n_feature] = self.axes("window", source.series)?;
+        let [n_start, n_batch] = self.axes("window", source.starts)?;
+        if n_start == 0 {
+            return Err(Error::shape("window", &self.spec(source.starts).label, "at least one row", &[0, n_batch]));
+        }
+        let [n_target] = self.axes("window", source.targets)?;
+        self.expect("window", source.counter, &[2])?;
+        let WindowSource { n_step, horizon, .. } = *source;
+        if n_step == 0 || n_row < n_step + horizon {
+            let expected = format!("at least {} rows, for a window of at least one", n_step.max(1) + horizon);
+            return Err(Error::shape("window", &self.spec(source.series).label, expected, self.shape(source.series)));
+        }
+        let window = Window {
+            targets: source.targets,
+            x: self.tensor(&format!("{label}.x"), &[n_batch, n_step, n_feature]),
+            y: self.tensor(&format!("{label}.y"), &[n_batch, horizon, n_target]),
+            shift: self.tensor(&format!("{label}.shift"), &[n_batch, n_feature]),
+            scale: self.tensor(&format!("{label}.scale"), &[n_batch, n_feature]),
+        };
+        self.push(Gather { source: *source, window });
+        Ok(window)
+    }
+
+    /// Puts predictions back on the scale of the series: `out[counter[0] * batch + b] = prediction[b] * scale + shift`, for `out (n, horizon,
+    /// target * levels)` and a prediction of `batch * horizon * target * levels` elements, the levels (of a quantile loss) of a target
+    /// beside each other. Items beyond the end of `out` are dropped.
+    ///
+    /// # Errors
+    /// [`Error::Shape`] where the shapes do not fit.
+    pub fn restore(&mut self, prediction: Tensor, window: &Window, counter: Tensor, out: Tensor) -> Result<()> {
+        let [n_batch, _] = self.axes("restore", window.scale)?;
+        let [n_target] = self.axes("restore", window.targets)?;
+        let [_, horizon, n_column] = self.axes("restore", out)?;
+        self.expect("restore", counter, &[2])?;
+        if n_target == 0 || n_column % n_target != 0 {
+            let expected = format!("a multiple of {n_target} columns");
+            return Err(Error::shape("restore", &self.spec(out).label, expected, self.shape(out)));
+        }
+        if self.spec(prediction).len() != n_batch * horizon * n_column {
+            let expected = format!("{n_batch} x {horizon} x {n_column} elements");
+            return Err(Error::shape("restore", &self.spec(prediction).label, expected, self.shape(prediction)));
+        }
+        self.push(Restore { prediction, window: *window, counter, out });
+        Ok(())
+    }
+}
+
+impl Operation for Gather {
+    fn name(&self) -> &'static str {
+        "window"
+    }
+
+    fn inputs(&self) -> Vec<Tensor> {
+        vec![self.source.series, self.source.starts, self.source.targets, self.source.counter]
+    }
+
+    fn outputs(&self) -> Vec<Tensor> {
+        let Window { x, y, shift, scale, .. } = self.window;
+        vec![x, y, shift, scale]
+    }
+
+    fn encode(&self, plan: &mut Planner) -> Result<()> {
+        let source = &self.source;
+        let [n_batch, n_step, n_feature] = [0, 1, 2].map(|axis| plan.spec(self.window.x).shape[axis]);
+        let number = match source.normalisation {
+            Normalisation::None => 0usize,
+            Normalisation::Last => 1,
+            Normalisation::MeanStd => 2,
+        };
+        let (n_start, n_target) = (plan.spec(source.starts).rows(), plan.spec(source.targets).len());
+        plan.kernel(&SHADER, "gather")
+            .constant("NORMALISATION", number)
+            .bind("series", source.series)
+            .bind("starts", source.starts)
+            .bind("targets", source.targets)
+            .bind("counter", source.counter)
+            .bind("x", self.window.x)
+            .bind("y", self.window.y)
+            .bind("shift", self.window.shift)
+            .bind("scale", self.window.scale)
+            .param("n_batch", n_batch)
+            .param("n_start", n_start)
+            .param("n_step", n_step)
+            .param("n_feature", n_feature)
+            .param("horizon", source.horizon)
+            .param("n_target", n_target)
+            .groups(n_batch * n_feature)
+    }
+}
+
+impl Operation for Restore {
+    fn name(&self) -> &'static str {
+        "restore"
+    }
+
+    fn inputs(&self) -> Vec<Tensor> {
+        let Window { targets, shift, scale, .. } = self.window;
+        vec![self.prediction, targets, shift, scale, self.counter]
+    }
+
+    fn outputs(&self) -> Vec<Tensor> {
+        vec![self.out]
+    }
+
+    fn encode(&self, plan: &mut Planner) -> Result<()> {
+        let [n_batch, n_feature] = [0, 1].map(|axis| plan.spec(self.window.scale).shape[axis]);
+        let [n_item, horizon, n_column] = [0, 1, 2].map(|axis| plan.spec(self.out).shape[axis]);
+        let n_target = plan.spec(self.window.targets).len();
+        let (n_element, n_prediction_column) = (plan.spec(self.prediction).len(), plan.spec(self.prediction).columns());
+        plan.kernel(&SHADER, "restore")
+            .bind("prediction", self.prediction)
+            .bind("targets", self.window.targets)
+            .bind("shift", self.window.shift)
+            .bind("scale", self.window.scale)
+            .bind("counter", self.counter)
+            .bind("out", self.out)
+            .param("n_batch", n_batch)
+            .param("n_feature", n_feature)
+            .param("n_item", n_item)
+            .param("horizon", horizon)
+            .param("n_target", n_target)
+            .param("n_level", n_column / n_target)
+            .param("n_prediction_column", n_prediction_column)
+            .lanes(n_element)
+    }
+}

@@ -1,0 +1,138 @@
+//! The reference as a device: every operation by its formula, in `f32` or `f64`.
+
+use std::marker::PhantomData;
+
+use ndarray::{Array2, Ix1, Ix2};
+
+use super::{
+    Float, causal_conv1d, counter, grad_norm, linear, loss, mamba_lab, min_gru, min_gru_scan, optimizer, rms_norm, selective_scan, window,
+};
+use crate::backend::{Backend, LocalFuture, Session};
+use crate::error::Result;
+use crate::graph::{Graph, Program, Tensor};
+use crate::memory::Memory;
+use crate::ops::{Elementwise, Linear, LinearBackward, Op, Recurrence};
+
+/// The reference in `T`.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Reference<T>(PhantomData<T>);
+
+impl<T: Float> Reference<T> {
+    /// The reference in `T`.
+    pub fn new() -> Self {
+        Reference(PhantomData)
+    }
+}
+
+impl<T: Float> Backend for Reference<T> {
+    fn name(&self) -> String {
+        format!("reference, {}", std::any::type_name::<T>())
+    }
+
+    fn load<'a>(&'a self, graph: &'a Graph) -> LocalFuture<'a, Result<Box<dyn Session + 'a>>> {
+        Box::pin(async move { Ok(Box::new(ReferenceSession { memory: Memory::<T>::new(graph) }) as Box<dyn Session>) })
+    }
+}
+
+struct ReferenceSession<'a, T> {
+    memory: Memory<'a, T>,
+}
+
+impl<T: Float> Session for ReferenceSession<'_, T> {
+    fn write(&mut self, tensor: Tensor, values: &[f32]) -> Result<()> {
+        self.memory.write(tensor, values, |value| T::from_f64(f64::from(value)))
+    }
+
+    fn write_indices(&mut self, tensor: Tensor, values: &[u32]) -> Result<()> {
+        self.memory.write(tensor, values, |value| T::from_f64(f64::from(value)))
+    }
+
+    fn read(&self, tensor: Tensor) -> LocalFuture<'_, Result<Vec<f32>>> {
+        Box::pin(async move { Ok(self.memory.view(tensor).iter().map(|value| value.as_f64() as f32).collect()) })
+    }
+
+    fn run(&mut self, program: Program, times: usize) -> Result<()> {
+        for _ in 0..times {
+            for op in self.memory.graph().program(program) {
+                execute(op, &mut self.memory);
+            }
+        }
+        Ok(())
+    }
+
+    fn wait(&self) -> LocalFuture<'_, Result<()>> {
+        Box::pin(async { Ok(()) })
+    }
+}
+
+/// Runs one operation by its formula.
+pub fn execute<T: Float>(op: &Op, memory: &mut Memory<T>) {
+    match op {
+        Op::Elementwise(op) => run_elementwise(op, memory),
+        Op::Linear(op) => run_linear(op, memory),
+        Op::LinearBackward(op) => run_linear_backward(op, memory),
+        Op::MambaLab(op) => mamba_lab::run(op, memory),
+        Op::MambaLabBackward(op) => mamba_lab::run_backward(op, memory),
+        Op::MinGru(op) => min_gru::run(op, memory),
+        Op::MinGruBackward(op) => min_gru::run_backward(op, memory),
+        Op::MinGruScan(op) => min_gru_scan::run(op, memory),
+        Op::MinGruScanBackward(op) => min_gru_scan::run_backward(op, memory),
+        Op::SelectiveScan(op) => selective_scan::run(op, memory),
+        Op::SelectiveScanBackward(op) => selective_scan::run_backward(op, memory),
+        Op::CausalConv1d(op) => causal_conv1d::run(op, memory),
+        Op::CausalConv1dBackward(op) => causal_conv1d::run_backward(op, memory),
+        Op::RmsNorm(op) => rms_norm::run(op, memory),
+        Op::RmsNormBackward(op) => rms_norm::run_backward(op, memory),
+        Op::MeanLoss(op) => loss::run(op, memory),
+        Op::MeanLossBackward(op) => loss::run_backward(op, memory),
+        Op::GradNorm(op) => grad_norm::run(op, memory),
+        Op::Optimize(op) => optimizer::run(op, memory),
+        Op::L1Penalty(op) => optimizer::run_l1_penalty(op, memory),
+        Op::Advance(op) => counter::run(op, memory),
+        Op::Gather(op) => window::run(op, memory),
+        Op::Restore(op) => window::run_restore(op, memory),
+    }
+}
+
+/// The reset mask of a recurrence, `(batch, step)`.
+pub(super) fn reset_mask<T: Float>(recurrence: &Recurrence, memory: &Memory<T>) -> Option<Array2<bool>> {
+    recurrence.reset.map(|reset| memory.axes::<Ix2>(reset).mapv(|begins| begins != T::zero()))
+}
+
+/// An element of a tensor of indices.
+pub(super) fn index<T: Float>(memory: &Memory<T>, indices: Tensor, at: usize) -> usize {
+    memory.rows(indices).iter().nth(at).map_or(0, |index| index.as_f64() as usize)
+}
+
+fn run_elementwise<T: Float>(op: &Elementwise, memory: &mut Memory<T>) {
+    match *op {
+        Elementwise::Fill { y, value } => memory.view_mut(y).fill(T::from_f64(f64::from(value))),
+        Elementwise::Copy { x, y } => memory.store(y, &memory.array(x)),
+        Elementwise::Add { x, y } => memory.store(y, &(memory.array(y) + memory.view(x))),
+        Elementwise::Sum { a, b, y } => memory.store(y, &(memory.array(a) + memory.view(b))),
+        Elementwise::NegExp { x, y } => memory.store(y, &memory.view(x).mapv(|x| -x.exp())),
+        Elementwise::NegExpBackward { y, grad_y, grad_x } => memory.store(grad_x, &(memory.array(grad_y) * memory.view(y))),
+    }
+}
+
+fn run_linear<T: Float>(op: &Linear, memory: &mut Memory<T>) {
+    let bias = op.bias.map(|bias| memory.axes::<Ix1>(bias));
+    let y = linear::forward(&linear::Inputs { x: memory.rows(op.x), weight: memory.axes::<Ix2>(op.weight), bias });
+    memory.store(op.y, &y);
+}
+
+fn run_linear_backward<T: Float>(op: &LinearBackward, memory: &mut Memory<T>) {
+    let inputs = linear::Inputs { x: memory.rows(op.x), weight: memory.axes::<Ix2>(op.weight), bias: None };
+    let grad_y = memory.rows(op.grad_y);
+    let grad_bias = op.grad_bias.map(|_| grad_y.sum_axis(ndarray::Axis(0)));
+    let gradients = linear::backward(&inputs, grad_y);
+    if let Some(grad_x) = op.grad_x {
+        memory.store(grad_x, &gradients.grad_x);
+    }
+    if let Some(grad_weight) = op.grad_weight {
+        memory.store(grad_weight, &gradients.grad_weight);
+    }
+    if let (Some(tensor), Some(grad_bias)) = (op.grad_bias, grad_bias) {
+        memory.store(tensor, &grad_bias);
+    }
+}

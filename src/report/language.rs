@@ -1,0 +1,78 @@
+//! Every text that is shown, in every language.
+
+/// A language of pictures and messages.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, clap::ValueEnum)]
+pub enum Lang {
+    /// English.
+    #[default]
+    En,
+    /// Simplified Chinese.
+    Zh,
+}
+
+impl Lang {
+    /// The texts in this language.
+    pub fn texts(self) -> &'static Texts {
+        match self {
+            Lang::En => &EN,
+            Lang::Zh => &ZH,
+        }
+    }
+}
+
+/// Makes [`Texts`] and its translations from one table, so that no text can lack a translation.
+macro_rules! texts {
+    ($($name:ident: $en:literal, $zh:literal;)*) => {
+        /// The texts of one language. `{}` stands for what the caller fills in with [`fill`].
+        #[derive(Debug)]
+        #[allow(missing_docs)]
+        pub struct Texts { $(pub $name: &'static str,)* }
+
+        static EN: Texts = Texts { $($name: $en,)* };
+        static ZH: Texts = Texts { $($name: $zh,)* };
+
+        impl Texts {
+            /// All texts of the language.
+            pub fn all(&self) -> impl Iterator<Item = &'static str> + use<> {
+                [$(self.$name,)*].into_iter()
+            }
+        }
+    };
+}
+
+texts! {
+    versus: " vs ", "、";
+    title: "{}: {}, one step ahead", "{}：{} 向前一步预测";
+    source: "Source: {}", "数据来源：{}";
+    validated_on: "validated on {} to {}", "验证区间：{} 至 {}";
+    synthetic: "SYNTHETIC DATA", "合成数据";
+    actual: "actual", "实际值";
+    persistence: "persistence (last value)", "持续性基准（上一个值）";
+    training: "training", "训练";
+    validation: "validation", "验证";
+    loss: "Loss per epoch", "每轮损失";
+    mse_scaled: "mean squared error (scaled)", "均方误差（缩放后）";
+    mse_original: "mean squared error ({}²)", "均方误差（{}²）";
+    epoch: "epoch", "训练轮次";
+    against_persistence: "Validation error against persistence", "相对持续性基准的验证误差";
+    mse_ratio: "MSE / MSE of persistence; below 1 is better", "均方误差 / 持续性基准的均方误差；小于 1 更好";
+    predictions: "Predictions over actual values", "预测值与实际值";
+    last_rows: "The last {} rows, enlarged", "最后 {} 行放大";
+    change: "Predicted change: prediction minus last value", "预测变化：预测值减去上一个值";
+    change_in: "change ({})", "变化（{}）";
+    date: "date", "日期";
+    no_finite_values: "no finite values", "没有有限的数值";
+    no_font: "no font with Chinese characters was found: the picture is in English (install one, such as Debian's fonts-noto-cjk)",
+        "没有找到中文字体：图片使用英文（请安装字体，例如 Debian 的 fonts-noto-cjk）";
+}
+
+/// Puts each of `values` where `text` has the next `{}`.
+pub fn fill<const N: usize>(text: &str, values: [&str; N]) -> String {
+    let mut pieces = text.split("{}");
+    let mut filled = pieces.next().unwrap_or_default().to_string();
+    for (value, piece) in values.into_iter().zip(pieces) {
+        filled += value;
+        filled += piece;
+    }
+    filled
+}

@@ -1,0 +1,13 @@
+//! What a person sees of a run: the picture and the tables, in English or Chinese.
+
+mod axis;
+pub mod font;
+pub mod language;
+pub mod picture;
+pub mod table;
+mod text;
+
+pub use font::Typeface;
+pub use language::Lang;
+pub use picture::Comparison;
+pub use table::Table;

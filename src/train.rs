@@ -1,0 +1,365 @@
+//! Training: one graph with a step and an evaluation program, run for a number of epochs on any backend.
+
+use std::ops::Range;
+
+use rand::SeedableRng;
+use rand::seq::SliceRandom;
+use rand_chacha::ChaCha8Rng;
+use serde::{Deserialize, Serialize};
+
+use crate::backend::{Backend, Session};
+use crate::error::{Error, Result};
+use crate::graph::{Graph, Program, Tensor};
+use crate::metrics::Metrics;
+use crate::model::{Forecaster, ForecasterConfig, ModelKind, initial_values};
+use crate::ops::{Loss, Normalisation, Optimizer, Update, WindowSource};
+
+/// How a forecaster is trained.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct TrainingConfig {
+    /// Steps of a window.
+    pub window: usize,
+    /// Windows of a step; a last batch that is not full is left out, as in the lab.
+    pub batch: usize,
+    /// Passes over the training windows.
+    pub epochs: usize,
+    /// Update rule.
+    pub optimizer: Optimizer,
+    /// Step size.
+    pub learning_rate: f32,
+    /// Largest global norm of a gradient.
+    pub clip_norm: f32,
+    /// What is done to each window before the model, and undone after it.
+    pub normalisation: Normalisation,
+    /// Of the first parameters and the order of the windows.
+    pub seed: u64,
+}
+
+impl TrainingConfig {
+    /// The lab's settings for a model: window 32, batch 32, 5 epochs, SGD 0.01 (the Mambas 0.005) with weight decay 1e-4, norm at most 1.
+    pub fn lab(model: ModelKind) -> Self {
+        TrainingConfig {
+            window: 32,
+            batch: 32,
+            epochs: 5,
+            optimizer: Optimizer::sgd(1e-4),
+            learning_rate: Self::lab_rate(model),
+            clip_norm: 1.0,
+            normalisation: Normalisation::Last,
+            seed: 0,
+        }
+    }
+
+    /// The lab's step size for a model.
+    pub fn lab_rate(model: ModelKind) -> f32 {
+        match model {
+            ModelKind::MinGru | ModelKind::MinGruScan => 0.01,
+            ModelKind::MambaLab | ModelKind::Mamba => 0.005,
+        }
+    }
+
+    /// Checks that every setting can be used.
+    ///
+    /// # Errors
+    /// [`Error::Option`] naming the first that cannot.
+    pub fn check(&self) -> Result<()> {
+        let sizes = [("--window", self.window), ("--batch", self.batch), ("--epochs", self.epochs)];
+        if let Some((option, _)) = sizes.into_iter().find(|(_, size)| *size == 0) {
+            return Err(Error::option(option, 0, "must be at least 1"));
+        }
+        if !(self.learning_rate.is_finite() && self.learning_rate > 0.0) {
+            return Err(Error::option("--lr", self.learning_rate, "must be a finite number above 0"));
+        }
+        Ok(())
+    }
+}
+
+/// A scaled series and the windows in it that are trained on and scored.
+#[derive(Clone, Debug)]
+pub struct Series<'a> {
+    /// `(row, features)`.
+    pub values: &'a [f32],
+    /// First rows of the training windows.
+    pub train: Range<usize>,
+    /// First rows of the validation windows.
+    pub valid: Range<usize>,
+}
+
+/// Scores after an epoch, in scaled units, over forecasts with the window's normalisation undone.
+#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
+pub struct EpochScore {
+    /// Mean squared error of the training forecasts, each made before the step that learns from it.
+    pub train_mse: f64,
+    /// Mean squared error on the validation windows after the epoch.
+    pub valid_mse: f64,
+}
+
+/// What training gives.
+#[derive(Clone, Debug)]
+pub struct Fit {
+    /// Scores, an epoch each.
+    pub epochs: Vec<EpochScore>,
+    /// The loss before each step, in the units that the model sees.
+    pub losses: Vec<f32>,
+    /// Forecasts of the validation windows, `(window, horizon, target)`, scaled.
+    pub forecasts: Vec<f32>,
+    /// Scores of the forecasts, scaled.
+    pub metrics: Metrics,
+    /// Every parameter's values, in the order of [`Graph::parameters`].
+    pub parameters: Vec<Vec<f32>>,
+    /// Seconds spent in training steps.
+    pub seconds: f64,
+    /// Training steps.
+    pub steps: usize,
+}
+
+/// News from a training run.
+#[derive(Clone, Copy, Debug)]
+pub enum Event {
+    /// So many of all steps are done.
+    Steps {
+        /// Done since the start.
+        done: usize,
+        /// To be done.
+        total: usize,
+    },
+    /// An epoch is over.
+    Epoch {
+        /// Counted from 1.
+        epoch: usize,
+        /// Its scores.
+        score: EpochScore,
+    },
+}
+
+/// A forecaster's graph with its training step and its evaluation.
+#[derive(Debug)]
+pub struct Trainer {
+    graph: Graph,
+    config: TrainingConfig,
+    model: ForecasterConfig,
+    n_train_step: usize,
+    n_valid: usize,
+    valid_batch: usize,
+    series: Tensor,
+    /// The features that are forecast: the first ones.
+    targets: Tensor,
+    train: Side,
+    valid: Side,
+    losses: Tensor,
+    learning_rates: Tensor,
+}
+
+/// The tensors of one program, training or evaluation.
+#[derive(Debug)]
+struct Side {
+    program: Program,
+    /// First rows of the windows, `(step, batch)`.
+    starts: Tensor,
+    counter: Tensor,
+    /// `(window, horizon, target)`.
+    forecasts: Tensor,
+}
+
+/// Windows that an evaluation runs at once, at least.
+const VALID_BATCH: usize = 128;
+
+/// Times an epoch's steps are waited for, so that progress can be shown.
+const SLICES: usize = 10;
+
+impl Trainer {
+    /// Builds the graph for a series of `n_row` rows with so many training and validation windows.
+    ///
+    /// # Errors
+    /// [`Error::Option`] where a setting cannot be used or a batch holds more windows than there are.
+    pub fn new(model: &ForecasterConfig, config: &TrainingConfig, n_row: usize, n_train: usize, n_valid: usize) -> Result<Self> {
+        config.check()?;
+        model.check()?;
+        let n_train_step = n_train / config.batch;
+        if n_train_step == 0 {
+            return Err(Error::option("--batch", config.batch, format!("there are only {n_train} training windows")));
+        }
+        let valid_batch = config.batch.max(VALID_BATCH).min(n_valid.max(1));
+        let mut graph = Graph::new();
+        let forecaster = Forecaster::new(&mut graph, model)?;
+        let series = graph.input("series", &[n_row, model.features]);
+        let targets = graph.indices("targets", &[model.targets]);
+        let losses = graph.state("losses", &[n_train_step]);
+        let learning_rates = graph.input("learning_rates", &[n_train_step]);
+
+        let side = |graph: &mut Graph, name: &str, n_step: usize, n_batch: usize, n_window: usize| -> Result<_> {
+            let starts = graph.indices(&format!("{name}.starts"), &[n_step, n_batch]);
+            let counter = graph.indices(&format!("{name}.counter"), &[2]);
+            let source = WindowSource {
+                series,
+                starts,
+                targets,
+                counter,
+                n_step: config.window,
+                horizon: model.horizon,
+                normalisation: config.normalisation,
+            };
+            let window = graph.window(&format!("{name}.window"), &source)?;
+            let forecast = forecaster.forward(graph, window.x, None)?.y;
+            let forecast = graph.reshape(forecast, &[n_batch, model.horizon, model.targets])?;
+            let forecasts = graph.tensor(&format!("{name}.forecasts"), &[n_window, model.horizon, model.targets]);
+            graph.restore(forecast, &window, counter, forecasts)?;
+            Ok((starts, counter, window, forecast, forecasts))
+        };
+        let (starts, counter, window, forecast, forecasts) =
+            side(&mut graph, "train", n_train_step, config.batch, n_train_step * config.batch)?;
+        graph.loss("loss", Loss::Mse, forecast, window.y, counter, losses)?;
+        graph.backward(&[])?;
+        let clip = graph.clip_grad_norm(config.clip_norm)?;
+        graph.optimize(&Update { optimizer: config.optimizer, clip: Some(clip), clip_value: None, learning_rates, counter })?;
+        graph.advance(counter)?;
+        let train = Side { program: graph.finish("train"), starts, counter, forecasts };
+
+        let n_valid_step = n_valid.div_ceil(valid_batch);
+        let (starts, counter, _, _, forecasts) = side(&mut graph, "valid", n_valid_step, valid_batch, n_valid)?;
+        graph.advance(counter)?;
+        let valid = Side { program: graph.finish("valid"), starts, counter, forecasts };
+        Ok(Trainer {
+            graph,
+            config: config.clone(),
+            model: model.clone(),
+            n_train_step,
+            n_valid,
+            valid_batch,
+            series,
+            targets,
+            train,
+            valid,
+            losses,
+            learning_rates,
+        })
+    }
+
+    /// The graph, for its parameters' names and shapes.
+    pub fn graph(&self) -> &Graph {
+        &self.graph
+    }
+
+    /// The graph alone.
+    pub fn into_graph(self) -> Graph {
+        self.graph
+    }
+
+    /// Trains on a backend. `observe` hears of progress.
+    ///
+    /// # Errors
+    /// [`Error::Diverged`] where a loss is not finite; [`Error::Gpu`] where the device fails; [`Error::Shape`] where the series is not what
+    /// the trainer was built for.
+    pub async fn fit(&self, backend: &dyn Backend, series: &Series<'_>, observe: &mut dyn FnMut(Event)) -> Result<Fit> {
+        let mut session = backend.load(&self.graph).await?;
+        for (tensor, values) in initial_values(&self.graph, self.config.seed) {
+            session.write(tensor, &values)?;
+        }
+        session.write(self.series, series.values)?;
+        session.write_indices(self.targets, &(0..self.model.targets as u32).collect::<Vec<_>>())?;
+        session.write(self.learning_rates, &vec![self.config.learning_rate; self.n_train_step])?;
+        let mut random = ChaCha8Rng::seed_from_u64(self.config.seed);
+        let mut order: Vec<u32> = series.train.clone().map(|row| row as u32).collect();
+        let (mut epochs, mut losses, mut seconds) = (Vec::new(), Vec::new(), 0.0);
+        let mut forecasts = Vec::new();
+        for epoch in 1..=self.config.epochs {
+            order.shuffle(&mut random);
+            let starts = &order[..self.n_train_step * self.config.batch];
+            session.write_indices(self.train.starts, starts)?;
+            session.write_indices(self.train.counter, &[0, ((epoch - 1) * self.n_train_step) as u32])?;
+            session.wait().await?;
+            seconds += self.train_epoch(&mut *session, epoch, observe).await?;
+            let epoch_losses = session.read(self.losses).await?;
+            self.check_finite(&epoch_losses, losses.len())?;
+            losses.extend(epoch_losses);
+            let train_mse = self.score(&session.read(self.train.forecasts).await?, starts.iter().map(|&row| row as usize), series).mse;
+            forecasts = self.evaluate(&mut *session, series).await?;
+            let score = EpochScore { train_mse, valid_mse: self.score(&forecasts, series.valid.clone(), series).mse };
+            epochs.push(score);
+            observe(Event::Epoch { epoch, score });
+        }
+        let mut parameters = Vec::new();
+        for parameter in self.graph.parameters() {
+            parameters.push(session.read(parameter.tensor).await?);
+        }
+        let metrics = self.score(&forecasts, series.valid.clone(), series);
+        Ok(Fit { epochs, losses, forecasts, metrics, parameters, seconds, steps: self.config.epochs * self.n_train_step })
+    }
+
+    /// Forecasts of the validation windows with given parameters, `(window, horizon, target)`, scaled.
+    ///
+    /// # Errors
+    /// [`Error::Gpu`] where the device fails, [`Error::Shape`] where the parameters are not this model's.
+    pub async fn forecast(&self, backend: &dyn Backend, series: &Series<'_>, parameters: &[Vec<f32>]) -> Result<Vec<f32>> {
+        let mut session = backend.load(&self.graph).await?;
+        for (parameter, values) in self.graph.parameters().iter().zip(parameters) {
+            session.write(parameter.tensor, values)?;
+        }
+        session.write(self.series, series.values)?;
+        session.write_indices(self.targets, &(0..self.model.targets as u32).collect::<Vec<_>>())?;
+        self.evaluate(&mut *session, series).await
+    }
+
+    /// Scores forecasts of the windows that begin at `starts`, in scaled units.
+    pub fn score(&self, forecasts: &[f32], starts: impl Iterator<Item = usize>, series: &Series<'_>) -> Metrics {
+        let actual = self.actual(starts, series);
+        Metrics::new(&forecasts.iter().map(|&value| f64::from(value)).collect::<Vec<_>>(), &actual)
+    }
+
+    /// Scores of predicting every window's last value again.
+    pub fn persistence(&self, starts: Range<usize>, series: &Series<'_>) -> Metrics {
+        let features = self.model.features;
+        let last = |start: usize| (start + self.config.window - 1) * features;
+        let repeated =
+            |start: usize| (0..self.model.horizon).flat_map(move |_| (0..self.model.targets).map(move |target| last(start) + target));
+        let forecast: Vec<f64> = starts.clone().flat_map(repeated).map(|index| f64::from(series.values[index])).collect();
+        Metrics::new(&forecast, &self.actual(starts, series))
+    }
+
+    fn actual(&self, starts: impl Iterator<Item = usize>, series: &Series<'_>) -> Vec<f64> {
+        let features = self.model.features;
+        starts
+            .flat_map(|start| (0..self.model.horizon).map(move |step| (start + self.config.window + step) * features))
+            .flat_map(|row| (0..self.model.targets).map(move |target| f64::from(series.values[row + target])))
+            .collect()
+    }
+
+    async fn train_epoch(&self, session: &mut dyn Session, epoch: usize, observe: &mut dyn FnMut(Event)) -> Result<f64> {
+        let total = self.config.epochs * self.n_train_step;
+        let slice = self.n_train_step.div_ceil(SLICES);
+        let mut seconds = 0.0;
+        let mut done = 0;
+        while done < self.n_train_step {
+            let count = slice.min(self.n_train_step - done);
+            let clock = web_time::Instant::now();
+            session.run(self.train.program, count)?;
+            session.wait().await?;
+            seconds += clock.elapsed().as_secs_f64();
+            done += count;
+            observe(Event::Steps { done: (epoch - 1) * self.n_train_step + done, total });
+        }
+        Ok(seconds)
+    }
+
+    async fn evaluate(&self, session: &mut dyn Session, series: &Series<'_>) -> Result<Vec<f32>> {
+        let n_step = self.n_valid.div_ceil(self.valid_batch);
+        let last = series.valid.end.saturating_sub(1);
+        let starts: Vec<u32> = (0..n_step * self.valid_batch).map(|index| (series.valid.start + index).min(last) as u32).collect();
+        session.write_indices(self.valid.starts, &starts)?;
+        session.write_indices(self.valid.counter, &[0, 0])?;
+        session.run(self.valid.program, n_step)?;
+        session.read(self.valid.forecasts).await
+    }
+
+    fn check_finite(&self, losses: &[f32], before: usize) -> Result<()> {
+        match losses.iter().position(|loss| !loss.is_finite()) {
+            None => Ok(()),
+            Some(index) => Err(Error::Diverged {
+                model: self.model.model.to_string(),
+                loss: losses[index],
+                step: before + index + 1,
+                learning_rate: self.config.learning_rate,
+            }),
+        }
+    }
+}

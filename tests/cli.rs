@@ -1,0 +1,250 @@
+//! The commands through the binary: results, exit codes, messages.
+
+use std::path::Path;
+use std::process::{Command, Output};
+
+use serde_json::Value;
+use tempfile::TempDir;
+
+/// A run in an empty folder; `args` are split at spaces.
+fn scanrnn(folder: &Path, args: &str) -> Output {
+    Command::new(env!("CARGO_BIN_EXE_scanrnn")).current_dir(folder).args(args.split_whitespace()).output().expect("the binary runs")
+}
+
+fn stdout(output: &Output) -> String {
+    String::from_utf8_lossy(&output.stdout).into_owned()
+}
+
+fn stderr(output: &Output) -> String {
+    String::from_utf8_lossy(&output.stderr).into_owned()
+}
+
+/// A folder with `prices.csv`: a hundred days of a wave.
+fn folder() -> TempDir {
+    let folder = tempfile::tempdir().expect("a folder");
+    write_prices(folder.path(), "prices.csv", |row| format!("{:.4}", 50.0 + 10.0 * (row as f64 / 9.0).sin()));
+    folder
+}
+
+fn write_prices(folder: &Path, name: &str, close: impl Fn(usize) -> String) {
+    let days = (0..100).map(|row| format!("2020-{:02}-{:02},{}\n", 1 + row / 28, 1 + row % 28, close(row)));
+    std::fs::write(folder.join(name), format!("Date,Close\n{}", days.collect::<String>())).expect("written");
+}
+
+/// Expects exit code 2, one line of error with every part of `parts`, and no new file.
+fn refuses(folder: &Path, args: &str, parts: &[&str]) {
+    let files = || {
+        let mut names: Vec<_> = std::fs::read_dir(folder).expect("a folder").map(|entry| entry.expect("an entry").file_name()).collect();
+        names.sort();
+        names
+    };
+    let before = files();
+    let output = scanrnn(folder, args);
+    let message = stderr(&output);
+    assert_eq!(output.status.code(), Some(2), "{args}: {message}");
+    assert_eq!(message.trim_end().lines().count(), 1, "{args}: {message}");
+    for part in parts {
+        assert!(message.contains(part), "{args}: {part:?} is not in {message:?}");
+    }
+    assert_eq!(files(), before, "{args}");
+}
+
+const SMALL: &str = "--window 8 --hidden 8 --batch 8 --epochs 2";
+
+#[test]
+fn bench_compares_models_and_leaves_picture_and_figures() {
+    let folder = folder();
+    let output = scanrnn(folder.path(), &format!("bench --device cpu --csv prices.csv --models all {SMALL} --json figures.json"));
+    assert!(output.status.success(), "{}", stderr(&output));
+    let text = stdout(&output);
+    for part in ["device: CPU", "min-gru-scan", "mamba-lab", "epoch   2", "persistence", "ms a step", "picture: "] {
+        assert!(text.contains(part), "{part:?} is not in\n{text}");
+    }
+    assert!(std::fs::read(folder.path().join("mamba_vs_mingru.png")).expect("a picture").starts_with(b"\x89PNG"));
+    let figures: Value = serde_json::from_slice(&std::fs::read(folder.path().join("figures.json")).expect("figures")).expect("JSON");
+    assert_eq!(figures["device"], "cpu");
+    for model in ["min-gru", "min-gru-scan", "mamba-lab", "mamba"] {
+        let figures = &figures["models"][model];
+        assert_eq!(figures["epochs"].as_array().map(Vec::len), Some(2), "{model}");
+        for path in ["/epochs/0/train_mse", "/epochs/1/valid_mse", "/metrics/mse", "/metrics/rmse", "/metrics/mae", "/metrics/r2"] {
+            assert!(figures.pointer(path).is_some_and(Value::is_number), "{model}{path}");
+        }
+        for name in ["ms_per_step", "tokens_per_second", "cpu_ms_per_step"] {
+            assert!(figures[name].as_f64().is_some_and(|figure| figure > 0.0), "{model} {name}");
+        }
+    }
+    assert!(figures["persistence"]["mse"].as_f64().is_some_and(|mse| mse > 0.0));
+}
+
+#[test]
+fn two_runs_with_one_seed_give_the_same_bits() {
+    let folder = folder();
+    let run = |name: &str, seed: usize| {
+        let args = format!("train --model mamba --device cpu --csv prices.csv {SMALL} --seed {seed} --checkpoint {name}");
+        let output = scanrnn(folder.path(), &args);
+        assert!(output.status.success(), "{}", stderr(&output));
+        std::fs::read(folder.path().join(name)).expect("a checkpoint")
+    };
+    let (first, second, other) = (run("a.safetensors", 1), run("b.safetensors", 1), run("c.safetensors", 2));
+    assert!(first == second);
+    assert!(first != other);
+}
+
+#[test]
+fn a_checkpoint_scores_as_its_training_did() {
+    let folder = folder();
+    let trained = scanrnn(folder.path(), &format!("train --model min-gru --device cpu --csv prices.csv {SMALL}"));
+    assert!(trained.status.success(), "{}", stderr(&trained));
+    let scored = scanrnn(folder.path(), "evaluate --checkpoint min-gru.safetensors --device cpu --csv prices.csv");
+    assert!(scored.status.success(), "{}", stderr(&scored));
+    let scores = |output: &Output| {
+        let text = stdout(output);
+        let row = text.lines().find(|line| line.starts_with("min-gru ") && !line.contains("epoch"));
+        row.unwrap_or_else(|| panic!("no scores in\n{text}")).to_string()
+    };
+    assert_eq!(scores(&trained), scores(&scored));
+}
+
+#[test]
+fn without_a_file_the_series_is_synthetic_and_says_so() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let output = scanrnn(folder.path(), "bench --device cpu --models min-gru --window 8 --hidden 8 --epochs 1 --json figures.json");
+    assert!(output.status.success(), "{}", stderr(&output));
+    assert!(stdout(&output).contains("SYNTHETIC"), "{}", stdout(&output));
+    assert!(folder.path().join("synthetic_stock_data.csv").exists());
+    let figures: Value = serde_json::from_slice(&std::fs::read(folder.path().join("figures.json")).expect("figures")).expect("JSON");
+    assert_eq!(figures["data"]["synthetic"], true);
+}
+
+#[test]
+fn bad_files_are_refused() {
+    let folder = folder();
+    let path = folder.path();
+    let bench = |csv: &str| format!("bench --device cpu --csv {csv} {SMALL}");
+    refuses(path, &bench("missing.csv"), &["missing.csv"]);
+    std::fs::write(path.join("empty.csv"), "").expect("written");
+    refuses(path, &bench("empty.csv"), &["empty.csv"]);
+    refuses(path, &format!("{} --column Price", bench("prices.csv")), &["prices.csv", "Price", "Close"]);
+    for (name, cell) in [("text.csv", "high"), ("hole.csv", ""), ("nan.csv", "NaN"), ("inf.csv", "inf")] {
+        write_prices(path, name, |row| if row == 40 { cell.into() } else { row.to_string() });
+        refuses(path, &bench(name), &[name, "42", "Close"]);
+    }
+    std::fs::write(path.join("order.csv"), "Date,Close\n2020-01-02,1\n2020-01-03,2\n2020-01-01,3\n").expect("written");
+    refuses(path, &bench("order.csv"), &["order.csv", "4", "2020-01-01"]);
+    std::fs::write(path.join("short.csv"), "Date,Close\n2020-01-02,1\n2020-01-03,2\n").expect("written");
+    refuses(path, &bench("short.csv"), &["short.csv", "rows"]);
+}
+
+#[test]
+fn bad_options_are_refused() {
+    let folder = folder();
+    let path = folder.path();
+    let bench = "bench --device cpu --csv prices.csv";
+    refuses(path, &format!("{bench} --window 0"), &["--window", "at least 1"]);
+    refuses(path, &format!("{bench} --batch 0"), &["--batch", "at least 1"]);
+    refuses(path, &format!("{bench} --hidden 0"), &["--hidden", "at least 1"]);
+    refuses(path, &format!("{bench} --epochs 0"), &["--epochs", "at least 1"]);
+    refuses(path, &format!("{bench} --window 8 --batch 500"), &["--batch", "500"]);
+    refuses(path, &format!("{bench} --lr nan"), &["--lr"]);
+    refuses(path, &format!("{bench} --models gru"), &["--models", "gru", "min-gru"]);
+    refuses(path, "bench --csv prices.csv --device nonsense", &["nonsense"]);
+    refuses(path, "bench-op linear --batch 0 --device cpu", &["--batch"]);
+    refuses(path, "evaluate --checkpoint prices.csv --device cpu", &["prices.csv", "safetensors"]);
+    refuses(path, "check --golden nowhere --device cpu", &["nowhere"]);
+}
+
+#[test]
+fn a_learning_rate_that_diverges_is_refused() {
+    let folder = folder();
+    let args = "train --model min-gru --device cpu --csv prices.csv --window 8 --hidden 8 --batch 8 --epochs 5 --lr 1e30";
+    refuses(folder.path(), args, &["loss", "--lr"]);
+}
+
+#[test]
+fn an_output_that_cannot_be_written_is_refused_before_training() {
+    let folder = folder();
+    let bench = "bench --device cpu --csv prices.csv";
+    refuses(folder.path(), &format!("{bench} --out-dir prices.csv"), &["prices.csv"]);
+    refuses(folder.path(), &format!("{bench} --json nowhere/figures.json"), &["nowhere/figures.json"]);
+    refuses(folder.path(), "train --model mamba --csv prices.csv --checkpoint nowhere/a.safetensors", &["nowhere/a.safetensors"]);
+}
+
+#[test]
+fn check_passes_the_cases_and_fails_a_wrong_one() {
+    let golden = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/golden");
+    let folder = tempfile::tempdir().expect("a folder");
+    for name in ["rms_norm_0", "optimizer_adam", "train_0_min-gru"] {
+        let file = format!("{name}.safetensors");
+        std::fs::copy(golden.join(&file), folder.path().join(&file)).expect("copied");
+    }
+    let output = scanrnn(folder.path(), "check --golden . --device cpu");
+    assert!(output.status.success(), "{}", stdout(&output));
+    assert_eq!(stdout(&output).lines().last(), Some("3 passed, 0 failed"));
+    let path = folder.path().join("rms_norm_0.safetensors");
+    let mut bytes = std::fs::read(&path).expect("read");
+    let end = bytes.len();
+    bytes[end - 4..].copy_from_slice(&1e9f32.to_le_bytes());
+    std::fs::write(&path, bytes).expect("written");
+    let output = scanrnn(folder.path(), "check --golden . --device cpu");
+    assert_eq!(output.status.code(), Some(1));
+    assert_eq!(stdout(&output).lines().last(), Some("2 passed, 1 failed"));
+}
+
+#[test]
+fn bench_op_compares_then_times() {
+    let folder = tempfile::tempdir().expect("a folder");
+    for op in ["selective_scan", "min_gru", "min_gru_scan", "mamba_mixer", "linear"] {
+        let args = format!("bench-op {op} --batch 2 --length 20 --channels 8 --state 4 --device cpu --json op.json");
+        let output = scanrnn(folder.path(), &args);
+        assert!(output.status.success(), "{op}: {}", stderr(&output));
+        assert!(stdout(&output).contains("compared with the reference"), "{}", stdout(&output));
+        let figures: Value = serde_json::from_slice(&std::fs::read(folder.path().join("op.json")).expect("figures")).expect("JSON");
+        for name in ["forward_ms", "forward_backward_ms", "tokens_per_second", "gb_per_s", "copy_gb_per_s"] {
+            assert!(figures[name].as_f64().is_some_and(|figure| figure > 0.0), "{op} {name}");
+        }
+    }
+}
+
+#[test]
+fn a_gpu_that_is_not_there_exits_2_and_names_a_package() {
+    let folder = folder();
+    let output = Command::new(env!("CARGO_BIN_EXE_scanrnn"))
+        .current_dir(folder.path())
+        .env("WGPU_ADAPTER_NAME", "no such adapter")
+        .args(["bench", "--device", "gpu", "--csv", "prices.csv"])
+        .output()
+        .expect("the binary runs");
+    assert_eq!(output.status.code(), Some(2));
+    assert!(stderr(&output).contains("mesa-vulkan-drivers"), "{}", stderr(&output));
+}
+
+#[test]
+fn auto_takes_the_cpu_where_there_is_no_hardware_and_says_so() {
+    let folder = folder();
+    let output = Command::new(env!("CARGO_BIN_EXE_scanrnn"))
+        .current_dir(folder.path())
+        .env("WGPU_ADAPTER_NAME", "no such adapter")
+        .args(["train", "--model", "min-gru", "--csv", "prices.csv"])
+        .args(SMALL.split(' '))
+        .output()
+        .expect("the binary runs");
+    assert!(output.status.success(), "{}", stderr(&output));
+    assert!(stdout(&output).contains("device: CPU"), "{}", stdout(&output));
+}
+
+#[test]
+fn gpu_trains_as_the_cpu_does() {
+    if std::env::var("SCANRNN_NO_GPU").is_ok_and(|value| value == "1") {
+        return;
+    }
+    let folder = folder();
+    let output = scanrnn(folder.path(), &format!("bench --device gpu --csv prices.csv --models all {SMALL} --json figures.json"));
+    assert!(output.status.success(), "{}", stderr(&output));
+    assert_eq!(stderr(&output), "", "no driver noise");
+    let figures: Value = serde_json::from_slice(&std::fs::read(folder.path().join("figures.json")).expect("figures")).expect("JSON");
+    assert_eq!(figures["device"], "gpu");
+    for (name, model) in figures["models"].as_object().expect("models") {
+        let difference = model["largest_loss_difference"].as_f64().expect("a number");
+        assert!(difference < 1e-3, "{name}: {difference}");
+    }
+}

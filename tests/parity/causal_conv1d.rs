@@ -1,0 +1,113 @@
+//! `causal_conv1d` against the reference.
+
+use scanrnn::ops::{Activation, Recurrence};
+
+use super::harness::{CHANNELS, Case, LENGTHS};
+
+/// What is varied beside the shape.
+#[derive(Clone, Copy, Debug)]
+struct Options {
+    kernel_size: usize,
+    has_bias: bool,
+    has_state: bool,
+    has_reset: bool,
+    reverse: bool,
+    activation: Activation,
+    /// Whether `y` and the last window are differentiated.
+    cotangents: [bool; 2],
+}
+
+const PLAIN: Options = Options {
+    kernel_size: 4,
+    has_bias: false,
+    has_state: false,
+    has_reset: false,
+    reverse: false,
+    activation: Activation::None,
+    cotangents: [true, true],
+};
+
+const FULL: Options = Options { has_bias: true, has_state: true, has_reset: true, activation: Activation::Silu, ..PLAIN };
+
+fn check(n_batch: usize, n_step: usize, n_channel: usize, options: Options) {
+    let mut case = Case::new(format!("causal_conv1d {n_batch} x {n_step} x {n_channel}, {options:?}"));
+    let x = case.variable("x", &[n_batch, n_step, n_channel], -2.0, 2.0);
+    let weight = case.variable("weight", &[n_channel, options.kernel_size], -1.0, 1.0);
+    let bias = options.has_bias.then(|| case.variable("bias", &[n_channel], -1.0, 1.0));
+    let window = [n_batch, options.kernel_size - 1, n_channel];
+    let initial_state = options.has_state.then(|| case.variable("initial_window", &window, -2.0, 2.0));
+    let reset = options.has_reset.then(|| case.reset(n_batch, n_step));
+    let recurrence = Recurrence { initial_state, reset, reverse: options.reverse };
+    let (y, last_window) = case.graph.causal_conv1d("conv", x, weight, bias, options.activation, &recurrence).expect("shapes fit");
+    let outputs: Vec<_> =
+        [y, last_window].into_iter().zip(options.cotangents).filter_map(|(output, wanted)| wanted.then_some(output)).collect();
+    case.check(&outputs);
+}
+
+#[test]
+fn lengths_and_channels_that_fit_no_chunk() {
+    for (index, n_step) in LENGTHS.into_iter().chain([31, 32, 33, 64]).enumerate() {
+        let n_channel = CHANNELS[index % CHANNELS.len()];
+        check(1, n_step, n_channel, PLAIN);
+        check(2, n_step, n_channel, Options { reverse: index % 2 == 1, ..FULL });
+        check(3, n_step, n_channel, Options { reverse: index % 2 == 0, ..FULL });
+    }
+}
+
+#[test]
+fn every_option_by_itself() {
+    for options in [
+        Options { has_bias: true, ..PLAIN },
+        Options { has_state: true, ..PLAIN },
+        Options { has_reset: true, ..PLAIN },
+        Options { has_reset: true, reverse: true, ..PLAIN },
+        Options { reverse: true, ..PLAIN },
+        Options { activation: Activation::Silu, ..PLAIN },
+        Options { cotangents: [true, false], ..FULL },
+        Options { cotangents: [false, true], ..FULL },
+        Options { cotangents: [false, true], ..PLAIN },
+    ] {
+        check(2, 35, 5, options);
+        check(2, 2, 5, options);
+    }
+}
+
+#[test]
+fn kernel_sizes_from_one_step_to_the_longest() {
+    for kernel_size in [2, 3, 5, 8, 33] {
+        for n_step in [1, 20, 70] {
+            check(2, n_step, 3, Options { kernel_size, ..FULL });
+            check(2, n_step, 3, Options { kernel_size, reverse: true, ..FULL });
+        }
+    }
+    check(2, 40, 3, Options { kernel_size: 1, has_state: false, cotangents: [true, false], ..FULL });
+}
+
+#[test]
+fn columns_of_a_wider_tensor() {
+    let mut case = Case::new("causal_conv1d over columns");
+    let wide = case.variable("wide", &[2, 40, 12], -2.0, 2.0);
+    let weight = case.variable("weight", &[5, 4], -1.0, 1.0);
+    let mix = case.variable("mix", &[3, 5], -1.0, 1.0);
+    let x = case.graph.columns(wide, "x", 6, 5);
+    let (y, _) = case.graph.causal_conv1d("conv", x, weight, None, Activation::Silu, &Recurrence::default()).expect("shapes fit");
+    let mixed = case.graph.linear("mixed", y, mix, None).expect("shapes fit");
+    case.check(&[mixed]);
+}
+
+#[test]
+fn a_length_cut_in_two_equals_the_whole() {
+    let mut case = Case::new("causal_conv1d, continued");
+    let first = case.variable("first", &[2, 37, 3], -2.0, 2.0);
+    let second = case.variable("second", &[2, 2, 3], -2.0, 2.0);
+    let third = case.variable("third", &[2, 40, 3], -2.0, 2.0);
+    let weight = case.variable("weight", &[3, 4], -1.0, 1.0);
+    let mut recurrence = Recurrence::default();
+    let mut outputs = Vec::new();
+    for x in [first, second, third] {
+        let (y, last) = case.graph.causal_conv1d("part", x, weight, None, Activation::Silu, &recurrence).expect("shapes fit");
+        outputs.push(y);
+        recurrence.initial_state = Some(last);
+    }
+    case.check(&outputs);
+}

@@ -1,0 +1,18 @@
+//! CPU and GPU against the reference in `f64`: outputs, last states and every gradient, over outputs filled with NaN.
+
+mod causal_conv1d;
+#[path = "../common/mod.rs"]
+mod common;
+mod counter;
+mod elementwise;
+mod grad_norm;
+mod harness;
+mod linear;
+mod loss;
+mod mamba_lab;
+mod min_gru;
+mod min_gru_scan;
+mod optimizer;
+mod rms_norm;
+mod selective_scan;
+mod window;

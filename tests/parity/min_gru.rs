@@ -1,0 +1,25 @@
+//! `min_gru` against the reference.
+
+use super::harness::{CHANNELS, Case, LENGTHS};
+use scanrnn::ops::Recurrence;
+
+fn check(n_batch: usize, n_step: usize, n_hidden: usize, initial: bool, reset: bool, reverse: bool) {
+    let mut case = Case::new(format!("min_gru {n_batch} x {n_step} x {n_hidden}, initial {initial}, reset {reset}, reverse {reverse}"));
+    let p = case.variable("p", &[n_batch, n_step, 3 * n_hidden], -2.0, 2.0);
+    let bound = 1.0 / (n_hidden as f32).sqrt();
+    let u = case.variable("u", &[3 * n_hidden, n_hidden], -bound, bound);
+    let initial_state = initial.then(|| case.variable("h0", &[n_batch, n_hidden], -1.0, 1.0));
+    let reset = reset.then(|| case.reset(n_batch, n_step));
+    let (h, last) = case.graph.min_gru("h", p, u, &Recurrence { initial_state, reset, reverse }).expect("shapes fit");
+    case.check(&[h, last]);
+}
+
+#[test]
+fn lengths_channels_and_options() {
+    for (index, &n_step) in LENGTHS.iter().enumerate() {
+        let n_hidden = CHANNELS[index % 3];
+        for (initial, reset, reverse) in [(false, false, false), (true, false, true), (true, true, false), (false, true, true)] {
+            check(1 + index % 5, n_step, n_hidden, initial, reset, reverse);
+        }
+    }
+}

@@ -1,0 +1,145 @@
+//! `selective_scan` against the reference, by both kernels.
+
+use scanrnn::ops::{Recurrence, SelectiveScanInputs};
+
+use super::harness::{CHANNELS, Case, LENGTHS};
+
+const KERNELS: [&str; 2] = ["sequential", "chunked"];
+
+/// Which optional inputs there are, and how the run goes.
+#[derive(Clone, Copy, Debug, Default)]
+struct Options {
+    skip: bool,
+    gate: bool,
+    bias: bool,
+    softplus: bool,
+    initial_state: bool,
+    reset: bool,
+    reverse: bool,
+}
+
+const PLAIN: Options =
+    Options { skip: false, gate: false, bias: false, softplus: false, initial_state: false, reset: false, reverse: false };
+
+const FULL: Options = Options { skip: true, gate: true, bias: true, softplus: true, initial_state: true, reset: false, reverse: false };
+
+fn case(n_batch: usize, n_step: usize, n_channel: usize, n_state: usize, options: Options) -> (Case, SelectiveScanInputs) {
+    let mut case = Case::new(format!("selective_scan {n_batch} x {n_step} x {n_channel} x {n_state}, {options:?}"));
+    let sequence = [n_batch, n_step, n_channel];
+    let (low, high) = if options.softplus { (-4.0, 1.0) } else { (0.01, 0.5) };
+    let inputs = SelectiveScanInputs {
+        u: case.variable("u", &sequence, -1.0, 1.0),
+        delta: case.variable("delta", &sequence, low, high),
+        a: case.variable("a", &[n_channel, n_state], -2.0, -0.05),
+        b: case.variable("b", &[n_batch, n_step, n_state], -1.0, 1.0),
+        c: case.variable("c", &[n_batch, n_step, n_state], -1.0, 1.0),
+        d: options.skip.then(|| case.variable("d", &[n_channel], -1.0, 1.0)),
+        z: options.gate.then(|| case.variable("z", &sequence, -2.0, 2.0)),
+        delta_bias: options.bias.then(|| case.variable("delta_bias", &[n_channel], 0.0, 0.1)),
+        delta_softplus: options.softplus,
+        recurrence: Recurrence {
+            initial_state: options.initial_state.then(|| case.variable("initial_state", &[n_batch, n_channel, n_state], -1.0, 1.0)),
+            reset: options.reset.then(|| case.reset(n_batch, n_step)),
+            reverse: options.reverse,
+        },
+    };
+    (case, inputs)
+}
+
+fn check(n_batch: usize, n_step: usize, n_channel: usize, n_state: usize, options: Options) {
+    for kernel in KERNELS {
+        let (mut case, inputs) = case(n_batch, n_step, n_channel, n_state, options);
+        case.force_kernel("selective_scan", kernel);
+        let (y, last_state) = case.graph.selective_scan("y", &inputs).expect("shapes fit");
+        case.check(&[y, last_state]);
+    }
+}
+
+#[test]
+fn every_length_plain_and_with_everything() {
+    for (index, n_step) in LENGTHS.into_iter().chain([16, 17]).enumerate() {
+        let n_channel = CHANNELS[index % 3];
+        check(2, n_step, n_channel, 16, PLAIN);
+        check(1 + index % 2, n_step, CHANNELS[(index + 1) % 3], 16, Options { reset: index % 2 == 1, reverse: index % 3 == 1, ..FULL });
+    }
+}
+
+#[test]
+fn state_counts_that_fit_no_vector() {
+    for (n_state, reverse) in [(1, false), (3, true), (5, false), (64, true)] {
+        check(2, 65, 3, n_state, Options { reverse, ..FULL });
+    }
+}
+
+#[test]
+fn options_one_by_one() {
+    for options in [
+        Options { skip: true, ..PLAIN },
+        Options { gate: true, ..PLAIN },
+        Options { softplus: true, ..PLAIN },
+        Options { bias: true, initial_state: true, ..PLAIN },
+        Options { reset: true, initial_state: true, ..PLAIN },
+        Options { reset: true, reverse: true, initial_state: true, ..PLAIN },
+    ] {
+        check(2, 150, 3, 4, options);
+    }
+}
+
+#[test]
+fn columns_of_wider_tensors() {
+    for kernel in KERNELS {
+        let (n_batch, n_step, n_channel, n_state) = (2, 130, 5, 6);
+        let mut case = Case::new("selective_scan over columns");
+        case.force_kernel("selective_scan", kernel);
+        let projected = case.variable("projected", &[n_batch, n_step, n_channel + 2 * n_state], -1.0, 1.0);
+        let both = case.variable("both", &[n_batch, n_step, 2 * n_channel], -1.0, 1.0);
+        let inputs = SelectiveScanInputs {
+            u: case.graph.columns(both, "u", 0, n_channel),
+            delta: case.graph.columns(projected, "delta", 0, n_channel),
+            a: case.variable("a", &[n_channel, n_state], -2.0, -0.05),
+            b: case.graph.columns(projected, "b", n_channel, n_state),
+            c: case.graph.columns(projected, "c", n_channel + n_state, n_state),
+            d: None,
+            z: Some(case.graph.columns(both, "z", n_channel, n_channel)),
+            delta_bias: None,
+            delta_softplus: true,
+            recurrence: Recurrence::default(),
+        };
+        let (y, last_state) = case.graph.selective_scan("y", &inputs).expect("shapes fit");
+        case.check(&[y, last_state]);
+    }
+}
+
+#[test]
+fn one_output_alone() {
+    for kernel in KERNELS {
+        for only_state in [false, true] {
+            let (mut case, inputs) = case(2, 100, 3, 5, Options { skip: false, ..FULL });
+            case.force_kernel("selective_scan", kernel);
+            let (y, last_state) = case.graph.selective_scan("y", &inputs).expect("shapes fit");
+            case.check(&[if only_state { last_state } else { y }]);
+        }
+    }
+}
+
+#[test]
+fn inputs_without_a_gradient() {
+    for kernel in KERNELS {
+        let mut case = Case::new("selective_scan, only A is trained");
+        case.force_kernel("selective_scan", kernel);
+        let inputs = SelectiveScanInputs {
+            u: case.input("u", &[2, 70, 3], -1.0, 1.0),
+            delta: case.input("delta", &[2, 70, 3], 0.01, 0.5),
+            a: case.variable("a", &[3, 4], -2.0, -0.05),
+            b: case.input("b", &[2, 70, 4], -1.0, 1.0),
+            c: case.input("c", &[2, 70, 4], -1.0, 1.0),
+            d: None,
+            z: Some(case.input("z", &[2, 70, 3], -1.0, 1.0)),
+            delta_bias: None,
+            delta_softplus: false,
+            recurrence: Recurrence::default(),
+        };
+        let (y, last_state) = case.graph.selective_scan("y", &inputs).expect("shapes fit");
+        case.check(&[y, last_state]);
+    }
+}

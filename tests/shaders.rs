@@ -1,0 +1,204 @@
+//! Every shader without a GPU: valid, within WebGPU's default limits, accepted by `tint` where that is installed; and the mirror rule.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::path::Path;
+use std::process::Command;
+
+use scanrnn::benchmark::{Benchmark, Shape, build};
+use scanrnn::gpu::{Modules, Planner, Traits};
+use scanrnn::graph::{Graph, Tensor};
+use scanrnn::model::{ForecasterConfig, ModelKind};
+use scanrnn::ops::{Activation, KERNELS, Loss, Normalisation, Optimizer, Recurrence, SHADERS, SelectiveScanInputs, Update};
+use scanrnn::train::{Trainer, TrainingConfig};
+
+/// Programs that use every operation with and without its options.
+fn graphs() -> Vec<Graph> {
+    let mut graphs = Vec::new();
+    for op in Benchmark::ALL {
+        for length in [1, 70, 5000] {
+            let shape = Shape { batch: 3, length, channels: 65, state: 16 };
+            graphs.push(build(op, shape, true).expect("fits").graph);
+        }
+    }
+    for (reverse, options) in [(false, false), (false, true), (true, true)] {
+        graphs.push(recurrences(reverse, options));
+    }
+    for loss in [Loss::Mse, Loss::Mae, Loss::Huber { delta: 1.0 }] {
+        graphs.push(large_loss(loss));
+    }
+    for optimizer in [Optimizer::sgd(0.0), Optimizer::adam(0.1), Optimizer::adam_w(0.1), Optimizer::rms_prop(0.0)] {
+        graphs.push(update(optimizer));
+    }
+    for model in ModelKind::ALL {
+        for normalisation in [Normalisation::None, Normalisation::Last, Normalisation::MeanStd] {
+            let config = TrainingConfig { normalisation, ..TrainingConfig::lab(model) };
+            graphs.push(Trainer::new(&ForecasterConfig::new(model, 128), &config, 500, 300, 100).expect("fits").into_graph());
+        }
+    }
+    graphs
+}
+
+fn recurrences(reverse: bool, options: bool) -> Graph {
+    let (n_batch, n_step, n_channel, n_state) = (2, 130, 5, 8);
+    let mut graph = Graph::new();
+    let mut outputs: Vec<Tensor> = Vec::new();
+    let sequence = |graph: &mut Graph, columns: usize| graph.variable("sequence", &[n_batch, n_step, columns]);
+    let reset = graph.indices("reset", &[n_batch, n_step]);
+    let recurrence = |graph: &mut Graph, state: &[usize]| Recurrence {
+        initial_state: options.then(|| graph.variable("initial", state)),
+        reset: options.then_some(reset),
+        reverse,
+    };
+    let inputs = SelectiveScanInputs {
+        u: sequence(&mut graph, n_channel),
+        delta: sequence(&mut graph, n_channel),
+        a: graph.variable("a", &[n_channel, n_state]),
+        b: sequence(&mut graph, n_state),
+        c: sequence(&mut graph, n_state),
+        d: options.then(|| graph.variable("d", &[n_channel])),
+        z: options.then(|| sequence(&mut graph, n_channel)),
+        delta_bias: options.then(|| graph.variable("delta_bias", &[n_channel])),
+        delta_softplus: options,
+        recurrence: recurrence(&mut graph, &[n_batch, n_channel, n_state]),
+    };
+    let (y, last) = graph.selective_scan("scan", &inputs).expect("fits");
+    outputs.extend([y, last]);
+    let (p, u) = (sequence(&mut graph, 3 * n_channel), graph.variable("u", &[3 * n_channel, n_channel]));
+    let run = recurrence(&mut graph, &[n_batch, n_channel]);
+    let (h, last) = graph.min_gru("min_gru", p, u, &run).expect("fits");
+    outputs.extend([h, last]);
+    let p = sequence(&mut graph, 2 * n_channel);
+    let run = recurrence(&mut graph, &[n_batch, n_channel]);
+    let (h, last) = graph.min_gru_scan("min_gru_scan", p, &run).expect("fits");
+    outputs.extend([h, last]);
+    let p = sequence(&mut graph, n_channel);
+    let matrices = ["b", "c"].map(|name| graph.variable(name, &[n_channel, n_state]));
+    let (a, d) = (graph.variable("a", &[n_state]), graph.variable("d", &[n_channel]));
+    let run = recurrence(&mut graph, &[n_batch, n_state]);
+    let (y, last) = graph.mamba_lab("mamba_lab", p, a, matrices[0], matrices[1], d, &run).expect("fits");
+    outputs.extend([y, last]);
+    let (x, weight) = (sequence(&mut graph, n_channel), graph.variable("weight", &[n_channel, 4]));
+    let bias = options.then(|| graph.variable("bias", &[n_channel]));
+    let activation = if options { Activation::Silu } else { Activation::None };
+    let run = recurrence(&mut graph, &[n_batch, 3, n_channel]);
+    let (y, last) = graph.causal_conv1d("conv", x, weight, bias, activation, &run).expect("fits");
+    outputs.extend([y, last]);
+    let (x, weight) = (sequence(&mut graph, n_channel), graph.variable("weight", &[n_channel]));
+    let normed = graph.rms_norm("normed", x, weight, 1e-5).expect("fits");
+    let decay = graph.neg_exp("decay", normed);
+    outputs.push(graph.sum("sum", normed, decay).expect("fits"));
+    let seeds: Vec<_> = outputs
+        .into_iter()
+        .map(|output| {
+            let shape = graph.shape(output).to_vec();
+            (output, graph.input("cotangent", &shape))
+        })
+        .collect();
+    graph.backward(&seeds).expect("differentiable");
+    graph.finish("recurrences");
+    graph
+}
+
+/// A loss over more elements than one workgroup takes.
+fn large_loss(loss: Loss) -> Graph {
+    let mut graph = Graph::new();
+    let (prediction, target) = (graph.variable("prediction", &[100_000, 8]), graph.input("target", &[100_000, 8]));
+    let (losses, counter) = (graph.state("losses", &[1]), graph.indices("counter", &[2]));
+    graph.loss("loss", loss, prediction, target, counter, losses).expect("fits");
+    graph.backward(&[]).expect("differentiable");
+    graph.finish("large loss");
+    graph
+}
+
+fn update(optimizer: Optimizer) -> Graph {
+    let mut graph = Graph::new();
+    let weight = graph.parameter("weight", &[7, 5], scanrnn::graph::Init::Constant(0.0));
+    let (x, target) = (graph.input("x", &[9, 5]), graph.input("target", &[9, 7]));
+    let (losses, learning_rates) = (graph.state("losses", &[1]), graph.input("learning_rates", &[1]));
+    let counter = graph.indices("counter", &[2]);
+    let y = graph.linear("y", x, weight, None).expect("fits");
+    let n_parameter = graph.spec(graph.storages().first().map(|_| weight).expect("storages")).len().next_multiple_of(64);
+    let mask = graph.input("mask", &[n_parameter]);
+    for loss in [Loss::Mse, Loss::Mae, Loss::Huber { delta: 1.0 }] {
+        graph.loss("loss", loss, y, target, counter, losses).expect("fits");
+    }
+    graph.backward(&[]).expect("differentiable");
+    graph.l1_penalty(0.1, mask).expect("fits");
+    let clip = graph.clip_grad_norm(1.0).expect("fits");
+    graph.optimize(&Update { optimizer, clip: Some(clip), clip_value: Some(0.5), learning_rates, counter }).expect("fits");
+    graph.advance(counter).expect("fits");
+    graph.finish("update");
+    graph
+}
+
+/// Adapters to plan for: the default limits, hardware and software, with each kernel forced.
+fn traits() -> Vec<Traits> {
+    let mut all = Vec::new();
+    for software in [false, true] {
+        let base = Traits { software, ..Traits::webgpu_default() };
+        all.push(base.clone());
+        for (operation, kernels) in KERNELS {
+            for kernel in *kernels {
+                let mut forced = base.clone();
+                forced.kernels.insert((*operation).into(), (*kernel).into());
+                all.push(forced);
+            }
+        }
+    }
+    all
+}
+
+#[test]
+fn every_dispatch_fits_the_default_limits_and_every_module_is_valid() {
+    let modules = Modules::default();
+    let graphs = graphs();
+    let mut texts = BTreeMap::new();
+    let mut used = BTreeSet::new();
+    for traits in traits() {
+        for graph in &graphs {
+            let mut planner = Planner::new(graph, &modules, &traits);
+            for (name, ops) in graph.programs() {
+                for dispatch in planner.program(ops).unwrap_or_else(|error| panic!("{name}: {error}")) {
+                    used.insert(dispatch.label.clone());
+                    texts.insert(format!("{} {:?}", dispatch.shader.name, dispatch.constants), dispatch.module.clone());
+                }
+            }
+        }
+    }
+    let mut unused = Vec::new();
+    for module in texts.iter() {
+        let shader = module.0.split(' ').next().expect("a name");
+        unused.extend(module.1.entries.keys().map(|entry| format!("{shader}.{entry}")).filter(|entry| !used.contains(entry)));
+    }
+    assert!(unused.is_empty(), "no program uses {unused:?}");
+    if Command::new("tint").arg("--help").output().is_ok() {
+        let folder = tempfile::tempdir().expect("a folder");
+        for (name, module) in &texts {
+            let path = folder.path().join("module.wgsl");
+            std::fs::write(&path, &module.text).expect("written");
+            let output = Command::new("tint").arg("--format").arg("wgsl").arg(&path).output().expect("tint runs");
+            assert!(output.status.success(), "{name}: {}", String::from_utf8_lossy(&output.stderr));
+        }
+    }
+}
+
+#[test]
+fn every_shader_is_mirrored_in_reference_host_half_and_parity_test() {
+    let root = Path::new(env!("CARGO_MANIFEST_DIR"));
+    let stems = |folder: &str, extension: &str| -> BTreeSet<String> {
+        std::fs::read_dir(root.join(folder))
+            .expect("a folder")
+            .map(|entry| entry.expect("an entry").path())
+            .filter(|path| path.extension().is_some_and(|found| found == extension))
+            .map(|path| path.file_stem().expect("a stem").to_string_lossy().into_owned())
+            .collect()
+    };
+    let shaders = stems("shaders", "wgsl");
+    let without = |folder: &str, extra: &[&str]| -> BTreeSet<String> {
+        stems(folder, "rs").into_iter().filter(|stem| !extra.contains(&stem.as_str())).collect()
+    };
+    assert_eq!(shaders, without("src/reference", &["mod", "session", "activation"]), "src/reference");
+    assert_eq!(shaders, without("src/ops", &["mod"]), "src/ops");
+    assert_eq!(shaders, without("tests/parity", &["main", "harness"]), "tests/parity");
+    assert_eq!(shaders, SHADERS.iter().map(|shader| shader.name.to_string()).collect(), "ops::SHADERS");
+}
