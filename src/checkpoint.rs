@@ -152,3 +152,37 @@ impl Checkpoint {
         Ok(Checkpoint { description, tensors })
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::model::ModelKind;
+    use crate::ops::{Loss, Optimizer};
+    use crate::schedule::Schedule;
+
+    #[test]
+    fn a_configuration_without_the_later_settings_is_read_as_the_lab() {
+        let json = r#"{"window": 32, "batch": 32, "epochs": 5, "optimizer": {"kind": "sgd", "weight_decay": 0.0001},
+            "learning_rate": 0.01, "clip_norm": 1.0, "normalisation": "last", "seed": 0}"#;
+        assert_eq!(serde_json::from_str::<TrainingConfig>(json).expect("read"), TrainingConfig::lab(ModelKind::MinGru));
+    }
+
+    #[test]
+    fn every_setting_is_kept() {
+        let training = TrainingConfig {
+            optimizer: Optimizer::adam_w(0.01),
+            schedule: Schedule::Cosine { warmup_steps: 7, min_rate: 1e-5 },
+            loss: Loss::Quantile { levels: vec![0.1, 0.5, 0.9] },
+            l1: 1e-3,
+            clip_norm: None,
+            clip_value: Some(0.1),
+            patience: Some(3),
+            ..TrainingConfig::lab(ModelKind::Mamba)
+        };
+        let model = ForecasterConfig { levels: 3, ..ForecasterConfig::new(ModelKind::Mamba, 8) };
+        let description = Description { model, training, columns: vec!["Close".into()], scalers: vec![], source: "memory".into() };
+        let checkpoint = Checkpoint { description, tensors: Tensors::default() };
+        let bytes = checkpoint.to_bytes().expect("written");
+        assert_eq!(Checkpoint::parse("memory", &bytes).expect("read"), checkpoint);
+    }
+}

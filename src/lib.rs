@@ -22,6 +22,7 @@ pub mod ops;
 pub mod reference;
 #[cfg(feature = "cli")]
 pub mod report;
+pub mod schedule;
 pub mod train;
 
 pub use error::{Error, Result};

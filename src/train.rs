@@ -12,7 +12,9 @@ use crate::error::{Error, Result};
 use crate::graph::{Graph, Program, Tensor};
 use crate::metrics::Metrics;
 use crate::model::{Forecaster, ForecasterConfig, ModelKind, initial_values};
-use crate::ops::{Loss, Normalisation, Optimizer, Update, WindowSource};
+use crate::ops::{Elementwise, Loss, Normalisation, Optimizer, Update, WindowSource};
+use crate::reference::loss;
+use crate::schedule::{Rates, Schedule};
 
 /// How a forecaster is trained.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -27,8 +29,24 @@ pub struct TrainingConfig {
     pub optimizer: Optimizer,
     /// Step size.
     pub learning_rate: f32,
-    /// Largest global norm of a gradient.
-    pub clip_norm: f32,
+    /// How the step size changes.
+    #[serde(default)]
+    pub schedule: Schedule,
+    /// What is minimised, in the units that the model sees.
+    #[serde(default)]
+    pub loss: Loss,
+    /// Strength of an L1 penalty on every parameter that is no bias; 0 for none.
+    #[serde(default)]
+    pub l1: f32,
+    /// Largest global norm of a gradient; unbounded where absent.
+    pub clip_norm: Option<f32>,
+    /// Largest absolute value of a gradient's element, clipped after the norm; unbounded where absent.
+    #[serde(default)]
+    pub clip_value: Option<f32>,
+    /// Early stopping: training ends after so many epochs in a row without a smaller validation loss, and the best epoch's parameters are
+    /// the result. Where absent, every epoch is run and the last one's are.
+    #[serde(default)]
+    pub patience: Option<usize>,
     /// What is done to each window before the model, and undone after it.
     pub normalisation: Normalisation,
     /// Of the first parameters and the order of the windows.
@@ -44,7 +62,12 @@ impl TrainingConfig {
             epochs: 5,
             optimizer: Optimizer::sgd(1e-4),
             learning_rate: Self::lab_rate(model),
-            clip_norm: 1.0,
+            schedule: Schedule::Constant,
+            loss: Loss::Mse,
+            l1: 0.0,
+            clip_norm: Some(1.0),
+            clip_value: None,
+            patience: None,
             normalisation: Normalisation::Last,
             seed: 0,
         }
@@ -70,7 +93,19 @@ impl TrainingConfig {
         if !(self.learning_rate.is_finite() && self.learning_rate > 0.0) {
             return Err(Error::option("--lr", self.learning_rate, "must be a finite number above 0"));
         }
-        Ok(())
+        for (option, bound) in [("--clip-norm", self.clip_norm), ("--clip-value", self.clip_value)] {
+            if let Some(bound) = bound.filter(|bound| bound.is_nan() || *bound <= 0.0) {
+                return Err(Error::option(option, bound, "must be a number above 0"));
+            }
+        }
+        if !(self.l1.is_finite() && self.l1 >= 0.0) {
+            return Err(Error::option("--l1", self.l1, "must be a number from 0"));
+        }
+        if self.patience == Some(0) {
+            return Err(Error::option("--patience", 0, "must be at least 1"));
+        }
+        self.optimizer.check()?;
+        self.loss.check()
     }
 }
 
@@ -92,6 +127,10 @@ pub struct EpochScore {
     pub train_mse: f64,
     /// Mean squared error on the validation windows after the epoch.
     pub valid_mse: f64,
+    /// The loss that is trained on, over the validation forecasts after the epoch: what early stopping and plateaus go by.
+    pub valid_loss: f64,
+    /// The learning rate of the epoch's last step.
+    pub learning_rate: f32,
 }
 
 /// What training gives.
@@ -99,9 +138,11 @@ pub struct EpochScore {
 pub struct Fit {
     /// Scores, an epoch each.
     pub epochs: Vec<EpochScore>,
+    /// The epoch, counted from 1, whose parameters and forecasts these are: the last one, or the best one with early stopping.
+    pub best_epoch: usize,
     /// The loss before each step, in the units that the model sees.
     pub losses: Vec<f32>,
-    /// Forecasts of the validation windows, `(window, horizon, target)`, scaled.
+    /// Forecasts of the validation windows, `(window, horizon, target, level)`, scaled; one level but for a quantile loss.
     pub forecasts: Vec<f32>,
     /// Scores of the forecasts, scaled.
     pub metrics: Metrics,
@@ -148,6 +189,37 @@ pub struct Trainer {
     valid: Side,
     losses: Tensor,
     learning_rates: Tensor,
+    /// Values of the mask of the L1 penalty, where there is one.
+    l1_mask: Option<(Tensor, Vec<f32>)>,
+    /// Where early stopping is asked for.
+    best: Option<BestParameters>,
+}
+
+/// Programs that keep the parameters of the best epoch on the device.
+#[derive(Debug)]
+struct BestParameters {
+    keep: Program,
+    restore: Program,
+}
+
+impl BestParameters {
+    fn new(graph: &mut Graph) -> Self {
+        let parameters = graph.flat_parameters();
+        let shape = graph.shape(parameters).to_vec();
+        let best = graph.state("best_parameters", &shape);
+        graph.push(Elementwise::Copy { x: parameters, y: best });
+        let keep = graph.finish("keep");
+        graph.push(Elementwise::Copy { x: best, y: parameters });
+        BestParameters { keep, restore: graph.finish("restore") }
+    }
+}
+
+/// The best epoch so far.
+struct Best {
+    /// Counted from 1.
+    epoch: usize,
+    loss: f64,
+    forecasts: Vec<f32>,
 }
 
 /// The tensors of one program, training or evaluation.
@@ -157,8 +229,27 @@ struct Side {
     /// First rows of the windows, `(step, batch)`.
     starts: Tensor,
     counter: Tensor,
-    /// `(window, horizon, target)`.
+    /// `(window, horizon, target * level)`.
     forecasts: Tensor,
+}
+
+/// Pushes an L1 penalty on every parameter that is no bias; its mask and the mask's values.
+fn l1_penalty(graph: &mut Graph, strength: f32) -> Result<(Tensor, Vec<f32>)> {
+    let is_bias = |name: &str| name.rsplit('.').next().is_some_and(|last| last == "bias" || last.starts_with("b_"));
+    let parameters = graph.flat_parameters();
+    let shape = graph.shape(parameters).to_vec();
+    let mut values = vec![0.0; shape[0]];
+    for parameter in graph.parameters().iter().filter(|parameter| !is_bias(&parameter.name)) {
+        let spec = graph.spec(parameter.tensor);
+        values[spec.offset..spec.offset + spec.len()].fill(1.0);
+    }
+    let mask = graph.input("l1_mask", &shape);
+    graph.l1_penalty(strength, mask)?;
+    Ok((mask, values))
+}
+
+fn wide(values: &[f32]) -> Vec<f64> {
+    values.iter().map(|&value| f64::from(value)).collect()
 }
 
 /// Windows that an evaluation runs at once, at least.
@@ -171,7 +262,8 @@ impl Trainer {
     /// Builds the graph for a series of `n_row` rows with so many training and validation windows.
     ///
     /// # Errors
-    /// [`Error::Option`] where a setting cannot be used or a batch holds more windows than there are.
+    /// [`Error::Option`] where a setting cannot be used, a batch holds more windows than there are, or the model's levels are not those of
+    /// the loss.
     pub fn new(model: &ForecasterConfig, config: &TrainingConfig, n_row: usize, n_train: usize, n_valid: usize) -> Result<Self> {
         config.check()?;
         model.check()?;
@@ -179,6 +271,11 @@ impl Trainer {
         if n_train_step == 0 {
             return Err(Error::option("--batch", config.batch, format!("there are only {n_train} training windows")));
         }
+        let (n_level, n_step) = (config.loss.columns_per_output(), config.epochs * n_train_step);
+        if model.levels != n_level {
+            return Err(Error::option("levels of the model", model.levels, format!("must be {n_level}, those of the loss")));
+        }
+        config.schedule.check(n_step)?;
         let valid_batch = config.batch.max(VALID_BATCH).min(n_valid.max(1));
         let mut graph = Graph::new();
         let forecaster = Forecaster::new(&mut graph, model)?;
@@ -201,17 +298,18 @@ impl Trainer {
             };
             let window = graph.window(&format!("{name}.window"), &source)?;
             let forecast = forecaster.forward(graph, window.x, None)?.y;
-            let forecast = graph.reshape(forecast, &[n_batch, model.horizon, model.targets])?;
-            let forecasts = graph.tensor(&format!("{name}.forecasts"), &[n_window, model.horizon, model.targets]);
+            let forecast = graph.reshape(forecast, &[n_batch, model.horizon, model.targets * model.levels])?;
+            let forecasts = graph.tensor(&format!("{name}.forecasts"), &[n_window, model.horizon, model.targets * model.levels]);
             graph.restore(forecast, &window, counter, forecasts)?;
             Ok((starts, counter, window, forecast, forecasts))
         };
         let (starts, counter, window, forecast, forecasts) =
             side(&mut graph, "train", n_train_step, config.batch, n_train_step * config.batch)?;
-        graph.loss("loss", Loss::Mse, forecast, window.y, counter, losses)?;
+        graph.loss("loss", config.loss.clone(), forecast, window.y, counter, losses)?;
         graph.backward(&[])?;
-        let clip = graph.clip_grad_norm(config.clip_norm)?;
-        graph.optimize(&Update { optimizer: config.optimizer, clip: Some(clip), clip_value: None, learning_rates, counter })?;
+        let l1_mask = if config.l1 > 0.0 { Some(l1_penalty(&mut graph, config.l1)?) } else { None };
+        let clip = config.clip_norm.map(|norm| graph.clip_grad_norm(norm)).transpose()?;
+        graph.optimize(&Update { optimizer: config.optimizer, clip, clip_value: config.clip_value, learning_rates, counter })?;
         graph.advance(counter)?;
         let train = Side { program: graph.finish("train"), starts, counter, forecasts };
 
@@ -219,6 +317,7 @@ impl Trainer {
         let (starts, counter, _, _, forecasts) = side(&mut graph, "valid", n_valid_step, valid_batch, n_valid)?;
         graph.advance(counter)?;
         let valid = Side { program: graph.finish("valid"), starts, counter, forecasts };
+        let best = config.patience.map(|_| BestParameters::new(&mut graph));
         Ok(Trainer {
             graph,
             config: config.clone(),
@@ -232,6 +331,8 @@ impl Trainer {
             valid,
             losses,
             learning_rates,
+            l1_mask,
+            best,
         })
     }
 
@@ -255,38 +356,68 @@ impl Trainer {
         for (tensor, values) in initial_values(&self.graph, self.config.seed) {
             session.write(tensor, &values)?;
         }
-        session.write(self.series, series.values)?;
-        session.write_indices(self.targets, &(0..self.model.targets as u32).collect::<Vec<_>>())?;
-        session.write(self.learning_rates, &vec![self.config.learning_rate; self.n_train_step])?;
+        self.write_data(&mut *session, series)?;
+        if let Some((mask, values)) = &self.l1_mask {
+            session.write(*mask, values)?;
+        }
+        let n_step = self.config.epochs * self.n_train_step;
+        let mut rates = Rates::new(self.config.schedule, f64::from(self.config.learning_rate), n_step);
         let mut random = ChaCha8Rng::seed_from_u64(self.config.seed);
         let mut order: Vec<u32> = series.train.clone().map(|row| row as u32).collect();
         let (mut epochs, mut losses, mut seconds) = (Vec::new(), Vec::new(), 0.0);
-        let mut forecasts = Vec::new();
+        let mut best = Best { epoch: 0, loss: f64::INFINITY, forecasts: Vec::new() };
         for epoch in 1..=self.config.epochs {
             order.shuffle(&mut random);
             let starts = &order[..self.n_train_step * self.config.batch];
+            let first_step = (epoch - 1) * self.n_train_step;
+            let epoch_rates = rates.of(first_step..first_step + self.n_train_step);
+            session.write(self.learning_rates, &epoch_rates)?;
             session.write_indices(self.train.starts, starts)?;
-            session.write_indices(self.train.counter, &[0, ((epoch - 1) * self.n_train_step) as u32])?;
+            session.write_indices(self.train.counter, &[0, first_step as u32])?;
             session.wait().await?;
             seconds += self.train_epoch(&mut *session, epoch, observe).await?;
             let epoch_losses = session.read(self.losses).await?;
             self.check_finite(&epoch_losses, losses.len())?;
             losses.extend(epoch_losses);
             let train_mse = self.score(&session.read(self.train.forecasts).await?, starts.iter().map(|&row| row as usize), series).mse;
-            forecasts = self.evaluate(&mut *session, series).await?;
-            let score = EpochScore { train_mse, valid_mse: self.score(&forecasts, series.valid.clone(), series).mse };
+            let forecasts = self.evaluate(&mut *session, series).await?;
+            let score = EpochScore {
+                train_mse,
+                valid_mse: self.score(&forecasts, series.valid.clone(), series).mse,
+                valid_loss: self.loss(&forecasts, series.valid.clone(), series),
+                learning_rate: epoch_rates[self.n_train_step - 1],
+            };
+            self.check_finite(&[score.valid_loss as f32], losses.len() - 1)?;
             epochs.push(score);
             observe(Event::Epoch { epoch, score });
+            rates.observe(score.valid_loss);
+            if self.best.is_none() || score.valid_loss < best.loss {
+                best = Best { epoch, loss: score.valid_loss, forecasts };
+                if let Some(programs) = &self.best {
+                    session.run(programs.keep, 1)?;
+                }
+            } else if self.config.patience.is_some_and(|patience| epoch - best.epoch >= patience) {
+                break;
+            }
+        }
+        if let Some(programs) = &self.best {
+            session.run(programs.restore, 1)?;
         }
         let mut parameters = Vec::new();
         for parameter in self.graph.parameters() {
             parameters.push(session.read(parameter.tensor).await?);
         }
-        let metrics = self.score(&forecasts, series.valid.clone(), series);
-        Ok(Fit { epochs, losses, forecasts, metrics, parameters, seconds, steps: self.config.epochs * self.n_train_step })
+        let metrics = self.score(&best.forecasts, series.valid.clone(), series);
+        let steps = losses.len();
+        Ok(Fit { epochs, best_epoch: best.epoch, losses, forecasts: best.forecasts, metrics, parameters, seconds, steps })
     }
 
-    /// Forecasts of the validation windows with given parameters, `(window, horizon, target)`, scaled.
+    fn write_data(&self, session: &mut dyn Session, series: &Series<'_>) -> Result<()> {
+        session.write(self.series, series.values)?;
+        session.write_indices(self.targets, &(0..self.model.targets as u32).collect::<Vec<_>>())
+    }
+
+    /// Forecasts of the validation windows with given parameters, `(window, horizon, target, level)`, scaled.
     ///
     /// # Errors
     /// [`Error::Gpu`] where the device fails, [`Error::Shape`] where the parameters are not this model's.
@@ -295,15 +426,35 @@ impl Trainer {
         for (parameter, values) in self.graph.parameters().iter().zip(parameters) {
             session.write(parameter.tensor, values)?;
         }
-        session.write(self.series, series.values)?;
-        session.write_indices(self.targets, &(0..self.model.targets as u32).collect::<Vec<_>>())?;
+        self.write_data(&mut *session, series)?;
         self.evaluate(&mut *session, series).await
     }
 
-    /// Scores forecasts of the windows that begin at `starts`, in scaled units.
+    /// The forecast of each target alone, `(window, horizon, target)`, of forecasts `(window, horizon, target, level)`: that of the level
+    /// nearest the median.
+    pub fn central(&self, forecasts: &[f32]) -> Vec<f32> {
+        forecasts.iter().skip(self.config.loss.central_column()).step_by(self.model.levels).copied().collect()
+    }
+
+    /// Scores forecasts of the windows that begin at `starts`, in scaled units, by [`Trainer::central`].
     pub fn score(&self, forecasts: &[f32], starts: impl Iterator<Item = usize>, series: &Series<'_>) -> Metrics {
+        Metrics::new(&wide(&self.central(forecasts)), &self.actual(starts, series))
+    }
+
+    /// The loss that is trained on, over forecasts of the windows that begin at `starts`, in scaled units.
+    pub fn loss(&self, forecasts: &[f32], starts: impl Iterator<Item = usize>, series: &Series<'_>) -> f64 {
+        loss::mean(&self.config.loss, &wide(forecasts), &self.actual(starts, series))
+    }
+
+    /// The levels of a quantile loss, each with the share of what came that lies at or below its forecast; none with another loss.
+    pub fn coverage(&self, forecasts: &[f32], starts: impl Iterator<Item = usize>, series: &Series<'_>) -> Vec<(f32, f64)> {
+        let Loss::Quantile { levels } = &self.config.loss else { return Vec::new() };
         let actual = self.actual(starts, series);
-        Metrics::new(&forecasts.iter().map(|&value| f64::from(value)).collect::<Vec<_>>(), &actual)
+        let below = |level: usize| {
+            let of_level = forecasts.iter().skip(level).step_by(levels.len());
+            of_level.zip(&actual).filter(|(forecast, actual)| **actual <= f64::from(**forecast)).count()
+        };
+        levels.iter().enumerate().map(|(index, &level)| (level, below(index) as f64 / actual.len() as f64)).collect()
     }
 
     /// Scores of predicting every window's last value again.

@@ -154,6 +154,68 @@ fn bad_options_are_refused() {
 }
 
 #[test]
+fn options_of_another_choice_or_out_of_range_are_refused() {
+    let folder = folder();
+    let refused = |options: &str, parts: &[&str]| refuses(folder.path(), &format!("bench --device cpu --csv prices.csv {options}"), parts);
+    refused("--optimizer adam --momentum 0.9", &["--momentum", "--optimizer sgd or rmsprop"]);
+    refused("--nesterov", &["momentum", "Nesterov"]);
+    refused("--betas 0.9,0.999", &["--betas", "adam"]);
+    refused("--optimizer adam --alpha 0.9", &["--alpha", "rmsprop"]);
+    refused("--quantiles 0.5", &["--quantiles", "--loss quantile"]);
+    refused("--loss quantile --quantiles 0.5,1.5", &["quantile", "between 0 and 1"]);
+    refused("--loss huber --huber-delta 0", &["delta", "greater than 0"]);
+    refused("--warmup-steps 3", &["--warmup-steps", "--schedule cosine"]);
+    refused("--schedule plateau --plateau-factor 2", &["--plateau-factor", "between 0 and 1"]);
+    refused("--window 8 --batch 8 --schedule cosine --warmup-steps 1000", &["--warmup-steps", "must be below"]);
+    refused("--clip-norm=-1", &["--clip-norm", "above 0"]);
+    refused("--clip-value 0", &["--clip-value", "above 0"]);
+    refused("--l1=-1", &["--l1", "from 0"]);
+    refused("--weight-decay nan", &["weight decay"]);
+    refused("--patience 0", &["--patience", "at least 1"]);
+}
+
+#[test]
+fn every_training_option_trains_and_its_checkpoint_scores_the_same() {
+    let folder = folder();
+    let small = "--device cpu --csv prices.csv --window 8 --hidden 8 --batch 8";
+    for options in [
+        "--optimizer sgd --momentum 0.9 --nesterov --schedule plateau --plateau-factor 0.5 --plateau-patience 1 --min-lr 0.001",
+        "--optimizer adam --betas 0.8,0.9 --eps 1e-7 --loss mae --clip-norm 0",
+        "--optimizer adamw --weight-decay 0.1 --loss huber --huber-delta 0.5 --clip-value 0.1",
+        "--optimizer rmsprop --alpha 0.9 --momentum 0.5 --loss quantile --quantiles 0.05,0.5,0.95 --l1 1e-4",
+        "--schedule cosine --warmup-steps 5 --epochs 3",
+    ] {
+        let trained = scanrnn(folder.path(), &format!("train --model min-gru {small} {options}"));
+        assert!(trained.status.success(), "{options}: {}", stderr(&trained));
+        let scored = scanrnn(folder.path(), "evaluate --checkpoint min-gru.safetensors --device cpu --csv prices.csv");
+        assert!(scored.status.success(), "{options}: {}", stderr(&scored));
+        let scores = |output: &Output| {
+            let text = stdout(output);
+            text.lines().find(|line| line.starts_with("min-gru ") && !line.contains("epoch")).unwrap_or_default().to_string()
+        };
+        assert_eq!(scores(&trained), scores(&scored), "{options}");
+        assert_eq!(stdout(&trained).contains("forecast of level 0.95"), options.contains("quantile"), "{}", stdout(&trained));
+    }
+}
+
+#[test]
+fn early_stopping_ends_training_and_keeps_the_best_epoch() {
+    let folder = folder();
+    let args = "bench --device cpu --csv prices.csv --models min-gru --window 8 --hidden 8 --batch 8 --epochs 60 --lr 0.5 --patience 2 \
+                --json figures.json";
+    let output = scanrnn(folder.path(), args);
+    assert!(output.status.success(), "{}", stderr(&output));
+    let figures: Value = serde_json::from_slice(&std::fs::read(folder.path().join("figures.json")).expect("figures")).expect("JSON");
+    let model = &figures["models"]["min-gru"];
+    let valid: Vec<f64> = model["epochs"].as_array().expect("epochs").iter().filter_map(|epoch| epoch["valid_mse"].as_f64()).collect();
+    let best = model["best_epoch"].as_u64().expect("a number") as usize;
+    assert_eq!(valid.len(), best + 2, "{valid:?}");
+    assert_eq!(valid.iter().copied().fold(f64::INFINITY, f64::min), valid[best - 1]);
+    assert_eq!(model["metrics"]["mse"].as_f64(), Some(valid[best - 1]));
+    assert!(stdout(&output).contains(&format!("the parameters are those of epoch {best}")), "{}", stdout(&output));
+}
+
+#[test]
 fn a_learning_rate_that_diverges_is_refused() {
     let folder = folder();
     let args = "train --model min-gru --device cpu --csv prices.csv --window 8 --hidden 8 --batch 8 --epochs 5 --lr 1e30";

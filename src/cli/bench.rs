@@ -9,16 +9,16 @@ use super::data::{DataArgs, series, windows};
 use super::device::{Device, DeviceArgs};
 use super::progress::Progress;
 use super::scores::{self, is_synthetic};
+use super::training::TrainingArgs;
 use crate::backend::Backend;
 use crate::cpu::Cpu;
 use crate::dataset::{Table as Data, Windows};
 use crate::error::{Error, Result};
 use crate::metrics::Metrics;
-use crate::model::{ForecasterConfig, ModelKind};
-use crate::ops::Normalisation;
+use crate::model::ModelKind;
 use crate::report::picture::{self, Comparison, Epoch, LossUnit, Model, Row};
 use crate::report::{Lang, Table};
-use crate::train::{Fit, Series, Trainer, TrainingConfig};
+use crate::train::{Fit, Series, Trainer};
 
 /// Name of the picture.
 pub const PICTURE: &str = "mamba_vs_mingru.png";
@@ -29,8 +29,6 @@ pub struct Args {
     device: DeviceArgs,
     #[command(flatten)]
     data: DataArgs,
-    #[command(flatten)]
-    pub training: TrainingArgs,
     /// Models to compare, separated by commas, or `all`
     #[arg(long, default_value = "min-gru,mamba")]
     models: String,
@@ -43,80 +41,18 @@ pub struct Args {
     /// Write every figure as JSON
     #[arg(long, value_name = "FILE")]
     json: Option<PathBuf>,
-}
-
-/// Options of training that commands share.
-#[derive(Debug, clap::Args)]
-pub struct TrainingArgs {
-    /// Steps that a forecast looks back on
-    #[arg(long, default_value_t = 32)]
-    pub window: usize,
-    /// Hidden channels
-    #[arg(long, default_value_t = 128)]
-    pub hidden: usize,
-    /// Recurrent layers
-    #[arg(long, default_value_t = 1)]
-    pub layers: usize,
-    /// Windows of a training step
-    #[arg(long, default_value_t = 32)]
-    pub batch: usize,
-    /// Passes over the training windows
-    #[arg(long, default_value_t = 5)]
-    pub epochs: usize,
-    /// Learning rate [default: 0.01, for the Mambas 0.005]
-    #[arg(long)]
-    pub lr: Option<f32>,
-    /// What is done to each window before the model and undone after it
-    #[arg(long, value_enum, default_value = "last")]
-    pub window_norm: WindowNorm,
-    /// Of the first parameters and the order of the windows
-    #[arg(long, default_value_t = 0)]
-    pub seed: u64,
-}
-
-/// `--window-norm`.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
-pub enum WindowNorm {
-    /// Subtract the window's last value, divide by its one-step deviation
-    Last,
-    /// Nothing: the lab as it was
-    None,
-}
-
-impl TrainingArgs {
-    /// Sizes of a model.
-    pub fn model(&self, kind: ModelKind) -> ForecasterConfig {
-        ForecasterConfig { layers: self.layers, ..ForecasterConfig::new(kind, self.hidden) }
-    }
-
-    /// Settings of its training.
-    pub fn config(&self, kind: ModelKind) -> TrainingConfig {
-        TrainingConfig {
-            window: self.window,
-            batch: self.batch,
-            epochs: self.epochs,
-            learning_rate: self.lr.unwrap_or(TrainingConfig::lab_rate(kind)),
-            normalisation: match self.window_norm {
-                WindowNorm::Last => Normalisation::Last,
-                WindowNorm::None => Normalisation::None,
-            },
-            seed: self.seed,
-            ..TrainingConfig::lab(kind)
-        }
-    }
-
-    /// A trainer for a model on these windows.
-    pub fn trainer(&self, kind: ModelKind, windows: &Windows) -> Result<Trainer> {
-        let split = windows.split();
-        let n_row = windows.values().len() / windows.n_channel();
-        Trainer::new(&self.model(kind), &self.config(kind), n_row, split.train().len(), split.valid().len())
-    }
+    // last: its heading would be that of whatever follows
+    #[command(flatten)]
+    training: TrainingArgs,
 }
 
 /// One model's results on the chosen device and on the CPU.
 struct Outcome {
     kind: ModelKind,
     fit: Fit,
+    /// Forecasts of the validation windows, scaled.
+    predictions: Vec<f32>,
+    remarks: String,
     /// Absent where the chosen device is the CPU.
     on_cpu: Option<Fit>,
 }
@@ -124,8 +60,7 @@ struct Outcome {
 pub async fn run(args: &Args) -> Result<ExitCode> {
     let kinds = models(&args.models)?;
     for &kind in &kinds {
-        args.training.config(kind).check()?;
-        args.training.model(kind).check()?;
+        args.training.check(kind)?;
     }
     std::fs::create_dir_all(&args.out_dir).map_err(|source| Error::File { path: args.out_dir.clone(), action: "create", source })?;
     let picture_path = args.out_dir.join(PICTURE);
@@ -149,12 +84,14 @@ pub async fn run(args: &Args) -> Result<ExitCode> {
             Device::Gpu(_) => Some(self::fit(&trainer, &Cpu, &series, kind, false).await?),
         };
         persistence.get_or_insert_with(|| trainer.persistence(series.valid.clone(), &series));
-        outcomes.push(Outcome { kind, fit, on_cpu });
+        let (predictions, remarks) = (trainer.central(&fit.forecasts), scores::remarks(kind.name(), &trainer, &fit, &series));
+        outcomes.push(Outcome { kind, fit, predictions, remarks, on_cpu });
     }
     let Some(persistence) = persistence else { return Err(Error::option("--models", &args.models, "name at least one model")) };
 
     let scored: Vec<_> = outcomes.iter().map(|outcome| (outcome.kind.name(), outcome.fit.metrics)).collect();
-    println!("\n{}", scores::table(&scored, &persistence, &table, &windows));
+    print!("\n{}", scores::table(&scored, &persistence, &table, &windows));
+    println!("{}", outcomes.iter().map(|outcome| outcome.remarks.as_str()).collect::<String>());
     println!("{}", speeds(&outcomes, &device, args));
     let comparison = comparison(args, &table, &windows, &outcomes, &persistence);
     if let Some(warning) = picture::write(&comparison, args.lang, &picture_path)? {
@@ -208,7 +145,7 @@ fn loss_difference(a: &Fit, b: &Fit) -> f64 {
 fn speeds(outcomes: &[Outcome], device: &Device, args: &Args) -> String {
     let mut table =
         Table::new(["training", "device", "seconds", "ms a step", "tokens/s", "CPU ms a step", "CPU / device", "largest loss difference"]);
-    for Outcome { kind, fit, on_cpu } in outcomes {
+    for Outcome { kind, fit, on_cpu, .. } in outcomes {
         let mut row = vec![
             kind.name().to_string(),
             device.kind().to_string(),
@@ -237,7 +174,7 @@ fn comparison(args: &Args, table: &Data, windows: &Windows, outcomes: &[Outcome]
     let model = |outcome: &Outcome| Model {
         name: outcome.kind.name().into(),
         epochs: outcome.fit.epochs.iter().map(|score| Epoch { train_mse: score.train_mse, valid_mse: score.valid_mse }).collect(),
-        predictions: outcome.fit.forecasts.iter().map(|&value| scaler.inverse(f64::from(value))).collect(),
+        predictions: outcome.predictions.iter().map(|&value| scaler.inverse(f64::from(value))).collect(),
     };
     let training = &args.training;
     Comparison {
@@ -259,9 +196,10 @@ fn comparison(args: &Args, table: &Data, windows: &Windows, outcomes: &[Outcome]
 fn report(outcomes: &[Outcome], persistence: &Metrics, device: &Device, table: &Data, args: &Args) -> serde_json::Value {
     let models: serde_json::Map<_, _> = outcomes
         .iter()
-        .map(|Outcome { kind, fit, on_cpu }| {
+        .map(|Outcome { kind, fit, on_cpu, .. }| {
             let figures = json!({
                 "epochs": fit.epochs,
+                "best_epoch": fit.best_epoch,
                 "metrics": fit.metrics,
                 "seconds": fit.seconds,
                 "ms_per_step": ms_per_step(fit),
@@ -281,7 +219,7 @@ fn report(outcomes: &[Outcome], persistence: &Metrics, device: &Device, table: &
         "data": { "source": table.source().to_string(), "synthetic": is_synthetic(table), "column": args.data.column, "rows": table.n_row() },
         "settings": {
             "window": training.window, "hidden": training.hidden, "layers": training.layers, "batch": training.batch,
-            "epochs": training.epochs, "seed": training.seed,
+            "epochs": training.epochs, "seed": training.seed, "loss": training.loss(),
         },
         "models": models,
         "persistence": persistence,

@@ -11,6 +11,7 @@ mod evaluate;
 mod progress;
 mod scores;
 mod train;
+mod training;
 
 use std::io::Write;
 use std::process::ExitCode;

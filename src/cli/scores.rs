@@ -4,6 +4,7 @@ use crate::dataset::{Source, Table as Data, Windows};
 use crate::metrics::Metrics;
 use crate::report::Table;
 use crate::report::table::significant;
+use crate::train::{Fit, Series, Trainer};
 
 /// Scores of models and of persistence on the validation windows, with what must be said about them in words.
 pub fn table(models: &[(&str, Metrics)], persistence: &Metrics, data: &Data, windows: &Windows) -> String {
@@ -26,6 +27,18 @@ pub fn table(models: &[(&str, Metrics)], persistence: &Metrics, data: &Data, win
     }
     if is_synthetic(data) {
         text += "SYNTHETIC DATA: no market ever quoted them.\n";
+    }
+    text
+}
+
+/// What training ended with, where that is more than scores: the epoch that early stopping kept, how often each quantile held.
+pub fn remarks(name: &str, trainer: &Trainer, fit: &Fit, series: &Series<'_>) -> String {
+    let mut text = String::new();
+    if fit.best_epoch < fit.epochs.len() {
+        text += &format!("{name}: stopped after epoch {}; the parameters are those of epoch {}.\n", fit.epochs.len(), fit.best_epoch);
+    }
+    for (level, share) in trainer.coverage(&fit.forecasts, series.valid.clone(), series) {
+        text += &format!("{name}: {:.1} % of what came lies at or below the forecast of level {level}.\n", 100.0 * share);
     }
     text
 }

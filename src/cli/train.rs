@@ -4,11 +4,11 @@ use std::io::Write;
 use std::path::PathBuf;
 use std::process::ExitCode;
 
-use super::bench::TrainingArgs;
 use super::data::{DataArgs, series, windows};
 use super::device::{Device, DeviceArgs};
 use super::progress::Progress;
 use super::scores;
+use super::training::TrainingArgs;
 use crate::checkpoint::{Checkpoint, Description};
 use crate::error::Result;
 use crate::model::ModelKind;
@@ -22,18 +22,18 @@ pub struct Args {
     device: DeviceArgs,
     #[command(flatten)]
     data: DataArgs,
-    #[command(flatten)]
-    training: TrainingArgs,
     /// Where the checkpoint is written [default: MODEL.safetensors]
     #[arg(long, value_name = "FILE")]
     checkpoint: Option<PathBuf>,
+    // last: its heading would be that of whatever follows
+    #[command(flatten)]
+    training: TrainingArgs,
 }
 
 pub async fn run(args: &Args) -> Result<ExitCode> {
     let path = args.checkpoint.clone().unwrap_or_else(|| format!("{}.safetensors", args.model).into());
     crate::file::check_writable(&path)?;
-    let training = args.training.config(args.model);
-    training.check()?;
+    args.training.check(args.model)?;
     let table = args.data.table(".".into(), args.training.seed)?;
     let windows = windows(&table, args.training.window, 1)?;
     let device = Device::open(&args.device).await?;
@@ -46,7 +46,7 @@ pub async fn run(args: &Args) -> Result<ExitCode> {
     let fit = fit?;
     let description = Description {
         model: args.training.model(args.model),
-        training,
+        training: args.training.config(args.model)?,
         columns: table.names().to_vec(),
         scalers: windows.scalers().to_vec(),
         source: table.source().to_string(),
@@ -54,7 +54,8 @@ pub async fn run(args: &Args) -> Result<ExitCode> {
     let bytes = Checkpoint::new(description, trainer.graph(), &fit.parameters).to_bytes()?;
     crate::file::save(&path, |writer| writer.write_all(&bytes))?;
     let persistence = trainer.persistence(series.valid.clone(), &series);
-    println!("\n{}", scores::table(&[(args.model.name(), fit.metrics)], &persistence, &table, &windows));
+    print!("\n{}", scores::table(&[(args.model.name(), fit.metrics)], &persistence, &table, &windows));
+    println!("{}", scores::remarks(args.model.name(), &trainer, &fit, &series));
     println!("checkpoint: {}", path.display());
     Ok(ExitCode::SUCCESS)
 }

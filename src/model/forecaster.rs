@@ -69,6 +69,9 @@ pub struct ForecasterConfig {
     /// Columns forecast.
     #[serde(default = "one")]
     pub targets: usize,
+    /// Columns of the forecast for each target: the levels of a quantile loss, else 1.
+    #[serde(default = "one")]
+    pub levels: usize,
     /// Recurrent layers.
     #[serde(default = "one")]
     pub layers: usize,
@@ -109,6 +112,7 @@ impl ForecasterConfig {
             features: 1,
             horizon: 1,
             targets: 1,
+            levels: 1,
             layers: 1,
             hidden,
             d_state: default_state(),
@@ -138,6 +142,7 @@ impl ForecasterConfig {
             ("--features", self.features),
             ("--horizon", self.horizon),
             ("--targets", self.targets),
+            ("--quantiles", self.levels),
             ("--layers", self.layers),
             ("--hidden", self.hidden),
             ("--d-state", self.d_state),
@@ -184,7 +189,7 @@ impl Layer {
 /// What a forecaster computes from a batch of windows.
 #[derive(Clone, Debug)]
 pub struct Forecast {
-    /// `(batch, horizon * targets)`.
+    /// `(batch, horizon * targets * levels)`.
     pub y: Tensor,
     /// The states after the last step, in the order of [`Forecaster::state_shapes`].
     pub last_states: Vec<Tensor>,
@@ -225,8 +230,9 @@ impl Forecaster {
             });
         }
         let norm = is_mamba.then(|| graph.parameter("norm_f.weight", &[hidden], Init::Constant(1.0)));
-        let head_weight = graph.parameter("head.weight", &[config.horizon * config.targets, hidden], fan_in(hidden));
-        let head_bias = graph.parameter("head.bias", &[config.horizon * config.targets], Init::Constant(0.0));
+        let n_output = config.horizon * config.targets * config.levels;
+        let head_weight = graph.parameter("head.weight", &[n_output, hidden], fan_in(hidden));
+        let head_bias = graph.parameter("head.bias", &[n_output], Init::Constant(0.0));
         Ok(Forecaster { config: config.clone(), input, layers, norm, head_weight, head_bias })
     }
 

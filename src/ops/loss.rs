@@ -44,7 +44,18 @@ impl Loss {
         }
     }
 
-    fn check(&self) -> Result<()> {
+    /// The column, of those that stand for one output, that forecasts it best: the quantile nearest the median.
+    pub fn central_column(&self) -> usize {
+        let Loss::Quantile { levels } = self else { return 0 };
+        let from_median = |index: &usize| (levels[*index] - 0.5).abs();
+        (0..levels.len()).min_by(|a, b| from_median(a).total_cmp(&from_median(b))).unwrap_or(0)
+    }
+
+    /// Checks that the loss's own numbers are in range.
+    ///
+    /// # Errors
+    /// [`Error::Option`] naming the first that is not.
+    pub fn check(&self) -> Result<()> {
         let inside = |level: &f32| *level > 0.0 && *level < 1.0;
         match self {
             Loss::Huber { delta } if !(*delta > 0.0 && delta.is_finite()) => {

@@ -143,7 +143,11 @@ impl Optimizer {
         !matches!(self, Optimizer::Sgd { .. })
     }
 
-    fn check(&self) -> Result<()> {
+    /// Checks that every number is in range.
+    ///
+    /// # Errors
+    /// [`Error::Option`] naming the first that is not.
+    pub fn check(&self) -> Result<()> {
         let fraction = |option: &str, value: f64| match value {
             0.0..1.0 => Ok(()),
             _ => Err(Error::option(option, value, "a number from 0 to below 1")),

@@ -80,6 +80,15 @@ pub fn forward<T: Float>(loss: Loss, prediction: ArrayView2<T>, target: ArrayVie
     sum / T::from_f64(prediction.len() as f64)
 }
 
+/// The loss of an operation's kind, given `prediction`, `(outputs * levels)`, and `target`, `(outputs)`, the levels of an output beside
+/// each other.
+pub fn mean(loss: &ops::Loss, prediction: &[f64], target: &[f64]) -> f64 {
+    let rows =
+        |values: &[f64], n_column| Array2::from_shape_fn((target.len(), n_column), |(output, column)| values[output * n_column + column]);
+    let (prediction, target) = (rows(prediction, loss.columns_per_output()), rows(target, 1));
+    with_levels(loss, |loss| forward(loss, prediction.view(), target.view()))
+}
+
 /// The gradient of the prediction, `(rows, outputs * levels)`, of the same arguments.
 pub fn backward<T: Float>(loss: Loss, prediction: ArrayView2<T>, target: ArrayView2<T>) -> Array2<T> {
     let n_level = loss.columns_per_output();

@@ -1,0 +1,261 @@
+//! Options of training that commands share.
+
+use crate::dataset::Windows;
+use crate::error::{Error, Result};
+use crate::model::{ForecasterConfig, ModelKind};
+use crate::ops::{Loss, Normalisation, Optimizer};
+use crate::schedule::Schedule;
+use crate::train::{Trainer, TrainingConfig};
+
+/// Sizes of the model and how it is trained; what is left out is the lab's setting, or PyTorch's where the lab has none.
+#[derive(Debug, clap::Args)]
+#[command(next_help_heading = "Training")]
+pub struct TrainingArgs {
+    /// Steps that a forecast looks back on
+    #[arg(long, default_value_t = 32)]
+    pub window: usize,
+    /// Hidden channels
+    #[arg(long, default_value_t = 128)]
+    pub hidden: usize,
+    /// Recurrent layers
+    #[arg(long, default_value_t = 1)]
+    pub layers: usize,
+    /// Windows of a training step
+    #[arg(long, default_value_t = 32)]
+    pub batch: usize,
+    /// Passes over the training windows
+    #[arg(long, default_value_t = 5)]
+    pub epochs: usize,
+    /// Learning rate [default: sgd 0.01, for the Mambas 0.005; adam, adamw 0.001; rmsprop 0.01]
+    #[arg(long)]
+    lr: Option<f32>,
+    /// What is done to each window before the model and undone after it
+    #[arg(long, value_enum, default_value = "last")]
+    window_norm: WindowNorm,
+    /// Of the first parameters and the order of the windows
+    #[arg(long, default_value_t = 0)]
+    pub seed: u64,
+    /// Stop after so many epochs in a row without a smaller validation loss, and keep the best epoch's parameters
+    #[arg(long, value_name = "EPOCHS")]
+    patience: Option<usize>,
+    /// What is minimised
+    #[arg(long, value_enum, default_value = "mse")]
+    loss: LossName,
+    /// Error, in the units that the model sees, at which the Huber loss turns from squared to absolute [default: 1]
+    #[arg(long, value_name = "ERROR")]
+    huber_delta: Option<f32>,
+    /// Levels of the quantile loss; scores use the one nearest 0.5 [default: 0.1,0.5,0.9]
+    #[arg(long, value_name = "LEVELS", value_delimiter = ',')]
+    quantiles: Option<Vec<f32>>,
+    /// Update rule
+    #[arg(long, value_enum, default_value = "sgd")]
+    optimizer: OptimizerName,
+    /// Share of the last update that is kept (sgd, rmsprop) [default: 0]
+    #[arg(long)]
+    momentum: Option<f64>,
+    /// Nesterov's momentum (sgd)
+    #[arg(long)]
+    nesterov: bool,
+    /// Decays of the moments (adam, adamw) [default: 0.9,0.999]
+    #[arg(long, value_name = "BETA1,BETA2", value_parser = betas)]
+    betas: Option<[f64; 2]>,
+    /// Decay of the second moment (rmsprop) [default: 0.99]
+    #[arg(long)]
+    alpha: Option<f64>,
+    /// Added to the root of the second moment (adam, adamw, rmsprop) [default: 1e-8]
+    #[arg(long)]
+    eps: Option<f64>,
+    /// L2 penalty, or AdamW's decay [default: sgd 0.0001, adamw 0.01, else 0]
+    #[arg(long)]
+    weight_decay: Option<f64>,
+    /// Strength of an L1 penalty on all parameters but biases
+    #[arg(long, default_value_t = 0.0)]
+    l1: f32,
+    /// Largest global norm of the gradients; 0 leaves them as they are
+    #[arg(long, default_value_t = 1.0)]
+    clip_norm: f32,
+    /// Largest absolute value of a gradient's element
+    #[arg(long)]
+    clip_value: Option<f32>,
+    /// How the learning rate changes
+    #[arg(long, value_enum, default_value = "constant")]
+    schedule: ScheduleName,
+    /// Steps over which the rate rises (cosine) [default: 0]
+    #[arg(long, value_name = "STEPS")]
+    warmup_steps: Option<usize>,
+    /// What the rate never falls below (cosine, plateau) [default: 0]
+    #[arg(long)]
+    min_lr: Option<f64>,
+    /// What the rate is multiplied by where the validation loss stays (plateau) [default: 0.1]
+    #[arg(long, value_name = "FACTOR")]
+    plateau_factor: Option<f64>,
+    /// Epochs without improvement that pass before it is (plateau) [default: 10]
+    #[arg(long, value_name = "EPOCHS")]
+    plateau_patience: Option<usize>,
+}
+
+/// `--window-norm`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
+enum WindowNorm {
+    /// Subtract the window's last value, divide by its one-step deviation
+    Last,
+    /// Nothing: the lab as it was
+    None,
+}
+
+/// `--loss`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
+enum LossName {
+    /// Squared error
+    Mse,
+    /// Absolute error
+    Mae,
+    /// Squared error where it is small, absolute where it is large
+    Huber,
+    /// Pinball loss: a forecast for each level
+    Quantile,
+}
+
+/// `--optimizer`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
+enum OptimizerName {
+    /// Stochastic gradient descent
+    Sgd,
+    /// Adam
+    Adam,
+    /// Adam with weight decay apart from the gradient
+    Adamw,
+    /// RMSProp
+    Rmsprop,
+}
+
+/// `--schedule`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
+enum ScheduleName {
+    /// Not at all
+    Constant,
+    /// A linear rise, then half a cosine down
+    Cosine,
+    /// Down wherever the validation loss stays
+    Plateau,
+}
+
+fn betas(text: &str) -> std::result::Result<[f64; 2], String> {
+    let fail = || "two numbers such as 0.9,0.999".to_string();
+    let (first, second) = text.split_once(',').ok_or_else(fail)?;
+    let number = |text: &str| text.trim().parse().map_err(|_| fail());
+    Ok([number(first)?, number(second)?])
+}
+
+impl TrainingArgs {
+    /// Checks that every option can be used for a model.
+    ///
+    /// # Errors
+    /// [`Error::Option`] naming the first that cannot.
+    pub fn check(&self, kind: ModelKind) -> Result<()> {
+        self.model(kind).check()?;
+        self.config(kind)?.check()
+    }
+
+    /// Sizes of a model.
+    pub fn model(&self, kind: ModelKind) -> ForecasterConfig {
+        ForecasterConfig { layers: self.layers, levels: self.loss().columns_per_output(), ..ForecasterConfig::new(kind, self.hidden) }
+    }
+
+    /// What is minimised.
+    pub fn loss(&self) -> Loss {
+        match self.loss {
+            LossName::Mse => Loss::Mse,
+            LossName::Mae => Loss::Mae,
+            LossName::Huber => Loss::Huber { delta: self.huber_delta.unwrap_or(1.0) },
+            LossName::Quantile => Loss::Quantile { levels: self.quantiles.clone().unwrap_or_else(|| vec![0.1, 0.5, 0.9]) },
+        }
+    }
+
+    /// Settings of a model's training.
+    ///
+    /// # Errors
+    /// [`Error::Option`] naming an option that the chosen loss, optimizer or schedule does not have.
+    pub fn config(&self, kind: ModelKind) -> Result<TrainingConfig> {
+        self.check_choices()?;
+        let lab = TrainingConfig::lab(kind);
+        let default_rate = match self.optimizer {
+            OptimizerName::Sgd => lab.learning_rate,
+            OptimizerName::Adam | OptimizerName::Adamw => 1e-3,
+            OptimizerName::Rmsprop => 1e-2,
+        };
+        Ok(TrainingConfig {
+            window: self.window,
+            batch: self.batch,
+            epochs: self.epochs,
+            optimizer: self.optimizer(lab.optimizer.weight_decay()),
+            learning_rate: self.lr.unwrap_or(default_rate),
+            schedule: self.schedule(),
+            loss: self.loss(),
+            l1: self.l1,
+            clip_norm: (self.clip_norm != 0.0).then_some(self.clip_norm),
+            clip_value: self.clip_value,
+            patience: self.patience,
+            normalisation: match self.window_norm {
+                WindowNorm::Last => Normalisation::Last,
+                WindowNorm::None => Normalisation::None,
+            },
+            seed: self.seed,
+        })
+    }
+
+    /// A trainer for a model on these windows.
+    pub fn trainer(&self, kind: ModelKind, windows: &Windows) -> Result<Trainer> {
+        let split = windows.split();
+        let n_row = windows.values().len() / windows.n_channel();
+        Trainer::new(&self.model(kind), &self.config(kind)?, n_row, split.train().len(), split.valid().len())
+    }
+
+    fn optimizer(&self, lab_decay: f64) -> Optimizer {
+        let (betas, alpha, eps) = (self.betas.unwrap_or([0.9, 0.999]), self.alpha.unwrap_or(0.99), self.eps.unwrap_or(1e-8));
+        let (momentum, decay) = (self.momentum.unwrap_or(0.0), |default| self.weight_decay.unwrap_or(default));
+        match self.optimizer {
+            OptimizerName::Sgd => Optimizer::Sgd { momentum, nesterov: self.nesterov, weight_decay: decay(lab_decay) },
+            OptimizerName::Adam => Optimizer::Adam { betas, eps, weight_decay: decay(0.0) },
+            OptimizerName::Adamw => Optimizer::AdamW { betas, eps, weight_decay: decay(0.01) },
+            OptimizerName::Rmsprop => Optimizer::RmsProp { alpha, eps, momentum, weight_decay: decay(0.0) },
+        }
+    }
+
+    fn schedule(&self) -> Schedule {
+        let min_rate = self.min_lr.unwrap_or(0.0);
+        match self.schedule {
+            ScheduleName::Constant => Schedule::Constant,
+            ScheduleName::Cosine => Schedule::Cosine { warmup_steps: self.warmup_steps.unwrap_or(0), min_rate },
+            ScheduleName::Plateau => {
+                let (factor, patience) = (self.plateau_factor.unwrap_or(0.1), self.plateau_patience.unwrap_or(10));
+                Schedule::Plateau { factor, patience, min_rate }
+            }
+        }
+    }
+
+    /// Refuses options of a loss, an optimizer or a schedule that is not chosen.
+    fn check_choices(&self) -> Result<()> {
+        let loss = |names: &[LossName]| names.contains(&self.loss);
+        let optimizer = |names: &[OptimizerName]| names.contains(&self.optimizer);
+        let schedule = |names: &[ScheduleName]| names.contains(&self.schedule);
+        let moments = optimizer(&[OptimizerName::Adam, OptimizerName::Adamw]);
+        let options = [
+            ("--huber-delta", self.huber_delta.is_some(), loss(&[LossName::Huber]), "--loss huber"),
+            ("--quantiles", self.quantiles.is_some(), loss(&[LossName::Quantile]), "--loss quantile"),
+            ("--momentum", self.momentum.is_some(), optimizer(&[OptimizerName::Sgd, OptimizerName::Rmsprop]), "--optimizer sgd or rmsprop"),
+            ("--nesterov", self.nesterov, optimizer(&[OptimizerName::Sgd]), "--optimizer sgd"),
+            ("--betas", self.betas.is_some(), moments, "--optimizer adam or adamw"),
+            ("--alpha", self.alpha.is_some(), optimizer(&[OptimizerName::Rmsprop]), "--optimizer rmsprop"),
+            ("--eps", self.eps.is_some(), !optimizer(&[OptimizerName::Sgd]), "--optimizer adam, adamw or rmsprop"),
+            ("--warmup-steps", self.warmup_steps.is_some(), schedule(&[ScheduleName::Cosine]), "--schedule cosine"),
+            ("--min-lr", self.min_lr.is_some(), !schedule(&[ScheduleName::Constant]), "--schedule cosine or plateau"),
+            ("--plateau-factor", self.plateau_factor.is_some(), schedule(&[ScheduleName::Plateau]), "--schedule plateau"),
+            ("--plateau-patience", self.plateau_patience.is_some(), schedule(&[ScheduleName::Plateau]), "--schedule plateau"),
+        ];
+        match options.into_iter().find(|(_, given, chosen, _)| *given && !chosen) {
+            Some((option, _, _, needed)) => Err(Error::option(option, "given", format!("it needs {needed}"))),
+            None => Ok(()),
+        }
+    }
+}
