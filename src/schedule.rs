@@ -85,7 +85,7 @@ impl Rates {
     /// ```
     /// use scanrnn::schedule::{Rates, Schedule};
     /// let rates = Rates::new(Schedule::Cosine { warmup_steps: 1, min_rate: 0.0 }, 0.1, 5);
-    /// assert_eq!(rates.of(0..4), [0.05, 0.1, 0.085355334, 0.05]);
+    /// assert_eq!(rates.of(0..4), [0.05, 0.1, 0.08535534, 0.05]);
     /// ```
     pub fn of(&self, steps: Range<usize>) -> Vec<f32> {
         steps.map(|step| self.at(step) as f32).collect()

@@ -1,7 +1,7 @@
 //! The CPU backend: each operation by its fast half where there is one, else by the reference in `f32`.
 //!
-//! Tasks over batch and channels run on a pool of threads of the backend's own, which take subnormal floats for 0 ([`threads`]); within a
-//! task, channels are the lanes of vectors ([`simd`]). What is added to what is fixed by shapes alone: two runs give the same bits, on any
+//! Tasks over batch and channels run on a pool of threads of the backend's own, which take subnormal floats for 0 (`threads`); within a
+//! task, channels are the lanes of vectors (`simd`). What is added to what is fixed by shapes alone: two runs give the same bits, on any
 //! number of threads. Memory is allocated when a graph is loaded.
 
 mod causal_conv1d;
