@@ -14,7 +14,7 @@ use crate::model::mamba::{Block, Mixer, MixerSizes, NORM_EPS};
 use crate::model::mamba_lab::MambaLab;
 use crate::model::min_gru::MinGru;
 use crate::model::min_gru_scan::MinGruScan;
-use crate::model::{Forecaster, ForecasterConfig};
+use crate::model::{Forecaster, ForecasterConfig, Pass};
 use crate::ops::{Activation, Loss, Optimizer, Recurrence, SelectiveScanInputs, Update};
 
 /// One case.
@@ -347,7 +347,7 @@ impl Case {
         let losses = graph.state("losses", &[n_step]);
         let rates = graph.input("learning_rates", &[n_step]);
         let counter = graph.indices("counter", &[2]);
-        let forecast = model.forward(&mut graph, x, None)?;
+        let forecast = model.forward(&mut graph, x, &Pass::default())?;
         graph.loss("loss", Loss::Mse, forecast.y, y, counter, losses)?;
         graph.backward(&[])?;
         let clip = attrs.get("clip_norm").and_then(Value::as_f64).map(|norm| graph.clip_grad_norm(norm as f32)).transpose()?;

@@ -3,7 +3,7 @@
 //! A model is written once, as operations pushed to a [`Graph`]; a backend then loads the graph, allocates every tensor once, and runs
 //! its programs any number of times. Nothing is allocated, compiled or decided while a program runs.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 
 use crate::error::{Error, Result};
 use crate::ops::{Elementwise, Op, Operation};
@@ -394,7 +394,9 @@ impl Graph {
         if op.inputs().iter().any(|&input| self.requires_grad(input)) {
             for output in op.outputs() {
                 let root = self.spec(output).root;
-                self.tensors[root.0 as usize].requires_grad = true;
+                let root = &mut self.tensors[root.0 as usize];
+                // What an input is overwritten with, such as the state of the next run, is cut off from its past.
+                root.requires_grad |= root.role == Role::Computed;
             }
         }
         self.ops.push(op);
@@ -409,6 +411,24 @@ impl Graph {
     pub fn finish(&mut self, name: &str) -> Program {
         self.programs.push((name.into(), std::mem::take(&mut self.ops)));
         Program(self.programs.len() - 1)
+    }
+
+    /// Closes the program under construction as two: what follows from parameters alone, to be run when these change, and the rest.
+    pub fn finish_prepared(&mut self, prepare: &str, rest: &str) -> (Program, Program) {
+        let mut constant: HashSet<Tensor> = self.parameters.iter().map(|parameter| self.spec(parameter.tensor).root).collect();
+        let (mut first, mut second) = (Vec::new(), Vec::new());
+        for op in std::mem::take(&mut self.ops) {
+            let roots = |tensors: Vec<Tensor>| -> Vec<Tensor> { tensors.into_iter().map(|tensor| self.spec(tensor).root).collect() };
+            if roots(op.inputs()).iter().all(|root| constant.contains(root)) {
+                constant.extend(roots(op.outputs()));
+                first.push(op);
+            } else {
+                second.push(op);
+            }
+        }
+        self.programs.push((prepare.into(), first));
+        self.programs.push((rest.into(), second));
+        (Program(self.programs.len() - 2), Program(self.programs.len() - 1))
     }
 
     /// Appends the backward pass of the program under construction.

@@ -11,7 +11,7 @@ use crate::backend::{Backend, Session};
 use crate::error::{Error, Result};
 use crate::graph::{Graph, Program, Tensor};
 use crate::metrics::Metrics;
-use crate::model::{Forecaster, ForecasterConfig, ModelKind, initial_values};
+use crate::model::{Forecaster, ForecasterConfig, ModelKind, Pass, initial_values};
 use crate::ops::{Elementwise, Loss, Normalisation, Optimizer, Update, WindowSource};
 use crate::reference::loss;
 use crate::schedule::{Rates, Schedule};
@@ -297,7 +297,7 @@ impl Trainer {
                 normalisation: config.normalisation,
             };
             let window = graph.window(&format!("{name}.window"), &source)?;
-            let forecast = forecaster.forward(graph, window.x, None)?.y;
+            let forecast = forecaster.forward(graph, window.x, &Pass::default())?.y;
             let forecast = graph.reshape(forecast, &[n_batch, model.horizon, model.targets * model.levels])?;
             let forecasts = graph.tensor(&format!("{name}.forecasts"), &[n_window, model.horizon, model.targets * model.levels]);
             graph.restore(forecast, &window, counter, forecasts)?;

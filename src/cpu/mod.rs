@@ -24,7 +24,7 @@ use crate::backend::{Backend, LocalFuture, Session};
 use crate::error::Result;
 use crate::graph::{Graph, Program, Tensor};
 use crate::memory::Memory;
-use crate::ops::{MinGru, Op};
+use crate::ops::{MinGru, Op, Operation};
 use crate::reference;
 use rows::Rows;
 
@@ -46,13 +46,20 @@ struct CpuSession<'a> {
     memory: Memory<'a, f32>,
     /// As much as the operation that needs most: nothing in it outlives an operation.
     scratch: Vec<f32>,
+    /// Of each program, whether it is too small for several threads.
+    small: Vec<bool>,
 }
+
+/// Multiplications below which a program is done sooner than another thread is awake.
+const LEAST_WORK: usize = 1 << 20;
 
 impl<'a> CpuSession<'a> {
     fn new(graph: &'a Graph) -> Self {
         let ops = graph.programs().iter().flat_map(|(_, ops)| ops);
         let scratch = ops.map(|op| scratch(op, graph)).max().unwrap_or(0);
-        CpuSession { memory: Memory::new(graph), scratch: vec![0.0; scratch] }
+        let is_small = |ops: &[Op]| ops.iter().map(|op| work(op, graph)).sum::<usize>() < LEAST_WORK;
+        let small = graph.programs().iter().map(|(_, ops)| is_small(ops)).collect();
+        CpuSession { memory: Memory::new(graph), scratch: vec![0.0; scratch], small }
     }
 }
 
@@ -70,18 +77,37 @@ impl Session for CpuSession<'_> {
     }
 
     fn run(&mut self, program: Program, times: usize) -> Result<()> {
-        let CpuSession { memory, scratch } = self;
-        threads::run(|| {
-            let graph = memory.graph();
+        let CpuSession { memory, scratch, small } = self;
+        let graph = memory.graph();
+        let work = || {
             for op in (0..times).flat_map(|_| graph.program(program)) {
                 execute(op, memory, Rows::of_slice(scratch));
             }
-        });
+        };
+        if small[program.index()] {
+            threads::run_here(work);
+        } else {
+            threads::run(work);
+        }
         Ok(())
     }
 
     fn wait(&self) -> LocalFuture<'_, Result<()>> {
         Box::pin(async { Ok(()) })
+    }
+}
+
+/// Multiplications of an operation, roughly.
+fn work(op: &Op, graph: &Graph) -> usize {
+    let product = |rows: Tensor, matrix: Tensor| graph.spec(rows).rows() * graph.spec(matrix).len();
+    match op {
+        Op::Linear(op) => product(op.x, op.weight),
+        Op::LinearBackward(op) => 2 * product(op.x, op.weight),
+        Op::MinGru(op) => product(op.h, op.u),
+        Op::MinGruBackward(op) => 3 * product(op.forward.h, op.forward.u),
+        Op::SelectiveScan(op) => product(op.y, op.inputs.a),
+        Op::SelectiveScanBackward(op) => 3 * product(op.inputs.u, op.inputs.a),
+        _ => op.inputs().into_iter().chain(op.outputs()).map(|tensor| graph.spec(tensor).len()).sum(),
     }
 }
 

@@ -2,7 +2,11 @@
 //!
 //! Gradients of a loss on the last step alone decay through time into subnormal floats, which cost common processors up to ten times the
 //! time of normal ones. These threads therefore take subnormal inputs and results for 0; the caller's threads are left as they are.
+//!
+//! To wake another thread takes longer than a whole step of a small model: such work runs on the caller's thread ([`run_here`]), which
+//! takes subnormals for 0 as long as it lasts. The results are the same bits.
 
+use std::cell::Cell;
 use std::sync::OnceLock;
 
 use rayon::ThreadPool;
@@ -16,6 +20,30 @@ pub fn run<T: Send>(work: impl FnOnce() -> T + Send) -> T {
     }
 }
 
+/// Runs `work` on the caller's thread, [`parallel`] tasks one after another.
+pub fn run_here<T>(work: impl FnOnce() -> T) -> T {
+    let _guard = Here { control: flush_subnormals(), serial: SERIAL.replace(true) };
+    work()
+}
+
+thread_local! {
+    /// Whether this thread runs all tasks itself.
+    static SERIAL: Cell<bool> = const { Cell::new(false) };
+}
+
+/// Gives the thread back as it was.
+struct Here {
+    control: Control,
+    serial: bool,
+}
+
+impl Drop for Here {
+    fn drop(&mut self) {
+        set_control(self.control);
+        SERIAL.set(self.serial);
+    }
+}
+
 /// How many threads there are.
 pub fn count() -> usize {
     pool().map_or(1, ThreadPool::current_num_threads)
@@ -25,7 +53,7 @@ pub fn count() -> usize {
 ///
 /// The tasks, not the threads, decide what is added to what, so that results do not depend on how many threads there are.
 pub fn parallel(n_task: usize, task: impl Fn(usize) + Send + Sync) {
-    if n_task <= 1 {
+    if n_task <= 1 || SERIAL.get() {
         (0..n_task).for_each(task);
     } else {
         (0..n_task).into_par_iter().with_max_len(1).for_each(task);
@@ -37,36 +65,58 @@ fn pool() -> Option<&'static ThreadPool> {
     static POOL: OnceLock<Option<ThreadPool>> = OnceLock::new();
     POOL.get_or_init(|| {
         let builder = rayon::ThreadPoolBuilder::new().thread_name(|index| format!("scanrnn {index}"));
-        builder.start_handler(|_| flush_subnormals()).build().ok()
+        builder.start_handler(|_| _ = flush_subnormals()).build().ok()
     })
     .as_ref()
 }
 
-/// Sets this thread's processor to take subnormal floats for 0.
-fn flush_subnormals() {
-    #[cfg(target_arch = "x86_64")]
-    {
-        const FLUSH_TO_ZERO: u32 = 1 << 15;
-        const DENORMALS_ARE_ZERO: u32 = 1 << 6;
-        let mut control = 0u32;
-        // SAFETY: reads and writes the control register of vector arithmetic, of which only the treatment of subnormals changes.
-        unsafe {
-            std::arch::asm!("stmxcsr [{}]", in(reg) &mut control, options(nostack));
-            control |= FLUSH_TO_ZERO | DENORMALS_ARE_ZERO;
-            std::arch::asm!("ldmxcsr [{}]", in(reg) &control, options(nostack));
-        }
-    }
+/// The control register of vector arithmetic, as far as there is one.
+#[cfg(target_arch = "aarch64")]
+type Control = u64;
+#[cfg(not(target_arch = "aarch64"))]
+type Control = u32;
+
+/// Sets this thread's processor to take subnormal floats for 0, and returns its control register as it was.
+fn flush_subnormals() -> Control {
     #[cfg(target_arch = "aarch64")]
-    {
-        const FLUSH_TO_ZERO: u64 = 1 << 24;
-        let mut control: u64;
-        // SAFETY: as above.
-        unsafe {
-            std::arch::asm!("mrs {}, fpcr", out(reg) control, options(nomem, nostack));
-            control |= FLUSH_TO_ZERO;
-            std::arch::asm!("msr fpcr, {}", in(reg) control, options(nomem, nostack));
-        }
+    const FLUSH: Control = 1 << 24;
+    // To flush results to zero and to take subnormal inputs for zero.
+    #[cfg(not(target_arch = "aarch64"))]
+    const FLUSH: Control = 1 << 15 | 1 << 6;
+    let before = control();
+    set_control(before | FLUSH);
+    before
+}
+
+fn control() -> Control {
+    let mut control: Control = 0;
+    // SAFETY: reads the control register of vector arithmetic.
+    #[cfg(target_arch = "x86_64")]
+    unsafe {
+        std::arch::asm!("stmxcsr [{}]", in(reg) &mut control, options(nostack));
     }
+    // SAFETY: as above.
+    #[cfg(target_arch = "aarch64")]
+    unsafe {
+        std::arch::asm!("mrs {}, fpcr", out(reg) control, options(nomem, nostack));
+    }
+    control
+}
+
+/// Sets the control register to what [`control`] gave, but for the treatment of subnormals.
+fn set_control(control: Control) {
+    // SAFETY: only the treatment of subnormals changes.
+    #[cfg(target_arch = "x86_64")]
+    unsafe {
+        std::arch::asm!("ldmxcsr [{}]", in(reg) &control, options(nostack));
+    }
+    // SAFETY: as above.
+    #[cfg(target_arch = "aarch64")]
+    unsafe {
+        std::arch::asm!("msr fpcr, {}", in(reg) control, options(nomem, nostack));
+    }
+    #[cfg(not(any(target_arch = "x86_64", target_arch = "aarch64")))]
+    let _ = control;
 }
 
 #[cfg(test)]
@@ -80,6 +130,7 @@ mod tests {
     fn subnormals_are_zero_in_the_backend_and_kept_outside() {
         let halved = || black_box(f32::MIN_POSITIVE) * black_box(0.5);
         assert_eq!(run(halved), 0.0);
+        assert_eq!(run_here(halved), 0.0);
         assert!(halved() > 0.0);
     }
 

@@ -186,10 +186,19 @@ impl Layer {
     }
 }
 
-/// What a forecaster computes from a batch of windows.
+/// How a forecaster runs over a batch.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Pass<'a> {
+    /// The states before the first step, as [`Forecaster::state_shapes`] lists them; zero where absent.
+    pub states: Option<&'a [Tensor]>,
+    /// `(batch, step)` indices, 1 where a step begins a new sequence, else 0: several sequences lie packed in a row.
+    pub reset: Option<Tensor>,
+}
+
+/// What a forecaster computes from a batch.
 #[derive(Clone, Debug)]
 pub struct Forecast {
-    /// `(batch, horizon * targets * levels)`.
+    /// `(batch, output)` with `horizon * targets * levels` outputs, or `(batch, step, output)` of [`Forecaster::every_step`].
     pub y: Tensor,
     /// The states after the last step, in the order of [`Forecaster::state_shapes`].
     pub last_states: Vec<Tensor>,
@@ -246,33 +255,61 @@ impl Forecaster {
         self.layers.iter().flat_map(|layer| layer.state_shapes(n_batch)).collect()
     }
 
-    /// Forecasts from windows `x (batch, step, features)`; `states` are those of [`Forecaster::state_shapes`], zero where absent.
+    /// Forecasts from windows `x (batch, step, features)`, each after its last step.
     ///
     /// # Errors
-    /// [`Error::Shape`] where `x` does not fit the parameters.
-    pub fn forward(&self, graph: &mut Graph, x: Tensor, states: Option<&[Tensor]>) -> Result<Forecast> {
+    /// [`Error::Shape`] where `x` or the states do not fit.
+    pub fn forward(&self, graph: &mut Graph, x: Tensor, pass: &Pass) -> Result<Forecast> {
         let [_, n_step, _] = graph.axes("forecaster", x)?;
-        let mut sequence = match self.input {
-            Some((weight, bias)) => graph.linear("embedded", x, weight, Some(bias))?,
-            None => x,
-        };
-        let mut last_states = Vec::new();
-        for (index, layer) in self.layers.iter().enumerate() {
-            let n_state = layer.state_shapes(1).len();
-            let states = states.map(|states| &states[last_states.len()..last_states.len() + n_state]);
-            let output = layer.forward(graph, &format!("layers.{index}."), sequence, states, &Recurrence::default())?;
-            sequence = output.y;
-            last_states.extend(output.last_states);
-        }
+        let (sequence, last_states) = self.run_layers(graph, x, pass)?;
         let last = match self.layers.last() {
             Some(Layer::MinGru(_) | Layer::MinGruScan(_)) => last_states[last_states.len() - 1],
             _ => graph.step(sequence, n_step - 1)?,
         };
-        let last = match self.norm {
-            Some(weight) => graph.rms_norm("norm_f", last, weight, NORM_EPS)?,
-            None => last,
+        Ok(Forecast { y: self.head(graph, last)?, last_states })
+    }
+
+    /// Forecasts from sequences `x (batch, step, features)` after every step: `y` is `(batch, step, horizon * targets * levels)`.
+    ///
+    /// # Errors
+    /// As [`Forecaster::forward`].
+    pub fn every_step(&self, graph: &mut Graph, x: Tensor, pass: &Pass) -> Result<Forecast> {
+        let (sequence, last_states) = self.run_layers(graph, x, pass)?;
+        Ok(Forecast { y: self.head(graph, sequence)?, last_states })
+    }
+
+    /// One step from `x (batch, features)` and the states before it; the states after it come out.
+    ///
+    /// # Errors
+    /// As [`Forecaster::forward`].
+    pub fn step(&self, graph: &mut Graph, x: Tensor, states: &[Tensor]) -> Result<Forecast> {
+        let [n_batch, features] = graph.axes("forecaster", x)?;
+        let x = graph.reshape(x, &[n_batch, 1, features])?;
+        self.forward(graph, x, &Pass { states: Some(states), ..Pass::default() })
+    }
+
+    fn run_layers(&self, graph: &mut Graph, x: Tensor, pass: &Pass) -> Result<(Tensor, Vec<Tensor>)> {
+        let mut sequence = match self.input {
+            Some((weight, bias)) => graph.linear("embedded", x, weight, Some(bias))?,
+            None => x,
         };
-        let y = graph.linear("forecast", last, self.head_weight, Some(self.head_bias))?;
-        Ok(Forecast { y, last_states })
+        let run = Recurrence { reset: pass.reset, ..Recurrence::default() };
+        let mut last_states = Vec::new();
+        for (index, layer) in self.layers.iter().enumerate() {
+            let n_state = layer.state_shapes(1).len();
+            let states = pass.states.map(|states| &states[last_states.len()..last_states.len() + n_state]);
+            let output = layer.forward(graph, &format!("layers.{index}."), sequence, states, &run)?;
+            sequence = output.y;
+            last_states.extend(output.last_states);
+        }
+        Ok((sequence, last_states))
+    }
+
+    fn head(&self, graph: &mut Graph, x: Tensor) -> Result<Tensor> {
+        let x = match self.norm {
+            Some(weight) => graph.rms_norm("norm_f", x, weight, NORM_EPS)?,
+            None => x,
+        };
+        graph.linear("forecast", x, self.head_weight, Some(self.head_bias))
     }
 }

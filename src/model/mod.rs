@@ -6,9 +6,13 @@ pub mod mamba;
 pub mod mamba_lab;
 pub mod min_gru;
 pub mod min_gru_scan;
+mod packing;
+mod stream;
 
-pub use forecaster::{Forecaster, ForecasterConfig, ModelKind};
+pub use forecaster::{Forecast, Forecaster, ForecasterConfig, ModelKind, Pass};
 pub use init::initial_values;
+pub use packing::{Packing, Place};
+pub use stream::{StepGraph, Stream};
 
 use crate::graph::{Init, Tensor};
 

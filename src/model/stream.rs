@@ -1,0 +1,134 @@
+//! The step form of a forecaster as a session: one row of each sequence in, a forecast out, states kept on the device.
+
+use super::{Forecaster, ForecasterConfig};
+use crate::backend::{Backend, Session};
+use crate::error::{Error, Result};
+use crate::graph::{Graph, Program, Tensor};
+use crate::ops::Elementwise;
+
+/// The program of one step for a batch of sequences. Its memory does not depend on how many steps are taken.
+///
+/// ```
+/// use scanrnn::cpu::Cpu;
+/// use scanrnn::model::{ForecasterConfig, ModelKind, StepGraph, initial_values};
+///
+/// # pollster::block_on(async {
+/// let steps = StepGraph::new(&ForecasterConfig::new(ModelKind::Mamba, 16), 1)?;
+/// let parameters: Vec<_> = initial_values(steps.graph(), 0).into_iter().map(|(_, values)| values).collect();
+/// let mut stream = steps.load(&Cpu, &parameters).await?;
+/// for x in [0.1, 0.2, 0.3] {
+///     let forecast = stream.step(&[x]).await?;
+///     assert_eq!(forecast.len(), 1);
+/// }
+/// # Ok::<(), scanrnn::Error>(())
+/// # })?;
+/// # Ok::<(), scanrnn::Error>(())
+/// ```
+#[derive(Debug)]
+pub struct StepGraph {
+    graph: Graph,
+    prepare: Program,
+    step: Program,
+    /// `(batch, features)`.
+    x: Tensor,
+    /// `(batch, horizon * targets * levels)`.
+    y: Tensor,
+    states: Vec<Tensor>,
+}
+
+impl StepGraph {
+    /// Records the step of `n_batch` sequences side by side.
+    ///
+    /// # Errors
+    /// As [`Forecaster::new`].
+    pub fn new(config: &ForecasterConfig, n_batch: usize) -> Result<Self> {
+        let mut graph = Graph::new();
+        let forecaster = Forecaster::new(&mut graph, config)?;
+        let x = graph.input("x", &[n_batch, config.features]);
+        let shapes = forecaster.state_shapes(n_batch);
+        let states: Vec<_> = shapes.iter().enumerate().map(|(index, shape)| graph.state(&format!("state.{index}"), shape)).collect();
+        let forecast = forecaster.step(&mut graph, x, &states)?;
+        for (&x, &y) in forecast.last_states.iter().zip(&states) {
+            graph.push(Elementwise::Copy { x, y });
+        }
+        let (prepare, step) = graph.finish_prepared("prepare", "step");
+        Ok(StepGraph { graph, prepare, step, x, y: forecast.y, states })
+    }
+
+    /// The graph, for its parameters' names and shapes.
+    pub fn graph(&self) -> &Graph {
+        &self.graph
+    }
+
+    /// Loads the step on a backend with the values of all parameters, in the order of [`Graph::parameters`]. The states are zero.
+    ///
+    /// # Errors
+    /// [`Error::Shape`] where the parameters are not this model's, [`Error::Gpu`] where the device fails.
+    pub async fn load<'a>(&'a self, backend: &'a dyn Backend, parameters: &[Vec<f32>]) -> Result<Stream<'a>> {
+        let mut session = backend.load(&self.graph).await?;
+        if parameters.len() != self.graph.parameters().len() {
+            let expected = format!("{} tensors", self.graph.parameters().len());
+            return Err(Error::shape("stream", "parameters", expected, &[parameters.len()]));
+        }
+        for (parameter, values) in self.graph.parameters().iter().zip(parameters) {
+            session.write(parameter.tensor, values)?;
+        }
+        session.run(self.prepare, 1)?;
+        Ok(Stream { steps: self, session })
+    }
+}
+
+/// Sequences that are forecast step by step.
+pub struct Stream<'a> {
+    steps: &'a StepGraph,
+    session: Box<dyn Session + 'a>,
+}
+
+impl Stream<'_> {
+    /// Takes the next row of every sequence, `(batch, features)`, and returns the forecasts after it, `(batch, horizon * targets * levels)`.
+    ///
+    /// # Errors
+    /// [`Error::Shape`] where the number of values differs, [`Error::Gpu`] where the device fails.
+    pub async fn step(&mut self, x: &[f32]) -> Result<Vec<f32>> {
+        self.session.write(self.steps.x, x)?;
+        self.session.run(self.steps.step, 1)?;
+        self.session.read(self.steps.y).await
+    }
+
+    /// The states after the last step, in the order of [`Forecaster::state_shapes`].
+    ///
+    /// # Errors
+    /// [`Error::Gpu`] where the device fails.
+    pub async fn states(&self) -> Result<Vec<Vec<f32>>> {
+        let mut states = Vec::new();
+        for &state in &self.steps.states {
+            states.push(self.session.read(state).await?);
+        }
+        Ok(states)
+    }
+
+    /// Replaces the states, so that a stream goes on where another stopped.
+    ///
+    /// # Errors
+    /// [`Error::Shape`] where the states are not this model's.
+    pub fn set_states(&mut self, states: &[Vec<f32>]) -> Result<()> {
+        if states.len() != self.steps.states.len() {
+            return Err(Error::shape("stream", "states", format!("{} tensors", self.steps.states.len()), &[states.len()]));
+        }
+        for (&state, values) in self.steps.states.iter().zip(states) {
+            self.session.write(state, values)?;
+        }
+        Ok(())
+    }
+
+    /// Begins all sequences anew: every state is zero.
+    ///
+    /// # Errors
+    /// [`Error::Gpu`] where the device fails.
+    pub fn reset(&mut self) -> Result<()> {
+        for &state in &self.steps.states {
+            self.session.write(state, &vec![0.0; self.steps.graph.spec(state).len()])?;
+        }
+        Ok(())
+    }
+}
