@@ -26,3 +26,5 @@ pub mod schedule;
 pub mod train;
 
 pub use error::{Error, Result};
+/// The version that [`gpu::Gpu::from_device`] takes devices of.
+pub use wgpu;

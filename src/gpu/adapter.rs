@@ -8,7 +8,7 @@ use super::session::GpuSession;
 use super::shader::{ModuleKey, Modules};
 use crate::backend::{Backend, LocalFuture, Session};
 use crate::error::{Error, Result};
-use crate::graph::Graph;
+use crate::graph::{Graph, Tensor};
 use crate::ops::KERNELS;
 
 /// Which adapter to take.
@@ -52,8 +52,7 @@ pub struct AdapterSummary {
 }
 
 impl AdapterSummary {
-    fn new(adapter: &wgpu::Adapter) -> Self {
-        let (info, limits, features) = (adapter.get_info(), adapter.limits(), adapter.features());
+    fn new(info: wgpu::AdapterInfo, limits: &wgpu::Limits, features: wgpu::Features) -> Self {
         AdapterSummary {
             software: is_software(&info),
             name: info.name,
@@ -101,7 +100,8 @@ async fn adapters() -> Vec<wgpu::Adapter> {
 
 /// Every adapter that can compute, best first.
 pub async fn list_adapters() -> Vec<AdapterSummary> {
-    adapters().await.iter().map(AdapterSummary::new).collect()
+    let summary = |adapter: &wgpu::Adapter| AdapterSummary::new(adapter.get_info(), &adapter.limits(), adapter.features());
+    adapters().await.iter().map(summary).collect()
 }
 
 /// A compiled entry point.
@@ -165,11 +165,21 @@ impl Gpu {
         };
         let refused = |error: wgpu::RequestDeviceError| Error::Gpu { adapter: adapter.get_info().name, what: one_line(&error.to_string()) };
         let (device, queue) = adapter.request_device(&descriptor).await.map_err(refused)?;
-        Ok(Gpu::with_summary(device, queue, AdapterSummary::new(&adapter)))
+        let gpu = Gpu::from_device(device, queue);
+        let report = gpu.failure.clone();
+        gpu.device.on_uncaptured_error(Arc::new(move |error: wgpu::Error| {
+            report.lock().unwrap_or_else(PoisonError::into_inner).get_or_insert(one_line(&error.to_string()));
+        }));
+        Ok(gpu)
     }
 
-    fn with_summary(device: wgpu::Device, queue: wgpu::Queue, summary: AdapterSummary) -> Gpu {
-        let limits = device.limits();
+    /// Takes a device that the caller has opened, to work beside the caller's own: see [`Gpu::load_with`] for work on buffers that exist.
+    ///
+    /// Kernels keep to the limits and features that the device was opened with; what does not fit them is refused when a graph is loaded.
+    /// The device's handler of uncaptured errors stays the caller's.
+    pub fn from_device(device: wgpu::Device, queue: wgpu::Queue) -> Gpu {
+        let (limits, features) = (device.limits(), device.features());
+        let summary = AdapterSummary::new(device.adapter_info(), &limits, features);
         let traits = Traits {
             name: summary.name.clone(),
             software: summary.software,
@@ -178,15 +188,40 @@ impl Gpu {
             max_workgroups: limits.max_compute_workgroups_per_dimension,
             max_workgroup_memory: limits.max_compute_workgroup_storage_size,
             max_invocations: limits.max_compute_invocations_per_workgroup,
-            subgroups: device.features().contains(wgpu::Features::SUBGROUP),
+            subgroups: features.contains(wgpu::Features::SUBGROUP),
             kernels: HashMap::new(),
         };
-        let failure = Arc::new(Mutex::new(None));
-        let report = failure.clone();
-        device.on_uncaptured_error(Arc::new(move |error: wgpu::Error| {
-            report.lock().unwrap_or_else(PoisonError::into_inner).get_or_insert(one_line(&error.to_string()));
-        }));
-        Gpu { device, queue, modules: Modules::default(), summary, traits, pipelines: Mutex::default(), failure }
+        Gpu { device, queue, modules: Modules::default(), summary, traits, pipelines: Mutex::default(), failure: Arc::default() }
+    }
+
+    /// Loads a graph with some of its tensors in buffers of the caller's, which keep their contents; all others are allocated, zero, as
+    /// [`Backend::load`] does.
+    ///
+    /// Each tensor must be a whole one, no view and no parameter (take [`Graph::flat_parameters`] for all of them), and its buffer must
+    /// have been made on this device with [`wgpu::BufferUsages::STORAGE`], at least 4 bytes an element, for this tensor alone.
+    ///
+    /// ```no_run
+    /// # async fn run(device: wgpu::Device, queue: wgpu::Queue, mine: &wgpu::Buffer, out: &wgpu::Buffer) -> scanrnn::Result<()> {
+    /// use scanrnn::gpu::Gpu;
+    /// use scanrnn::graph::Graph;
+    /// # use scanrnn::wgpu;
+    /// let mut graph = Graph::new();
+    /// let x = graph.input("x", &[64, 16]);
+    /// let y = graph.neg_exp("y", x);
+    /// let program = graph.finish("work");
+    /// let gpu = Gpu::from_device(device.clone(), queue.clone());
+    /// let session = gpu.load_with(&graph, &[(x, mine), (y, out)]).await?;
+    /// let mut encoder = device.create_command_encoder(&wgpu::CommandEncoderDescriptor::default());
+    /// session.encode(program, &mut encoder.begin_compute_pass(&wgpu::ComputePassDescriptor::default()));
+    /// queue.submit([encoder.finish()]);
+    /// # Ok(())
+    /// # }
+    /// ```
+    ///
+    /// # Errors
+    /// [`Error::Unsupported`] where a tensor or a buffer is not as said, and all that [`Backend::load`] can fail with.
+    pub async fn load_with<'a>(&'a self, graph: &'a Graph, buffers: &[(Tensor, &wgpu::Buffer)]) -> Result<GpuSession<'a>> {
+        GpuSession::load(self, graph, buffers).await
     }
 
     /// What the adapter is and offers.
@@ -258,7 +293,7 @@ impl Backend for Gpu {
     }
 
     fn load<'a>(&'a self, graph: &'a Graph) -> LocalFuture<'a, Result<Box<dyn Session + 'a>>> {
-        Box::pin(async move { Ok(Box::new(GpuSession::load(self, graph).await?) as Box<dyn Session>) })
+        Box::pin(async move { Ok(Box::new(self.load_with(graph, &[]).await?) as Box<dyn Session>) })
     }
 }
 

@@ -1,13 +1,14 @@
 //! A graph on a device: one buffer a storage, bind groups made once, programs submitted whole.
 
+use std::collections::HashMap;
 use std::sync::Arc;
 
 use super::adapter::{Gpu, Pipeline, one_line};
 use super::plan::{Binding, Dispatch, Place, Planner};
 use super::shader::BindingKind;
 use crate::backend::{LocalFuture, Session, check_len};
-use crate::error::Result;
-use crate::graph::{Element, Graph, Program, Tensor};
+use crate::error::{Error, Result};
+use crate::graph::{Element, Graph, Program, StorageSpec, Tensor};
 
 /// Dispatches given to the driver in one submission, so that a display driver's watchdog does not end a long run.
 const DISPATCHES_PER_SUBMIT: usize = 4096;
@@ -15,6 +16,7 @@ const DISPATCHES_PER_SUBMIT: usize = 4096;
 /// Bytes between the uniform structs of two dispatches.
 const UNIFORM_STRIDE: usize = 256;
 
+#[derive(Debug)]
 struct Step {
     pipeline: Arc<Pipeline>,
     bind_group: wgpu::BindGroup,
@@ -22,7 +24,8 @@ struct Step {
 }
 
 /// A graph loaded on a GPU.
-pub(super) struct GpuSession<'a> {
+#[derive(Debug)]
+pub struct GpuSession<'a> {
     gpu: &'a Gpu,
     graph: &'a Graph,
     storages: Vec<wgpu::Buffer>,
@@ -30,7 +33,8 @@ pub(super) struct GpuSession<'a> {
 }
 
 impl<'a> GpuSession<'a> {
-    pub(super) async fn load(gpu: &'a Gpu, graph: &'a Graph) -> Result<Self> {
+    pub(super) async fn load(gpu: &'a Gpu, graph: &'a Graph, given: &[(Tensor, &wgpu::Buffer)]) -> Result<Self> {
+        let mut given = given_storages(graph, given)?;
         let mut planner = Planner::new(graph, &gpu.modules, gpu.traits());
         let mut plans = Vec::new();
         for (_, ops) in graph.programs() {
@@ -46,7 +50,8 @@ impl<'a> GpuSession<'a> {
                 mapped_at_creation: false,
             })
         };
-        let storages: Vec<_> = graph.storages().iter().map(|storage| buffer(&storage.label, storage.len)).collect();
+        let storage = |(index, storage): (usize, &StorageSpec)| given.remove(&index).unwrap_or_else(|| buffer(&storage.label, storage.len));
+        let storages: Vec<_> = graph.storages().iter().enumerate().map(storage).collect();
         let scratch: Vec<_> =
             planner.scratch_lens().iter().enumerate().map(|(index, &len)| buffer(&format!("scratch {index}"), len)).collect();
         let absent = Absent { read: buffer("absent", UNIFORM_STRIDE), written: buffer("absent, written", UNIFORM_STRIDE * 4) };
@@ -83,9 +88,28 @@ impl<'a> GpuSession<'a> {
         }
     }
 
+    /// Adds a program to a compute pass of the caller's, once; what comes before it in the pass is done when it begins.
+    pub fn encode(&self, program: Program, pass: &mut wgpu::ComputePass<'_>) {
+        for step in &self.programs[program.index()] {
+            pass.set_pipeline(&step.pipeline.pipeline);
+            pass.set_bind_group(0, &step.bind_group, &[]);
+            pass.dispatch_workgroups(step.workgroups[0], step.workgroups[1], step.workgroups[2]);
+        }
+    }
+
+    /// Refuses to copy to or from a buffer of the caller's that was not made for it.
+    fn check_usage(&self, tensor: Tensor, usage: wgpu::BufferUsages) -> Result<()> {
+        let spec = self.graph.spec(tensor);
+        if self.storages[spec.storage].usage().contains(usage) {
+            return Ok(());
+        }
+        Err(Error::Unsupported { operation: "buffer", what: format!("that of `{}` was made without {usage:?}", spec.label) })
+    }
+
     fn write_bytes(&mut self, tensor: Tensor, values: &[u32]) -> Result<()> {
         let spec = self.graph.spec(tensor);
         check_len(&spec.label, &spec.shape, values.len())?;
+        self.check_usage(tensor, wgpu::BufferUsages::COPY_DST)?;
         let rows = if spec.is_contiguous() { values.chunks(values.len().max(1)) } else { values.chunks(spec.columns()) };
         for (row, values) in rows.enumerate() {
             let offset = 4 * (spec.offset + row * spec.row_stride) as u64;
@@ -93,6 +117,29 @@ impl<'a> GpuSession<'a> {
         }
         Ok(())
     }
+}
+
+/// The caller's buffers by the storages that they stand for.
+fn given_storages(graph: &Graph, given: &[(Tensor, &wgpu::Buffer)]) -> Result<HashMap<usize, wgpu::Buffer>> {
+    let mut storages: HashMap<usize, wgpu::Buffer> = HashMap::new();
+    for &(tensor, buffer) in given {
+        let spec = graph.spec(tensor);
+        let refuse = |what: String| Err(Error::Unsupported { operation: "buffer", what: format!("that of `{}` {what}", spec.label) });
+        let (len, n_byte) = (graph.storages()[spec.storage].len, 4 * spec.len().max(1) as u64);
+        if spec.len() != len || spec.span() != len {
+            return refuse("cannot be given: it is a part of another tensor".into());
+        }
+        if buffer.size() < n_byte {
+            return refuse(format!("has {} bytes, of {n_byte}", buffer.size()));
+        }
+        if !buffer.usage().contains(wgpu::BufferUsages::STORAGE) {
+            return refuse("was made without STORAGE".into());
+        }
+        if storages.values().any(|other| other == buffer) || storages.insert(spec.storage, buffer.clone()).is_some() {
+            return refuse("is given twice".into());
+        }
+    }
+    Ok(storages)
 }
 
 /// Buffers bound in place of absent tensors.
@@ -147,6 +194,7 @@ impl Session for GpuSession<'_> {
 
     fn read(&self, tensor: Tensor) -> LocalFuture<'_, Result<Vec<f32>>> {
         Box::pin(async move {
+            self.check_usage(tensor, wgpu::BufferUsages::COPY_SRC)?;
             let spec = self.graph.spec(tensor);
             let size = 4 * spec.span() as u64;
             let staging = self.gpu.device.create_buffer(&wgpu::BufferDescriptor {
@@ -177,17 +225,14 @@ impl Session for GpuSession<'_> {
     }
 
     fn run(&mut self, program: Program, times: usize) -> Result<()> {
-        let steps = &self.programs[program.index()];
-        let per_submit = (DISPATCHES_PER_SUBMIT / steps.len().max(1)).max(1);
+        let per_submit = (DISPATCHES_PER_SUBMIT / self.programs[program.index()].len().max(1)).max(1);
         let mut left = times;
         while left > 0 {
             let count = left.min(per_submit);
             let mut encoder = self.gpu.device.create_command_encoder(&wgpu::CommandEncoderDescriptor::default());
             let mut pass = encoder.begin_compute_pass(&wgpu::ComputePassDescriptor::default());
-            for step in (0..count).flat_map(|_| steps) {
-                pass.set_pipeline(&step.pipeline.pipeline);
-                pass.set_bind_group(0, &step.bind_group, &[]);
-                pass.dispatch_workgroups(step.workgroups[0], step.workgroups[1], step.workgroups[2]);
+            for _ in 0..count {
+                self.encode(program, &mut pass);
             }
             drop(pass);
             self.gpu.queue.submit([encoder.finish()]);
