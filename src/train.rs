@@ -193,6 +193,8 @@ pub struct Trainer {
     l1_mask: Option<(Tensor, Vec<f32>)>,
     /// Where early stopping is asked for.
     best: Option<BestParameters>,
+    /// Values that take the place of drawn ones.
+    initial: Vec<(Tensor, Vec<f32>)>,
 }
 
 /// Programs that keep the parameters of the best epoch on the device.
@@ -333,6 +335,7 @@ impl Trainer {
             learning_rates,
             l1_mask,
             best,
+            initial: Vec::new(),
         })
     }
 
@@ -346,6 +349,12 @@ impl Trainer {
         self.graph
     }
 
+    /// Lets training start from values for some parameters, such as [`read_backbone`](crate::published::read_backbone) gives; all others
+    /// are drawn from the seed.
+    pub fn start_from(&mut self, values: Vec<(Tensor, Vec<f32>)>) {
+        self.initial = values;
+    }
+
     /// Trains on a backend. `observe` hears of progress.
     ///
     /// # Errors
@@ -353,8 +362,8 @@ impl Trainer {
     /// the trainer was built for.
     pub async fn fit(&self, backend: &dyn Backend, series: &Series<'_>, observe: &mut dyn FnMut(Event)) -> Result<Fit> {
         let mut session = backend.load(&self.graph).await?;
-        for (tensor, values) in initial_values(&self.graph, self.config.seed) {
-            session.write(tensor, &values)?;
+        for (tensor, values) in initial_values(&self.graph, self.config.seed).iter().chain(&self.initial) {
+            session.write(*tensor, values)?;
         }
         self.write_data(&mut *session, series)?;
         if let Some((mask, values)) = &self.l1_mask {

@@ -199,6 +199,27 @@ fn every_training_option_trains_and_its_checkpoint_scores_the_same() {
 }
 
 #[test]
+fn a_backbone_starts_from_published_names_and_what_does_not_fit_is_listed() {
+    let folder = folder();
+    let train = |options: &str| scanrnn(folder.path(), &format!("train --model mamba --device cpu --csv prices.csv {SMALL} {options}"));
+    let trained = train("--layers 2 --checkpoint first.safetensors");
+    assert!(trained.status.success(), "{}", stderr(&trained));
+    let started = train("--layers 2 --init-from first.safetensors --checkpoint second.safetensors");
+    assert!(started.status.success(), "{}", stderr(&started));
+    let line = "first.safetensors: 21 tensors taken for the backbone, 4 left in the file; 4 tensors of input and head drawn";
+    assert!(stdout(&started).contains(line), "{}", stdout(&started));
+    let wrong =
+        "train --device cpu --csv prices.csv --window 8 --batch 8 --epochs 1 --init-from first.safetensors --checkpoint c.safetensors";
+    refuses(
+        folder.path(),
+        &format!("{wrong} --model mamba --hidden 8 --layers 3"),
+        &["layers.2.norm.weight is missing", "layers.2.mixer.D"],
+    );
+    refuses(folder.path(), &format!("{wrong} --model mamba --hidden 6"), &["layers.0.mixer.A_log has shape [16, 16], expected [12, 16]"]);
+    refuses(folder.path(), &format!("{wrong} --model min-gru"), &["--init-from", "--model mamba"]);
+}
+
+#[test]
 fn early_stopping_ends_training_and_keeps_the_best_epoch() {
     let folder = folder();
     let args = "bench --device cpu --csv prices.csv --models min-gru --window 8 --hidden 8 --batch 8 --epochs 60 --lr 0.5 --patience 2 \

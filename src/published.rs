@@ -1,0 +1,103 @@
+//! Mamba's parameters under the names of published checkpoints (state-spaces/mamba; `MambaModel` of transformers), for any safetensors file.
+//!
+//! | name behind `backbone.` or nothing | shape |
+//! |---|---|
+//! | `layers.{i}.norm.weight` | `(d_model)` |
+//! | `layers.{i}.mixer.in_proj.weight` | `(2 d_inner, d_model)` |
+//! | `layers.{i}.mixer.conv1d.weight`, `.bias` | `(d_inner, 1, d_conv)`, `(d_inner)` |
+//! | `layers.{i}.mixer.x_proj.weight` | `(dt_rank + 2 d_state, d_inner)` |
+//! | `layers.{i}.mixer.dt_proj.weight`, `.bias` | `(d_inner, dt_rank)`, `(d_inner)` |
+//! | `layers.{i}.mixer.A_log`, `.D` | `(d_inner, d_state)`, `(d_inner)` |
+//! | `layers.{i}.mixer.out_proj.weight` | `(d_model, d_inner)` |
+//! | `norm_f.weight` | `(d_model)` |
+
+use crate::checkpoint::{NamedTensor, Tensors};
+use crate::error::{Error, Result};
+use crate::graph::{Graph, ParameterSpec, Tensor};
+
+/// What published names begin with; files without it are read too.
+const BACKBONE: &str = "backbone.";
+
+/// Values for parameters of a graph.
+pub type Values = Vec<(Tensor, Vec<f32>)>;
+
+/// The values of a graph's backbone, which is every parameter `layers.*` and `norm_f.weight`, as a [`Forecaster`](crate::model::Forecaster)
+/// of Mamba declares them. What else the file holds (embedding, head, further layers) is left; `place` names the file in errors.
+///
+/// # Errors
+/// [`Error::Data`] that lists every name that is missing, every shape that is wrong, and every tensor of these layers that the model has no
+/// place for.
+pub fn read_backbone(file: &Tensors, place: &str, graph: &Graph) -> Result<Values> {
+    let wanted = graph.parameters().iter().filter(|parameter| is_backbone(&parameter.name));
+    read(file, place, graph, wanted.map(|parameter| (parameter, parameter.name.clone())).collect())
+}
+
+/// The values of one mixer: the parameters of a graph whose names begin with `prefix`, from the file's layer `layer`.
+///
+/// # Errors
+/// As [`read_backbone`].
+pub fn read_mixer(file: &Tensors, place: &str, layer: usize, graph: &Graph, prefix: &str) -> Result<Values> {
+    let published = |parameter: &ParameterSpec| Some(mixer_prefix(layer) + parameter.name.strip_prefix(prefix)?);
+    let wanted = graph.parameters().iter().filter_map(|parameter| Some((parameter, published(parameter)?)));
+    read(file, place, graph, wanted.collect())
+}
+
+/// A graph's backbone under published names, `backbone.` included; `parameters` come in the order of [`Graph::parameters`].
+pub fn write_backbone(graph: &Graph, parameters: &[Vec<f32>]) -> Tensors {
+    let name = |name: &str| is_backbone(name).then(|| format!("{BACKBONE}{name}"));
+    write(graph, parameters, name)
+}
+
+/// One mixer, the parameters whose names begin with `prefix`, as layer `layer` under published names; `parameters` come in the order of
+/// [`Graph::parameters`].
+pub fn write_mixer(graph: &Graph, parameters: &[Vec<f32>], prefix: &str, layer: usize) -> Tensors {
+    write(graph, parameters, |name| Some(format!("{BACKBONE}{}{}", mixer_prefix(layer), name.strip_prefix(prefix)?)))
+}
+
+fn is_backbone(name: &str) -> bool {
+    name.starts_with("layers.") || name == "norm_f.weight"
+}
+
+fn mixer_prefix(layer: usize) -> String {
+    format!("layers.{layer}.mixer.")
+}
+
+fn write(graph: &Graph, parameters: &[Vec<f32>], name: impl Fn(&str) -> Option<String>) -> Tensors {
+    let tensor = |(parameter, values): (&ParameterSpec, &Vec<f32>)| {
+        let shape = graph.shape(parameter.tensor).to_vec();
+        Some((name(&parameter.name)?, NamedTensor { shape, values: values.clone() }))
+    };
+    Tensors { tensors: graph.parameters().iter().zip(parameters).filter_map(tensor).collect(), ..Tensors::default() }
+}
+
+/// Values of parameters by their published names, `backbone.` left out.
+fn read(file: &Tensors, place: &str, graph: &Graph, wanted: Vec<(&ParameterSpec, String)>) -> Result<Values> {
+    let prefix = if file.tensors.keys().any(|name| name.starts_with(BACKBONE)) { BACKBONE } else { "" };
+    let mut problems = Vec::new();
+    let mut values = Vec::new();
+    for (parameter, name) in &wanted {
+        let (name, want) = (format!("{prefix}{name}"), graph.shape(parameter.tensor));
+        match file.tensors.get(&name) {
+            None => problems.push(format!("{name} is missing")),
+            Some(tensor) if tensor.shape != want => problems.push(format!("{name} has shape {:?}, expected {want:?}", tensor.shape)),
+            Some(tensor) => values.push((parameter.tensor, tensor.values.clone())),
+        }
+    }
+    for name in file.tensors.keys() {
+        let known = |name: &str| wanted.iter().any(|(_, wanted)| wanted == name);
+        let same_module = |name: &str| wanted.iter().any(|(_, wanted)| module(wanted) == module(name));
+        if name.strip_prefix(prefix).is_some_and(|name| same_module(name) && !known(name)) {
+            problems.push(format!("{name} has no place in the model"));
+        }
+    }
+    if problems.is_empty() {
+        return Ok(values);
+    }
+    let remedy = "name a file whose mixers have these sizes".into();
+    Err(Error::Data { place: place.into(), what: problems.join("; "), remedy })
+}
+
+/// The part of a layer that a name belongs to: `layers.0.mixer`, `layers.0.norm`, `norm_f.weight`.
+fn module(name: &str) -> &str {
+    name.match_indices('.').nth(2).map_or(name, |(end, _)| &name[..end])
+}
