@@ -29,7 +29,7 @@ pub type Values = Vec<(Tensor, Vec<f32>)>;
 /// place for.
 pub fn read_backbone(file: &Tensors, place: &str, graph: &Graph) -> Result<Values> {
     let wanted = graph.parameters().iter().filter(|parameter| is_backbone(&parameter.name));
-    read(file, place, graph, wanted.map(|parameter| (parameter, parameter.name.clone())).collect())
+    read(file, place, graph, &wanted.map(|parameter| (parameter, parameter.name.clone())).collect::<Vec<_>>())
 }
 
 /// The values of one mixer: the parameters of a graph whose names begin with `prefix`, from the file's layer `layer`.
@@ -39,7 +39,7 @@ pub fn read_backbone(file: &Tensors, place: &str, graph: &Graph) -> Result<Value
 pub fn read_mixer(file: &Tensors, place: &str, layer: usize, graph: &Graph, prefix: &str) -> Result<Values> {
     let published = |parameter: &ParameterSpec| Some(mixer_prefix(layer) + parameter.name.strip_prefix(prefix)?);
     let wanted = graph.parameters().iter().filter_map(|parameter| Some((parameter, published(parameter)?)));
-    read(file, place, graph, wanted.collect())
+    read(file, place, graph, &wanted.collect::<Vec<_>>())
 }
 
 /// A graph's backbone under published names, `backbone.` included; `parameters` come in the order of [`Graph::parameters`].
@@ -71,11 +71,11 @@ fn write(graph: &Graph, parameters: &[Vec<f32>], name: impl Fn(&str) -> Option<S
 }
 
 /// Values of parameters by their published names, `backbone.` left out.
-fn read(file: &Tensors, place: &str, graph: &Graph, wanted: Vec<(&ParameterSpec, String)>) -> Result<Values> {
+fn read(file: &Tensors, place: &str, graph: &Graph, wanted: &[(&ParameterSpec, String)]) -> Result<Values> {
     let prefix = if file.tensors.keys().any(|name| name.starts_with(BACKBONE)) { BACKBONE } else { "" };
     let mut problems = Vec::new();
     let mut values = Vec::new();
-    for (parameter, name) in &wanted {
+    for (parameter, name) in wanted {
         let (name, want) = (format!("{prefix}{name}"), graph.shape(parameter.tensor));
         match file.tensors.get(&name) {
             None => problems.push(format!("{name} is missing")),
