@@ -2,8 +2,8 @@
 
 use std::ops::Range;
 
-use rand::SeedableRng;
 use rand::seq::SliceRandom;
+use rand::{RngExt, SeedableRng};
 use rand_chacha::ChaCha8Rng;
 use serde::{Deserialize, Serialize};
 
@@ -11,8 +11,8 @@ use crate::backend::{Backend, Session};
 use crate::error::{Error, Result};
 use crate::graph::{Graph, Program, Tensor};
 use crate::metrics::Metrics;
-use crate::model::{Forecaster, ForecasterConfig, ModelKind, Pass, initial_values};
-use crate::ops::{Elementwise, Loss, Normalisation, Optimizer, Update, WindowSource};
+use crate::model::{Forecast, Forecaster, ForecasterConfig, ModelKind, Pass, initial_values};
+use crate::ops::{DropoutSource, Elementwise, Loss, Normalisation, Optimizer, Update, Window, WindowSource};
 use crate::reference::loss;
 use crate::schedule::{Rates, Schedule};
 
@@ -47,9 +47,16 @@ pub struct TrainingConfig {
     /// the result. Where absent, every epoch is run and the last one's are.
     #[serde(default)]
     pub patience: Option<usize>,
+    /// Share of what passes from one layer to the next that is dropped in training.
+    #[serde(default)]
+    pub dropout: f32,
+    /// Truncated BPTT: each row of a batch walks through a stretch of its own of the series, window by window, and every window begins with
+    /// the state after the one before. The order is not shuffled; each epoch begins at zero states, at a row drawn from the seed.
+    #[serde(default)]
+    pub carry_state: bool,
     /// What is done to each window before the model, and undone after it.
     pub normalisation: Normalisation,
-    /// Of the first parameters and the order of the windows.
+    /// Of the first parameters, the order of the windows and the masks of dropout.
     pub seed: u64,
 }
 
@@ -68,6 +75,8 @@ impl TrainingConfig {
             clip_norm: Some(1.0),
             clip_value: None,
             patience: None,
+            dropout: 0.0,
+            carry_state: false,
             normalisation: Normalisation::Last,
             seed: 0,
         }
@@ -104,8 +113,44 @@ impl TrainingConfig {
         if self.patience == Some(0) {
             return Err(Error::option("--patience", 0, "must be at least 1"));
         }
+        if !(0.0..1.0).contains(&self.dropout) {
+            return Err(Error::option("--dropout", self.dropout, "must be from 0 to below 1"));
+        }
+        if self.carry_state && self.normalisation != Normalisation::None {
+            let needed = "it needs --window-norm none: a window with units of its own cannot go on from the state of another";
+            return Err(Error::option("--carry-state", "given", needed));
+        }
         self.optimizer.check()?;
         self.loss.check()
+    }
+
+    /// Checks that a model can be trained like this.
+    ///
+    /// # Errors
+    /// [`Error::Option`] naming the setting that the model does not allow.
+    pub fn check_model(&self, model: &ForecasterConfig) -> Result<()> {
+        if self.dropout > 0.0 && model.layers < 2 {
+            return Err(Error::option("--dropout", self.dropout, "it acts between layers: it needs --layers 2 or more"));
+        }
+        if self.carry_state && model.bidirectional {
+            let needed = "it cannot go with --bidirectional, whose backward direction begins with the future";
+            return Err(Error::option("--carry-state", "given", needed));
+        }
+        Ok(())
+    }
+
+    /// Training steps of an epoch over so many windows.
+    fn steps_per_epoch(&self, n_train: usize) -> Result<usize> {
+        let row = n_train / self.batch;
+        let n_step = if self.carry_state { row / self.window } else { row };
+        if row == 0 {
+            return Err(Error::option("--batch", self.batch, format!("there are only {n_train} training windows")));
+        }
+        if n_step == 0 {
+            let needed = format!("with --carry-state each walks through {row} rows, fewer than --window {}: take fewer", self.window);
+            return Err(Error::option("--batch", self.batch, needed));
+        }
+        Ok(n_step)
     }
 }
 
@@ -180,8 +225,7 @@ pub struct Trainer {
     config: TrainingConfig,
     model: ForecasterConfig,
     n_train_step: usize,
-    n_valid: usize,
-    valid_batch: usize,
+    plan: ValidPlan,
     series: Tensor,
     /// The features that are forecast: the first ones.
     targets: Tensor,
@@ -224,7 +268,7 @@ struct Best {
     forecasts: Vec<f32>,
 }
 
-/// The tensors of one program, training or evaluation.
+/// A program, training or evaluation, and its tensors.
 #[derive(Debug)]
 struct Side {
     program: Program,
@@ -233,6 +277,130 @@ struct Side {
     counter: Tensor,
     /// `(window, horizon, target * level)`.
     forecasts: Tensor,
+    /// States that each run leaves to the next.
+    states: Vec<Tensor>,
+}
+
+impl Side {
+    /// Writes the rows at which windows begin, the count of steps before, and zero states.
+    fn begin(&self, session: &mut dyn Session, graph: &Graph, starts: &[u32], n_before: usize) -> Result<()> {
+        session.write_indices(self.starts, starts)?;
+        session.write_indices(self.counter, &[0, n_before as u32])?;
+        for &state in &self.states {
+            session.write(state, &vec![0.0; graph.spec(state).len()])?;
+        }
+        Ok(())
+    }
+}
+
+/// How the validation windows are forecast.
+#[derive(Debug)]
+struct ValidPlan {
+    n_valid: usize,
+    window: usize,
+    /// Whether one row walks through the series with its state carried, instead of windows side by side that begin at zero states.
+    is_walk: bool,
+    /// Runs of the program.
+    n_step: usize,
+    /// Windows side by side, or steps of the walk, that a run takes.
+    width: usize,
+    /// Rows of the series before the validation windows that a walk takes too, so that its runs are equally long.
+    n_before: usize,
+}
+
+impl ValidPlan {
+    fn new(config: &TrainingConfig, n_valid: usize) -> Self {
+        let TrainingConfig { carry_state: is_walk, window, .. } = *config;
+        if !is_walk {
+            let width = config.batch.max(VALID_BATCH).min(n_valid.max(1));
+            return ValidPlan { n_valid, window, is_walk, n_step: n_valid.div_ceil(width), width, n_before: 0 };
+        }
+        let n_row = n_valid + window - 1;
+        let n_step = n_row.div_ceil(VALID_BATCH).max(1);
+        let width = n_row.div_ceil(n_step).max(1);
+        ValidPlan { n_valid, window, is_walk, n_step, width, n_before: n_step * width - n_row }
+    }
+
+    /// Runs, windows side by side and steps of a window.
+    fn sizes(&self) -> [usize; 3] {
+        if self.is_walk { [self.n_step, 1, self.width] } else { [self.n_step, self.width, self.window] }
+    }
+
+    /// Shape of all forecasts.
+    fn forecasts(&self, horizon: usize, n_column: usize) -> [usize; 3] {
+        if self.is_walk { [self.n_step, self.width * horizon, n_column] } else { [self.n_valid, horizon, n_column] }
+    }
+
+    /// Rows at which the windows, or the parts of the walk, begin.
+    fn starts(&self, valid: &Range<usize>) -> Vec<u32> {
+        if self.is_walk {
+            let first = valid.start.saturating_sub(self.n_before);
+            return (0..self.n_step).map(|step| (first + step * self.width) as u32).collect();
+        }
+        let last = valid.end.saturating_sub(1);
+        (0..self.n_step * self.width).map(|index| (valid.start + index).min(last) as u32).collect()
+    }
+
+    /// Of all forecasts, those of the validation windows.
+    fn select(&self, mut forecasts: Vec<f32>) -> Vec<f32> {
+        if self.is_walk {
+            let n_item = self.n_step * self.width;
+            forecasts.drain(..forecasts.len() / n_item * (n_item - self.n_valid));
+        }
+        forecasts
+    }
+}
+
+/// What the programs are recorded from.
+struct Recorder<'a> {
+    config: &'a TrainingConfig,
+    model: &'a ForecasterConfig,
+    forecaster: Forecaster,
+    series: Tensor,
+    targets: Tensor,
+}
+
+/// A program under construction.
+struct Recorded {
+    starts: Tensor,
+    counter: Tensor,
+    window: Window,
+    forecast: Forecast,
+    states: Vec<Tensor>,
+}
+
+impl Recorder<'_> {
+    /// `n_step` times a batch of windows, and the forecasts after them, or after every step where a walk needs them.
+    fn record(&self, graph: &mut Graph, name: &str, [n_step, n_batch, length]: [usize; 3], is_training: bool) -> Result<Recorded> {
+        let starts = graph.indices(&format!("{name}.starts"), &[n_step, n_batch]);
+        let counter = graph.indices(&format!("{name}.counter"), &[2]);
+        let TrainingConfig { normalisation, dropout, seed, carry_state, .. } = *self.config;
+        let (series, targets, horizon) = (self.series, self.targets, self.model.horizon);
+        let source = WindowSource { series, starts, targets, counter, n_step: length, horizon, normalisation };
+        let window = graph.window(&format!("{name}.window"), &source)?;
+        let shapes = if carry_state { self.forecaster.state_shapes(n_batch) } else { Vec::new() };
+        let states: Vec<_> = shapes.iter().enumerate().map(|(index, shape)| graph.state(&format!("{name}.state.{index}"), shape)).collect();
+        let dropout = (is_training && dropout > 0.0).then_some(DropoutSource { rate: dropout, seed, counter });
+        let pass = Pass { states: carry_state.then_some(states.as_slice()), dropout, ..Pass::default() };
+        let forecast = if carry_state && !is_training {
+            self.forecaster.every_step(graph, window.x, &pass)?
+        } else {
+            self.forecaster.forward(graph, window.x, &pass)?
+        };
+        Ok(Recorded { starts, counter, window, forecast, states })
+    }
+
+    /// Collects the forecasts, hands the states to the next run, and closes the program.
+    fn finish(&self, graph: &mut Graph, name: &str, recorded: Recorded, shape: &[usize]) -> Result<Side> {
+        let Recorded { starts, counter, window, forecast, states } = recorded;
+        let forecasts = graph.tensor(&format!("{name}.forecasts"), shape);
+        graph.restore(forecast.y, &window, counter, forecasts)?;
+        for (&x, &y) in forecast.last_states.iter().zip(&states) {
+            graph.push(Elementwise::Copy { x, y });
+        }
+        graph.advance(counter)?;
+        Ok(Side { program: graph.finish(name), starts, counter, forecasts, states })
+    }
 }
 
 /// Pushes an L1 penalty on every parameter that is no bias; its mask and the mask's values.
@@ -254,7 +422,7 @@ fn wide(values: &[f32]) -> Vec<f64> {
     values.iter().map(|&value| f64::from(value)).collect()
 }
 
-/// Windows that an evaluation runs at once, at least.
+/// Windows that an evaluation runs at once, at least, and most steps of a walk that it runs at once.
 const VALID_BATCH: usize = 128;
 
 /// Times an epoch's steps are waited for, so that progress can be shown.
@@ -269,16 +437,13 @@ impl Trainer {
     pub fn new(model: &ForecasterConfig, config: &TrainingConfig, n_row: usize, n_train: usize, n_valid: usize) -> Result<Self> {
         config.check()?;
         model.check()?;
-        let n_train_step = n_train / config.batch;
-        if n_train_step == 0 {
-            return Err(Error::option("--batch", config.batch, format!("there are only {n_train} training windows")));
-        }
+        config.check_model(model)?;
+        let n_train_step = config.steps_per_epoch(n_train)?;
         let (n_level, n_step) = (config.loss.columns_per_output(), config.epochs * n_train_step);
         if model.levels != n_level {
             return Err(Error::option("levels of the model", model.levels, format!("must be {n_level}, those of the loss")));
         }
         config.schedule.check(n_step)?;
-        let valid_batch = config.batch.max(VALID_BATCH).min(n_valid.max(1));
         let mut graph = Graph::new();
         let forecaster = Forecaster::new(&mut graph, model)?;
         let series = graph.input("series", &[n_row, model.features]);
@@ -286,47 +451,28 @@ impl Trainer {
         let losses = graph.state("losses", &[n_train_step]);
         let learning_rates = graph.input("learning_rates", &[n_train_step]);
 
-        let side = |graph: &mut Graph, name: &str, n_step: usize, n_batch: usize, n_window: usize| -> Result<_> {
-            let starts = graph.indices(&format!("{name}.starts"), &[n_step, n_batch]);
-            let counter = graph.indices(&format!("{name}.counter"), &[2]);
-            let source = WindowSource {
-                series,
-                starts,
-                targets,
-                counter,
-                n_step: config.window,
-                horizon: model.horizon,
-                normalisation: config.normalisation,
-            };
-            let window = graph.window(&format!("{name}.window"), &source)?;
-            let forecast = forecaster.forward(graph, window.x, &Pass::default())?.y;
-            let forecast = graph.reshape(forecast, &[n_batch, model.horizon, model.targets * model.levels])?;
-            let forecasts = graph.tensor(&format!("{name}.forecasts"), &[n_window, model.horizon, model.targets * model.levels]);
-            graph.restore(forecast, &window, counter, forecasts)?;
-            Ok((starts, counter, window, forecast, forecasts))
-        };
-        let (starts, counter, window, forecast, forecasts) =
-            side(&mut graph, "train", n_train_step, config.batch, n_train_step * config.batch)?;
-        graph.loss("loss", config.loss.clone(), forecast, window.y, counter, losses)?;
+        let recorder = Recorder { config, model, forecaster, series, targets };
+        let n_column = model.targets * model.levels;
+        let train = recorder.record(&mut graph, "train", [n_train_step, config.batch, config.window], true)?;
+        let counter = train.counter;
+        let forecast = graph.reshape(train.forecast.y, &[config.batch, model.horizon, n_column])?;
+        graph.loss("loss", config.loss.clone(), forecast, train.window.y, counter, losses)?;
         graph.backward(&[])?;
         let l1_mask = if config.l1 > 0.0 { Some(l1_penalty(&mut graph, config.l1)?) } else { None };
         let clip = config.clip_norm.map(|norm| graph.clip_grad_norm(norm)).transpose()?;
         graph.optimize(&Update { optimizer: config.optimizer, clip, clip_value: config.clip_value, learning_rates, counter })?;
-        graph.advance(counter)?;
-        let train = Side { program: graph.finish("train"), starts, counter, forecasts };
+        let train = recorder.finish(&mut graph, "train", train, &[n_train_step * config.batch, model.horizon, n_column])?;
 
-        let n_valid_step = n_valid.div_ceil(valid_batch);
-        let (starts, counter, _, _, forecasts) = side(&mut graph, "valid", n_valid_step, valid_batch, n_valid)?;
-        graph.advance(counter)?;
-        let valid = Side { program: graph.finish("valid"), starts, counter, forecasts };
+        let plan = ValidPlan::new(config, n_valid);
+        let valid = recorder.record(&mut graph, "valid", plan.sizes(), false)?;
+        let valid = recorder.finish(&mut graph, "valid", valid, &plan.forecasts(model.horizon, n_column))?;
         let best = config.patience.map(|_| BestParameters::new(&mut graph));
         Ok(Trainer {
             graph,
             config: config.clone(),
             model: model.clone(),
             n_train_step,
-            n_valid,
-            valid_batch,
+            plan,
             series,
             targets,
             train,
@@ -376,13 +522,11 @@ impl Trainer {
         let (mut epochs, mut losses, mut seconds) = (Vec::new(), Vec::new(), 0.0);
         let mut best = Best { epoch: 0, loss: f64::INFINITY, forecasts: Vec::new() };
         for epoch in 1..=self.config.epochs {
-            order.shuffle(&mut random);
-            let starts = &order[..self.n_train_step * self.config.batch];
+            let starts = self.order(&mut order, &mut random);
             let first_step = (epoch - 1) * self.n_train_step;
             let epoch_rates = rates.of(first_step..first_step + self.n_train_step);
             session.write(self.learning_rates, &epoch_rates)?;
-            session.write_indices(self.train.starts, starts)?;
-            session.write_indices(self.train.counter, &[0, first_step as u32])?;
+            self.train.begin(&mut *session, &self.graph, &starts, first_step)?;
             session.wait().await?;
             seconds += self.train_epoch(&mut *session, epoch, observe).await?;
             let epoch_losses = session.read(self.losses).await?;
@@ -419,6 +563,17 @@ impl Trainer {
         let metrics = self.score(&best.forecasts, series.valid.clone(), series);
         let steps = losses.len();
         Ok(Fit { epochs, best_epoch: best.epoch, losses, forecasts: best.forecasts, metrics, parameters, seconds, steps })
+    }
+
+    /// First rows of the windows of an epoch, `(step, batch)`, of all those in `rows`.
+    fn order(&self, rows: &mut [u32], random: &mut ChaCha8Rng) -> Vec<u32> {
+        let TrainingConfig { batch, window, carry_state, .. } = self.config;
+        if !carry_state {
+            rows.shuffle(random);
+            return rows[..self.n_train_step * batch].to_vec();
+        }
+        let (n_row, offset) = (rows.len() / batch, random.random_range(0..window));
+        (0..self.n_train_step).flat_map(|step| (0..batch).map(move |row| row * n_row + offset + step * window)).map(|at| rows[at]).collect()
     }
 
     fn write_data(&self, session: &mut dyn Session, series: &Series<'_>) -> Result<()> {
@@ -502,13 +657,9 @@ impl Trainer {
     }
 
     async fn evaluate(&self, session: &mut dyn Session, series: &Series<'_>) -> Result<Vec<f32>> {
-        let n_step = self.n_valid.div_ceil(self.valid_batch);
-        let last = series.valid.end.saturating_sub(1);
-        let starts: Vec<u32> = (0..n_step * self.valid_batch).map(|index| (series.valid.start + index).min(last) as u32).collect();
-        session.write_indices(self.valid.starts, &starts)?;
-        session.write_indices(self.valid.counter, &[0, 0])?;
-        session.run(self.valid.program, n_step)?;
-        session.read(self.valid.forecasts).await
+        self.valid.begin(session, &self.graph, &self.plan.starts(&series.valid), 0)?;
+        session.run(self.valid.program, self.plan.n_step)?;
+        Ok(self.plan.select(session.read(self.valid.forecasts).await?))
     }
 
     fn check_finite(&self, losses: &[f32], before: usize) -> Result<()> {

@@ -77,6 +77,33 @@ fn bench_compares_models_and_leaves_picture_and_figures() {
 }
 
 #[test]
+fn layers_directions_dropout_and_carried_states_train_for_every_model() {
+    let folder = folder();
+    for options in ["--layers 2 --bidirectional --dropout 0.2", "--layers 2 --window-norm none --carry-state"] {
+        let output = scanrnn(folder.path(), &format!("bench --device cpu --csv prices.csv --models all {SMALL} {options} --json figures.json"));
+        assert!(output.status.success(), "{options}: {}", stderr(&output));
+        let figures: Value = serde_json::from_slice(&std::fs::read(folder.path().join("figures.json")).expect("figures")).expect("JSON");
+        for (name, model) in figures["models"].as_object().expect("models") {
+            assert!(model["metrics"]["mse"].as_f64().is_some_and(|mse| mse > 0.0), "{name} {options}");
+        }
+        let trained = scanrnn(folder.path(), &format!("train --model mamba --device cpu --csv prices.csv {SMALL} {options}"));
+        assert!(trained.status.success(), "{options}: {}", stderr(&trained));
+        let scored = scanrnn(folder.path(), "evaluate --checkpoint mamba.safetensors --device cpu --csv prices.csv");
+        let row = |output: &Output| {
+            let text = stdout(output);
+            text.lines().find(|line| line.starts_with("mamba ") && !line.contains("epoch")).map(str::to_string)
+        };
+        assert!(row(&trained).is_some() && row(&trained) == row(&scored), "{options}: {}", stderr(&scored));
+    }
+    let bench = "bench --device cpu --csv prices.csv";
+    refuses(folder.path(), &format!("{bench} --carry-state"), &["--carry-state", "--window-norm none"]);
+    refuses(folder.path(), &format!("{bench} --carry-state --window-norm none --bidirectional"), &["--carry-state", "--bidirectional"]);
+    refuses(folder.path(), &format!("{bench} --carry-state --window-norm none --batch 32"), &["--batch", "--window"]);
+    refuses(folder.path(), &format!("{bench} --dropout 0.1"), &["--dropout", "--layers"]);
+    refuses(folder.path(), &format!("{bench} --layers 2 --dropout 1"), &["--dropout", "below 1"]);
+}
+
+#[test]
 fn two_runs_with_one_seed_give_the_same_bits() {
     let folder = folder();
     let run = |name: &str, seed: usize| {

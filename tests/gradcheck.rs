@@ -4,7 +4,7 @@ mod reference_cases;
 
 use ndarray::{Array2, ArrayD, Zip};
 use reference_cases::{Operation, Options, Recurrence, Tensors, borders};
-use scanrnn::reference::{elementwise, loss};
+use scanrnn::reference::{dropout, elementwise, loss};
 
 /// Of a central difference of a smooth function of size 1 at this step: truncation 1e-10, rounding 1e-11.
 const STEP: f64 = 1e-5;
@@ -115,6 +115,16 @@ fn losses() {
             loss::forward(kind, prediction, tensors.get("target"))
         });
     }
+}
+
+#[test]
+fn dropout_keeps_its_mask_on_the_way_back() {
+    let tensors = Tensors::<f64>::random(8, &[("x", &[5, 7]), ("cotangent", &[5, 7])]);
+    let (mask, scale) = (dropout::Mask::new(3, 4, 1 << 31), 2.0);
+    let grad = dropout::forward(tensors.0["cotangent"].view(), mask, scale);
+    let n_kept = grad.iter().filter(|&&grad| grad != 0.0).count();
+    assert!(n_kept > 5 && n_kept < 30, "{n_kept}");
+    check("dropout", &tensors.0["x"], &grad, |x| (dropout::forward(x.view(), mask, scale) * &tensors.0["cotangent"]).sum());
 }
 
 #[test]

@@ -70,7 +70,7 @@ fn run(config: &ForecasterConfig, layout: &Layout, backend: &dyn Backend) -> Res
     for (rows, steps) in &layout.parts {
         let x = graph.variable("x", &[rows.len(), steps.len(), features]);
         inputs.push((x, cut(&x_values, n_step, features, rows, steps)));
-        let forecast = model.every_step(&mut graph, x, &Pass { states: states.as_deref(), reset }).expect("shapes fit");
+        let forecast = model.every_step(&mut graph, x, &Pass { states: states.as_deref(), reset, dropout: None }).expect("shapes fit");
         let cotangent = graph.input("cotangent", &[rows.len(), steps.len(), n_output]);
         inputs.push((cotangent, cut(&cotangent_values, n_step, n_output, rows, steps)));
         seeds.push((forecast.y, cotangent));
@@ -217,6 +217,32 @@ fn packed_sequences_equal_the_sequences_apart() {
     let apart = Layout { n_step: 12, parts, chained: false, reset: None };
     for model in ModelKind::ALL {
         check("packed", &config(model), &apart, &packed, &devices());
+        let both = ForecasterConfig { bidirectional: true, ..config(model) };
+        check("packed, both directions", &both, &apart, &packed, &devices());
+    }
+}
+
+#[test]
+fn a_backward_direction_reads_the_future_and_takes_no_states() {
+    for model in ModelKind::ALL {
+        for bidirectional in [false, true] {
+            let config = ForecasterConfig { bidirectional, layers: 1, ..config(model) };
+            let mut graph = Graph::new();
+            let forecaster = Forecaster::new(&mut graph, &config).expect("sizes fit");
+            let mut inputs = initial_values(&graph, 1);
+            let x = graph.variable("x", &[1, 4, 2]);
+            let y = forecaster.every_step(&mut graph, x, &Pass::default()).expect("shapes fit").y;
+            let cotangent = graph.input("cotangent", &[1, 4, 4]);
+            inputs.extend([(x, random(5, 8)), (cotangent, [vec![1.0; 4], vec![0.0; 12]].concat())]);
+            let gradients = graph.backward(&[(y, cotangent)]).expect("differentiable");
+            let grad_x = gradients.of(&mut graph, x).expect("a gradient");
+            let program = graph.finish("first step");
+            let grad_x = execute(&graph, program, &Cpu, &inputs, None, &[grad_x]).remove(0);
+            assert_eq!(grad_x[2..].iter().any(|&grad| grad != 0.0), bidirectional, "{model}: {grad_x:?}");
+
+            let refused = StepGraph::new(&config, 1).err().map(|error| error.to_string());
+            assert_eq!(refused.is_some_and(|error| error.contains("bidirectional")), bidirectional, "{model}");
+        }
     }
 }
 

@@ -34,6 +34,9 @@ fn graphs() -> Vec<Graph> {
             let config = TrainingConfig { normalisation, ..TrainingConfig::lab(model) };
             graphs.push(Trainer::new(&ForecasterConfig::new(model, 128), &config, 500, 300, 100).expect("fits").into_graph());
         }
+        let both = ForecasterConfig { layers: 2, bidirectional: true, ..ForecasterConfig::new(model, 65) };
+        let config = TrainingConfig { dropout: 0.1, ..TrainingConfig::lab(model) };
+        graphs.push(Trainer::new(&both, &config, 500, 300, 100).expect("fits").into_graph());
     }
     graphs
 }

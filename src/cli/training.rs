@@ -20,6 +20,15 @@ pub struct TrainingArgs {
     /// Recurrent layers
     #[arg(long, default_value_t = 1)]
     pub layers: usize,
+    /// Each layer runs over the window in both directions
+    #[arg(long)]
+    pub bidirectional: bool,
+    /// Share of what passes from one layer to the next that is dropped in training
+    #[arg(long, default_value_t = 0.0, value_name = "SHARE")]
+    dropout: f32,
+    /// Truncated BPTT: every window begins with the state after the window before it, in the order of time (needs --window-norm none)
+    #[arg(long)]
+    carry_state: bool,
     /// Windows of a training step
     #[arg(long, default_value_t = 32)]
     pub batch: usize,
@@ -153,13 +162,16 @@ impl TrainingArgs {
     /// # Errors
     /// [`Error::Option`] naming the first that cannot.
     pub fn check(&self, kind: ModelKind) -> Result<()> {
-        self.model(kind).check()?;
-        self.config(kind)?.check()
+        let (model, config) = (self.model(kind), self.config(kind)?);
+        model.check()?;
+        config.check()?;
+        config.check_model(&model)
     }
 
     /// Sizes of a model.
     pub fn model(&self, kind: ModelKind) -> ForecasterConfig {
-        ForecasterConfig { layers: self.layers, levels: self.loss().columns_per_output(), ..ForecasterConfig::new(kind, self.hidden) }
+        let (layers, bidirectional) = (self.layers, self.bidirectional);
+        ForecasterConfig { layers, bidirectional, levels: self.loss().columns_per_output(), ..ForecasterConfig::new(kind, self.hidden) }
     }
 
     /// What is minimised.
@@ -196,6 +208,8 @@ impl TrainingArgs {
             clip_norm: (self.clip_norm != 0.0).then_some(self.clip_norm),
             clip_value: self.clip_value,
             patience: self.patience,
+            dropout: self.dropout,
+            carry_state: self.carry_state,
             normalisation: match self.window_norm {
                 WindowNorm::Last => Normalisation::Last,
                 WindowNorm::None => Normalisation::None,

@@ -5,6 +5,7 @@
 //! number of threads. Memory is allocated when a graph is loaded.
 
 mod causal_conv1d;
+mod dropout;
 mod elementwise;
 mod grad_norm;
 mod linear;
@@ -132,6 +133,7 @@ fn execute(op: &Op, memory: &mut Memory<f32>, scratch: Rows) {
     match op {
         Op::CausalConv1d(op) => causal_conv1d::forward(op, memory, scratch),
         Op::CausalConv1dBackward(op) => causal_conv1d::backward(op, memory, scratch),
+        Op::Dropout(op) => dropout::run(op, memory),
         Op::Elementwise(op) => elementwise::run(op, memory),
         Op::GradNorm(op) => grad_norm::run(op, memory, scratch),
         Op::Linear(op) => linear::forward(op, memory),

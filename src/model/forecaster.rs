@@ -2,14 +2,12 @@
 
 use serde::{Deserialize, Serialize};
 
-use super::mamba::{Block, MixerSizes, NORM_EPS};
-use super::mamba_lab::MambaLab;
-use super::min_gru::MinGru;
-use super::min_gru_scan::MinGruScan;
+use super::layer::Layer;
+use super::mamba::{MixerSizes, NORM_EPS};
 use super::{Sequence, fan_in};
 use crate::error::{Error, Result};
 use crate::graph::{Graph, Init, Tensor};
-use crate::ops::Recurrence;
+use crate::ops::{DropoutSource, Recurrence};
 
 /// The models by their names on the command line.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
@@ -89,6 +87,9 @@ pub struct ForecasterConfig {
     /// Rank of the step size (`mamba`); 0 stands for `ceil(hidden / 16)`.
     #[serde(default)]
     pub dt_rank: usize,
+    /// Whether each layer runs over the window in both directions, with parameters of its own for each.
+    #[serde(default)]
+    pub bidirectional: bool,
 }
 
 fn one() -> usize {
@@ -119,6 +120,7 @@ impl ForecasterConfig {
             d_conv: default_conv(),
             expand: default_expand(),
             dt_rank: 0,
+            bidirectional: false,
         }
     }
 
@@ -157,35 +159,6 @@ impl ForecasterConfig {
     }
 }
 
-#[derive(Clone, Debug)]
-enum Layer {
-    MinGru(MinGru),
-    MinGruScan(MinGruScan),
-    MambaLab(MambaLab),
-    Mamba(Box<Block>),
-}
-
-impl Layer {
-    fn state_shapes(&self, n_batch: usize) -> Vec<Vec<usize>> {
-        match self {
-            Layer::MinGru(layer) => layer.state_shapes(n_batch),
-            Layer::MinGruScan(layer) => layer.state_shapes(n_batch),
-            Layer::MambaLab(layer) => layer.state_shapes(n_batch),
-            Layer::Mamba(layer) => layer.mixer.state_shapes(n_batch),
-        }
-    }
-
-    fn forward(&self, graph: &mut Graph, label: &str, x: Tensor, states: Option<&[Tensor]>, run: &Recurrence) -> Result<Sequence> {
-        let recurrence = Recurrence { initial_state: states.map(|states| states[0]), ..*run };
-        match self {
-            Layer::MinGru(layer) => layer.forward(graph, label, x, &recurrence),
-            Layer::MinGruScan(layer) => layer.forward(graph, label, x, &recurrence),
-            Layer::MambaLab(layer) => layer.forward(graph, label, x, &recurrence),
-            Layer::Mamba(layer) => layer.forward(graph, label, x, states, run),
-        }
-    }
-}
-
 /// How a forecaster runs over a batch.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Pass<'a> {
@@ -193,6 +166,8 @@ pub struct Pass<'a> {
     pub states: Option<&'a [Tensor]>,
     /// `(batch, step)` indices, 1 where a step begins a new sequence, else 0: several sequences lie packed in a row.
     pub reset: Option<Tensor>,
+    /// Dropout between layers, for training.
+    pub dropout: Option<DropoutSource>,
 }
 
 /// What a forecaster computes from a batch.
@@ -231,12 +206,7 @@ impl Forecaster {
         let mut layers = Vec::new();
         for index in 0..config.layers {
             let (prefix, n_input) = (format!("layers.{index}."), if index == 0 { features } else { hidden });
-            layers.push(match config.model {
-                ModelKind::MinGru => Layer::MinGru(MinGru::new(graph, &prefix, n_input, hidden)),
-                ModelKind::MinGruScan => Layer::MinGruScan(MinGruScan::new(graph, &prefix, n_input, hidden)),
-                ModelKind::MambaLab => Layer::MambaLab(MambaLab::new(graph, &prefix, n_input, hidden, config.d_state)),
-                ModelKind::Mamba => Layer::Mamba(Box::new(Block::new(graph, &prefix, config.mixer_sizes(), NORM_EPS))),
-            });
+            layers.push(Layer::new(graph, &prefix, config, n_input));
         }
         let norm = is_mamba.then(|| graph.parameter("norm_f.weight", &[hidden], Init::Constant(1.0)));
         let n_output = config.horizon * config.targets * config.levels;
@@ -258,15 +228,14 @@ impl Forecaster {
     /// Forecasts from windows `x (batch, step, features)`, each after its last step.
     ///
     /// # Errors
-    /// [`Error::Shape`] where `x` or the states do not fit.
+    /// [`Error::Shape`] where `x` or the states do not fit, [`Error::Unsupported`] where a bidirectional model is given states.
     pub fn forward(&self, graph: &mut Graph, x: Tensor, pass: &Pass) -> Result<Forecast> {
-        let [_, n_step, _] = graph.axes("forecaster", x)?;
-        let (sequence, last_states) = self.run_layers(graph, x, pass)?;
+        let run = self.run_layers(graph, x, pass)?;
         let last = match self.layers.last() {
-            Some(Layer::MinGru(_) | Layer::MinGruScan(_)) => last_states[last_states.len() - 1],
-            _ => graph.step(sequence, n_step - 1)?,
+            Some(layer) => layer.last_output(graph, &run)?,
+            None => return Err(Error::option("--layers", 0, "must be at least 1")),
         };
-        Ok(Forecast { y: self.head(graph, last)?, last_states })
+        Ok(Forecast { y: self.head(graph, last)?, last_states: run.last_states })
     }
 
     /// Forecasts from sequences `x (batch, step, features)` after every step: `y` is `(batch, step, horizon * targets * levels)`.
@@ -274,8 +243,8 @@ impl Forecaster {
     /// # Errors
     /// As [`Forecaster::forward`].
     pub fn every_step(&self, graph: &mut Graph, x: Tensor, pass: &Pass) -> Result<Forecast> {
-        let (sequence, last_states) = self.run_layers(graph, x, pass)?;
-        Ok(Forecast { y: self.head(graph, sequence)?, last_states })
+        let run = self.run_layers(graph, x, pass)?;
+        Ok(Forecast { y: self.head(graph, run.y)?, last_states: run.last_states })
     }
 
     /// One step from `x (batch, features)` and the states before it; the states after it come out.
@@ -288,8 +257,12 @@ impl Forecaster {
         self.forward(graph, x, &Pass { states: Some(states), ..Pass::default() })
     }
 
-    fn run_layers(&self, graph: &mut Graph, x: Tensor, pass: &Pass) -> Result<(Tensor, Vec<Tensor>)> {
-        let mut sequence = match self.input {
+    fn run_layers(&self, graph: &mut Graph, x: Tensor, pass: &Pass) -> Result<Sequence> {
+        if self.config.bidirectional && pass.states.is_some() {
+            let what = "a bidirectional model takes no states: its backward direction begins with the future".into();
+            return Err(Error::Unsupported { operation: "forecaster", what });
+        }
+        let mut y = match self.input {
             Some((weight, bias)) => graph.linear("embedded", x, weight, Some(bias))?,
             None => x,
         };
@@ -298,11 +271,15 @@ impl Forecaster {
         for (index, layer) in self.layers.iter().enumerate() {
             let n_state = layer.state_shapes(1).len();
             let states = pass.states.map(|states| &states[last_states.len()..last_states.len() + n_state]);
-            let output = layer.forward(graph, &format!("layers.{index}."), sequence, states, &run)?;
-            sequence = output.y;
+            let label = format!("layers.{index}.");
+            if let (Some(source), 1..) = (&pass.dropout, index) {
+                y = graph.dropout(&format!("{label}dropped"), y, source, index as u32)?;
+            }
+            let output = layer.forward(graph, &label, y, states, &run)?;
+            y = output.y;
             last_states.extend(output.last_states);
         }
-        Ok((sequence, last_states))
+        Ok(Sequence { y, last_states })
     }
 
     fn head(&self, graph: &mut Graph, x: Tensor) -> Result<Tensor> {

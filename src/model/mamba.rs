@@ -133,9 +133,21 @@ impl Block {
     /// # Errors
     /// [`crate::Error::Shape`] where `x` does not fit the parameters.
     pub fn forward(&self, graph: &mut Graph, label: &str, x: Tensor, states: Option<&[Tensor]>, run: &Recurrence) -> Result<Sequence> {
-        let normed = graph.rms_norm(&format!("{label}normed"), x, self.norm, self.eps)?;
-        let mixed = self.mixer.forward(graph, label, normed, states, run)?;
-        let y = graph.sum(&format!("{label}residual"), x, mixed.y)?;
-        Ok(Sequence { y, last_states: mixed.last_states })
+        residual(graph, label, x, self.norm, self.eps, |graph, x| self.mixer.forward(graph, label, x, states, run))
     }
+}
+
+/// `x + mix(rms_norm(x))`.
+pub(super) fn residual(
+    graph: &mut Graph,
+    label: &str,
+    x: Tensor,
+    norm: Tensor,
+    eps: f32,
+    mix: impl FnOnce(&mut Graph, Tensor) -> Result<Sequence>,
+) -> Result<Sequence> {
+    let normed = graph.rms_norm(&format!("{label}normed"), x, norm, eps)?;
+    let mixed = mix(graph, normed)?;
+    let y = graph.sum(&format!("{label}residual"), x, mixed.y)?;
+    Ok(Sequence { y, last_states: mixed.last_states })
 }

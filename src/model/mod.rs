@@ -2,6 +2,7 @@
 
 pub mod forecaster;
 mod init;
+pub mod layer;
 pub mod mamba;
 pub mod mamba_lab;
 pub mod min_gru;
@@ -11,6 +12,7 @@ mod stream;
 
 pub use forecaster::{Forecast, Forecaster, ForecasterConfig, ModelKind, Pass};
 pub use init::initial_values;
+pub use layer::Layer;
 pub use packing::{Packing, Place};
 pub use stream::{StepGraph, Stream};
 

@@ -72,6 +72,29 @@ impl Graph {
         Ok(y)
     }
 
+    /// The parts side by side along their last axis.
+    ///
+    /// # Errors
+    /// [`crate::Error::Shape`] where another axis differs.
+    pub fn concat(&mut self, label: &str, parts: &[Tensor]) -> Result<Tensor> {
+        let mut shape = parts.first().map_or(vec![0], |&part| self.shape(part).to_vec());
+        for &part in parts {
+            let columns = self.spec(part).columns();
+            self.expect("concat", part, &[&shape[..shape.len() - 1], &[columns]].concat())?;
+        }
+        let last = shape.len() - 1;
+        shape[last] = parts.iter().map(|&part| self.spec(part).columns()).sum();
+        let whole = self.tensor(label, &shape);
+        let mut first = 0;
+        for &x in parts {
+            let columns = self.spec(x).columns();
+            let y = self.columns(whole, &format!("{label}[{first}..]"), first, columns);
+            self.push(Elementwise::Copy { x, y });
+            first += columns;
+        }
+        Ok(whole)
+    }
+
     /// `-exp(x)`, elementwise.
     pub fn neg_exp(&mut self, label: &str, x: Tensor) -> Tensor {
         let shape = self.shape(x).to_vec();
@@ -119,6 +142,12 @@ impl Operation for Elementwise {
                     if let Some(target) = gradients.target(graph, term) {
                         graph.push(Elementwise::Copy { x: grad_y, y: target });
                     }
+                }
+                Ok(())
+            }
+            Elementwise::Copy { x, y } => {
+                if let (Some(grad_y), Some(grad_x)) = (gradients.of(graph, y), gradients.target(graph, x)) {
+                    graph.push(Elementwise::Copy { x: grad_y, y: grad_x });
                 }
                 Ok(())
             }

@@ -4,6 +4,7 @@
 
 mod causal_conv1d;
 mod counter;
+mod dropout;
 mod elementwise;
 mod grad_norm;
 mod linear;
@@ -18,6 +19,7 @@ mod window;
 
 pub use causal_conv1d::{Activation, CausalConv1d, CausalConv1dBackward};
 pub use counter::Advance;
+pub use dropout::{Dropout, DropoutSource};
 pub use elementwise::Elementwise;
 pub use grad_norm::GradNorm;
 pub use linear::{Linear, LinearBackward};
@@ -100,6 +102,7 @@ ops!(
     Advance,
     CausalConv1d,
     CausalConv1dBackward,
+    Dropout,
     Elementwise,
     Gather,
     GradNorm,
@@ -159,6 +162,7 @@ pub const SHADERS: &[&Shader] = &[
     &linear::SHADER,
     &causal_conv1d::SHADER,
     &counter::SHADER,
+    &dropout::SHADER,
     &grad_norm::SHADER,
     &loss::SHADER,
     &mamba_lab::SHADER,

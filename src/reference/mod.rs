@@ -8,6 +8,7 @@
 pub mod activation;
 pub mod causal_conv1d;
 pub mod counter;
+pub mod dropout;
 pub mod elementwise;
 pub mod grad_norm;
 pub mod linear;

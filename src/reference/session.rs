@@ -5,7 +5,8 @@ use std::marker::PhantomData;
 use ndarray::{Array2, Ix1, Ix2};
 
 use super::{
-    Float, causal_conv1d, counter, grad_norm, linear, loss, mamba_lab, min_gru, min_gru_scan, optimizer, rms_norm, selective_scan, window,
+    Float, causal_conv1d, counter, dropout, grad_norm, linear, loss, mamba_lab, min_gru, min_gru_scan, optimizer, rms_norm, selective_scan,
+    window,
 };
 use crate::backend::{Backend, LocalFuture, Session};
 use crate::error::Result;
@@ -81,6 +82,7 @@ pub fn execute<T: Float>(op: &Op, memory: &mut Memory<T>) {
         Op::SelectiveScanBackward(op) => selective_scan::run_backward(op, memory),
         Op::CausalConv1d(op) => causal_conv1d::run(op, memory),
         Op::CausalConv1dBackward(op) => causal_conv1d::run_backward(op, memory),
+        Op::Dropout(op) => dropout::run(op, memory),
         Op::RmsNorm(op) => rms_norm::run(op, memory),
         Op::RmsNormBackward(op) => rms_norm::run_backward(op, memory),
         Op::MeanLoss(op) => loss::run(op, memory),

@@ -13,3 +13,14 @@ fn sums_and_decays() {
         case.check(&[decay, sum]);
     }
 }
+
+#[test]
+fn parts_side_by_side() {
+    let mut case = Case::new("concat");
+    let a = case.variable("a", &[2, 5, 3], -3.0, 3.0);
+    let b = case.variable("b", &[2, 5, 65], -3.0, 3.0);
+    let weight = case.variable("weight", &[4, 71], -1.0, 1.0);
+    let whole = case.graph.concat("whole", &[a, b, a]).expect("as many rows");
+    let mixed = case.graph.linear("mixed", whole, weight, None).expect("shapes fit");
+    case.check(&[whole, mixed]);
+}

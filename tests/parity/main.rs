@@ -4,6 +4,7 @@ mod causal_conv1d;
 #[path = "../common/mod.rs"]
 mod common;
 mod counter;
+mod dropout;
 mod elementwise;
 mod grad_norm;
 mod harness;

@@ -1,0 +1,139 @@
+//! A layer of a forecaster: one recurrence, or two that run in opposite directions.
+
+use super::forecaster::{ForecasterConfig, ModelKind};
+use super::mamba::{Mixer, NORM_EPS, residual};
+use super::mamba_lab::MambaLab;
+use super::min_gru::MinGru;
+use super::min_gru_scan::MinGruScan;
+use super::{Sequence, fan_in};
+use crate::error::Result;
+use crate::graph::{Graph, Init, Tensor};
+use crate::ops::Recurrence;
+
+/// A recurrence with its parameters.
+#[derive(Clone, Debug)]
+enum Cell {
+    MinGru(MinGru),
+    MinGruScan(MinGruScan),
+    MambaLab(MambaLab),
+    Mamba(Box<Mixer>),
+}
+
+impl Cell {
+    fn new(graph: &mut Graph, prefix: &str, config: &ForecasterConfig, n_input: usize) -> Self {
+        match config.model {
+            ModelKind::MinGru => Cell::MinGru(MinGru::new(graph, prefix, n_input, config.hidden)),
+            ModelKind::MinGruScan => Cell::MinGruScan(MinGruScan::new(graph, prefix, n_input, config.hidden)),
+            ModelKind::MambaLab => Cell::MambaLab(MambaLab::new(graph, prefix, n_input, config.hidden, config.d_state)),
+            ModelKind::Mamba => Cell::Mamba(Box::new(Mixer::new(graph, prefix, config.mixer_sizes()))),
+        }
+    }
+
+    fn state_shapes(&self, n_batch: usize) -> Vec<Vec<usize>> {
+        match self {
+            Cell::MinGru(cell) => cell.state_shapes(n_batch),
+            Cell::MinGruScan(cell) => cell.state_shapes(n_batch),
+            Cell::MambaLab(cell) => cell.state_shapes(n_batch),
+            Cell::Mamba(cell) => cell.state_shapes(n_batch),
+        }
+    }
+
+    fn forward(&self, graph: &mut Graph, label: &str, x: Tensor, states: Option<&[Tensor]>, run: &Recurrence) -> Result<Sequence> {
+        let recurrence = Recurrence { initial_state: states.map(|states| states[0]), ..*run };
+        match self {
+            Cell::MinGru(cell) => cell.forward(graph, label, x, &recurrence),
+            Cell::MinGruScan(cell) => cell.forward(graph, label, x, &recurrence),
+            Cell::MambaLab(cell) => cell.forward(graph, label, x, &recurrence),
+            Cell::Mamba(cell) => cell.forward(graph, label, x, states, run),
+        }
+    }
+}
+
+#[derive(Clone, Debug)]
+enum Cells {
+    Forward(Cell),
+    /// Both directions; their outputs side by side pass through a linear layer.
+    Both {
+        forward: Cell,
+        backward: Cell,
+        /// `(hidden, 2 hidden)`.
+        weight: Tensor,
+        /// `(hidden)`.
+        bias: Tensor,
+    },
+}
+
+/// A layer of a forecaster; `x + layer(rms_norm(x))` where it has a norm.
+#[derive(Clone, Debug)]
+pub struct Layer {
+    /// `(hidden)`.
+    norm: Option<Tensor>,
+    cells: Cells,
+}
+
+impl Layer {
+    /// Declares the parameters under `prefix` (`layers.0.`).
+    pub fn new(graph: &mut Graph, prefix: &str, config: &ForecasterConfig, n_input: usize) -> Self {
+        let (hidden, is_mamba) = (config.hidden, config.model == ModelKind::Mamba);
+        let norm = is_mamba.then(|| graph.parameter(&format!("{prefix}norm.weight"), &[hidden], Init::Constant(1.0)));
+        let cells = if config.bidirectional {
+            let [forward, backward] =
+                ["forward", "backward"].map(|direction| Cell::new(graph, &format!("{prefix}{direction}."), config, n_input));
+            let weight = graph.parameter(&format!("{prefix}project.weight"), &[hidden, 2 * hidden], fan_in(2 * hidden));
+            let bias = graph.parameter(&format!("{prefix}project.bias"), &[hidden], fan_in(2 * hidden));
+            Cells::Both { forward, backward, weight, bias }
+        } else {
+            let mixer = if is_mamba { "mixer." } else { "" };
+            Cells::Forward(Cell::new(graph, &format!("{prefix}{mixer}"), config, n_input))
+        };
+        Layer { norm, cells }
+    }
+
+    /// Shapes of the states that go in and come out, for a batch: those of the forward direction, then those of the backward one.
+    pub fn state_shapes(&self, n_batch: usize) -> Vec<Vec<usize>> {
+        match &self.cells {
+            Cells::Forward(cell) => cell.state_shapes(n_batch),
+            Cells::Both { forward, backward, .. } => [forward.state_shapes(n_batch), backward.state_shapes(n_batch)].concat(),
+        }
+    }
+
+    /// Runs over `x (batch, step, input)`; `states` are those of [`Layer::state_shapes`], zero where absent.
+    ///
+    /// # Errors
+    /// [`crate::Error::Shape`] where `x` or the states do not fit.
+    pub fn forward(&self, graph: &mut Graph, label: &str, x: Tensor, states: Option<&[Tensor]>, run: &Recurrence) -> Result<Sequence> {
+        match self.norm {
+            Some(norm) => residual(graph, label, x, norm, NORM_EPS, |graph, x| self.run_cells(graph, label, x, states, run)),
+            None => self.run_cells(graph, label, x, states, run),
+        }
+    }
+
+    fn run_cells(&self, graph: &mut Graph, label: &str, x: Tensor, states: Option<&[Tensor]>, run: &Recurrence) -> Result<Sequence> {
+        let (forward, backward, weight, bias) = match &self.cells {
+            Cells::Forward(cell) => return cell.forward(graph, label, x, states, run),
+            Cells::Both { forward, backward, weight, bias } => (forward, backward, *weight, *bias),
+        };
+        let states = states.map(|states| states.split_at(forward.state_shapes(1).len()));
+        let ahead = forward.forward(graph, &format!("{label}forward."), x, states.map(|(first, _)| first), run)?;
+        let run = Recurrence { reverse: !run.reverse, ..*run };
+        let back = backward.forward(graph, &format!("{label}backward."), x, states.map(|(_, second)| second), &run)?;
+        let both = graph.concat(&format!("{label}both"), &[ahead.y, back.y])?;
+        let y = graph.linear(&format!("{label}projected"), both, weight, Some(bias))?;
+        Ok(Sequence { y, last_states: [ahead.last_states, back.last_states].concat() })
+    }
+
+    /// The output of a run at the step that it visits last, `(batch, hidden)`.
+    ///
+    /// # Errors
+    /// As [`Graph::step`].
+    pub fn last_output(&self, graph: &mut Graph, run: &Sequence) -> Result<Tensor> {
+        match (&self.cells, run.last_states.last()) {
+            // Their state is their output, and lies apart from the sequence already.
+            (Cells::Forward(Cell::MinGru(_) | Cell::MinGruScan(_)), Some(&state)) => Ok(state),
+            _ => {
+                let n_step = graph.shape(run.y)[1];
+                graph.step(run.y, n_step - 1)
+            }
+        }
+    }
+}
