@@ -1,8 +1,12 @@
 //! The commands through the binary: results, exit codes, messages.
 
 use std::path::Path;
-use std::process::{Command, Output};
+use std::process::{Command, Output, Stdio};
 
+use scanrnn::checkpoint::Checkpoint;
+use scanrnn::cpu::Cpu;
+use scanrnn::dataset::{Columns, Table, Windows};
+use scanrnn::train::{Series, Trainer};
 use serde_json::Value;
 use tempfile::TempDir;
 
@@ -17,6 +21,18 @@ fn stdout(output: &Output) -> String {
 
 fn stderr(output: &Output) -> String {
     String::from_utf8_lossy(&output.stderr).into_owned()
+}
+
+/// `scanrnn stream` over lines of standard input.
+fn stream(folder: &Path, checkpoint: &str, device: &str, input: &str) -> Output {
+    use std::io::Write;
+    let mut command = Command::new(env!("CARGO_BIN_EXE_scanrnn"));
+    command.current_dir(folder).args(["stream", "--checkpoint", checkpoint, "--device", device]);
+    command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
+    let mut child = command.spawn().expect("the binary runs");
+    // A command that has refused its checkpoint reads nothing.
+    let _ = child.stdin.take().expect("standard input").write_all(input.as_bytes());
+    child.wait_with_output().expect("the binary ends")
 }
 
 /// A folder with `prices.csv`: a hundred days of a wave.
@@ -80,7 +96,8 @@ fn bench_compares_models_and_leaves_picture_and_figures() {
 fn layers_directions_dropout_and_carried_states_train_for_every_model() {
     let folder = folder();
     for options in ["--layers 2 --bidirectional --dropout 0.2", "--layers 2 --window-norm none --carry-state"] {
-        let output = scanrnn(folder.path(), &format!("bench --device cpu --csv prices.csv --models all {SMALL} {options} --json figures.json"));
+        let output =
+            scanrnn(folder.path(), &format!("bench --device cpu --csv prices.csv --models all {SMALL} {options} --json figures.json"));
         assert!(output.status.success(), "{options}: {}", stderr(&output));
         let figures: Value = serde_json::from_slice(&std::fs::read(folder.path().join("figures.json")).expect("figures")).expect("JSON");
         for (name, model) in figures["models"].as_object().expect("models") {
@@ -101,6 +118,80 @@ fn layers_directions_dropout_and_carried_states_train_for_every_model() {
     refuses(folder.path(), &format!("{bench} --carry-state --window-norm none --batch 32"), &["--batch", "--window"]);
     refuses(folder.path(), &format!("{bench} --dropout 0.1"), &["--dropout", "--layers"]);
     refuses(folder.path(), &format!("{bench} --layers 2 --dropout 1"), &["--dropout", "below 1"]);
+}
+
+/// A trained model's forecasts of the validation windows, in the column's unit, and the row after which the first is made.
+fn validation_forecasts(folder: &Path, checkpoint: &str) -> (Vec<f64>, usize, Vec<f64>) {
+    let bytes = std::fs::read(folder.join(checkpoint)).expect("a checkpoint");
+    let Checkpoint { description, tensors } = Checkpoint::parse(checkpoint, &bytes).expect("a checkpoint");
+    let table = Table::read_csv(&folder.join("prices.csv"), Columns::Named(&["Close"])).expect("prices");
+    let split = table.split(8, 1, 0.8).expect("enough rows");
+    let windows = Windows::with_scalers(&table, description.scalers.clone(), split).expect("the same columns");
+    let (train, valid) = (windows.split().train(), windows.split().valid());
+    let series = Series { values: windows.values(), train: train.clone(), valid: valid.clone() };
+    let trainer = Trainer::new(&description.model, &description.training, table.n_row(), train.len(), valid.len()).expect("as trained");
+    let parameters = tensors.parameters(checkpoint, trainer.graph()).expect("as trained");
+    let forecasts = pollster::block_on(trainer.forecast(&Cpu, &series, &parameters)).expect("forecasts");
+    let forecasts = forecasts.iter().map(|&value| description.scalers[0].inverse(f64::from(value))).collect();
+    (forecasts, valid.start, table.columns().next().expect("a column").to_vec())
+}
+
+#[test]
+fn a_stream_prints_the_forecasts_of_the_validation() {
+    let folder = folder();
+    let gpu = if std::env::var("SCANRNN_NO_GPU").is_ok_and(|value| value == "1") { "cpu" } else { "gpu" };
+    for model in ["min-gru", "min-gru-scan", "mamba-lab", "mamba"] {
+        for options in ["--layers 2 --window-norm last", "--layers 2 --window-norm none --carry-state"] {
+            let trained = scanrnn(
+                folder.path(),
+                &format!("train --model {model} --device cpu --csv prices.csv {SMALL} {options} --checkpoint a.safetensors"),
+            );
+            assert!(trained.status.success(), "{}", stderr(&trained));
+            let (want, first, values) = validation_forecasts(folder.path(), "a.safetensors");
+            let rows: String = values[first..].iter().map(|value| format!("{value}\n")).collect();
+            let with_header: String = values[first..].iter().map(|value| format!("x,{value}\n")).collect();
+            let with_header = format!("Date,Close\n{with_header}");
+            for (device, input) in [("cpu", &rows), ("cpu", &with_header), (gpu, &rows)] {
+                let output = stream(folder.path(), "a.safetensors", device, input);
+                assert!(output.status.success(), "{}", stderr(&output));
+                let text = stdout(&output);
+                let lines: Vec<&str> = text.lines().collect();
+                assert_eq!(lines.len(), values.len() - first, "{model} {options}");
+                assert_eq!(lines[0].is_empty(), options.contains("last"));
+                for (line, want) in lines[7..].iter().zip(&want) {
+                    let got: f64 = line.parse().expect("a number");
+                    assert!((got - want).abs() < 1e-5 * want.abs(), "{model} {options} on {device}: {got} is not {want}");
+                }
+            }
+        }
+    }
+}
+
+#[test]
+fn a_stream_refuses_bad_rows_and_what_needs_the_future() {
+    let folder = folder();
+    let train = |options: &str| {
+        let trained = scanrnn(folder.path(), &format!("train --model mamba --device cpu --csv prices.csv {SMALL} {options}"));
+        assert!(trained.status.success(), "{}", stderr(&trained));
+    };
+    let refuses = |input: &str, parts: &[&str]| {
+        let output = stream(folder.path(), "mamba.safetensors", "cpu", input);
+        let message = stderr(&output);
+        assert_eq!(output.status.code(), Some(2), "{input:?}: {message}");
+        assert_eq!(message.trim_end().lines().count(), 1, "{input:?}: {message}");
+        for part in parts {
+            assert!(message.contains(part), "{input:?}: {part:?} is not in {message:?}");
+        }
+    };
+    train("--window-norm none");
+    refuses("50\n51\nhigh\n", &["standard input:3", "Close", "high"]);
+    refuses("Close\n50\nNaN\n", &["standard input:3", "NaN"]);
+    refuses("50\n51,52\n", &["standard input:2", "2 cells"]);
+    refuses("Date,Price\n2020-01-01,50\n", &["standard input:1", "Close"]);
+    refuses("Date,Close\n2020-01-01\n", &["standard input:2", "1 cells where 2"]);
+    assert_eq!(stdout(&stream(folder.path(), "mamba.safetensors", "cpu", "")), "");
+    train("--bidirectional");
+    refuses("50\n", &["mamba.safetensors", "bidirectional"]);
 }
 
 #[test]

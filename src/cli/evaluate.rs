@@ -10,7 +10,7 @@ use super::device::{Device, DeviceArgs};
 use super::scores;
 use crate::checkpoint::Checkpoint;
 use crate::dataset::Windows;
-use crate::error::{Error, Result};
+use crate::error::Result;
 use crate::train::Trainer;
 
 #[derive(Debug, clap::Args)]
@@ -31,9 +31,8 @@ pub async fn run(args: &Args) -> Result<ExitCode> {
     if let Some(path) = &args.json {
         crate::file::check_writable(path)?;
     }
-    let bytes = std::fs::read(&args.checkpoint).map_err(|source| Error::File { path: args.checkpoint.clone(), action: "read", source })?;
     let place = args.checkpoint.display().to_string();
-    let Checkpoint { description, tensors } = Checkpoint::parse(&place, &bytes)?;
+    let Checkpoint { description, tensors } = super::read_checkpoint(&args.checkpoint)?;
     let (model, training) = (&description.model, &description.training);
     println!("checkpoint: {} with window {} and hidden {}, trained on {}", model.model, training.window, model.hidden, description.source);
     let table = args.data.table(".".into(), training.seed)?;

@@ -10,6 +10,7 @@ mod devices;
 mod evaluate;
 mod progress;
 mod scores;
+mod stream;
 mod train;
 mod training;
 
@@ -18,7 +19,8 @@ use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
 
-use crate::error::Result;
+use crate::checkpoint::Checkpoint;
+use crate::error::{Error, Result};
 
 /// Train and run linear-time recurrent models (MinGRU, Mamba) for time series on any GPU.
 #[derive(Debug, Parser)]
@@ -36,6 +38,15 @@ enum Command {
     Train(train::Args),
     /// Score a checkpoint on a series
     Evaluate(evaluate::Args),
+    /// Forecast after every row of standard input
+    ///
+    /// Reads CSV rows and prints a line after each: the forecast in the columns' units, its steps, targets and quantiles one after another.
+    /// The first row is a header where it names a column of the checkpoint; other columns are then left out. Without a header, rows hold
+    /// the checkpoint's columns alone, in their order.
+    ///
+    /// A model trained with --window-norm none takes one step a row and keeps its state from the first row on. Other models normalise each
+    /// window by itself: the last window is forecast anew after every row, and the lines of the rows before the first full window are empty.
+    Stream(stream::Args),
     /// Run reference cases on a device: does its driver compute correctly?
     Check(check::Args),
     /// Compare one operation with the reference, then time it
@@ -53,10 +64,17 @@ pub fn run(cli: Cli) -> Result<ExitCode> {
         Command::Bench(args) => pollster::block_on(bench::run(&args)),
         Command::Train(args) => pollster::block_on(train::run(&args)),
         Command::Evaluate(args) => pollster::block_on(evaluate::run(&args)),
+        Command::Stream(args) => pollster::block_on(stream::run(&args)),
         Command::Check(args) => pollster::block_on(check::run(&args)),
         Command::BenchOp(args) => pollster::block_on(bench_op::run(&args)),
         Command::Devices(args) => pollster::block_on(devices::run(&args)),
     }
+}
+
+/// Reads a checkpoint that `train` wrote.
+fn read_checkpoint(path: &std::path::Path) -> Result<Checkpoint> {
+    let bytes = std::fs::read(path).map_err(|source| Error::File { path: path.into(), action: "read", source })?;
+    Checkpoint::parse(&path.display().to_string(), &bytes)
 }
 
 /// Writes JSON to a file, whole or not at all.

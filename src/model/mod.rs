@@ -9,12 +9,14 @@ pub mod min_gru;
 pub mod min_gru_scan;
 mod packing;
 mod stream;
+mod window_stream;
 
 pub use forecaster::{Forecast, Forecaster, ForecasterConfig, ModelKind, Pass};
 pub use init::initial_values;
 pub use layer::Layer;
 pub use packing::{Packing, Place};
 pub use stream::{StepGraph, Stream};
+pub use window_stream::{WindowGraph, WindowStream};
 
 use crate::graph::{Init, Tensor};
 

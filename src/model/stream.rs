@@ -66,16 +66,19 @@ impl StepGraph {
     /// [`Error::Shape`] where the parameters are not this model's, [`Error::Gpu`] where the device fails.
     pub async fn load<'a>(&'a self, backend: &'a dyn Backend, parameters: &[Vec<f32>]) -> Result<Stream<'a>> {
         let mut session = backend.load(&self.graph).await?;
-        if parameters.len() != self.graph.parameters().len() {
-            let expected = format!("{} tensors", self.graph.parameters().len());
-            return Err(Error::shape("stream", "parameters", expected, &[parameters.len()]));
-        }
-        for (parameter, values) in self.graph.parameters().iter().zip(parameters) {
-            session.write(parameter.tensor, values)?;
-        }
+        write_parameters(&mut *session, &self.graph, parameters)?;
         session.run(self.prepare, 1)?;
         Ok(Stream { steps: self, session })
     }
+}
+
+/// Writes the values of all parameters, in the order of [`Graph::parameters`].
+pub(super) fn write_parameters(session: &mut dyn Session, graph: &Graph, parameters: &[Vec<f32>]) -> Result<()> {
+    let count = graph.parameters().len();
+    if parameters.len() != count {
+        return Err(Error::shape("stream", "parameters", format!("{count} tensors"), &[parameters.len()]));
+    }
+    graph.parameters().iter().zip(parameters).try_for_each(|(parameter, values)| session.write(parameter.tensor, values))
 }
 
 /// Sequences that are forecast step by step.

@@ -1,0 +1,145 @@
+//! `stream`: a forecast after every row of standard input.
+
+use std::io::{self, Write};
+use std::path::PathBuf;
+use std::process::ExitCode;
+
+use csv::{ReaderBuilder, StringRecord, Trim};
+
+use super::device::{Device, DeviceArgs};
+use crate::checkpoint::{Checkpoint, Description};
+use crate::dataset::Scaler;
+use crate::error::{Error, Result};
+use crate::model::{StepGraph, Stream, WindowGraph, WindowStream};
+use crate::ops::Normalisation;
+
+#[derive(Debug, clap::Args)]
+pub struct Args {
+    /// The checkpoint that `train` wrote
+    #[arg(long, value_name = "FILE")]
+    checkpoint: PathBuf,
+    #[command(flatten)]
+    device: DeviceArgs,
+}
+
+/// What a checkpoint is streamed by.
+enum Recorded {
+    Steps(StepGraph),
+    Windows(WindowGraph),
+}
+
+enum Loaded<'a> {
+    Steps(Stream<'a>),
+    Windows(WindowStream<'a>),
+}
+
+impl Loaded<'_> {
+    async fn step(&mut self, row: &[f32]) -> Result<Option<Vec<f32>>> {
+        match self {
+            Loaded::Steps(stream) => stream.step(row).await.map(Some),
+            Loaded::Windows(stream) => stream.step(row).await,
+        }
+    }
+}
+
+pub async fn run(args: &Args) -> Result<ExitCode> {
+    let place = args.checkpoint.display().to_string();
+    let Checkpoint { description, tensors } = super::read_checkpoint(&args.checkpoint)?;
+    let (model, training) = (&description.model, &description.training);
+    if model.bidirectional {
+        let what = "is bidirectional: each of its layers reads what comes after a row, which a stream does not have yet".into();
+        return Err(Error::Data { place, what, remedy: "train without --bidirectional".into() });
+    }
+    let recorded = match training.normalisation {
+        Normalisation::None => Recorded::Steps(StepGraph::new(model, 1)?),
+        other => Recorded::Windows(WindowGraph::new(model, training.window, other)?),
+    };
+    let device = Device::open(&args.device).await?;
+    let mut loaded = match &recorded {
+        Recorded::Steps(steps) => {
+            let parameters = tensors.parameters(&place, steps.graph())?;
+            Loaded::Steps(steps.load(device.backend(), &parameters).await?)
+        }
+        Recorded::Windows(windows) => {
+            let parameters = tensors.parameters(&place, windows.graph())?;
+            Loaded::Windows(windows.load(device.backend(), &parameters).await?)
+        }
+    };
+    let mut reader = ReaderBuilder::new().has_headers(false).flexible(true).trim(Trim::All).from_reader(io::stdin().lock());
+    let mut output = io::stdout().lock();
+    let (mut record, mut layout) = (StringRecord::new(), None);
+    while reader.read_record(&mut record).map_err(|error| unreadable(&error))? {
+        if layout.is_none()
+            && let Some(columns) = find_columns(&description, &record)?
+        {
+            layout = Some((columns, record.len()));
+            continue;
+        }
+        let n_column = description.columns.len();
+        let (columns, n_cell) = layout.get_or_insert_with(|| ((0..n_column).collect(), n_column));
+        if record.len() != *n_cell {
+            let what = format!("{} cells where {n_cell} are expected", record.len());
+            return Err(wrong(&record, what, needed(&description)));
+        }
+        let row = parse(&description, &record, columns)?;
+        let forecast = loaded.step(&row).await?;
+        let line = forecast.map_or_else(String::new, |forecast| text(&description, &forecast));
+        match writeln!(output, "{line}").and_then(|()| output.flush()) {
+            // Whoever reads has seen enough.
+            Err(error) if error.kind() == io::ErrorKind::BrokenPipe => break,
+            written => written.map_err(|source| Error::File { path: "standard output".into(), action: "write", source })?,
+        }
+    }
+    Ok(ExitCode::SUCCESS)
+}
+
+/// Where the checkpoint's columns stand in a header; none where the row names none of them.
+fn find_columns(description: &Description, record: &StringRecord) -> Result<Option<Vec<usize>>> {
+    let find = |name: &String| record.iter().position(|cell| cell.trim_start_matches('\u{feff}') == name);
+    let found: Vec<_> = description.columns.iter().map(find).collect();
+    if found.iter().all(Option::is_none) {
+        return Ok(None);
+    }
+    let missing: Vec<_> = description.columns.iter().zip(&found).filter(|(_, at)| at.is_none()).map(|(name, _)| name.as_str()).collect();
+    if missing.is_empty() {
+        return Ok(Some(found.into_iter().flatten().collect()));
+    }
+    Err(wrong(record, format!("the header has no column {}", missing.join(", ")), "name every column of the checkpoint".into()))
+}
+
+/// The scaled values of a row.
+fn parse(description: &Description, record: &StringRecord, columns: &[usize]) -> Result<Vec<f32>> {
+    let value = |((name, scaler), &column): ((&String, &Scaler), &usize)| {
+        let cell = record.get(column).unwrap_or_default();
+        match cell.parse::<f64>() {
+            Ok(value) if value.is_finite() => Ok(scaler.scale(value) as f32),
+            _ => Err(wrong(record, format!("{name} is {cell:?}, no finite number"), needed(description))),
+        }
+    };
+    description.columns.iter().zip(&description.scalers).zip(columns).map(value).collect()
+}
+
+fn needed(description: &Description) -> String {
+    format!("give rows of {}, or a header that names them", description.columns.join(", "))
+}
+
+/// A forecast in the units of its columns.
+fn text(description: &Description, forecast: &[f32]) -> String {
+    let (n_target, n_level) = (description.model.targets, description.model.levels);
+    let value = |(index, &value): (usize, &f32)| description.scalers[index / n_level % n_target].inverse(f64::from(value)).to_string();
+    forecast.iter().enumerate().map(value).collect::<Vec<_>>().join(",")
+}
+
+fn wrong(record: &StringRecord, what: String, remedy: String) -> Error {
+    let line = record.position().map_or(0, csv::Position::line);
+    Error::Data { place: format!("standard input:{line}"), what, remedy }
+}
+
+fn unreadable(error: &csv::Error) -> Error {
+    let line = error.position().map_or_else(String::new, |position| format!(":{}", position.line()));
+    Error::Data {
+        place: format!("standard input{line}"),
+        what: format!("cannot be read ({error})"),
+        remedy: "give CSV rows in UTF-8".into(),
+    }
+}
