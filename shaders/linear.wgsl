@@ -1,5 +1,6 @@
 // y = x W^T + b and its gradient products.
-// One workgroup computes a TILE x TILE block of the result, one invocation an element; both factors pass through workgroup memory.
+// `tile`: one workgroup computes a TILE x TILE block of the result, one invocation an element; both factors pass through workgroup memory.
+// `panel`: both factors are packed, then one invocation computes a PANEL x PANEL block of any of the products: see shared/panel.wgsl.
 
 struct Params {
     n_row: u32,
@@ -17,6 +18,21 @@ struct Params {
     bias_offset: u32,
     grad_weight_offset: u32,
     grad_bias_offset: u32,
+    first_row: u32,
+    n_pack_row: u32,
+    n_pack_term: u32,
+    slice: u32,
+    by_term: u32,
+    source_offset: u32,
+    source_stride: u32,
+    n_panel_a: u32,
+    n_panel_b: u32,
+    first_panel_a: u32,
+    first_panel_b: u32,
+    n_product_row: u32,
+    n_product_column: u32,
+    product_offset: u32,
+    product_stride: u32,
 }
 
 @group(0) @binding(0) var<uniform> params: Params;
@@ -28,6 +44,7 @@ struct Params {
 @group(0) @binding(6) var<storage, read_write> grad_x: array<f32>; // (row, in)
 @group(0) @binding(7) var<storage, read_write> grad_weight: array<f32>; // (out, in)
 @group(0) @binding(8) var<storage, read_write> grad_bias: array<f32>; // (out)
+@group(0) @binding(9) var<storage, read_write> product: array<f32>; // (product row, product column)
 
 var<workgroup> tile_a: array<array<f32, TILE>, TILE>;
 var<workgroup> tile_b: array<array<f32, TILE>, TILE>;
@@ -119,7 +136,7 @@ fn backward_weight(@builtin(workgroup_id) group: vec3<u32>, @builtin(local_invoc
     }
 }
 
-// grad_bias[out] = sum over rows of grad_y[row, out]; one invocation a column
+// grad_bias[out] = sum over rows of grad_y[row, out], from first_row on; one invocation a column
 @compute @workgroup_size(LANES)
 fn backward_bias(@builtin(global_invocation_id) global: vec3<u32>, @builtin(num_workgroups) workgroups: vec3<u32>) {
     let out = global.y * workgroups.x * LANES + global.x;
@@ -127,8 +144,69 @@ fn backward_bias(@builtin(global_invocation_id) global: vec3<u32>, @builtin(num_
         return;
     }
     var sum = 0.0;
-    for (var row = 0u; row < params.n_row; row++) {
+    if params.first_row > 0u {
+        sum = grad_bias[params.grad_bias_offset + out];
+    }
+    for (var row = params.first_row; row < params.n_row; row++) {
         sum += load_grad_y(row, out);
     }
     grad_bias[params.grad_bias_offset + out] = sum;
+}
+
+fn product_bias(column: u32) -> vec4<f32> {
+    let at = params.bias_offset + column;
+    let last = params.bias_offset + params.n_product_column - 1u;
+    return vec4(bias[min(at, last)], bias[min(at + 1u, last)], bias[min(at + 2u, last)], bias[min(at + 3u, last)]);
+}
+
+fn add_element(row: u32, column: u32, term: f32) {
+    if column < params.n_product_column {
+        let at = params.product_offset + row * params.product_stride + column;
+        if ACCUMULATE {
+            product[at] += term;
+        } else {
+            product[at] = term;
+        }
+    }
+}
+
+fn add_row(row: u32, column: u32, low: vec4<f32>, high: vec4<f32>) {
+    if row < params.n_product_row {
+        add_element(row, column + 0u, low.x);
+        add_element(row, column + 1u, low.y);
+        add_element(row, column + 2u, low.z);
+        add_element(row, column + 3u, low.w);
+        add_element(row, column + 4u, high.x);
+        add_element(row, column + 5u, high.y);
+        add_element(row, column + 6u, high.z);
+        add_element(row, column + 7u, high.w);
+    }
+}
+
+// one slice of the terms of a block of the product
+@compute @workgroup_size(PANEL)
+fn multiply_panels(@builtin(global_invocation_id) global: vec3<u32>, @builtin(num_workgroups) workgroups: vec3<u32>) {
+    let index = global.y * workgroups.x * PANEL + global.x;
+    let panel_a = index / params.n_panel_b;
+    let panel_b = index % params.n_panel_b;
+    if panel_a >= params.n_panel_a {
+        return;
+    }
+    let tile = panel_product(panel_a, panel_b);
+    let row = (params.first_panel_a + panel_a) * PANEL;
+    let column = (params.first_panel_b + panel_b) * PANEL;
+    var bias_low = vec4<f32>();
+    var bias_high = vec4<f32>();
+    if HAS_BIAS && !ACCUMULATE {
+        bias_low = product_bias(column);
+        bias_high = product_bias(column + 4u);
+    }
+    add_row(row + 0u, column, tile.low[0] + bias_low, tile.high[0] + bias_high);
+    add_row(row + 1u, column, tile.low[1] + bias_low, tile.high[1] + bias_high);
+    add_row(row + 2u, column, tile.low[2] + bias_low, tile.high[2] + bias_high);
+    add_row(row + 3u, column, tile.low[3] + bias_low, tile.high[3] + bias_high);
+    add_row(row + 4u, column, tile.low[4] + bias_low, tile.high[4] + bias_high);
+    add_row(row + 5u, column, tile.low[5] + bias_low, tile.high[5] + bias_high);
+    add_row(row + 6u, column, tile.low[6] + bias_low, tile.high[6] + bias_high);
+    add_row(row + 7u, column, tile.low[7] + bias_low, tile.high[7] + bias_high);
 }

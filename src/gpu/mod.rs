@@ -8,4 +8,4 @@ mod shader;
 pub use adapter::{AdapterSummary, Gpu, Selection, list_adapters};
 pub use plan::{Dispatch, Kernel, Operand, Planner, Traits};
 pub use session::GpuSession;
-pub use shader::{Constant, LANES, Module, Modules, Shader};
+pub use shader::{Constant, LANES, Module, Modules, Shader, WINDOW_BYTES};

@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use naga::valid::Capabilities;
 
-use super::shader::{BindingKind, Constant, LANES, Module, Modules, Shader};
+use super::shader::{BindingKind, Constant, LANES, Module, Modules, Shader, WINDOW_BYTES};
 use crate::error::{Error, Result};
 use crate::graph::{Graph, Tensor, TensorSpec};
 use crate::ops::Operation;
@@ -110,6 +110,8 @@ pub enum Operand {
     Tensor(Tensor),
     /// Scratch memory by number and length in elements.
     Scratch(usize, usize),
+    /// [`WINDOW_BYTES`] of scratch memory by number, from an element on, which a shader reads as a uniform.
+    Window(usize, usize),
 }
 
 impl From<Tensor> for Operand {
@@ -185,6 +187,14 @@ impl<'a> Planner<'a> {
         }
         self.scratch[index] = self.scratch[index].max(len);
         Operand::Scratch(index, len)
+    }
+
+    /// What a shader reads as a uniform array: [`WINDOW_BYTES`] of scratch memory from `start` on, a multiple of 64 elements. Behind the
+    /// end of the scratch memory lies as much that is arbitrary.
+    pub fn window(&mut self, scratch: Operand, start: usize) -> Operand {
+        let Operand::Scratch(index, len) = scratch else { return scratch };
+        self.scratch[index] = self.scratch[index].max(len + WINDOW_BYTES as usize / 4);
+        Operand::Window(index, start)
     }
 
     /// Starts a dispatch of an entry point.
@@ -322,7 +332,8 @@ impl Kernel<'_, '_> {
             }
         }
         let mut bindings = Vec::new();
-        let mut access: HashMap<Place, (BindingKind, &str)> = HashMap::new();
+        let mut access: HashMap<Place, (bool, &str)> = HashMap::new();
+        let mut n_storage = 0;
         for &index in &info.bindings {
             let Some(info) = module.bindings.iter().find(|binding| binding.index == index) else { continue };
             if info.kind == BindingKind::Uniform {
@@ -334,10 +345,12 @@ impl Kernel<'_, '_> {
             };
             let (storage, start, len) = match operand {
                 None => {
+                    n_storage += 1;
                     bindings.push((index, Binding::Absent));
                     continue;
                 }
                 Some(Operand::Scratch(storage, len)) => (Place::Scratch(*storage), 0, *len as u64),
+                Some(Operand::Window(storage, start)) => (Place::Scratch(*storage), 4 * *start as u64, WINDOW_BYTES / 4),
                 Some(Operand::Tensor(tensor)) => {
                     let spec = plan.graph.spec(*tensor);
                     if !set(&format!("{name}_stride"), 0, spec.row_stride as u32) && !spec.is_contiguous() {
@@ -355,14 +368,18 @@ impl Kernel<'_, '_> {
             if size > plan.traits.max_binding {
                 return Err(limited(format!("{name} takes {size} bytes, at most {} can be bound", plan.traits.max_binding)));
             }
-            if let Some((other, first)) = access.insert(storage, (info.kind, name))
-                && (other != info.kind)
+            if (info.kind == BindingKind::Window) != matches!(operand, Some(Operand::Window(..))) {
+                return Err(refuse(format!("{name} is a uniform array where a window is bound, and nowhere else")));
+            }
+            let written = info.kind == BindingKind::Write;
+            if let Some((other, first)) = access.insert(storage, (written, name))
+                && other != written
             {
                 return Err(refuse(format!("{first} and {name} share a storage, one of them written")));
             }
+            n_storage += usize::from(info.kind != BindingKind::Window);
             bindings.push((index, Binding::Storage { storage, offset, size }));
         }
-        let n_storage = bindings.iter().filter(|(_, binding)| *binding != Binding::Params).count();
         if n_storage > plan.traits.max_storage_buffers as usize {
             return Err(limited(format!("{n_storage} storage buffers, at most {}", plan.traits.max_storage_buffers)));
         }

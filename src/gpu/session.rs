@@ -42,18 +42,24 @@ impl<'a> GpuSession<'a> {
         }
         let scopes = [wgpu::ErrorFilter::Validation, wgpu::ErrorFilter::OutOfMemory, wgpu::ErrorFilter::Internal]
             .map(|filter| gpu.device.push_error_scope(filter));
-        let buffer = |label: &str, elements: usize| {
+        let with_usage = |label: &str, elements: usize, usage| {
             gpu.device.create_buffer(&wgpu::BufferDescriptor {
                 label: Some(label),
                 size: (4 * elements.max(1) as u64).next_multiple_of(UNIFORM_STRIDE as u64),
-                usage: wgpu::BufferUsages::STORAGE | wgpu::BufferUsages::COPY_SRC | wgpu::BufferUsages::COPY_DST,
+                usage: wgpu::BufferUsages::STORAGE | usage,
                 mapped_at_creation: false,
             })
         };
+        let buffer =
+            |label: &str, elements: usize| with_usage(label, elements, wgpu::BufferUsages::COPY_SRC | wgpu::BufferUsages::COPY_DST);
         let storage = |(index, storage): (usize, &StorageSpec)| given.remove(&index).unwrap_or_else(|| buffer(&storage.label, storage.len));
         let storages: Vec<_> = graph.storages().iter().enumerate().map(storage).collect();
-        let scratch: Vec<_> =
-            planner.scratch_lens().iter().enumerate().map(|(index, &len)| buffer(&format!("scratch {index}"), len)).collect();
+        let scratch: Vec<_> = planner
+            .scratch_lens()
+            .iter()
+            .enumerate()
+            .map(|(index, &len)| with_usage(&format!("scratch {index}"), len, wgpu::BufferUsages::UNIFORM))
+            .collect();
         let absent = Absent { read: buffer("absent", UNIFORM_STRIDE), written: buffer("absent, written", UNIFORM_STRIDE * 4) };
         let count: usize = plans.iter().map(Vec::len).sum();
         let uniforms = gpu.device.create_buffer(&wgpu::BufferDescriptor {

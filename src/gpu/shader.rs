@@ -77,7 +77,7 @@ pub struct BindingInfo {
     pub name: String,
     /// `@binding`.
     pub index: u32,
-    /// Uniform, or storage and whether it is written.
+    /// Uniform or storage, and whether it is written.
     pub kind: BindingKind,
 }
 
@@ -86,11 +86,16 @@ pub struct BindingInfo {
 pub enum BindingKind {
     /// The `Params` struct.
     Uniform,
+    /// `var<uniform>` array: [`WINDOW_BYTES`] of scratch memory.
+    Window,
     /// `var<storage, read>`.
     Read,
     /// `var<storage, read_write>`.
     Write,
 }
+
+/// Bytes of an array that a shader reads as a uniform: the largest uniform binding that every implementation offers.
+pub const WINDOW_BYTES: u64 = 64 << 10;
 
 /// Invocations of a workgroup where the order of work is a plain list: `LANES` in every shader.
 pub const LANES: usize = 64;
@@ -131,6 +136,7 @@ impl Shader {
             let kind = match variable.space {
                 AddressSpace::Storage { access } if access.contains(StorageAccess::STORE) => BindingKind::Write,
                 AddressSpace::Storage { .. } => BindingKind::Read,
+                _ if matches!(naga.types[variable.ty].inner, TypeInner::Array { .. }) => BindingKind::Window,
                 _ => BindingKind::Uniform,
             };
             if let (BindingKind::Uniform, TypeInner::Struct { members, span }) = (kind, &naga.types[variable.ty].inner) {

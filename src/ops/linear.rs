@@ -1,19 +1,23 @@
 //! Linear layer, `y = x W^T + b`, and its two gradient products.
 
+use super::panel::{self, PANEL, Packed, Panels};
 use super::{Operation, present};
 use crate::error::{Error, Result};
-use crate::gpu::{Constant, Planner, Shader};
+use crate::gpu::{Constant, Kernel, Planner, Shader};
 use crate::graph::{Gradients, Graph, Tensor};
 
 pub(crate) const SHADER: Shader = Shader {
     name: "linear",
     source: include_str!("../../shaders/linear.wgsl"),
-    shared: &[],
-    constants: &[("TILE", Constant::U32(TILE as u32)), ("HAS_BIAS", Constant::Bool(false))],
+    shared: &[panel::SOURCE],
+    constants: &[("TILE", Constant::U32(TILE as u32)), ("HAS_BIAS", Constant::Bool(false)), ("ACCUMULATE", Constant::Bool(false))],
 };
 
 /// Side of the square tile of results that one workgroup computes.
 const TILE: usize = 16;
+
+/// Rows that one dispatch adds up for a bias: Mesa's software drivers leave a loop, silently, after 65,535 iterations.
+const BIAS_ROWS: usize = 1 << 15;
 
 /// `y = x W^T + b`.
 #[derive(Clone, Debug)]
@@ -97,6 +101,9 @@ impl Operation for Linear {
 
     fn encode(&self, plan: &mut Planner) -> Result<()> {
         let (n_row, n_in, n_out) = (plan.spec(self.x).rows(), plan.spec(self.x).columns(), plan.spec(self.y).columns());
+        if by_panels(plan, &[(n_row, n_in), (n_out, n_in)]) {
+            return product(plan, (self.x, false), (self.weight, false), self.bias, self.y);
+        }
         plan.kernel(&SHADER, "forward")
             .bind("x", self.x)
             .bind("weight", self.weight)
@@ -125,34 +132,76 @@ impl Operation for LinearBackward {
     fn encode(&self, plan: &mut Planner) -> Result<()> {
         let (n_row, n_in, n_out) = (plan.spec(self.x).rows(), plan.spec(self.x).columns(), plan.spec(self.grad_y).columns());
         if let Some(grad_x) = self.grad_x {
-            plan.kernel(&SHADER, "backward_input")
-                .bind("weight", self.weight)
-                .bind("grad_y", self.grad_y)
-                .bind("grad_x", grad_x)
-                .param("n_row", n_row)
-                .param("n_in", n_in)
-                .param("n_out", n_out)
-                .workgroups([n_in.div_ceil(TILE), n_row.div_ceil(TILE), 1])?;
+            if by_panels(plan, &[(n_row, n_out), (n_in, n_out)]) {
+                product(plan, (self.grad_y, false), (self.weight, true), None, grad_x)?;
+            } else {
+                self.tiles(plan, "backward_input").bind("weight", self.weight).bind("grad_x", grad_x).workgroups(tiles(n_row, n_in))?;
+            }
         }
         if let Some(grad_weight) = self.grad_weight {
-            plan.kernel(&SHADER, "backward_weight")
-                .bind("x", self.x)
-                .bind("grad_y", self.grad_y)
-                .bind("grad_weight", grad_weight)
-                .param("n_row", n_row)
-                .param("n_in", n_in)
-                .param("n_out", n_out)
-                .workgroups([n_in.div_ceil(TILE), n_out.div_ceil(TILE), 1])?;
+            if by_panels(plan, &[(n_out, n_row), (n_in, n_row)]) {
+                product(plan, (self.grad_y, true), (self.x, true), None, grad_weight)?;
+            } else {
+                self.tiles(plan, "backward_weight").bind("x", self.x).bind("grad_weight", grad_weight).workgroups(tiles(n_out, n_in))?;
+            }
         }
         if let Some(grad_bias) = self.grad_bias {
-            plan.kernel(&SHADER, "backward_bias")
-                .bind("grad_y", self.grad_y)
-                .bind("grad_bias", grad_bias)
-                .param("n_row", n_row)
-                .param("n_in", n_in)
-                .param("n_out", n_out)
-                .lanes(n_out)?;
+            for first_row in (0..n_row).step_by(BIAS_ROWS) {
+                self.tiles(plan, "backward_bias")
+                    .bind("grad_bias", grad_bias)
+                    .param("first_row", first_row)
+                    .param("n_row", n_row.min(first_row + BIAS_ROWS))
+                    .lanes(n_out)?;
+            }
         }
         Ok(())
     }
+}
+
+impl LinearBackward {
+    fn tiles<'p, 'a>(&self, plan: &'p mut Planner<'a>, entry: &'static str) -> Kernel<'p, 'a> {
+        let (n_row, n_in, n_out) = (plan.spec(self.x).rows(), plan.spec(self.x).columns(), plan.spec(self.grad_y).columns());
+        let kernel = plan.kernel(&SHADER, entry).bind("grad_y", self.grad_y);
+        kernel.param("n_row", n_row).param("n_in", n_in).param("n_out", n_out)
+    }
+}
+
+/// Workgroups of a result of `n_row x n_column` elements.
+fn tiles(n_row: usize, n_column: usize) -> [usize; 3] {
+    [n_column.div_ceil(TILE), n_row.div_ceil(TILE), 1]
+}
+
+/// Whether a product is computed by panels: on software GPUs, where its factors of `rows x terms` can be bound once packed.
+fn by_panels(plan: &Planner, factors: &[(usize, usize)]) -> bool {
+    let wanted = plan.forced("linear").map_or(plan.traits().software, |kernel| kernel == "panel");
+    wanted && factors.iter().all(|&(n_row, n_term)| Panels::new(n_row, n_term).fit(plan))
+}
+
+/// `to = A B^T + bias`, each factor a tensor of `(row, term)` or, where the flag is set, of `(term, row)`.
+fn product(plan: &mut Planner, a: (Tensor, bool), b: (Tensor, bool), bias: Option<Tensor>, to: Tensor) -> Result<()> {
+    let [a, b] = [panel::pack(plan, &SHADER, a.0, a.1)?, panel::pack(plan, &SHADER, b.0, b.1)?];
+    let (n_row, n_column) = (plan.spec(to).rows(), plan.spec(to).columns());
+    for slice in 0..a.panels.n_slice {
+        for (first_a, n_a) in a.panels.windows() {
+            for (first_b, n_b) in b.panels.windows() {
+                let window = |plan: &mut Planner, factor: Packed, first| factor.panels.window(plan, factor.operand, slice, first);
+                let (window_a, window_b) = (window(plan, a, first_a), window(plan, b, first_b));
+                plan.kernel(&SHADER, "multiply_panels")
+                    .constant("ACCUMULATE", slice > 0)
+                    .bind("panels_a", window_a)
+                    .bind("panels_b", window_b)
+                    .bind_optional("bias", bias)
+                    .bind("product", to)
+                    .param("slice", a.panels.slice)
+                    .param("n_panel_a", n_a)
+                    .param("n_panel_b", n_b)
+                    .param("first_panel_a", first_a)
+                    .param("first_panel_b", first_b)
+                    .param("n_product_row", n_row)
+                    .param("n_product_column", n_column)
+                    .groups((n_a * n_b).div_ceil(PANEL))?;
+            }
+        }
+    }
+    Ok(())
 }

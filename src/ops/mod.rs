@@ -13,6 +13,7 @@ mod mamba_lab;
 mod min_gru;
 mod min_gru_scan;
 mod optimizer;
+mod panel;
 mod rms_norm;
 mod selective_scan;
 mod window;
@@ -153,8 +154,12 @@ impl Recurrence {
 }
 
 /// Operations that have several kernels, and their names.
-pub const KERNELS: &[(&str, &[&str])] =
-    &[("min_gru", &["step", "fused"]), ("rms_norm", &["lane", "group"]), ("selective_scan", &["sequential", "chunked"])];
+pub const KERNELS: &[(&str, &[&str])] = &[
+    ("linear", &["tile", "panel"]),
+    ("min_gru", &["step", "fused"]),
+    ("rms_norm", &["lane", "group"]),
+    ("selective_scan", &["sequential", "chunked"]),
+];
 
 /// Every shader, for the tests that validate them without a GPU.
 pub const SHADERS: &[&Shader] = &[

@@ -4,9 +4,10 @@ use super::harness::Case;
 
 #[test]
 fn shapes_that_fit_no_tile() {
-    for (n_row, n_in, n_out) in [(1, 1, 1), (2, 3, 1), (17, 5, 65), (63, 16, 16), (65, 257, 33), (1000, 3, 7)] {
-        for has_bias in [false, true] {
+    for (n_row, n_in, n_out) in [(1, 1, 1), (2, 3, 1), (17, 5, 65), (63, 16, 16), (65, 257, 33), (1000, 3, 7), (300, 20, 600)] {
+        for (has_bias, kernel) in [(false, "tile"), (true, "tile"), (false, "panel"), (true, "panel")] {
             let mut case = Case::new(format!("linear {n_row} x {n_in} x {n_out}, bias {has_bias}"));
+            case.force_kernel("linear", kernel);
             let x = case.variable("x", &[n_row, n_in], -1.0, 1.0);
             let weight = case.variable("weight", &[n_out, n_in], -1.0, 1.0);
             let bias = has_bias.then(|| case.variable("bias", &[n_out], -1.0, 1.0));
@@ -18,15 +19,18 @@ fn shapes_that_fit_no_tile() {
 
 #[test]
 fn columns_and_steps_of_larger_tensors() {
-    let mut case = Case::new("linear over views");
-    let x = case.variable("x", &[3, 5, 12], -1.0, 1.0);
-    let weight = case.variable("weight", &[7, 4], -1.0, 1.0);
-    let head = case.variable("head", &[2, 7], -1.0, 1.0);
-    let part = case.graph.columns(x, "part", 3, 4);
-    let y = case.graph.linear("y", part, weight, None).expect("shapes fit");
-    let last = case.graph.step(y, 4).expect("contiguous");
-    let forecast = case.graph.linear("forecast", last, head, None).expect("shapes fit");
-    case.check(&[forecast]);
+    for kernel in ["tile", "panel"] {
+        let mut case = Case::new("linear over views");
+        case.force_kernel("linear", kernel);
+        let x = case.variable("x", &[3, 5, 12], -1.0, 1.0);
+        let weight = case.variable("weight", &[7, 4], -1.0, 1.0);
+        let head = case.variable("head", &[2, 7], -1.0, 1.0);
+        let part = case.graph.columns(x, "part", 3, 4);
+        let y = case.graph.linear("y", part, weight, None).expect("shapes fit");
+        let last = case.graph.step(y, 4).expect("contiguous");
+        let forecast = case.graph.linear("forecast", last, head, None).expect("shapes fit");
+        case.check(&[forecast]);
+    }
 }
 
 #[test]
