@@ -6,6 +6,7 @@
 // An invocation owns hidden channels: of each it computes ROWS rows of the batch, so that a weight that it reads meets ROWS states.
 // Fused (forward, backward): a workgroup runs ROWS rows and all channels through `count` positions, states in workgroup memory.
 // Step by step (the entries on *_step): a workgroup computes WIDTH channels of ROWS rows of one position.
+// By panels (the entries on *_panels), also step by step: an invocation computes a block of PANEL rows and channels, see shared/panel.wgsl.
 // A position counts the steps in the order in which they are visited.
 
 struct Params {
@@ -24,6 +25,19 @@ struct Params {
     grad_p_stride: u32,
     carry_offset: u32,
     carry_stride: u32,
+    n_pack_row: u32,
+    n_pack_term: u32,
+    slice: u32,
+    by_term: u32,
+    source_first: u32,
+    source_every: u32,
+    source_column: u32,
+    source_offset: u32,
+    source_stride: u32,
+    n_panel_a: u32,
+    n_panel_b: u32,
+    first_panel_a: u32,
+    first_panel_b: u32,
 }
 
 @group(0) @binding(0) var<uniform> params: Params;
@@ -390,6 +404,98 @@ fn carry_step(@builtin(workgroup_id) group: vec3<u32>, @builtin(local_invocation
         carry_back(first_row + i, channel, params.first, product[i]);
         if params.first > 0 {
             candidate_gradient(first_row + i, channel, params.first - 1);
+        }
+    }
+}
+
+// first row of the batch and first column of the block that an invocation computes; none where n_panel_a panels do not reach
+struct Block {
+    exists: bool,
+    panel_a: u32,
+    panel_b: u32,
+    row: u32,
+    column: u32,
+}
+
+fn block_of(global: vec3<u32>, groups: vec3<u32>) -> Block {
+    let index = global.y * groups.x * PANEL + global.x;
+    let a = index / params.n_panel_b;
+    let b = index % params.n_panel_b;
+    return Block(a < params.n_panel_a, a, b, (params.first_panel_a + a) * PANEL, (params.first_panel_b + b) * PANEL);
+}
+
+// z, r and r h' of one position: A is h', B is [U_z; U_r]
+@compute @workgroup_size(PANEL)
+fn gate_panels(@builtin(global_invocation_id) global: vec3<u32>, @builtin(num_workgroups) groups: vec3<u32>) {
+    let block = block_of(global, groups);
+    if !block.exists {
+        return;
+    }
+    var products = elements_of(panel_product(block.panel_a, block.panel_b));
+    for (var i = 0u; i < PANEL * PANEL; i++) {
+        let row = block.row + i / PANEL;
+        let column = block.column + i % PANEL;
+        if row < params.n_batch && column < 2 * HIDDEN {
+            let at = place(row, params.first);
+            let gate = sigmoid(pre_activation(at, column) + products[i]);
+            gates[at * 3 * HIDDEN + column] = gate;
+            if column >= HIDDEN {
+                factors[at * 2 * HIDDEN + column] = gate * factors[at * 2 * HIDDEN + column - HIDDEN];
+            }
+        }
+    }
+}
+
+// c and h of one position: A is r h', B is U_h
+@compute @workgroup_size(PANEL)
+fn state_panels(@builtin(global_invocation_id) global: vec3<u32>, @builtin(num_workgroups) groups: vec3<u32>) {
+    let block = block_of(global, groups);
+    if !block.exists {
+        return;
+    }
+    var products = elements_of(panel_product(block.panel_a, block.panel_b));
+    for (var i = 0u; i < PANEL * PANEL; i++) {
+        let row = block.row + i / PANEL;
+        let channel = block.column + i % PANEL;
+        if row < params.n_batch && channel < HIDDEN {
+            update_state(row, channel, params.first, products[i], factor(row, channel));
+        }
+    }
+}
+
+// the gradients of p_z and p_r of one position: A is the gradient of p_h, B is U_h^T
+@compute @workgroup_size(PANEL)
+fn gate_gradient_panels(@builtin(global_invocation_id) global: vec3<u32>, @builtin(num_workgroups) groups: vec3<u32>) {
+    let block = block_of(global, groups);
+    if !block.exists {
+        return;
+    }
+    var products = elements_of(panel_product(block.panel_a, block.panel_b));
+    for (var i = 0u; i < PANEL * PANEL; i++) {
+        let row = block.row + i / PANEL;
+        let channel = block.column + i % PANEL;
+        if row < params.n_batch && channel < HIDDEN {
+            gate_gradients(row, channel, params.first, products[i]);
+        }
+    }
+}
+
+// dL/dh' of one position, and with it the gradient of p_h of the position before: A is the gradients of p_z and p_r, B is [U_z; U_r]^T
+@compute @workgroup_size(PANEL)
+fn carry_panels(@builtin(global_invocation_id) global: vec3<u32>, @builtin(num_workgroups) groups: vec3<u32>) {
+    let block = block_of(global, groups);
+    if !block.exists {
+        return;
+    }
+    var products = elements_of(panel_product(block.panel_a, block.panel_b));
+    for (var i = 0u; i < PANEL * PANEL; i++) {
+        let row = block.row + i / PANEL;
+        let channel = block.column + i % PANEL;
+        if row < params.n_batch && channel < HIDDEN {
+            carry_back(row, channel, params.first, products[i]);
+            if params.first > 0 {
+                candidate_gradient(row, channel, params.first - 1);
+            }
         }
     }
 }

@@ -7,14 +7,16 @@ const WINDOW = 4096u; // vectors of the largest uniform binding that every imple
 
 @group(0) @binding(20) var<uniform> panels_a: array<vec4<f32>, WINDOW>; // (panel, term, PANEL)
 @group(0) @binding(21) var<uniform> panels_b: array<vec4<f32>, WINDOW>; // (panel, term, PANEL)
-@group(0) @binding(22) var<storage, read> source: array<f32>; // (row, term), or (term, row) where params.by_term is set
+@group(0) @binding(22) var<storage, read> source: array<f32>; // (.., row, .., term), or (.., term, .., row) where params.by_term is set
 @group(0) @binding(23) var<storage, read_write> packed: array<vec4<f32>>; // (slice, panel, term, PANEL)
 
 fn packed_element(row: u32, term: u32) -> f32 {
     if row >= params.n_pack_row || term >= params.n_pack_term {
         return 0.0;
     }
-    return source[params.source_offset + select(row * params.source_stride + term, term * params.source_stride + row, params.by_term != 0u)];
+    let by_term = params.by_term != 0u;
+    let source_row = params.source_first + select(row, term, by_term) * params.source_every;
+    return source[params.source_offset + source_row * params.source_stride + params.source_column + select(term, row, by_term)];
 }
 
 // one invocation a term of a panel
@@ -78,4 +80,18 @@ fn panel_product(panel_a: u32, panel_b: u32) -> Tile {
         at_b += 8u;
     }
     return tile;
+}
+
+// the tile by rows, for what takes its elements one after the other
+fn elements_of(tile: Tile) -> array<f32, PANEL * PANEL> {
+    return array(
+        tile.low[0].x, tile.low[0].y, tile.low[0].z, tile.low[0].w, tile.high[0].x, tile.high[0].y, tile.high[0].z, tile.high[0].w,
+        tile.low[1].x, tile.low[1].y, tile.low[1].z, tile.low[1].w, tile.high[1].x, tile.high[1].y, tile.high[1].z, tile.high[1].w,
+        tile.low[2].x, tile.low[2].y, tile.low[2].z, tile.low[2].w, tile.high[2].x, tile.high[2].y, tile.high[2].z, tile.high[2].w,
+        tile.low[3].x, tile.low[3].y, tile.low[3].z, tile.low[3].w, tile.high[3].x, tile.high[3].y, tile.high[3].z, tile.high[3].w,
+        tile.low[4].x, tile.low[4].y, tile.low[4].z, tile.low[4].w, tile.high[4].x, tile.high[4].y, tile.high[4].z, tile.high[4].w,
+        tile.low[5].x, tile.low[5].y, tile.low[5].z, tile.low[5].w, tile.high[5].x, tile.high[5].y, tile.high[5].z, tile.high[5].w,
+        tile.low[6].x, tile.low[6].y, tile.low[6].z, tile.low[6].w, tile.high[6].x, tile.high[6].y, tile.high[6].z, tile.high[6].w,
+        tile.low[7].x, tile.low[7].y, tile.low[7].z, tile.low[7].w, tile.high[7].x, tile.high[7].y, tile.high[7].z, tile.high[7].w,
+    );
 }

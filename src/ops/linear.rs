@@ -1,6 +1,6 @@
 //! Linear layer, `y = x W^T + b`, and its two gradient products.
 
-use super::panel::{self, PANEL, Packed, Panels};
+use super::panel::{self, Panels, Source};
 use super::{Operation, present};
 use crate::error::{Error, Result};
 use crate::gpu::{Constant, Kernel, Planner, Shader};
@@ -102,7 +102,8 @@ impl Operation for Linear {
     fn encode(&self, plan: &mut Planner) -> Result<()> {
         let (n_row, n_in, n_out) = (plan.spec(self.x).rows(), plan.spec(self.x).columns(), plan.spec(self.y).columns());
         if by_panels(plan, &[(n_row, n_in), (n_out, n_in)]) {
-            return product(plan, (self.x, false), (self.weight, false), self.bias, self.y);
+            let [x, weight] = [self.x, self.weight].map(|tensor| Source::whole(plan, tensor, false));
+            return product(plan, x, weight, self.bias, self.y);
         }
         plan.kernel(&SHADER, "forward")
             .bind("x", self.x)
@@ -133,14 +134,16 @@ impl Operation for LinearBackward {
         let (n_row, n_in, n_out) = (plan.spec(self.x).rows(), plan.spec(self.x).columns(), plan.spec(self.grad_y).columns());
         if let Some(grad_x) = self.grad_x {
             if by_panels(plan, &[(n_row, n_out), (n_in, n_out)]) {
-                product(plan, (self.grad_y, false), (self.weight, true), None, grad_x)?;
+                let (grad_y, weight) = (Source::whole(plan, self.grad_y, false), Source::whole(plan, self.weight, true));
+                product(plan, grad_y, weight, None, grad_x)?;
             } else {
                 self.tiles(plan, "backward_input").bind("weight", self.weight).bind("grad_x", grad_x).workgroups(tiles(n_row, n_in))?;
             }
         }
         if let Some(grad_weight) = self.grad_weight {
             if by_panels(plan, &[(n_out, n_row), (n_in, n_row)]) {
-                product(plan, (self.grad_y, true), (self.x, true), None, grad_weight)?;
+                let [grad_y, x] = [self.grad_y, self.x].map(|tensor| Source::whole(plan, tensor, true));
+                product(plan, grad_y, x, None, grad_weight)?;
             } else {
                 self.tiles(plan, "backward_weight").bind("x", self.x).bind("grad_weight", grad_weight).workgroups(tiles(n_out, n_in))?;
             }
@@ -177,31 +180,16 @@ fn by_panels(plan: &Planner, factors: &[(usize, usize)]) -> bool {
     wanted && factors.iter().all(|&(n_row, n_term)| Panels::new(n_row, n_term).fit(plan))
 }
 
-/// `to = A B^T + bias`, each factor a tensor of `(row, term)` or, where the flag is set, of `(term, row)`.
-fn product(plan: &mut Planner, a: (Tensor, bool), b: (Tensor, bool), bias: Option<Tensor>, to: Tensor) -> Result<()> {
-    let [a, b] = [panel::pack(plan, &SHADER, a.0, a.1)?, panel::pack(plan, &SHADER, b.0, b.1)?];
+/// `to = A B^T + bias`.
+fn product(plan: &mut Planner, a: Source, b: Source, bias: Option<Tensor>, to: Tensor) -> Result<()> {
+    let (a, b) = (a.pack(plan, &SHADER)?, b.pack(plan, &SHADER)?);
     let (n_row, n_column) = (plan.spec(to).rows(), plan.spec(to).columns());
     for slice in 0..a.panels.n_slice {
-        for (first_a, n_a) in a.panels.windows() {
-            for (first_b, n_b) in b.panels.windows() {
-                let window = |plan: &mut Planner, factor: Packed, first| factor.panels.window(plan, factor.operand, slice, first);
-                let (window_a, window_b) = (window(plan, a, first_a), window(plan, b, first_b));
-                plan.kernel(&SHADER, "multiply_panels")
-                    .constant("ACCUMULATE", slice > 0)
-                    .bind("panels_a", window_a)
-                    .bind("panels_b", window_b)
-                    .bind_optional("bias", bias)
-                    .bind("product", to)
-                    .param("slice", a.panels.slice)
-                    .param("n_panel_a", n_a)
-                    .param("n_panel_b", n_b)
-                    .param("first_panel_a", first_a)
-                    .param("first_panel_b", first_b)
-                    .param("n_product_row", n_row)
-                    .param("n_product_column", n_column)
-                    .groups((n_a * n_b).div_ceil(PANEL))?;
-            }
-        }
+        panel::multiply(plan, a, b, slice, |plan| {
+            let kernel = plan.kernel(&SHADER, "multiply_panels").constant("ACCUMULATE", slice > 0);
+            let kernel = kernel.bind_optional("bias", bias).bind("product", to);
+            Ok(kernel.param("n_product_row", n_row).param("n_product_column", n_column))
+        })?;
     }
     Ok(())
 }

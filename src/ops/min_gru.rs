@@ -1,5 +1,6 @@
 //! The lab's gated cell over the products of its inputs, recurrent: see `reference/min_gru.rs`.
 
+use super::panel::{self, Packed, Panels, Source};
 use super::{LinearBackward, Operation, Recurrence, present};
 use crate::error::{Error, Result};
 use crate::gpu::{Constant, Kernel, Operand, Planner, Shader};
@@ -8,7 +9,7 @@ use crate::graph::{Gradients, Graph, Tensor};
 pub(crate) const SHADER: Shader = Shader {
     name: "min_gru",
     source: include_str!("../../shaders/min_gru.wgsl"),
-    shared: &[include_str!("../../shaders/shared/activation.wgsl"), include_str!("../../shaders/shared/recurrence.wgsl")],
+    shared: &[include_str!("../../shaders/shared/activation.wgsl"), include_str!("../../shaders/shared/recurrence.wgsl"), panel::SOURCE],
     constants: &[
         ("HIDDEN", Constant::U32(64)),
         ("QUADS", Constant::U32(1)),
@@ -121,14 +122,14 @@ impl Operation for MinGru {
 
     fn encode(&self, plan: &mut Planner) -> Result<()> {
         let [n_batch, n_step, n_hidden] = plan.graph().axes(self.name(), self.h)?;
-        match Layout::fused(plan, n_batch, n_hidden, 2)? {
-            Some(layout) => {
+        match Choice::new(plan, n_batch, n_hidden, 2)? {
+            Choice::Panel => self.encode_panels(plan, n_batch, n_step, n_hidden)?,
+            Choice::Fused(layout) => {
                 for (first, count) in layout.chunks(n_step) {
                     self.kernel(plan, "forward", &layout, first, count)?.groups(n_batch.div_ceil(layout.rows()))?;
                 }
             }
-            None => {
-                let layout = Layout::step(n_hidden);
+            Choice::Step(layout) => {
                 self.kernel(plan, "begin", &layout, 0, 1)?.lanes(n_batch * n_hidden)?;
                 for position in 0..n_step {
                     for entry in ["gate_step", "state_step"] {
@@ -151,31 +152,43 @@ struct Layout {
     count: usize,
 }
 
-impl Layout {
-    /// For the fused kernels, which hold `n_array` numbers an element of the state in workgroup memory; none where the kernels that go step by
-    /// step are forced or the only ones that fit.
-    fn fused(plan: &Planner, n_batch: usize, n_hidden: usize, n_array: usize) -> Result<Option<Layout>> {
+/// The kernels: by shape and adapter, or as forced.
+enum Choice {
+    Panel,
+    Fused(Layout),
+    Step(Layout),
+}
+
+impl Choice {
+    /// `n_array` numbers an element of the state are held in workgroup memory by the fused kernel.
+    fn new(plan: &Planner, n_batch: usize, n_hidden: usize, n_array: usize) -> Result<Choice> {
         let traits = plan.traits();
         let memory = n_array * n_hidden * size_of::<[f32; 4]>();
         let most = traits.max_workgroup_memory as usize / memory;
+        let by_panel = Panels::unsliced(n_hidden, 2 * n_hidden).is_some();
+        let refuse = |what: String| Error::Unsupported { operation: "min_gru", what };
         match plan.forced("min_gru") {
-            Some("step") => return Ok(None),
+            Some("step") => return Ok(Choice::Step(Layout::step(n_hidden))),
+            Some("panel") if !by_panel => return Err(refuse(format!("kernel `panel` does not take {n_hidden} hidden channels"))),
+            Some("panel") => return Ok(Choice::Panel),
             Some("fused") if most == 0 => {
-                let what = format!("kernel `fused` needs {memory} bytes of workgroup memory, there are {}", traits.max_workgroup_memory);
-                return Err(Error::Unsupported { operation: "min_gru", what });
+                let limit = traits.max_workgroup_memory;
+                return Err(refuse(format!("kernel `fused` needs {memory} bytes of workgroup memory, there are {limit}")));
             }
-            None if most == 0 => return Ok(None),
-            Some("fused") | None => {}
-            Some(other) => {
-                return Err(Error::Unsupported { operation: "min_gru", what: format!("has no kernel `{other}`: fused, step") });
-            }
+            Some("fused") => {}
+            Some(other) => return Err(refuse(format!("has no kernel `{other}`: fused, panel, step"))),
+            None if traits.software && by_panel => return Ok(Choice::Panel),
+            None if most == 0 => return Ok(Choice::Step(Layout::step(n_hidden))),
+            None => {}
         }
         let quads = [4, 2, 1].into_iter().find(|&quads| quads <= most && 4 * quads <= n_batch && traits.software).unwrap_or(1);
         let width = if traits.software { 8 } else { n_hidden.next_power_of_two().clamp(32, 256) };
         let iterations = 2 * n_hidden.div_ceil(width) * (n_hidden + 4 * quads);
-        Ok(Some(Layout { quads, width, count: (MOST_ITERATIONS / iterations).clamp(1, MOST_POSITIONS) }))
+        Ok(Choice::Fused(Layout { quads, width, count: (MOST_ITERATIONS / iterations).clamp(1, MOST_POSITIONS) }))
     }
+}
 
+impl Layout {
     fn step(n_hidden: usize) -> Layout {
         Layout { quads: 1, width: n_hidden.next_power_of_two().clamp(8, 64), count: 1 }
     }
@@ -226,6 +239,21 @@ impl MinGru {
         Ok(kernel)
     }
 
+    fn encode_panels(&self, plan: &mut Planner, n_batch: usize, n_step: usize, n_hidden: usize) -> Result<()> {
+        let layout = Layout::step(n_hidden);
+        let gates = recurrent(self.u, 0, 2 * n_hidden, n_hidden, false).pack_whole(plan, &SHADER)?;
+        let candidate = recurrent(self.u, 2 * n_hidden, n_hidden, n_hidden, false).pack_whole(plan, &SHADER)?;
+        let states = Packed::scratch(plan, n_batch, n_hidden)?;
+        self.kernel(plan, "begin", &layout, 0, 1)?.lanes(n_batch * n_hidden)?;
+        for position in 0..n_step {
+            for (entry, column, weight) in [("gate_panels", 0, gates), ("state_panels", n_hidden, candidate)] {
+                at_position(self.factors, &self.recurrence, n_step, position, column, n_batch, n_hidden).pack_to(plan, &SHADER, states)?;
+                panel::multiply(plan, states, weight, 0, |plan| self.kernel(plan, entry, &layout, position, 1))?;
+            }
+        }
+        Ok(())
+    }
+
     fn products(&self, graph: &mut Graph, grad_p: Tensor, grad_u: Tensor) -> Vec<LinearBackward> {
         let n_hidden = graph.spec(self.u).columns();
         [("U_z+U_r", 0, 2), ("U_h", 2, 1)]
@@ -262,14 +290,14 @@ impl Operation for MinGruBackward {
     fn encode(&self, plan: &mut Planner) -> Result<()> {
         let [n_batch, n_step, n_hidden] = plan.graph().axes(self.name(), self.forward.h)?;
         let carry = self.grad_h0.map_or_else(|| plan.scratch(n_batch * n_hidden), Operand::from);
-        match Layout::fused(plan, n_batch, n_hidden, 3)? {
-            Some(layout) => {
+        match Choice::new(plan, n_batch, n_hidden, 3)? {
+            Choice::Panel => self.encode_panels(plan, carry, n_batch, n_step, n_hidden)?,
+            Choice::Fused(layout) => {
                 for (first, count) in layout.chunks(n_step).rev() {
                     self.kernel(plan, "backward", &layout, carry, first, count)?.groups(n_batch.div_ceil(layout.rows()))?;
                 }
             }
-            None => {
-                let layout = Layout::step(n_hidden);
+            Choice::Step(layout) => {
                 let tiles = layout.tiles(n_batch, n_hidden);
                 self.kernel(plan, "begin_backward", &layout, carry, n_step - 1, 1)?.workgroups(tiles)?;
                 for position in (0..n_step).rev() {
@@ -283,7 +311,46 @@ impl Operation for MinGruBackward {
     }
 }
 
+/// Rows of `u` as a factor.
+fn recurrent(u: Tensor, first: usize, n_row: usize, n_column: usize, by_term: bool) -> Source {
+    Source { tensor: u, first, every: 1, column: 0, n_row, n_column, by_term }
+}
+
+/// Columns of what is visited at a position of a `(batch, step, ..)` tensor, as a factor.
+fn at_position(
+    tensor: Tensor,
+    recurrence: &Recurrence,
+    n_step: usize,
+    position: usize,
+    column: usize,
+    n_batch: usize,
+    n_column: usize,
+) -> Source {
+    let first = if recurrence.reverse { n_step - 1 - position } else { position };
+    Source { tensor, first, every: n_step, column, n_row: n_batch, n_column, by_term: false }
+}
+
 impl MinGruBackward {
+    fn encode_panels(&self, plan: &mut Planner, carry: Operand, n_batch: usize, n_step: usize, n_hidden: usize) -> Result<()> {
+        let MinGru { u, recurrence, .. } = &self.forward;
+        let layout = Layout::step(n_hidden);
+        let candidate = recurrent(*u, 2 * n_hidden, n_hidden, n_hidden, true).pack_whole(plan, &SHADER)?;
+        let gates = recurrent(*u, 0, 2 * n_hidden, n_hidden, true).pack_whole(plan, &SHADER)?;
+        let (gradients_h, gradients_zr) = (Packed::scratch(plan, n_batch, n_hidden)?, Packed::scratch(plan, n_batch, 2 * n_hidden)?);
+        self.kernel(plan, "begin_backward", &layout, carry, n_step - 1, 1)?.workgroups(layout.tiles(n_batch, n_hidden))?;
+        for position in (0..n_step).rev() {
+            let gradients = |column, n_column| at_position(self.grad_p, recurrence, n_step, position, column, n_batch, n_column);
+            for (entry, source, packed, weight) in [
+                ("gate_gradient_panels", gradients(2 * n_hidden, n_hidden), gradients_h, candidate),
+                ("carry_panels", gradients(0, 2 * n_hidden), gradients_zr, gates),
+            ] {
+                source.pack_to(plan, &SHADER, packed)?;
+                panel::multiply(plan, packed, weight, 0, |plan| self.kernel(plan, entry, &layout, carry, position, 1))?;
+            }
+        }
+        Ok(())
+    }
+
     fn kernel<'p, 'a>(
         &self,
         plan: &'p mut Planner<'a>,

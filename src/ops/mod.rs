@@ -156,7 +156,7 @@ impl Recurrence {
 /// Operations that have several kernels, and their names.
 pub const KERNELS: &[(&str, &[&str])] = &[
     ("linear", &["tile", "panel"]),
-    ("min_gru", &["step", "fused"]),
+    ("min_gru", &["step", "fused", "panel"]),
     ("rms_norm", &["lane", "group"]),
     ("selective_scan", &["sequential", "chunked"]),
 ];

@@ -1,7 +1,7 @@
 //! Products of packed factors: the host half of `shaders/shared/panel.wgsl`.
 
-use crate::error::Result;
-use crate::gpu::{Operand, Planner, Shader, WINDOW_BYTES};
+use crate::error::{Error, Result};
+use crate::gpu::{Kernel, Operand, Planner, Shader, WINDOW_BYTES};
 use crate::graph::Tensor;
 
 /// The text that a shader includes.
@@ -29,6 +29,12 @@ impl Panels {
         let n_slice = n_term.div_ceil(MOST_TERMS);
         let slice = n_term.div_ceil(n_slice).next_multiple_of(8);
         Panels { count: n_row.div_ceil(PANEL), slice, n_slice }
+    }
+
+    /// One slice of all terms; none where a panel would not fit a window.
+    pub fn unsliced(n_row: usize, n_term: usize) -> Option<Self> {
+        let panels = Panels { count: n_row.div_ceil(PANEL), slice: n_term.next_multiple_of(8), n_slice: 1 };
+        (panels.slice * PANEL <= WINDOW_BYTES as usize / 4).then_some(panels)
     }
 
     /// Floats of all slices.
@@ -61,19 +67,104 @@ pub(super) struct Packed {
     pub operand: Operand,
 }
 
-/// Packs `source (row, term)`, or `(term, row)` where `by_term`, into scratch memory.
-pub(super) fn pack(plan: &mut Planner, shader: &'static Shader, source: Tensor, by_term: bool) -> Result<Packed> {
-    let (rows, columns) = (plan.spec(source).rows(), plan.spec(source).columns());
-    let (n_row, n_term) = if by_term { (columns, rows) } else { (rows, columns) };
-    let panels = Panels::new(n_row, n_term);
-    let operand = plan.scratch(panels.len());
-    plan.kernel(shader, "pack")
-        .bind("source", source)
-        .bind("packed", operand)
-        .param("n_pack_row", n_row)
-        .param("n_pack_term", n_term)
-        .param("slice", panels.slice)
-        .param("by_term", by_term)
-        .lanes(panels.len() / PANEL)?;
-    Ok(Packed { panels, operand })
+impl Packed {
+    /// Scratch memory for a factor in one slice.
+    ///
+    /// # Errors
+    /// [`Error::Unsupported`] where a panel would not fit a window.
+    pub fn scratch(plan: &mut Planner, n_row: usize, n_term: usize) -> Result<Packed> {
+        let what = || format!("a product over {n_term} terms does not fit a window");
+        let panels = Panels::unsliced(n_row, n_term).ok_or_else(|| Error::Unsupported { operation: "panel", what: what() })?;
+        Ok(Packed { panels, operand: plan.scratch(panels.len()) })
+    }
+}
+
+/// Where a factor lies in a tensor: some of its rows, and columns from one on.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Source {
+    pub tensor: Tensor,
+    /// The first row.
+    pub first: usize,
+    /// Rows from one to the next.
+    pub every: usize,
+    /// The first column.
+    pub column: usize,
+    pub n_row: usize,
+    pub n_column: usize,
+    /// Whether the tensor's rows are the factor's terms, not its rows.
+    pub by_term: bool,
+}
+
+impl Source {
+    /// A whole tensor.
+    pub fn whole(plan: &Planner, tensor: Tensor, by_term: bool) -> Self {
+        let (n_row, n_column) = (plan.spec(tensor).rows(), plan.spec(tensor).columns());
+        Source { tensor, first: 0, every: 1, column: 0, n_row, n_column, by_term }
+    }
+
+    fn rows_and_terms(&self) -> (usize, usize) {
+        if self.by_term { (self.n_column, self.n_row) } else { (self.n_row, self.n_column) }
+    }
+
+    /// Packs into scratch memory of its own, cut into slices.
+    pub fn pack(&self, plan: &mut Planner, shader: &'static Shader) -> Result<Packed> {
+        let (n_row, n_term) = self.rows_and_terms();
+        let panels = Panels::new(n_row, n_term);
+        let packed = Packed { panels, operand: plan.scratch(panels.len()) };
+        self.pack_to(plan, shader, packed)?;
+        Ok(packed)
+    }
+
+    /// Packs into scratch memory of its own, in one slice.
+    ///
+    /// # Errors
+    /// As [`Packed::scratch`].
+    pub fn pack_whole(&self, plan: &mut Planner, shader: &'static Shader) -> Result<Packed> {
+        let (n_row, n_term) = self.rows_and_terms();
+        let packed = Packed::scratch(plan, n_row, n_term)?;
+        self.pack_to(plan, shader, packed)?;
+        Ok(packed)
+    }
+
+    /// Packs into given scratch memory.
+    pub fn pack_to(&self, plan: &mut Planner, shader: &'static Shader, packed: Packed) -> Result<()> {
+        let (n_row, n_term) = self.rows_and_terms();
+        plan.kernel(shader, "pack")
+            .bind("source", self.tensor)
+            .bind("packed", packed.operand)
+            .param("n_pack_row", n_row)
+            .param("n_pack_term", n_term)
+            .param("slice", packed.panels.slice)
+            .param("source_first", self.first)
+            .param("source_every", self.every)
+            .param("source_column", self.column)
+            .param("by_term", self.by_term)
+            .lanes(packed.panels.len() / PANEL)
+    }
+}
+
+/// Multiplies a slice of two factors: for each pair of windows one dispatch of what `kernel` begins, an invocation a block.
+pub(super) fn multiply<'a>(
+    plan: &mut Planner<'a>,
+    a: Packed,
+    b: Packed,
+    slice: usize,
+    kernel: impl for<'p> Fn(&'p mut Planner<'a>) -> Result<Kernel<'p, 'a>>,
+) -> Result<()> {
+    for (first_a, n_a) in a.panels.windows() {
+        for (first_b, n_b) in b.panels.windows() {
+            let window_a = a.panels.window(plan, a.operand, slice, first_a);
+            let window_b = b.panels.window(plan, b.operand, slice, first_b);
+            kernel(plan)?
+                .bind("panels_a", window_a)
+                .bind("panels_b", window_b)
+                .param("slice", a.panels.slice)
+                .param("n_panel_a", n_a)
+                .param("n_panel_b", n_b)
+                .param("first_panel_a", first_a)
+                .param("first_panel_b", first_b)
+                .groups((n_a * n_b).div_ceil(PANEL))?;
+        }
+    }
+    Ok(())
 }

@@ -3,8 +3,9 @@
 use super::harness::{CHANNELS, Case, LENGTHS};
 use scanrnn::ops::Recurrence;
 
-fn check(n_batch: usize, n_step: usize, n_hidden: usize, initial: bool, reset: bool, reverse: bool) {
+fn check(kernel: &'static str, n_batch: usize, n_step: usize, n_hidden: usize, initial: bool, reset: bool, reverse: bool) {
     let mut case = Case::new(format!("min_gru {n_batch} x {n_step} x {n_hidden}, initial {initial}, reset {reset}, reverse {reverse}"));
+    case.force_kernel("min_gru", kernel);
     let p = case.variable("p", &[n_batch, n_step, 3 * n_hidden], -2.0, 2.0);
     let bound = 1.0 / (n_hidden as f32).sqrt();
     let u = case.variable("u", &[3 * n_hidden, n_hidden], -bound, bound);
@@ -14,12 +15,33 @@ fn check(n_batch: usize, n_step: usize, n_hidden: usize, initial: bool, reset: b
     case.check(&[h, last]);
 }
 
-#[test]
-fn lengths_channels_and_options() {
+fn check_lengths(kernel: &'static str) {
     for (index, &n_step) in LENGTHS.iter().enumerate() {
         let n_hidden = CHANNELS[index % 3];
         for (initial, reset, reverse) in [(false, false, false), (true, false, true), (true, true, false), (false, true, true)] {
-            check(1 + index % 5, n_step, n_hidden, initial, reset, reverse);
+            check(kernel, 1 + index % 5, n_step, n_hidden, initial, reset, reverse);
         }
+    }
+}
+
+#[test]
+fn fused_at_every_length() {
+    check_lengths("fused");
+}
+
+#[test]
+fn step_by_step_at_every_length() {
+    check_lengths("step");
+}
+
+#[test]
+fn panels_at_every_length() {
+    check_lengths("panel");
+}
+
+#[test]
+fn more_rows_than_a_panel_and_more_channels_than_a_window() {
+    for kernel in ["fused", "step", "panel"] {
+        check(kernel, 19, 3, 130, true, false, false);
     }
 }
