@@ -10,13 +10,14 @@ const WINDOW = 4096u; // vectors of the largest uniform binding that every imple
 @group(0) @binding(22) var<storage, read> source: array<f32>; // (.., row, .., term), or (.., term, .., row) where params.by_term is set
 @group(0) @binding(23) var<storage, read_write> packed: array<vec4<f32>>; // (slice, panel, term, PANEL)
 
+// read at a place that exists and then selected: a branch around a load costs a software GPU more than the load
 fn packed_element(row: u32, term: u32) -> f32 {
-    if row >= params.n_pack_row || term >= params.n_pack_term {
-        return 0.0;
-    }
     let by_term = params.by_term != 0u;
-    let source_row = params.source_first + select(row, term, by_term) * params.source_every;
-    return source[params.source_offset + source_row * params.source_stride + params.source_column + select(term, row, by_term)];
+    let near_row = min(row, params.n_pack_row - 1u);
+    let near_term = min(term, params.n_pack_term - 1u);
+    let source_row = params.source_first + select(near_row, near_term, by_term) * params.source_every;
+    let value = source[params.source_offset + source_row * params.source_stride + params.source_column + select(near_term, near_row, by_term)];
+    return select(0.0, value, row < params.n_pack_row && term < params.n_pack_term);
 }
 
 // one invocation a term of a panel
