@@ -21,7 +21,7 @@ use crate::schedule::{Rates, Schedule};
 pub struct TrainingConfig {
     /// Steps of a window.
     pub window: usize,
-    /// Windows of a step; a last batch that is not full is left out, as in the lab.
+    /// Windows of a step; what fills no batch is left out, the oldest windows.
     pub batch: usize,
     /// Passes over the training windows.
     pub epochs: usize,
@@ -517,22 +517,20 @@ impl Trainer {
         }
         let n_step = self.config.epochs * self.n_train_step;
         let mut rates = Rates::new(self.config.schedule, f64::from(self.config.learning_rate), n_step);
-        let mut random = ChaCha8Rng::seed_from_u64(self.config.seed);
-        let mut order: Vec<u32> = series.train.clone().map(|row| row as u32).collect();
+        let order = self.order(series.train.clone());
         let (mut epochs, mut losses, mut seconds) = (Vec::new(), Vec::new(), 0.0);
         let mut best = Best { epoch: 0, loss: f64::INFINITY, forecasts: Vec::new() };
         for epoch in 1..=self.config.epochs {
-            let starts = self.order(&mut order, &mut random);
             let first_step = (epoch - 1) * self.n_train_step;
             let epoch_rates = rates.of(first_step..first_step + self.n_train_step);
             session.write(self.learning_rates, &epoch_rates)?;
-            self.train.begin(&mut *session, &self.graph, &starts, first_step)?;
+            self.train.begin(&mut *session, &self.graph, &order, first_step)?;
             session.wait().await?;
             seconds += self.train_epoch(&mut *session, epoch, observe).await?;
             let epoch_losses = session.read(self.losses).await?;
             self.check_finite(&epoch_losses, losses.len())?;
             losses.extend(epoch_losses);
-            let train_mse = self.score(&session.read(self.train.forecasts).await?, starts.iter().map(|&row| row as usize), series).mse;
+            let train_mse = self.score(&session.read(self.train.forecasts).await?, order.iter().map(|&row| row as usize), series).mse;
             let forecasts = self.evaluate(&mut *session, series).await?;
             let score = EpochScore {
                 train_mse,
@@ -565,15 +563,22 @@ impl Trainer {
         Ok(Fit { epochs, best_epoch: best.epoch, losses, forecasts: best.forecasts, metrics, parameters, seconds, steps })
     }
 
-    /// First rows of the windows of an epoch, `(step, batch)`, of all those in `rows`.
-    fn order(&self, rows: &mut [u32], random: &mut ChaCha8Rng) -> Vec<u32> {
-        let TrainingConfig { batch, window, carry_state, .. } = self.config;
-        if !carry_state {
-            rows.shuffle(random);
-            return rows[..self.n_train_step * batch].to_vec();
+    /// First rows of the windows of every epoch, `(step, batch)`, of all those in `rows`.
+    ///
+    /// They are shuffled once, and what fills no batch is left out at the old end: only where every epoch takes the same windows in the same
+    /// order do the epochs' losses compare. Shuffling anew adds more noise than an epoch gains on prices.
+    fn order(&self, rows: Range<usize>) -> Vec<u32> {
+        let TrainingConfig { batch, window, carry_state, seed, .. } = self.config;
+        let mut random = ChaCha8Rng::seed_from_u64(seed);
+        if carry_state {
+            let (n_row, offset) = (rows.len() / batch, random.random_range(0..window));
+            let stretch = |step: usize| (0..batch).map(move |row| row * n_row + offset + step * window);
+            return (0..self.n_train_step).flat_map(stretch).map(|at| (rows.start + at) as u32).collect();
         }
-        let (n_row, offset) = (rows.len() / batch, random.random_range(0..window));
-        (0..self.n_train_step).flat_map(|step| (0..batch).map(move |row| row * n_row + offset + step * window)).map(|at| rows[at]).collect()
+        let left_out = rows.len() - self.n_train_step * batch;
+        let mut order: Vec<u32> = rows.skip(left_out).map(|row| row as u32).collect();
+        order.shuffle(&mut random);
+        order
     }
 
     fn write_data(&self, session: &mut dyn Session, series: &Series<'_>) -> Result<()> {
