@@ -51,7 +51,7 @@ pub struct TrainingConfig {
     #[serde(default)]
     pub dropout: f32,
     /// Truncated BPTT: each row of a batch walks through a stretch of its own of the series, window by window, and every window begins with
-    /// the state after the one before. The order is not shuffled; each epoch begins at zero states, at a row drawn from the seed.
+    /// the state after the one before. The order is not shuffled; each epoch begins at zero states, at one row drawn from the seed.
     #[serde(default)]
     pub carry_state: bool,
     /// What is done to each window before the model, and undone after it.
