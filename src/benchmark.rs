@@ -1,14 +1,14 @@
-//! One operation at one shape: compared with the reference, then timed.
+//! One operation or one training step at one shape: compared with the reference, then timed.
 
 use rand::{RngExt, SeedableRng};
 use rand_chacha::ChaCha8Rng;
 
-use crate::backend::Backend;
+use crate::backend::{Backend, Session};
 use crate::error::{Error, Result};
 use crate::graph::{Graph, Init, Program, Tensor};
 use crate::model::mamba::Mixer;
-use crate::model::{ForecasterConfig, ModelKind, initial_values};
-use crate::ops::{Elementwise, Recurrence, SelectiveScanInputs};
+use crate::model::{Forecaster, ForecasterConfig, ModelKind, Pass, initial_values};
+use crate::ops::{Elementwise, Loss, Optimizer, Recurrence, SelectiveScanInputs, Update};
 use crate::reference::Reference;
 
 /// What can be measured.
@@ -71,14 +71,14 @@ impl Shape {
     }
 }
 
-/// The operation as a graph of one program.
+/// The operation or training step as a graph of one program.
 #[derive(Debug)]
 pub struct Measured {
     /// The graph.
     pub graph: Graph,
     /// Its program: forward, or forward and backward.
     pub program: Program,
-    /// Outputs, then gradients.
+    /// Outputs, then gradients; of a training step, the loss and the updated parameters.
     pub results: Vec<Tensor>,
     /// Values of the inputs.
     pub inputs: Vec<(Tensor, Vec<f32>)>,
@@ -170,6 +170,61 @@ pub fn build(op: Benchmark, shape: Shape, backward: bool) -> Result<Measured> {
     Ok(Measured { program, results, inputs, bytes: 4.0 * moved as f64, graph })
 }
 
+/// Which steps of a window a training step forecasts from.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum LossOn {
+    /// The last one, as the lab does.
+    LastStep,
+    /// Every one.
+    EveryStep,
+}
+
+/// One step of training a forecaster of one layer: embedding of a column, layer, head, squared error, gradients, their clipping, SGD.
+///
+/// `shape.channels` are the hidden channels, `shape.state` the states of the Mambas.
+///
+/// # Errors
+/// [`Error::Option`] as [`Shape::check`].
+pub fn training_step(model: ModelKind, shape: Shape, loss_on: LossOn) -> Result<Measured> {
+    shape.check()?;
+    let Shape { batch, length, channels, state } = shape;
+    let mut builder = Builder { graph: Graph::new(), random: ChaCha8Rng::seed_from_u64(1), inputs: Vec::new() };
+    let column = builder.variable("column", &[batch, length, 1], -1.0, 1.0);
+    let n_target = if loss_on == LossOn::EveryStep { batch * length } else { batch };
+    let target = builder.variable("target", &[n_target, 1], -1.0, 1.0);
+    let graph = &mut builder.graph;
+    // the forecaster of `mamba` has an embedding of its own
+    let embedded = match model {
+        ModelKind::Mamba => column,
+        _ => {
+            let weight = graph.parameter("embedding.weight", &[channels, 1], Init::Uniform(1.0));
+            let bias = graph.parameter("embedding.bias", &[channels], Init::Uniform(1.0));
+            graph.linear("embedded", column, weight, Some(bias))?
+        }
+    };
+    let features = graph.spec(embedded).columns();
+    let config = ForecasterConfig { features, d_state: state, ..ForecasterConfig::new(model, channels) };
+    let forecaster = Forecaster::new(graph, &config)?;
+    let forecast = match loss_on {
+        LossOn::LastStep => forecaster.forward(graph, embedded, &Pass::default())?.y,
+        LossOn::EveryStep => forecaster.every_step(graph, embedded, &Pass::default())?.y,
+    };
+    let (losses, learning_rates) = (graph.state("losses", &[1]), graph.input("learning_rates", &[1]));
+    let counter = graph.indices("counter", &[2]);
+    graph.loss("loss", Loss::Mse, forecast, target, counter, losses)?;
+    graph.backward(&[])?;
+    let clip = graph.clip_grad_norm(1.0)?;
+    graph.optimize(&Update { optimizer: Optimizer::sgd(1e-4), clip: Some(clip), clip_value: None, learning_rates, counter })?;
+    let results = vec![losses, graph.flat_parameters()];
+    let program = graph.finish("training step");
+    let parameters = initial_values(graph, 1);
+    builder.inputs.extend(parameters);
+    builder.inputs.push((learning_rates, vec![1e-3]));
+    let Builder { graph, inputs, .. } = builder;
+    let bytes = 4.0 * inputs.iter().map(|(_, values)| values.len()).sum::<usize>() as f64;
+    Ok(Measured { program, results, inputs, bytes, graph })
+}
+
 /// How a result compares with the reference.
 #[derive(Clone, Debug)]
 pub struct Checked {
@@ -191,15 +246,21 @@ impl Checked {
 /// Largest difference from the reference in `f64` that a result may have, relative to the reference's largest element.
 const ALLOWED: f64 = 1e-4;
 
-/// Runs the operation forward and backward on a backend and by the reference in `f64`, and compares outputs and gradients.
+/// What the reference in `f64` gives.
 ///
 /// # Errors
-/// As [`build`] and the backend's own.
-pub async fn compare(op: Benchmark, shape: Shape, backend: &dyn Backend) -> Result<Vec<Checked>> {
-    let measured = build(op, shape, true)?;
-    let want = run(&measured, &Reference::<f64>::new()).await?;
-    let got = run(&measured, backend).await?;
-    let checked = measured.results.iter().zip(got.iter().zip(&want)).map(|(&tensor, (got, want))| {
+/// The reference's own.
+pub async fn expected(measured: &Measured) -> Result<Vec<Vec<f32>>> {
+    run(measured, &Reference::<f64>::new()).await
+}
+
+/// Runs on a backend and compares every result with what is expected of it.
+///
+/// # Errors
+/// The backend's own.
+pub async fn compare(measured: &Measured, backend: &dyn Backend, expected: &[Vec<f32>]) -> Result<Vec<Checked>> {
+    let got = run(measured, backend).await?;
+    let checked = measured.results.iter().zip(got.iter().zip(expected)).map(|(&tensor, (got, want))| {
         let largest = want.iter().fold(1e-30f64, |largest, want| largest.max(f64::from(want.abs())));
         let differences = got.iter().zip(want).map(|(got, want)| f64::from((got - want).abs()));
         let error = differences.fold(0.0, |worst: f64, error| if error.is_nan() { f64::NAN } else { worst.max(error) }) / largest;
@@ -208,11 +269,22 @@ pub async fn compare(op: Benchmark, shape: Shape, backend: &dyn Backend) -> Resu
     Ok(checked.collect())
 }
 
-async fn run(measured: &Measured, backend: &dyn Backend) -> Result<Vec<Vec<f32>>> {
-    let mut session = backend.load(&measured.graph).await?;
-    for (tensor, values) in &measured.inputs {
-        session.write(*tensor, values)?;
+impl Measured {
+    /// The graph on a backend, its inputs written.
+    ///
+    /// # Errors
+    /// The backend's own.
+    pub async fn load<'a>(&'a self, backend: &'a dyn Backend) -> Result<Box<dyn Session + 'a>> {
+        let mut session = backend.load(&self.graph).await?;
+        for (tensor, values) in &self.inputs {
+            session.write(*tensor, values)?;
+        }
+        Ok(session)
     }
+}
+
+async fn run(measured: &Measured, backend: &dyn Backend) -> Result<Vec<Vec<f32>>> {
+    let mut session = measured.load(backend).await?;
     session.run(measured.program, 1)?;
     let mut results = Vec::new();
     for &tensor in &measured.results {
@@ -255,10 +327,7 @@ const SAMPLES: usize = 9;
 const SAMPLE_SECONDS: f64 = 0.1;
 
 async fn median_ms(measured: &Measured, backend: &dyn Backend) -> Result<f64> {
-    let mut session = backend.load(&measured.graph).await?;
-    for (tensor, values) in &measured.inputs {
-        session.write(*tensor, values)?;
-    }
+    let mut session = measured.load(backend).await?;
     let mut times = 1;
     let mut samples = Vec::new();
     // The first run compiles and touches memory, the second says how many fit a sample.

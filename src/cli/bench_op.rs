@@ -7,7 +7,7 @@ use serde_json::json;
 
 use super::device::{Device, DeviceArgs};
 use crate::backend::Backend;
-use crate::benchmark::{Benchmark, Shape, compare, copy_rate, time};
+use crate::benchmark::{Benchmark, Shape, build, compare, copy_rate, expected, time};
 use crate::error::Result;
 use crate::report::Table;
 use crate::report::table::significant;
@@ -45,7 +45,9 @@ pub async fn run(args: &Args) -> Result<ExitCode> {
     let device = Device::open(&args.device).await?;
     println!("{}", device.announcement(&args.device.device));
     let backend: &dyn Backend = device.backend();
-    for checked in compare(args.op, shape, backend).await? {
+    let measured = build(args.op, shape, true)?;
+    let wanted = expected(&measured).await?;
+    for checked in compare(&measured, backend, &wanted).await? {
         println!("compared with the reference: {:16} largest error {:.1e}, allowed {:.1e}", checked.tensor, checked.error, checked.allowed);
         if !checked.passed() {
             println!("the result is wrong: nothing is timed");

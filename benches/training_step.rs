@@ -1,0 +1,23 @@
+//! Throughput of one training step of each model, the loss on the last step or on every step, on every device.
+
+mod common;
+
+use scanrnn::benchmark::{LossOn, Shape, training_step};
+use scanrnn::model::ModelKind;
+
+const MODELS: [ModelKind; 4] = [ModelKind::MinGru, ModelKind::MinGruScan, ModelKind::MambaLab, ModelKind::Mamba];
+
+fn main() {
+    let mut criterion = common::criterion();
+    let devices = common::devices();
+    for model in MODELS {
+        for (batch, length) in [(32, 32), (32, 256), (8, 2048)] {
+            for (loss, loss_on) in [("last step", LossOn::LastStep), ("every step", LossOn::EveryStep)] {
+                let shape = Shape { batch, length, channels: 128, state: 16 };
+                let measured = training_step(model, shape, loss_on).expect("the shape fits");
+                common::group(&mut criterion, &devices, &format!("{model} {batch} x {length}, loss on the {loss}"), shape, &measured);
+            }
+        }
+    }
+    criterion.final_summary();
+}
