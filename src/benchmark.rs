@@ -8,7 +8,7 @@ use crate::error::{Error, Result};
 use crate::graph::{Graph, Init, Program, Tensor};
 use crate::model::mamba::Mixer;
 use crate::model::{Forecaster, ForecasterConfig, ModelKind, Pass, initial_values};
-use crate::ops::{Elementwise, Loss, Optimizer, Recurrence, SelectiveScanInputs, Update};
+use crate::ops::{AttentionInputs, Elementwise, Loss, Optimizer, Recurrence, SelectiveScanInputs, Update};
 use crate::reference::Reference;
 
 /// What can be measured.
@@ -21,6 +21,8 @@ pub enum Benchmark {
     MinGru,
     /// minGRU over its input products.
     MinGruScan,
+    /// Causal attention of 4 heads, or of one where 4 do not divide the channels.
+    Attention,
     /// A whole Mamba mixer.
     MambaMixer,
     /// A linear layer, as many outputs as inputs.
@@ -29,8 +31,14 @@ pub enum Benchmark {
 
 impl Benchmark {
     /// Everything that can be measured.
-    pub const ALL: [Benchmark; 5] =
-        [Benchmark::SelectiveScan, Benchmark::MinGru, Benchmark::MinGruScan, Benchmark::MambaMixer, Benchmark::Linear];
+    pub const ALL: [Benchmark; 6] = [
+        Benchmark::SelectiveScan,
+        Benchmark::MinGru,
+        Benchmark::MinGruScan,
+        Benchmark::Attention,
+        Benchmark::MambaMixer,
+        Benchmark::Linear,
+    ];
 
     /// Name on the command line.
     pub fn name(self) -> &'static str {
@@ -38,6 +46,7 @@ impl Benchmark {
             Benchmark::SelectiveScan => "selective_scan",
             Benchmark::MinGru => "min_gru",
             Benchmark::MinGruScan => "min_gru_scan",
+            Benchmark::Attention => "attention",
             Benchmark::MambaMixer => "mamba_mixer",
             Benchmark::Linear => "linear",
         }
@@ -135,6 +144,11 @@ pub fn build(op: Benchmark, shape: Shape, backward: bool) -> Result<Measured> {
         Benchmark::MinGruScan => {
             let p = builder.variable("p", &[batch, length, 2 * channels], -1.0, 1.0);
             vec![builder.graph.min_gru_scan("h", p, &Recurrence::default())?.0]
+        }
+        Benchmark::Attention => {
+            let [q, k, v] = ["q", "k", "v"].map(|label| builder.variable(label, &[batch, length, channels], -1.0, 1.0));
+            let n_head = if channels % 4 == 0 { 4 } else { 1 };
+            vec![builder.graph.attention("y", &AttentionInputs { q, k, v, n_head, past: None, reset: None })?.0]
         }
         Benchmark::MambaMixer => {
             let x = builder.variable("x", &[batch, length, channels], -1.0, 1.0);

@@ -394,7 +394,7 @@ fn check_passes_the_cases_and_fails_a_wrong_one() {
 #[test]
 fn bench_op_compares_then_times() {
     let folder = tempfile::tempdir().expect("a folder");
-    for op in ["selective_scan", "min_gru", "min_gru_scan", "mamba_mixer", "linear"] {
+    for op in ["selective_scan", "min_gru", "min_gru_scan", "attention", "mamba_mixer", "linear"] {
         let args = format!("bench-op {op} --batch 2 --length 20 --channels 8 --state 4 --device cpu --json op.json");
         let output = scanrnn(folder.path(), &args);
         assert!(output.status.success(), "{op}: {}", stderr(&output));

@@ -104,6 +104,20 @@ fn mamba_lab_beyond_its_clips() {
 }
 
 #[test]
+fn attention_over_past_keys_and_borders() {
+    for n_past in [0, 3] {
+        let tensors = reference_cases::attention_tensors(8, 2, n_past, 7);
+        for reset in [None, Some(borders(&["..|..||", "......."]))] {
+            for length in [None, (n_past > 0).then(|| vec![1, 3])] {
+                let what = format!("attention, {n_past} past keys, {length:?} there, reset {}", reset.is_some());
+                let options = Options { reset: reset.clone(), length, ..Options::default() };
+                check_operation(&what, reference_cases::attention, &options, &tensors);
+            }
+        }
+    }
+}
+
+#[test]
 fn losses() {
     let levels = [0.1, 0.5, 0.9];
     for kind in [loss::Loss::Mse, loss::Loss::Mae, loss::Loss::Huber { delta: 0.4 }, loss::Loss::Quantile { levels: &levels }] {

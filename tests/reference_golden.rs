@@ -65,6 +65,7 @@ fn outputs<T: Float>(case: &Case) -> Tensors<T> {
         delta_softplus: flag("delta_softplus"),
         silu: case.attrs["activation"] == "silu",
         eps: case.attrs["eps"].as_f64().unwrap_or(0.0),
+        ..Options::default()
     };
     let mut tensors = case.tensors.cast::<T>();
     match case.op.as_str() {

@@ -6,7 +6,7 @@ mod reference_cases;
 use std::fmt::Debug;
 
 use ndarray::{Array2, ArrayD, Axis, Slice, concatenate};
-use reference_cases::{Options, Recurrence, Tensors, borders};
+use reference_cases::{Options, Recurrence, Tensors, attention, attention_tensors, borders};
 use scanrnn::reference::Float;
 
 /// A sum of the same terms in another order, in `f64` and `f32`.
@@ -113,7 +113,80 @@ fn packed_and_apart<T: Float>(recurrence: &Recurrence<T>, reverse: bool) {
     }
 }
 
+/// Attention cut in two, the keys and values of the first part handed to the second, and their gradients back.
+fn attention_cut_and_continued<T: Float>() {
+    const N_STEP: usize = 7;
+    for reset in [None, Some(borders(&["..|....", "......."]))] {
+        let tensors = attention_tensors::<T>(15, 2, 2, N_STEP);
+        let options = |range: std::ops::Range<usize>| Options {
+            reset: reset.as_ref().map(|reset| reset.slice_axis(Axis(1), Slice::from(range)).to_owned()),
+            ..Options::default()
+        };
+        let whole = attention(&options(0..N_STEP), &tensors);
+        for cut in 1..N_STEP {
+            let part = |range: std::ops::Range<usize>| {
+                let mut part = Tensors::default();
+                for name in ["q", "k", "v", "cotangent.y"] {
+                    part.set(name, steps(&tensors.0[name], None, range.clone()));
+                }
+                part
+            };
+            let mut first = part(0..cut);
+            let mut second = part(cut..N_STEP);
+            for name in ["k", "v"] {
+                let past = format!("past_{name}");
+                first.set(&past, tensors.0[&past].clone());
+                second.set(&past, concatenate![Axis(1), tensors.0[&past].view(), first.0[name].view()]);
+            }
+            // A border in the first part hides what came before it from the second.
+            let n_past = second.shape("past_k")[1];
+            let hidden: Vec<usize> = (0..2)
+                .map(|row| reset.as_ref().map_or(0, |reset| (0..cut).rev().find(|&step| reset[[row, step]]).map_or(0, |step| 2 + step)))
+                .collect();
+            for name in ["past_k", "past_v"] {
+                let rows = second.0[name].clone();
+                let moved = ArrayD::from_shape_fn(rows.raw_dim(), |at| rows[[at[0], (at[1] + hidden[at[0]]).min(n_past - 1), at[2]]]);
+                second.set(name, moved);
+            }
+            let second_options = Options { length: Some(hidden.iter().map(|hidden| n_past - hidden).collect()), ..options(cut..N_STEP) };
+            let (part_1, part_2) = (attention(&options(0..cut), &first), attention(&second_options, &second));
+            let what = |name: &str| format!("attention, reset {}, cut at {cut}: {name}", reset.is_some());
+            equal(&what("y"), &concatenate![Axis(1), part_1.0["out.y"].view(), part_2.0["out.y"].view()], &whole.0["out.y"]);
+            equal(&what("q"), &concatenate![Axis(1), part_1.0["grad.q"].view(), part_2.0["grad.q"].view()], &whole.0["grad.q"]);
+            for name in ["k", "v"] {
+                let late = &part_2.0[&format!("grad.past_{name}")];
+                let from_second = |row: usize, at: usize, channel: usize| match at.checked_sub(hidden[row]) {
+                    Some(at) => late[[row, at, channel]],
+                    None => T::zero(),
+                };
+                let (past, new) = (&part_1.0[&format!("grad.past_{name}")], &part_1.0[&format!("grad.{name}")]);
+                let past = ArrayD::from_shape_fn(past.raw_dim(), |at| past[&at] + from_second(at[0], at[1], at[2]));
+                let new = ArrayD::from_shape_fn(new.raw_dim(), |at| new[&at] + from_second(at[0], 2 + at[1], at[2]));
+                close(&what(name), &past, &whole.0[&format!("grad.past_{name}")]);
+                let new = concatenate![Axis(1), new.view(), part_2.0[&format!("grad.{name}")].view()];
+                close(&what(name), &new, &whole.0[&format!("grad.{name}")]);
+            }
+        }
+    }
+}
+
+fn attention_packed_and_apart<T: Float>() {
+    let tensors = attention_tensors::<T>(16, 1, 0, 11);
+    let packed = attention(&Options { reset: Some(borders(&["|..||....|."])), ..Options::default() }, &tensors);
+    for sequence in [0..3, 3..4, 4..9, 9..11] {
+        let mut part = Tensors::default();
+        for name in ["q", "k", "v", "cotangent.y"] {
+            part.set(name, steps(&tensors.0[name], None, sequence.clone()));
+        }
+        for (name, apart) in &attention(&Options::default(), &part).0 {
+            equal(&format!("attention, steps {sequence:?}: {name}"), &steps(&packed.0[name], None, sequence.clone()), apart);
+        }
+    }
+}
+
 fn all<T: Float>() {
+    attention_cut_and_continued::<T>();
+    attention_packed_and_apart::<T>();
     for recurrence in Recurrence::<T>::all() {
         for reverse in [false, true] {
             cut_and_continued(&recurrence, reverse, None);

@@ -8,7 +8,9 @@ use scanrnn::benchmark::{Benchmark, Shape, build};
 use scanrnn::gpu::{Modules, Planner, Traits};
 use scanrnn::graph::{Graph, Tensor};
 use scanrnn::model::{ForecasterConfig, ModelKind};
-use scanrnn::ops::{Activation, KERNELS, Loss, Normalisation, Optimizer, Recurrence, SHADERS, SelectiveScanInputs, Update};
+use scanrnn::ops::{
+    Activation, AttentionInputs, KERNELS, KeyValueCache, Loss, Normalisation, Optimizer, Recurrence, SHADERS, SelectiveScanInputs, Update,
+};
 use scanrnn::train::{Trainer, TrainingConfig};
 
 /// Programs that use every operation with and without its options.
@@ -86,6 +88,16 @@ fn recurrences(reverse: bool, options: bool) -> Graph {
     let run = recurrence(&mut graph, &[n_batch, 3, n_channel]);
     let (y, last) = graph.causal_conv1d("conv", x, weight, bias, activation, &run).expect("fits");
     outputs.extend([y, last]);
+    if !reverse {
+        let [q, k, v] = ["q", "k", "v"].map(|_| sequence(&mut graph, n_channel));
+        let [cache_k, cache_v] = ["cache_k", "cache_v"].map(|label| graph.variable(label, &[n_batch, 40, n_channel]));
+        let cache = KeyValueCache { k: cache_k, v: cache_v, length: options.then(|| graph.input("length", &[n_batch])) };
+        let inputs = AttentionInputs { q, k, v, n_head: 1, past: Some(cache), reset: options.then_some(reset) };
+        outputs.push(graph.attention("attention", &inputs).expect("fits").0);
+        if options {
+            graph.append_keys(k, v, &cache, Some(reset)).expect("fits");
+        }
+    }
     let (x, weight) = (sequence(&mut graph, n_channel), graph.variable("weight", &[n_channel]));
     let normed = graph.rms_norm("normed", x, weight, 1e-5).expect("fits");
     let decay = graph.neg_exp("decay", normed);

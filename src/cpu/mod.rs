@@ -4,6 +4,7 @@
 //! task, channels are the lanes of vectors (`simd`). What is added to what is fixed by shapes alone: two runs give the same bits, on any
 //! number of threads. Memory is allocated when a graph is loaded.
 
+mod attention;
 mod causal_conv1d;
 mod dropout;
 mod elementwise;
@@ -118,6 +119,8 @@ fn scratch(op: &Op, graph: &Graph) -> usize {
     match op {
         Op::MinGru(op) => min_gru(op),
         Op::MinGruBackward(op) => min_gru(&op.forward),
+        Op::Attention(op) => attention::scratch(op, graph),
+        Op::AttentionBackward(op) => attention::scratch_backward(op, graph),
         Op::CausalConv1d(op) => causal_conv1d::scratch(op, graph),
         Op::CausalConv1dBackward(op) => causal_conv1d::scratch_backward(op, graph),
         Op::GradNorm(op) => grad_norm::scratch(op, graph),
@@ -131,6 +134,8 @@ fn scratch(op: &Op, graph: &Graph) -> usize {
 
 fn execute(op: &Op, memory: &mut Memory<f32>, scratch: Rows) {
     match op {
+        Op::Attention(op) => attention::forward(op, memory, scratch),
+        Op::AttentionBackward(op) => attention::backward(op, memory, scratch),
         Op::CausalConv1d(op) => causal_conv1d::forward(op, memory, scratch),
         Op::CausalConv1dBackward(op) => causal_conv1d::backward(op, memory, scratch),
         Op::Dropout(op) => dropout::run(op, memory),

@@ -2,6 +2,7 @@
 //!
 //! One file an operation; its mathematics stands in `reference/`, its kernels in `shaders/`, under the same stem.
 
+mod attention;
 mod causal_conv1d;
 mod counter;
 mod dropout;
@@ -18,6 +19,7 @@ mod rms_norm;
 mod selective_scan;
 mod window;
 
+pub use attention::{Attention, AttentionAppend, AttentionBackward, AttentionInputs, KeyValueCache};
 pub use causal_conv1d::{Activation, CausalConv1d, CausalConv1dBackward};
 pub use counter::Advance;
 pub use dropout::{Dropout, DropoutSource};
@@ -101,6 +103,9 @@ macro_rules! ops {
 
 ops!(
     Advance,
+    Attention,
+    AttentionAppend,
+    AttentionBackward,
     CausalConv1d,
     CausalConv1dBackward,
     Dropout,
@@ -163,6 +168,7 @@ pub const KERNELS: &[(&str, &[&str])] = &[
 
 /// Every shader, for the tests that validate them without a GPU.
 pub const SHADERS: &[&Shader] = &[
+    &attention::SHADER,
     &elementwise::SHADER,
     &linear::SHADER,
     &causal_conv1d::SHADER,

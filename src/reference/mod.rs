@@ -6,6 +6,7 @@
 #![allow(clippy::needless_pass_by_value, reason = "a view is a reference, which this lint does not see")]
 
 pub mod activation;
+pub mod attention;
 pub mod causal_conv1d;
 pub mod counter;
 pub mod dropout;

@@ -5,8 +5,8 @@ use std::marker::PhantomData;
 use ndarray::{Array2, Ix1, Ix2};
 
 use super::{
-    Float, causal_conv1d, counter, dropout, grad_norm, linear, loss, mamba_lab, min_gru, min_gru_scan, optimizer, rms_norm, selective_scan,
-    window,
+    Float, attention, causal_conv1d, counter, dropout, grad_norm, linear, loss, mamba_lab, min_gru, min_gru_scan, optimizer, rms_norm,
+    selective_scan, window,
 };
 use crate::backend::{Backend, LocalFuture, Session};
 use crate::error::Result;
@@ -69,6 +69,9 @@ impl<T: Float> Session for ReferenceSession<'_, T> {
 /// Runs one operation by its formula.
 pub fn execute<T: Float>(op: &Op, memory: &mut Memory<T>) {
     match op {
+        Op::Attention(op) => attention::run(op, memory),
+        Op::AttentionAppend(op) => attention::run_append(op, memory),
+        Op::AttentionBackward(op) => attention::run_backward(op, memory),
         Op::Elementwise(op) => run_elementwise(op, memory),
         Op::Linear(op) => run_linear(op, memory),
         Op::LinearBackward(op) => run_linear_backward(op, memory),

@@ -1,5 +1,6 @@
 //! CPU and GPU against the reference in `f64`: outputs, last states and every gradient, over outputs filled with NaN.
 
+mod attention;
 mod causal_conv1d;
 #[path = "../common/mod.rs"]
 mod common;

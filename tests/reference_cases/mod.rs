@@ -7,7 +7,7 @@ use std::collections::BTreeMap;
 use ndarray::{Array, Array2, ArrayD, ArrayView, Dimension};
 use rand::{RngExt, SeedableRng};
 use rand_chacha::ChaCha8Rng;
-use scanrnn::reference::{Float, Run, causal_conv1d, linear, mamba_lab, min_gru, min_gru_scan, rms_norm, selective_scan};
+use scanrnn::reference::{Float, Run, attention, causal_conv1d, linear, mamba_lab, min_gru, min_gru_scan, rms_norm, selective_scan};
 
 /// What an operation is asked for beside its tensors.
 #[derive(Clone, Debug, Default)]
@@ -17,6 +17,8 @@ pub struct Options {
     pub delta_softplus: bool,
     pub silu: bool,
     pub eps: f64,
+    /// How many past keys are there, a batch row each.
+    pub length: Option<Vec<usize>>,
 }
 
 impl Options {
@@ -128,6 +130,35 @@ pub fn causal_conv1d<T: Float>(options: &Options, t: &Tensors<T>) -> Tensors<T> 
     out.set_some("grad.bias", grad.grad_bias);
     out.set_some("grad.initial_window", grad.grad_initial_window);
     out
+}
+
+/// Attention of two heads.
+pub fn attention<T: Float>(options: &Options, t: &Tensors<T>) -> Tensors<T> {
+    let past = t.find("past_k").map(|k| attention::Past { k, v: t.get("past_v"), length: options.length.as_deref() });
+    let reset = options.reset.as_ref().map(|reset| reset.view());
+    let inputs = attention::Inputs { q: t.get("q"), k: t.get("k"), v: t.get("v"), n_head: 2, past, reset };
+    let y = attention::forward(&inputs).y;
+    let grad = attention::backward(&inputs, t.cotangent("y", &y).view());
+    let mut out = Tensors::default();
+    out.set("out.y", y);
+    out.set("grad.q", grad.grad_q);
+    out.set("grad.k", grad.grad_k);
+    out.set("grad.v", grad.grad_v);
+    if let Some([grad_past_k, grad_past_v]) = grad.grad_past {
+        out.set("grad.past_k", grad_past_k);
+        out.set("grad.past_v", grad_past_v);
+    }
+    out
+}
+
+/// Random queries, keys, values, what came before them, and a cotangent.
+pub fn attention_tensors<T: Float>(seed: u64, n_batch: usize, n_past: usize, n_step: usize) -> Tensors<T> {
+    let (new, past): (&[usize], &[usize]) = (&[n_batch, n_step, 6], &[n_batch, n_past, 6]);
+    let mut shapes: Vec<_> = ["q", "k", "v", "cotangent.y"].map(|name| (name, new)).into();
+    if n_past > 0 {
+        shapes.extend(["past_k", "past_v"].map(|name| (name, past)));
+    }
+    Tensors::random(seed, &shapes)
 }
 
 pub fn selective_scan<T: Float>(options: &Options, t: &Tensors<T>) -> Tensors<T> {

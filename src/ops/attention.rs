@@ -1,0 +1,437 @@
+//! Causal multi-head attention and its key-value cache: see `reference/attention.rs`.
+
+use super::{Operation, present};
+use crate::error::{Error, Result};
+use crate::gpu::{Constant, Kernel, Operand, Planner, Shader};
+use crate::graph::{Gradients, Graph, Tensor};
+
+const NAME: &str = "attention";
+
+pub(crate) const SHADER: Shader = Shader {
+    name: NAME,
+    source: include_str!("../../shaders/attention.wgsl"),
+    shared: &[include_str!("../../shaders/shared/exponential.wgsl")],
+    constants: &[
+        ("HEAD_DIM", Constant::U32(32)),
+        ("QUADS", Constant::U32(8)),
+        ("TILE", Constant::U32(32)),
+        ("WIDTH", Constant::U32(64)),
+        ("HAS_PAST", Constant::Bool(false)),
+        ("HAS_LENGTH", Constant::Bool(false)),
+        ("HAS_RESET", Constant::Bool(false)),
+        ("HAS_GRAD_Y", Constant::Bool(false)),
+    ],
+};
+
+/// Keys and values of earlier steps, in the order in which they came.
+#[derive(Clone, Copy, Debug)]
+pub struct KeyValueCache {
+    /// `(batch, capacity, channel)`.
+    pub k: Tensor,
+    /// `(batch, capacity, channel)`.
+    pub v: Tensor,
+    /// How many rows are there, `(batch)` whole numbers up to 2^24; all where absent.
+    pub length: Option<Tensor>,
+}
+
+/// What attention reads.
+#[derive(Clone, Copy, Debug)]
+pub struct AttentionInputs {
+    /// Queries `(batch, step, channel)`, rows may lie apart; a head has neighbouring channels.
+    pub q: Tensor,
+    /// Keys, as `q`.
+    pub k: Tensor,
+    /// Values, as `q`.
+    pub v: Tensor,
+    /// Heads: equal parts of the channels.
+    pub n_head: usize,
+    /// What came before step 0.
+    pub past: Option<KeyValueCache>,
+    /// `(batch, step)` indices, 1 where a step begins a new sequence, which sees nothing of what lies before it.
+    pub reset: Option<Tensor>,
+}
+
+impl AttentionInputs {
+    fn tensors(&self) -> Vec<Tensor> {
+        let past = self.past.map_or([None; 3], |past| [Some(past.k), Some(past.v), past.length]);
+        [self.q, self.k, self.v].into_iter().chain(present(past)).chain(self.reset).collect()
+    }
+}
+
+/// Attention.
+#[derive(Clone, Debug)]
+pub struct Attention {
+    /// What it reads.
+    pub inputs: AttentionInputs,
+    /// `(batch, step, channel)`.
+    pub y: Tensor,
+    /// `(batch, head, step)`: logarithm of the sum of the exponentials of a query's scores, for the gradient.
+    pub log_sum: Tensor,
+}
+
+/// Gradients of [`Attention`].
+#[derive(Clone, Debug)]
+pub struct AttentionBackward {
+    /// The forward operation.
+    pub forward: Attention,
+    /// `(batch, step, channel)`.
+    pub grad_y: Tensor,
+    /// `(batch, step, channel)`.
+    pub grad_q: Option<Tensor>,
+    /// `(batch, step, channel)`.
+    pub grad_k: Option<Tensor>,
+    /// `(batch, step, channel)`.
+    pub grad_v: Option<Tensor>,
+    /// `(batch, capacity, channel)`; 0 beyond the length.
+    pub grad_past_k: Option<Tensor>,
+    /// `(batch, capacity, channel)`; 0 beyond the length.
+    pub grad_past_v: Option<Tensor>,
+}
+
+/// Appends the keys and values of some steps to a cache that has a length.
+#[derive(Clone, Debug)]
+pub struct AttentionAppend {
+    /// `(batch, step, channel)`, rows may lie apart.
+    pub k: Tensor,
+    /// As `k`.
+    pub v: Tensor,
+    /// Where they go; its length grows.
+    pub cache: KeyValueCache,
+    /// `(batch, step)` indices, as in [`AttentionInputs`]: where a sequence begins, the cache begins anew.
+    pub reset: Option<Tensor>,
+}
+
+impl Graph {
+    /// Causal multi-head attention. Returns `y (batch, step, channel)` and, for the gradient alone, the logarithms of the sums
+    /// `(batch, head, step)`, through which no gradient flows.
+    ///
+    /// # Errors
+    /// [`Error::Shape`] where the shapes do not fit or the heads do not divide the channels.
+    pub fn attention(&mut self, label: &str, inputs: &AttentionInputs) -> Result<(Tensor, Tensor)> {
+        let [n_batch, n_step, n_channel] = self.axes(NAME, inputs.q)?;
+        if inputs.n_head == 0 || n_channel % inputs.n_head != 0 || n_batch * n_step * n_channel == 0 {
+            let expected = format!("no empty axis, and channels in {} equal heads", inputs.n_head);
+            return Err(Error::shape(NAME, &self.spec(inputs.q).label, expected, self.shape(inputs.q)));
+        }
+        for tensor in [inputs.k, inputs.v] {
+            self.expect(NAME, tensor, &[n_batch, n_step, n_channel])?;
+        }
+        if let Some(past) = inputs.past {
+            past.check(self, n_batch, n_channel)?;
+        }
+        if let Some(reset) = inputs.reset {
+            self.expect(NAME, reset, &[n_batch, n_step])?;
+        }
+        let y = self.tensor(label, &[n_batch, n_step, n_channel]);
+        let log_sum = self.tensor(&format!("{label}.log_sum"), &[n_batch, inputs.n_head, n_step]);
+        self.push(Attention { inputs: *inputs, y, log_sum });
+        Ok((y, log_sum))
+    }
+
+    /// Appends the keys and values `(batch, step, channel)` of steps that attention has seen to the cache that it read, whose `length`
+    /// grows. Rows beyond the capacity are dropped: the caller counts them.
+    ///
+    /// # Errors
+    /// [`Error::Shape`] where the shapes do not fit, [`Error::Unsupported`] where the cache has no length.
+    pub fn append_keys(&mut self, k: Tensor, v: Tensor, cache: &KeyValueCache, reset: Option<Tensor>) -> Result<()> {
+        let [n_batch, n_step, n_channel] = self.axes(APPEND, k)?;
+        self.expect(APPEND, v, &[n_batch, n_step, n_channel])?;
+        cache.check(self, n_batch, n_channel)?;
+        if cache.length.is_none() {
+            return Err(Error::Unsupported { operation: APPEND, what: "the cache has no length".into() });
+        }
+        if let Some(reset) = reset {
+            self.expect(APPEND, reset, &[n_batch, n_step])?;
+        }
+        self.push(AttentionAppend { k, v, cache: *cache, reset });
+        Ok(())
+    }
+}
+
+const APPEND: &str = "attention_append";
+
+impl KeyValueCache {
+    fn check(&self, graph: &Graph, n_batch: usize, n_channel: usize) -> Result<()> {
+        let [_, capacity, _] = graph.axes(NAME, self.k)?;
+        if capacity == 0 {
+            return Err(Error::shape(NAME, &graph.spec(self.k).label, "no empty axis", graph.shape(self.k)));
+        }
+        for tensor in [self.k, self.v] {
+            graph.expect(NAME, tensor, &[n_batch, capacity, n_channel])?;
+        }
+        self.length.map_or(Ok(()), |length| graph.expect(NAME, length, &[n_batch]))
+    }
+}
+
+impl Operation for Attention {
+    fn name(&self) -> &'static str {
+        NAME
+    }
+
+    fn inputs(&self) -> Vec<Tensor> {
+        self.inputs.tensors()
+    }
+
+    fn outputs(&self) -> Vec<Tensor> {
+        vec![self.y, self.log_sum]
+    }
+
+    fn backward(&self, graph: &mut Graph, gradients: &mut Gradients) -> Result<()> {
+        let Some(grad_y) = gradients.of(graph, self.y) else { return Ok(()) };
+        let AttentionInputs { q, k, v, past, .. } = self.inputs;
+        let op = AttentionBackward {
+            forward: self.clone(),
+            grad_y,
+            grad_q: gradients.target(graph, q),
+            grad_k: gradients.target(graph, k),
+            grad_v: gradients.target(graph, v),
+            grad_past_k: gradients.optional_target(graph, past.map(|past| past.k)),
+            grad_past_v: gradients.optional_target(graph, past.map(|past| past.v)),
+        };
+        graph.push(op);
+        Ok(())
+    }
+
+    fn encode(&self, plan: &mut Planner) -> Result<()> {
+        let layout = Layout::new(plan, &self.inputs);
+        let rows = plan.scratch(layout.rows());
+        if layout.is_masked {
+            layout.prepare(plan, self, rows, None)?;
+        }
+        for tiles in layout.slices(layout.past_tiles + layout.n_step.div_ceil(layout.tile)) {
+            layout
+                .tiles(plan, "forward", self, tiles)
+                .bind("rows", rows)
+                .bind("q", self.inputs.q)
+                .bind("k", self.inputs.k)
+                .bind("v", self.inputs.v)
+                .bind_optional("past_k", self.inputs.past.map(|past| past.k))
+                .bind_optional("past_v", self.inputs.past.map(|past| past.v))
+                .bind("y", self.y)
+                .bind("log_sum", self.log_sum)
+                .groups(layout.blocks(layout.n_step))?;
+        }
+        Ok(())
+    }
+}
+
+impl Operation for AttentionBackward {
+    fn name(&self) -> &'static str {
+        "attention_backward"
+    }
+
+    fn inputs(&self) -> Vec<Tensor> {
+        self.forward.inputs.tensors().into_iter().chain([self.forward.y, self.forward.log_sum, self.grad_y]).collect()
+    }
+
+    fn outputs(&self) -> Vec<Tensor> {
+        present([self.grad_q, self.grad_k, self.grad_v, self.grad_past_k, self.grad_past_v])
+    }
+
+    fn encode(&self, plan: &mut Planner) -> Result<()> {
+        let op = &self.forward;
+        let inputs = &op.inputs;
+        let layout = Layout::new(plan, inputs);
+        let rows = plan.scratch(layout.rows());
+        layout.prepare(plan, op, rows, Some(self.grad_y))?;
+        let query_tiles = layout.n_step.div_ceil(layout.tile);
+        if let Some(grad_q) = self.grad_q {
+            for tiles in layout.slices(layout.past_tiles + query_tiles) {
+                layout
+                    .tiles(plan, "backward_query", op, tiles)
+                    .bind("rows", rows)
+                    .bind("q", inputs.q)
+                    .bind("k", inputs.k)
+                    .bind("v", inputs.v)
+                    .bind_optional("past_k", inputs.past.map(|past| past.k))
+                    .bind_optional("past_v", inputs.past.map(|past| past.v))
+                    .bind("grad_y", self.grad_y)
+                    .bind("grad_q", grad_q)
+                    .groups(layout.blocks(layout.n_step))?;
+            }
+        }
+        let past = inputs.past.map(|past| (past.k, past.v));
+        for (is_past, keys, grad_k, grad_v) in
+            [(false, Some((inputs.k, inputs.v)), self.grad_k, self.grad_v), (true, past, self.grad_past_k, self.grad_past_v)]
+        {
+            let Some((k, v)) = keys else { continue };
+            let n_key = plan.spec(k).shape[1];
+            for (entry, name, target) in [("backward_key", "grad_k", grad_k), ("backward_value", "grad_v", grad_v)] {
+                let Some(target) = target else { continue };
+                for tiles in layout.slices(query_tiles) {
+                    layout
+                        .tiles(plan, entry, op, tiles)
+                        .bind("rows", rows)
+                        .bind("q", inputs.q)
+                        .bind("k", k)
+                        .bind("v", v)
+                        .bind("grad_y", self.grad_y)
+                        .bind(name, target)
+                        .param("n_key", n_key)
+                        .param("is_past", is_past)
+                        .groups(layout.blocks(n_key))?;
+                }
+            }
+        }
+        Ok(())
+    }
+}
+
+impl Operation for AttentionAppend {
+    fn name(&self) -> &'static str {
+        APPEND
+    }
+
+    fn inputs(&self) -> Vec<Tensor> {
+        let cache = [Some(self.cache.k), Some(self.cache.v), self.cache.length];
+        [self.k, self.v].into_iter().chain(present(cache)).chain(self.reset).collect()
+    }
+
+    fn outputs(&self) -> Vec<Tensor> {
+        present([Some(self.cache.k), Some(self.cache.v), self.cache.length])
+    }
+
+    fn encode(&self, plan: &mut Planner) -> Result<()> {
+        let shape = &plan.spec(self.k).shape;
+        let (n_batch, n_step, n_channel) = (shape[0], shape[1], shape[2]);
+        let Some(length) = self.cache.length else {
+            return Err(Error::Unsupported { operation: APPEND, what: "the cache has no length".into() });
+        };
+        let capacity = plan.spec(self.cache.k).shape[1];
+        for (new, cache) in [(self.k, self.cache.k), (self.v, self.cache.v)] {
+            plan.kernel(&SHADER, "append")
+                .constant("HAS_PAST", true)
+                .constant("HAS_LENGTH", true)
+                .bind("k", new)
+                .bind("cache", cache)
+                .bind("length", length)
+                .bind_optional("reset", self.reset)
+                .param("n_batch", n_batch)
+                .param("n_step", n_step)
+                .param("n_past", capacity)
+                .param("n_channel", n_channel)
+                .param("end_back", n_step)
+                .lanes(n_batch * n_step * n_channel)?;
+        }
+        plan.kernel(&SHADER, "grow")
+            .constant("HAS_PAST", true)
+            .constant("HAS_LENGTH", true)
+            .bind("length_out", length)
+            .bind_optional("reset", self.reset)
+            .param("n_batch", n_batch)
+            .param("n_step", n_step)
+            .param("n_past", capacity)
+            .param("end_back", n_step)
+            .lanes(n_batch)
+    }
+}
+
+/// Bytes of a workgroup's two tiles: what fits beside the rest into the 16 KiB that every adapter has.
+const TILES: usize = 12 << 10;
+/// Rows of a tile, at most.
+const MOST_TILE: usize = 32;
+/// Loop iterations of an invocation: Mesa's software drivers leave every loop, silently, after 65,535 in all.
+const MOST_ITERATIONS: usize = 60_000;
+
+/// How the work is cut: a workgroup has `width` queries (or keys) of one head and meets the keys (or queries) tile by tile.
+struct Layout {
+    n_batch: usize,
+    n_step: usize,
+    n_head: usize,
+    head_dim: usize,
+    /// Rows of the cache.
+    n_past: usize,
+    has_past: bool,
+    has_length: bool,
+    /// Whether more than the order of the steps decides what a query sees.
+    is_masked: bool,
+    quads: usize,
+    tile: usize,
+    past_tiles: usize,
+    width: usize,
+}
+
+impl Layout {
+    fn new(plan: &Planner, inputs: &AttentionInputs) -> Self {
+        let shape = &plan.spec(inputs.q).shape;
+        let (n_batch, n_step, head_dim) = (shape[0], shape[1], shape[2] / inputs.n_head);
+        let quads = head_dim.div_ceil(4);
+        let fitting = (TILES / (32 * quads)).max(1);
+        let tile = (fitting.next_power_of_two() >> usize::from(!fitting.is_power_of_two())).clamp(4, MOST_TILE);
+        let n_past = inputs.past.map_or(0, |past| plan.spec(past.k).shape[1]);
+        let has_length = inputs.past.is_some_and(|past| past.length.is_some());
+        let most_width = if plan.traits().software { 8 } else { 64 };
+        Layout {
+            n_batch,
+            n_step,
+            n_head: inputs.n_head,
+            head_dim,
+            n_past,
+            has_past: inputs.past.is_some(),
+            has_length,
+            is_masked: has_length || inputs.reset.is_some(),
+            quads,
+            tile,
+            past_tiles: n_past.div_ceil(tile),
+            width: n_step.next_power_of_two().clamp(8, most_width),
+        }
+    }
+
+    /// Floats of what is known of every query of every head.
+    fn rows(&self) -> usize {
+        4 * self.n_batch * self.n_head * self.n_step
+    }
+
+    /// Workgroups for so many queries or keys of every head.
+    fn blocks(&self, n_row: usize) -> usize {
+        self.n_batch * self.n_head * n_row.div_ceil(self.width)
+    }
+
+    /// Tiles in ranges that each fit one dispatch.
+    fn slices(&self, n_tile: usize) -> impl Iterator<Item = (usize, usize)> + use<> {
+        let iterations = self.tile / 4 * (1 + 3 * self.quads) + self.tile * self.quads / self.width + 2;
+        let most = (MOST_ITERATIONS / iterations).max(1);
+        (0..n_tile).step_by(most).map(move |first| (first, (first + most).min(n_tile)))
+    }
+
+    /// Starts a dispatch with everything set that is the same for all of them.
+    fn kernel<'p, 'a>(&self, plan: &'p mut Planner<'a>, entry: &'static str) -> Kernel<'p, 'a> {
+        plan.kernel(&SHADER, entry)
+            .constant("HEAD_DIM", self.head_dim)
+            .constant("QUADS", self.quads)
+            .constant("TILE", self.tile)
+            .constant("WIDTH", self.width)
+            .constant("HAS_PAST", self.has_past)
+            .constant("HAS_LENGTH", self.has_length)
+            .param("n_batch", self.n_batch)
+            .param("n_step", self.n_step)
+            .param("n_head", self.n_head)
+            .param("n_past", self.n_past)
+    }
+
+    fn tiles<'p, 'a>(&self, plan: &'p mut Planner<'a>, entry: &'static str, op: &Attention, tiles: (usize, usize)) -> Kernel<'p, 'a> {
+        self.kernel(plan, entry)
+            .constant("HAS_RESET", op.inputs.reset.is_some())
+            .param("scale", (self.head_dim as f32).sqrt().recip())
+            .param("first_tile", tiles.0)
+            .param("end_tile", tiles.1)
+    }
+
+    /// What is known of every query: see the shader.
+    fn prepare(&self, plan: &mut Planner, op: &Attention, rows: Operand, grad_y: Option<Tensor>) -> Result<()> {
+        let n_back = if op.inputs.reset.is_some() { self.n_step } else { 1 };
+        for first in (0..n_back).step_by(MOST_ITERATIONS) {
+            self.kernel(plan, "prepare")
+                .bind("rows", rows)
+                .bind("y", op.y)
+                .bind("log_sum", op.log_sum)
+                .bind_optional("grad_y", grad_y)
+                .bind_optional("reset", op.inputs.reset)
+                .bind_optional("length", op.inputs.past.and_then(|past| past.length))
+                .param("first_back", first)
+                .param("end_back", (first + MOST_ITERATIONS).min(n_back))
+                .lanes(self.n_batch * self.n_head * self.n_step)?;
+        }
+        Ok(())
+    }
+}
