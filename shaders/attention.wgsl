@@ -47,6 +47,12 @@ struct Params {
     length_out_offset: u32,
     cache_offset: u32,
     cache_stride: u32,
+    grad_last_offset: u32,
+    grad_last_stride: u32,
+    grad_new_offset: u32,
+    grad_new_stride: u32,
+    grad_past_offset: u32,
+    grad_past_stride: u32,
 }
 
 @group(0) @binding(0) var<uniform> params: Params;
@@ -66,6 +72,9 @@ struct Params {
 @group(0) @binding(14) var<storage, read_write> grad_v: array<f32>; // of new or of past values
 @group(0) @binding(15) var<storage, read_write> cache: array<f32>; // (batch, past, channel)
 @group(0) @binding(16) var<storage, read_write> length_out: array<f32>; // (batch)
+@group(0) @binding(17) var<storage, read> grad_last: array<f32>; // (batch, past, channel)
+@group(0) @binding(18) var<storage, read_write> grad_new: array<f32>; // (batch, step, channel)
+@group(0) @binding(19) var<storage, read_write> grad_past: array<f32>; // (batch, past, channel)
 
 const LOG2_E = 1.4426950408889634;
 // the score of a query that has seen nothing yet
@@ -551,23 +560,56 @@ fn kept_of(batch: u32, n_past: u32) -> Seen {
     return Seen(min(n_past, params.n_past), 0u);
 }
 
+// A channel of a new row, and its row in the cache: the capacity where it is not kept.
+struct NewRow {
+    batch: u32,
+    step: u32,
+    channel: u32,
+    row: u32,
+}
+
+fn new_row_of(global: vec3<u32>, workgroups: vec3<u32>) -> NewRow {
+    let index = global.y * workgroups.x * LANES + global.x;
+    let batch = index / params.n_channel / params.n_step;
+    let step = index / params.n_channel % params.n_step;
+    var row = params.n_past;
+    if batch < params.n_batch {
+        let kept = kept_of(batch, u32(length[params.length_offset + batch]));
+        if step >= kept.first {
+            row = min(kept.n_past + step - kept.first, params.n_past);
+        }
+    }
+    return NewRow(batch, step, index % params.n_channel, row);
+}
+
 // One invocation writes one channel of one new row to the cache of keys or values.
 @compute @workgroup_size(LANES)
 fn append(@builtin(global_invocation_id) global: vec3<u32>, @builtin(num_workgroups) workgroups: vec3<u32>) {
-    let index = global.y * workgroups.x * LANES + global.x;
-    let channel = index % params.n_channel;
-    let step = index / params.n_channel % params.n_step;
-    let batch = index / params.n_channel / params.n_step;
-    if batch >= params.n_batch {
+    let place = new_row_of(global, workgroups);
+    if place.row < params.n_past {
+        cache[params.cache_offset + (place.batch * params.n_past + place.row) * params.cache_stride + place.channel] =
+            k[params.k_offset + (place.batch * params.n_step + place.step) * params.k_stride + place.channel];
+    }
+}
+
+// One invocation takes back one channel of one new row: its gradient, and what the row replaced has none.
+@compute @workgroup_size(LANES)
+fn append_backward(@builtin(global_invocation_id) global: vec3<u32>, @builtin(num_workgroups) workgroups: vec3<u32>) {
+    let place = new_row_of(global, workgroups);
+    if place.batch >= params.n_batch {
         return;
     }
-    let kept = kept_of(batch, u32(length[params.length_offset + batch]));
-    let row = kept.n_past + step - kept.first;
-    if step < kept.first || row >= params.n_past {
-        return;
+    var grad = 0.0;
+    if place.row < params.n_past {
+        let row = place.batch * params.n_past + place.row;
+        grad = grad_last[params.grad_last_offset + row * params.grad_last_stride + place.channel];
+        if HAS_GRAD_PAST {
+            grad_past[params.grad_past_offset + row * params.grad_past_stride + place.channel] = 0.0;
+        }
     }
-    cache[params.cache_offset + (batch * params.n_past + row) * params.cache_stride + channel] =
-        k[params.k_offset + (batch * params.n_step + step) * params.k_stride + channel];
+    if HAS_GRAD_NEW {
+        grad_new[params.grad_new_offset + (place.batch * params.n_step + place.step) * params.grad_new_stride + place.channel] = grad;
+    }
 }
 
 // One invocation counts the rows of one batch row's cache.

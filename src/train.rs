@@ -86,7 +86,7 @@ impl TrainingConfig {
     pub fn lab_rate(model: ModelKind) -> f32 {
         match model {
             ModelKind::MinGru | ModelKind::MinGruScan => 0.01,
-            ModelKind::MambaLab | ModelKind::Mamba => 0.005,
+            ModelKind::MambaLab | ModelKind::Mamba | ModelKind::Hybrid => 0.005,
         }
     }
 
@@ -131,6 +131,10 @@ impl TrainingConfig {
     pub fn check_model(&self, model: &ForecasterConfig) -> Result<()> {
         if self.dropout > 0.0 && model.layers < 2 {
             return Err(Error::option("--dropout", self.dropout, "it acts between layers: it needs --layers 2 or more"));
+        }
+        if self.carry_state && model.model == ModelKind::Hybrid {
+            let needed = "it cannot go with hybrid, whose key-value cache would grow with every window";
+            return Err(Error::option("--carry-state", "given", needed));
         }
         if self.carry_state && model.bidirectional {
             let needed = "it cannot go with --bidirectional, whose backward direction begins with the future";

@@ -224,6 +224,20 @@ fn a_checkpoint_scores_as_its_training_did() {
 }
 
 #[test]
+fn a_hybrid_trains_and_scores_with_the_heads_it_was_given() {
+    let folder = folder();
+    let train = |options: &str| format!("train --model hybrid --device cpu --csv prices.csv {SMALL} {options}");
+    let trained = scanrnn(folder.path(), &train("--layers 3 --attention-every 3 --heads 2"));
+    assert!(trained.status.success(), "{}", stderr(&trained));
+    let scored = scanrnn(folder.path(), "evaluate --checkpoint hybrid.safetensors --device cpu --csv prices.csv");
+    assert!(scored.status.success(), "{}", stderr(&scored));
+    refuses(folder.path(), &train("--heads 3"), &["--heads", "3", "--hidden 8"]);
+    refuses(folder.path(), &train("--attention-every 3"), &["--attention-every", "--layers 2"]);
+    refuses(folder.path(), &train("--bidirectional"), &["--bidirectional", "causal"]);
+    refuses(folder.path(), &train("--carry-state --window-norm none"), &["--carry-state", "cache"]);
+}
+
+#[test]
 fn without_a_file_the_series_is_synthetic_and_says_so() {
     let folder = tempfile::tempdir().expect("a folder");
     let output = scanrnn(folder.path(), "bench --device cpu --models min-gru --window 8 --hidden 8 --epochs 1 --json figures.json");
@@ -439,7 +453,7 @@ fn gpu_trains_as_the_cpu_does() {
         return;
     }
     let folder = folder();
-    let output = scanrnn(folder.path(), &format!("bench --device gpu --csv prices.csv --models all {SMALL} --json figures.json"));
+    let output = scanrnn(folder.path(), &format!("bench --device gpu --csv prices.csv --models all,hybrid {SMALL} --json figures.json"));
     assert!(output.status.success(), "{}", stderr(&output));
     assert_eq!(stderr(&output), "", "no driver noise");
     let figures: Value = serde_json::from_slice(&std::fs::read(folder.path().join("figures.json")).expect("figures")).expect("JSON");

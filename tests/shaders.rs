@@ -36,6 +36,8 @@ fn graphs() -> Vec<Graph> {
             let config = TrainingConfig { normalisation, ..TrainingConfig::lab(model) };
             graphs.push(Trainer::new(&ForecasterConfig::new(model, 128), &config, 500, 300, 100).expect("fits").into_graph());
         }
+    }
+    for model in ModelKind::LINEAR {
         let both = ForecasterConfig { layers: 2, bidirectional: true, ..ForecasterConfig::new(model, 65) };
         let config = TrainingConfig { dropout: 0.1, ..TrainingConfig::lab(model) };
         graphs.push(Trainer::new(&both, &config, 500, 300, 100).expect("fits").into_graph());
@@ -95,7 +97,8 @@ fn recurrences(reverse: bool, options: bool) -> Graph {
         let inputs = AttentionInputs { q, k, v, n_head: 1, past: Some(cache), reset: options.then_some(reset) };
         outputs.push(graph.attention("attention", &inputs).expect("fits").0);
         if options {
-            graph.append_keys(k, v, &cache, Some(reset)).expect("fits");
+            let last = graph.append_keys("append", k, v, &cache, Some(reset)).expect("fits");
+            outputs.extend([last.k, last.v]);
         }
     }
     let (x, weight) = (sequence(&mut graph, n_channel), graph.variable("weight", &[n_channel]));

@@ -29,7 +29,7 @@ pub struct Args {
     device: DeviceArgs,
     #[command(flatten)]
     data: DataArgs,
-    /// Models to compare, separated by commas, or `all`
+    /// Models to compare, separated by commas, or `all`: the four of linear cost
     #[arg(long, default_value = "min-gru,mamba")]
     models: String,
     /// Folder for the picture
@@ -106,16 +106,19 @@ pub async fn run(args: &Args) -> Result<ExitCode> {
 }
 
 fn models(list: &str) -> Result<Vec<ModelKind>> {
-    if list == "all" {
-        return Ok(ModelKind::ALL.to_vec());
-    }
-    let mut kinds = Vec::new();
+    let mut kinds: Vec<ModelKind> = Vec::new();
     for name in list.split(',').map(str::trim).filter(|name| !name.is_empty()) {
-        let kind = name.parse().map_err(|_| {
-            Error::option("--models", name, format!("each must be one of {}, or all", ModelKind::ALL.map(ModelKind::name).join(", ")))
-        })?;
-        if !kinds.contains(&kind) {
-            kinds.push(kind);
+        let named = match name {
+            "all" => ModelKind::LINEAR.to_vec(),
+            _ => vec![name.parse().map_err(|_| {
+                let names = ModelKind::ALL.map(ModelKind::name).join(", ");
+                Error::option("--models", name, format!("each must be one of {names}, or all"))
+            })?],
+        };
+        for kind in named {
+            if !kinds.contains(&kind) {
+                kinds.push(kind);
+            }
         }
     }
     if kinds.is_empty() { Err(Error::option("--models", list, "name at least one model")) } else { Ok(kinds) }
@@ -198,6 +201,7 @@ fn report(outcomes: &[Outcome], persistence: &Metrics, device: &Device, table: &
         .iter()
         .map(|Outcome { kind, fit, on_cpu, .. }| {
             let figures = json!({
+                "layers": args.training.model(*kind).layers,
                 "epochs": fit.epochs,
                 "best_epoch": fit.best_epoch,
                 "metrics": fit.metrics,
@@ -218,7 +222,7 @@ fn report(outcomes: &[Outcome], persistence: &Metrics, device: &Device, table: &
         "adapter": device.backend().name(),
         "data": { "source": table.source().to_string(), "synthetic": is_synthetic(table), "column": args.data.column, "rows": table.n_row() },
         "settings": {
-            "window": training.window, "hidden": training.hidden, "layers": training.layers, "batch": training.batch,
+            "window": training.window, "hidden": training.hidden, "batch": training.batch,
             "epochs": training.epochs, "seed": training.seed, "loss": training.loss(),
         },
         "models": models,

@@ -20,6 +20,9 @@ pub struct Args {
     checkpoint: PathBuf,
     #[command(flatten)]
     device: DeviceArgs,
+    /// Rows that the key-value cache of a hybrid holds [default: 1024]
+    #[arg(long, value_name = "ROWS")]
+    cache: Option<usize>,
 }
 
 /// What a checkpoint is streamed by.
@@ -44,7 +47,8 @@ impl Loaded<'_> {
 
 pub async fn run(args: &Args) -> Result<ExitCode> {
     let place = args.checkpoint.display().to_string();
-    let Checkpoint { description, tensors } = super::read_checkpoint(&args.checkpoint)?;
+    let Checkpoint { mut description, tensors } = super::read_checkpoint(&args.checkpoint)?;
+    description.model.cache = args.cache.unwrap_or(description.model.cache);
     let (model, training) = (&description.model, &description.training);
     if model.bidirectional {
         let what = "is bidirectional: each of its layers reads what comes after a row, which a stream does not have yet".into();

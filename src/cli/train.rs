@@ -17,7 +17,7 @@ use crate::train::Trainer;
 
 #[derive(Debug, clap::Args)]
 pub struct Args {
-    /// Model: min-gru, min-gru-scan, mamba-lab or mamba
+    /// Model: min-gru, min-gru-scan, mamba-lab, mamba or hybrid
     #[arg(long)]
     model: ModelKind,
     #[command(flatten)]

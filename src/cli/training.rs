@@ -17,9 +17,15 @@ pub struct TrainingArgs {
     /// Hidden channels
     #[arg(long, default_value_t = 128)]
     pub hidden: usize,
-    /// Recurrent layers
-    #[arg(long, default_value_t = 1)]
-    pub layers: usize,
+    /// Layers [default: 1, for hybrid 2]
+    #[arg(long)]
+    layers: Option<usize>,
+    /// Every so many layers, the last is one of attention (hybrid)
+    #[arg(long, value_name = "LAYERS", default_value_t = 2)]
+    attention_every: usize,
+    /// Heads of attention (hybrid)
+    #[arg(long, default_value_t = 4)]
+    heads: usize,
     /// Each layer runs over the window in both directions
     #[arg(long)]
     pub bidirectional: bool,
@@ -170,8 +176,14 @@ impl TrainingArgs {
 
     /// Sizes of a model.
     pub fn model(&self, kind: ModelKind) -> ForecasterConfig {
-        let (layers, bidirectional) = (self.layers, self.bidirectional);
-        ForecasterConfig { layers, bidirectional, levels: self.loss().columns_per_output(), ..ForecasterConfig::new(kind, self.hidden) }
+        ForecasterConfig {
+            layers: self.layers.unwrap_or(kind.default_layers()),
+            levels: self.loss().columns_per_output(),
+            bidirectional: self.bidirectional,
+            attention_every: self.attention_every,
+            heads: self.heads,
+            ..ForecasterConfig::new(kind, self.hidden)
+        }
     }
 
     /// What is minimised.

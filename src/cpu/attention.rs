@@ -5,6 +5,7 @@ use std::ops::Range;
 
 use pulp::{Simd, WithSimd};
 
+use super::elementwise;
 use super::product::{Matrix, multiply};
 use super::rows::Rows;
 use super::simd::{Lanes, dispatch};
@@ -12,7 +13,7 @@ use super::threads::parallel;
 use super::walk::parts;
 use crate::graph::Graph;
 use crate::memory::Memory;
-use crate::ops::{Attention, AttentionBackward, AttentionInputs};
+use crate::ops::{Attention, AttentionAppend, AttentionBackward, AttentionInputs};
 
 /// Queries and keys of a block of scores.
 const BLOCK: usize = 64;
@@ -71,6 +72,27 @@ pub fn backward(op: &AttentionBackward, memory: &mut Memory<f32>, free: Rows) {
             head.backward(&queries, tiles, y, log_sum.part(head.index, queries.clone()), grad_y, grad_q, &targets);
         }
     });
+}
+
+/// Appends keys and values to a cache, row by row.
+pub fn append(op: &AttentionAppend, memory: &mut Memory<f32>) {
+    for copy in op.copies() {
+        elementwise::run(&copy, memory);
+    }
+    let Some(length) = Rows::of_optional(memory, op.last.length) else { return };
+    let reset = Rows::of_optional(memory, op.reset);
+    let (n_step, capacity) = (memory.spec(op.k).shape[1], memory.spec(op.last.k).shape[1]);
+    let pairs = [(op.k, op.last.k), (op.v, op.last.v)].map(|(new, cache)| (Rows::of(memory, new), Rows::of(memory, cache)));
+    for (batch, length) in length.row_mut(0).iter_mut().enumerate() {
+        let border = reset.and_then(|reset| reset.row(batch).iter().rposition(|&begins| begins != 0.0));
+        let (first, start) = border.map_or((0, (*length as usize).min(capacity)), |border| (border, 0));
+        for (step, row) in (first..n_step).zip(start..capacity) {
+            for (new, cache) in &pairs {
+                cache.row_mut(batch * capacity + row).copy_from_slice(new.row(batch * n_step + step));
+            }
+        }
+        *length = (start + n_step - first).min(capacity) as f32;
+    }
 }
 
 fn block(index: usize, len: usize) -> Range<usize> {

@@ -103,6 +103,9 @@ impl Session for CpuSession<'_> {
 fn work(op: &Op, graph: &Graph) -> usize {
     let product = |rows: Tensor, matrix: Tensor| graph.spec(rows).rows() * graph.spec(matrix).len();
     match op {
+        Op::Attention(op) => op.inputs.keys(graph) * graph.spec(op.y).len(),
+        Op::AttentionBackward(op) => 3 * op.forward.inputs.keys(graph) * graph.spec(op.grad_y).len(),
+        Op::AttentionAppend(op) => 2 * graph.spec(op.k).len(),
         Op::Linear(op) => product(op.x, op.weight),
         Op::LinearBackward(op) => 2 * product(op.x, op.weight),
         Op::MinGru(op) => product(op.h, op.u),
@@ -135,6 +138,7 @@ fn scratch(op: &Op, graph: &Graph) -> usize {
 fn execute(op: &Op, memory: &mut Memory<f32>, scratch: Rows) {
     match op {
         Op::Attention(op) => attention::forward(op, memory, scratch),
+        Op::AttentionAppend(op) => attention::append(op, memory),
         Op::AttentionBackward(op) => attention::backward(op, memory, scratch),
         Op::CausalConv1d(op) => causal_conv1d::forward(op, memory, scratch),
         Op::CausalConv1dBackward(op) => causal_conv1d::backward(op, memory, scratch),

@@ -1,49 +1,77 @@
-//! The attention layers of `hybrid`: causal multi-head attention in a block with RMSNorm and residual.
+//! The attention layers of `hybrid`.
 
-use super::mamba::NORM_EPS;
 use super::{Sequence, fan_in};
-use crate::error::Result;
-use crate::graph::{Graph, Init, Tensor};
-use crate::ops::AttentionInputs;
+use crate::error::{Error, Result};
+use crate::graph::{Graph, Tensor};
+use crate::ops::{AttentionInputs, KeyValueCache, Recurrence};
 
-/// A block: `x + out_proj(attention(in_proj(rms_norm(x))))`.
+/// Causal multi-head attention between two linear layers: `out_proj(attention(in_proj(x)))`.
 #[derive(Clone, Debug)]
-pub struct AttentionBlock {
-    /// `(d_model)`.
-    pub norm: Tensor,
+pub struct CausalAttention {
     /// `(3 d_model, d_model)`: queries, keys, values.
     pub in_proj: Tensor,
     /// `(d_model, d_model)`.
     pub out_proj: Tensor,
     d_model: usize,
     n_head: usize,
+    capacity: usize,
 }
 
-impl AttentionBlock {
-    /// Declares the parameters under `prefix` (`layers.1.`); `n_head` divides `d_model`.
-    pub fn new(graph: &mut Graph, prefix: &str, d_model: usize, n_head: usize) -> Self {
+impl CausalAttention {
+    /// Declares the parameters under `prefix` (`layers.1.mixer.`); `n_head` divides `d_model`, and states hold `capacity` steps.
+    pub fn new(graph: &mut Graph, prefix: &str, d_model: usize, n_head: usize, capacity: usize) -> Self {
         let mut parameter = |name: &str, shape: &[usize], init| graph.parameter(&format!("{prefix}{name}"), shape, init);
-        AttentionBlock {
-            norm: parameter("norm.weight", &[d_model], Init::Constant(1.0)),
-            in_proj: parameter("mixer.in_proj.weight", &[3 * d_model, d_model], fan_in(d_model)),
-            out_proj: parameter("mixer.out_proj.weight", &[d_model, d_model], fan_in(d_model)),
+        CausalAttention {
+            in_proj: parameter("in_proj.weight", &[3 * d_model, d_model], fan_in(d_model)),
+            out_proj: parameter("out_proj.weight", &[d_model, d_model], fan_in(d_model)),
             d_model,
             n_head,
+            capacity,
         }
     }
 
-    /// Runs over `x (batch, step, d_model)`; `reset` is that of [`AttentionInputs`].
+    /// Shapes of the states that go in and come out, for a batch: past keys, past values, and how many there are.
+    pub fn state_shapes(&self, n_batch: usize) -> Vec<Vec<usize>> {
+        let rows = vec![n_batch, self.capacity, self.d_model];
+        vec![rows.clone(), rows, vec![n_batch]]
+    }
+
+    /// Runs over `x (batch, step, d_model)`. `states` are those of [`CausalAttention::state_shapes`]; where they are absent, none come out. Where
+    /// they may be overwritten, `in_place`, no gradient flows through them.
     ///
     /// # Errors
-    /// [`crate::Error::Shape`] where `x` does not fit the parameters.
-    pub fn forward(&self, graph: &mut Graph, label: &str, x: Tensor, reset: Option<Tensor>) -> Result<Sequence> {
+    /// [`crate::Error::Shape`] where `x` does not fit the parameters, [`crate::Error::Option`] where the steps alone overflow the cache,
+    /// [`crate::Error::Unsupported`] in reverse.
+    pub fn forward(
+        &self,
+        graph: &mut Graph,
+        label: &str,
+        x: Tensor,
+        states: Option<&[Tensor]>,
+        run: &Recurrence,
+        in_place: bool,
+    ) -> Result<Sequence> {
+        let [_, n_step, _] = graph.axes("attention", x)?;
         let name = |tensor: &str| format!("{label}{tensor}");
-        let normed = graph.rms_norm(&name("normed"), x, self.norm, NORM_EPS)?;
-        let qkv = graph.linear(&name("qkv"), normed, self.in_proj, None)?;
-        let [q, k, v] = [("q", 0), ("k", 1), ("v", 2)]
-            .map(|(tensor, index)| graph.columns(qkv, &name(tensor), index * self.d_model, self.d_model));
-        let (y, _) = graph.attention(&name("y"), &AttentionInputs { q, k, v, n_head: self.n_head, past: None, reset })?;
+        if run.reverse {
+            return Err(Error::Unsupported { operation: "attention", what: "is causal: it does not run in reverse".into() });
+        }
+        let past = states.map(|states| KeyValueCache { k: states[0], v: states[1], length: Some(states[2]) });
+        if past.is_some() && n_step > self.capacity {
+            return Err(Error::option("--cache", self.capacity, format!("must hold the {n_step} steps that are to be continued")));
+        }
+        let qkv = graph.linear(&name("qkv"), x, self.in_proj, None)?;
+        let [q, k, v] =
+            [("q", 0), ("k", 1), ("v", 2)].map(|(tensor, index)| graph.columns(qkv, &name(tensor), index * self.d_model, self.d_model));
+        let inputs = AttentionInputs { q, k, v, n_head: self.n_head, past, reset: run.reset };
+        let (y, _) = graph.attention(&name("y"), &inputs)?;
+        let last = match past {
+            Some(past) if in_place => graph.append_keys_in_place(k, v, &past, run.reset).map(|()| Some(past))?,
+            Some(past) => Some(graph.append_keys(&name("cache"), k, v, &past, run.reset)?),
+            None => None,
+        };
         let y = graph.linear(&name("out"), y, self.out_proj, None)?;
-        Ok(Sequence { y: graph.sum(&name("residual"), x, y)?, last_states: Vec::new() })
+        let last_states = last.map_or(Vec::new(), |last| [Some(last.k), Some(last.v), last.length].into_iter().flatten().collect());
+        Ok(Sequence { y, last_states })
     }
 }

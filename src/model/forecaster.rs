@@ -21,11 +21,16 @@ pub enum ModelKind {
     MambaLab,
     /// The selective state space block.
     Mamba,
+    /// Mamba blocks, every few of them one of causal attention instead.
+    Hybrid,
 }
 
 impl ModelKind {
     /// Every model.
-    pub const ALL: [ModelKind; 4] = [ModelKind::MinGru, ModelKind::MinGruScan, ModelKind::MambaLab, ModelKind::Mamba];
+    pub const ALL: [ModelKind; 5] = [ModelKind::MinGru, ModelKind::MinGruScan, ModelKind::MambaLab, ModelKind::Mamba, ModelKind::Hybrid];
+
+    /// The models whose cost grows with a sequence's length and no faster.
+    pub const LINEAR: [ModelKind; 4] = [ModelKind::MinGru, ModelKind::MinGruScan, ModelKind::MambaLab, ModelKind::Mamba];
 
     /// Name on the command line and in files.
     pub fn name(self) -> &'static str {
@@ -34,7 +39,18 @@ impl ModelKind {
             ModelKind::MinGruScan => "min-gru-scan",
             ModelKind::MambaLab => "mamba-lab",
             ModelKind::Mamba => "mamba",
+            ModelKind::Hybrid => "hybrid",
         }
+    }
+
+    /// Layers where no other number is asked for.
+    pub fn default_layers(self) -> usize {
+        if self == ModelKind::Hybrid { 2 } else { 1 }
+    }
+
+    /// Whether the model is a backbone of Mamba's blocks.
+    pub(super) fn has_mixers(self) -> bool {
+        matches!(self, ModelKind::Mamba | ModelKind::Hybrid)
     }
 }
 
@@ -90,6 +106,15 @@ pub struct ForecasterConfig {
     /// Whether each layer runs over the window in both directions, with parameters of its own for each.
     #[serde(default)]
     pub bidirectional: bool,
+    /// Every so many layers, the last is one of attention (`hybrid`).
+    #[serde(default = "default_attention_every")]
+    pub attention_every: usize,
+    /// Heads of attention, equal parts of the hidden channels (`hybrid`).
+    #[serde(default = "default_heads")]
+    pub heads: usize,
+    /// Steps that the states of attention hold (`hybrid`).
+    #[serde(default = "default_cache")]
+    pub cache: usize,
 }
 
 fn one() -> usize {
@@ -105,8 +130,18 @@ fn default_expand() -> usize {
     2
 }
 
+fn default_attention_every() -> usize {
+    2
+}
+fn default_heads() -> usize {
+    4
+}
+fn default_cache() -> usize {
+    1024
+}
+
 impl ForecasterConfig {
-    /// One layer that forecasts the next value of one column from that column.
+    /// One layer (`hybrid`: two) that forecasts the next value of one column from that column.
     pub fn new(model: ModelKind, hidden: usize) -> Self {
         ForecasterConfig {
             model,
@@ -114,13 +149,16 @@ impl ForecasterConfig {
             horizon: 1,
             targets: 1,
             levels: 1,
-            layers: 1,
+            layers: model.default_layers(),
             hidden,
             d_state: default_state(),
             d_conv: default_conv(),
             expand: default_expand(),
             dt_rank: 0,
             bidirectional: false,
+            attention_every: default_attention_every(),
+            heads: default_heads(),
+            cache: default_cache(),
         }
     }
 
@@ -138,7 +176,7 @@ impl ForecasterConfig {
     /// Checks that every size can be used.
     ///
     /// # Errors
-    /// [`Error::Option`] naming the first that is zero.
+    /// [`Error::Option`] naming the first that is zero, too small, or does not divide what it must.
     pub fn check(&self) -> Result<()> {
         let sizes = [
             ("--features", self.features),
@@ -150,12 +188,35 @@ impl ForecasterConfig {
             ("--d-state", self.d_state),
             ("--d-conv", self.d_conv),
             ("--expand", self.expand),
+            ("--attention-every", self.attention_every),
+            ("--heads", self.heads),
+            ("--cache", self.cache),
         ];
         match sizes.into_iter().find(|(_, size)| *size == 0) {
             Some((option, _)) => Err(Error::option(option, 0, "must be at least 1")),
-            None if self.model == ModelKind::Mamba && self.d_conv < 2 => Err(Error::option("--d-conv", self.d_conv, "must be at least 2")),
+            None if self.model.has_mixers() && self.d_conv < 2 => Err(Error::option("--d-conv", self.d_conv, "must be at least 2")),
+            None if self.model == ModelKind::Hybrid => self.check_attention(),
             None => Ok(()),
         }
+    }
+
+    fn check_attention(&self) -> Result<()> {
+        if !self.hidden.is_multiple_of(self.heads) {
+            return Err(Error::option("--heads", self.heads, format!("must divide --hidden {}", self.hidden)));
+        }
+        if self.attention_every > self.layers {
+            let what = format!("--layers {} leave no layer of attention", self.layers);
+            return Err(Error::option("--attention-every", self.attention_every, what));
+        }
+        if self.bidirectional {
+            return Err(Error::option("--bidirectional", "given", "it cannot go with hybrid, whose attention is causal"));
+        }
+        Ok(())
+    }
+
+    /// Whether a layer is one of attention.
+    fn is_attention(&self, layer: usize) -> bool {
+        self.model == ModelKind::Hybrid && (layer + 1).is_multiple_of(self.attention_every)
     }
 }
 
@@ -168,6 +229,8 @@ pub struct Pass<'a> {
     pub reset: Option<Tensor>,
     /// Dropout between layers, for training.
     pub dropout: Option<DropoutSource>,
+    /// Whether states that are large may be overwritten with those after the last step, where no gradient is wanted.
+    pub in_place: bool,
 }
 
 /// What a forecaster computes from a batch.
@@ -175,7 +238,7 @@ pub struct Pass<'a> {
 pub struct Forecast {
     /// `(batch, output)` with `horizon * targets * levels` outputs, or `(batch, step, output)` of [`Forecaster::every_step`].
     pub y: Tensor,
-    /// The states after the last step, in the order of [`Forecaster::state_shapes`].
+    /// The states after the last step, in the order of [`Forecaster::state_shapes`]. Layers of attention give none where none came in.
     pub last_states: Vec<Tensor>,
 }
 
@@ -198,17 +261,17 @@ impl Forecaster {
     pub fn new(graph: &mut Graph, config: &ForecasterConfig) -> Result<Self> {
         config.check()?;
         let (hidden, features) = (config.hidden, config.features);
-        let is_mamba = config.model == ModelKind::Mamba;
-        let input = is_mamba.then(|| {
+        let has_mixers = config.model.has_mixers();
+        let input = has_mixers.then(|| {
             let weight = graph.parameter("input.weight", &[hidden, features], fan_in(features));
             (weight, graph.parameter("input.bias", &[hidden], fan_in(features)))
         });
         let mut layers = Vec::new();
         for index in 0..config.layers {
             let (prefix, n_input) = (format!("layers.{index}."), if index == 0 { features } else { hidden });
-            layers.push(Layer::new(graph, &prefix, config, n_input));
+            layers.push(Layer::new(graph, &prefix, config, n_input, config.is_attention(index)));
         }
-        let norm = is_mamba.then(|| graph.parameter("norm_f.weight", &[hidden], Init::Constant(1.0)));
+        let norm = has_mixers.then(|| graph.parameter("norm_f.weight", &[hidden], Init::Constant(1.0)));
         let n_output = config.horizon * config.targets * config.levels;
         let head_weight = graph.parameter("head.weight", &[n_output, hidden], fan_in(hidden));
         let head_bias = graph.parameter("head.bias", &[n_output], Init::Constant(0.0));
@@ -218,6 +281,11 @@ impl Forecaster {
     /// Sizes.
     pub fn config(&self) -> &ForecasterConfig {
         &self.config
+    }
+
+    /// Steps that the states can hold; unbounded where absent.
+    pub fn most_steps(&self) -> Option<usize> {
+        (self.config.model == ModelKind::Hybrid).then_some(self.config.cache)
     }
 
     /// Shapes of the states of all layers, for a batch.
@@ -247,14 +315,15 @@ impl Forecaster {
         Ok(Forecast { y: self.head(graph, run.y)?, last_states: run.last_states })
     }
 
-    /// One step from `x (batch, features)` and the states before it; the states after it come out.
+    /// One step from `x (batch, features)` and the states before it; the states after it come out, large ones in their place
+    /// ([`Pass::in_place`]).
     ///
     /// # Errors
     /// As [`Forecaster::forward`].
     pub fn step(&self, graph: &mut Graph, x: Tensor, states: &[Tensor]) -> Result<Forecast> {
         let [n_batch, features] = graph.axes("forecaster", x)?;
         let x = graph.reshape(x, &[n_batch, 1, features])?;
-        self.forward(graph, x, &Pass { states: Some(states), ..Pass::default() })
+        self.forward(graph, x, &Pass { states: Some(states), in_place: true, ..Pass::default() })
     }
 
     fn run_layers(&self, graph: &mut Graph, x: Tensor, pass: &Pass) -> Result<Sequence> {
@@ -275,7 +344,7 @@ impl Forecaster {
             if let (Some(source), 1..) = (&pass.dropout, index) {
                 y = graph.dropout(&format!("{label}dropped"), y, source, index as u32)?;
             }
-            let output = layer.forward(graph, &label, y, states, &run)?;
+            let output = layer.forward(graph, &label, y, states, &run, pass.in_place)?;
             y = output.y;
             last_states.extend(output.last_states);
         }

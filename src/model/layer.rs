@@ -1,5 +1,6 @@
 //! A layer of a forecaster: one recurrence, or two that run in opposite directions.
 
+use super::attention::CausalAttention;
 use super::forecaster::{ForecasterConfig, ModelKind};
 use super::mamba::{Mixer, NORM_EPS, residual};
 use super::mamba_lab::MambaLab;
@@ -17,15 +18,17 @@ enum Cell {
     MinGruScan(MinGruScan),
     MambaLab(MambaLab),
     Mamba(Box<Mixer>),
+    Attention(CausalAttention),
 }
 
 impl Cell {
-    fn new(graph: &mut Graph, prefix: &str, config: &ForecasterConfig, n_input: usize) -> Self {
+    fn new(graph: &mut Graph, prefix: &str, config: &ForecasterConfig, n_input: usize, is_attention: bool) -> Self {
         match config.model {
+            _ if is_attention => Cell::Attention(CausalAttention::new(graph, prefix, config.hidden, config.heads, config.cache)),
             ModelKind::MinGru => Cell::MinGru(MinGru::new(graph, prefix, n_input, config.hidden)),
             ModelKind::MinGruScan => Cell::MinGruScan(MinGruScan::new(graph, prefix, n_input, config.hidden)),
             ModelKind::MambaLab => Cell::MambaLab(MambaLab::new(graph, prefix, n_input, config.hidden, config.d_state)),
-            ModelKind::Mamba => Cell::Mamba(Box::new(Mixer::new(graph, prefix, config.mixer_sizes()))),
+            ModelKind::Mamba | ModelKind::Hybrid => Cell::Mamba(Box::new(Mixer::new(graph, prefix, config.mixer_sizes()))),
         }
     }
 
@@ -35,16 +38,26 @@ impl Cell {
             Cell::MinGruScan(cell) => cell.state_shapes(n_batch),
             Cell::MambaLab(cell) => cell.state_shapes(n_batch),
             Cell::Mamba(cell) => cell.state_shapes(n_batch),
+            Cell::Attention(cell) => cell.state_shapes(n_batch),
         }
     }
 
-    fn forward(&self, graph: &mut Graph, label: &str, x: Tensor, states: Option<&[Tensor]>, run: &Recurrence) -> Result<Sequence> {
+    fn forward(
+        &self,
+        graph: &mut Graph,
+        label: &str,
+        x: Tensor,
+        states: Option<&[Tensor]>,
+        run: &Recurrence,
+        in_place: bool,
+    ) -> Result<Sequence> {
         let recurrence = Recurrence { initial_state: states.map(|states| states[0]), ..*run };
         match self {
             Cell::MinGru(cell) => cell.forward(graph, label, x, &recurrence),
             Cell::MinGruScan(cell) => cell.forward(graph, label, x, &recurrence),
             Cell::MambaLab(cell) => cell.forward(graph, label, x, &recurrence),
             Cell::Mamba(cell) => cell.forward(graph, label, x, states, run),
+            Cell::Attention(cell) => cell.forward(graph, label, x, states, run, in_place),
         }
     }
 }
@@ -72,19 +85,19 @@ pub struct Layer {
 }
 
 impl Layer {
-    /// Declares the parameters under `prefix` (`layers.0.`).
-    pub fn new(graph: &mut Graph, prefix: &str, config: &ForecasterConfig, n_input: usize) -> Self {
-        let (hidden, is_mamba) = (config.hidden, config.model == ModelKind::Mamba);
-        let norm = is_mamba.then(|| graph.parameter(&format!("{prefix}norm.weight"), &[hidden], Init::Constant(1.0)));
+    /// Declares the parameters under `prefix` (`layers.0.`); a layer of `hybrid` may be one of attention.
+    pub fn new(graph: &mut Graph, prefix: &str, config: &ForecasterConfig, n_input: usize, is_attention: bool) -> Self {
+        let (hidden, has_mixer) = (config.hidden, config.model.has_mixers());
+        let norm = has_mixer.then(|| graph.parameter(&format!("{prefix}norm.weight"), &[hidden], Init::Constant(1.0)));
         let cells = if config.bidirectional {
             let [forward, backward] =
-                ["forward", "backward"].map(|direction| Cell::new(graph, &format!("{prefix}{direction}."), config, n_input));
+                ["forward", "backward"].map(|direction| Cell::new(graph, &format!("{prefix}{direction}."), config, n_input, is_attention));
             let weight = graph.parameter(&format!("{prefix}project.weight"), &[hidden, 2 * hidden], fan_in(2 * hidden));
             let bias = graph.parameter(&format!("{prefix}project.bias"), &[hidden], fan_in(2 * hidden));
             Cells::Both { forward, backward, weight, bias }
         } else {
-            let mixer = if is_mamba { "mixer." } else { "" };
-            Cells::Forward(Cell::new(graph, &format!("{prefix}{mixer}"), config, n_input))
+            let mixer = if has_mixer { "mixer." } else { "" };
+            Cells::Forward(Cell::new(graph, &format!("{prefix}{mixer}"), config, n_input, is_attention))
         };
         Layer { norm, cells }
     }
@@ -97,26 +110,43 @@ impl Layer {
         }
     }
 
-    /// Runs over `x (batch, step, input)`; `states` are those of [`Layer::state_shapes`], zero where absent.
+    /// Runs over `x (batch, step, input)`; `states` are those of [`Layer::state_shapes`], zero where absent. `in_place` is that of
+    /// [`super::Pass`].
     ///
     /// # Errors
     /// [`crate::Error::Shape`] where `x` or the states do not fit.
-    pub fn forward(&self, graph: &mut Graph, label: &str, x: Tensor, states: Option<&[Tensor]>, run: &Recurrence) -> Result<Sequence> {
+    pub fn forward(
+        &self,
+        graph: &mut Graph,
+        label: &str,
+        x: Tensor,
+        states: Option<&[Tensor]>,
+        run: &Recurrence,
+        in_place: bool,
+    ) -> Result<Sequence> {
         match self.norm {
-            Some(norm) => residual(graph, label, x, norm, NORM_EPS, |graph, x| self.run_cells(graph, label, x, states, run)),
-            None => self.run_cells(graph, label, x, states, run),
+            Some(norm) => residual(graph, label, x, norm, NORM_EPS, |graph, x| self.run_cells(graph, label, x, states, run, in_place)),
+            None => self.run_cells(graph, label, x, states, run, in_place),
         }
     }
 
-    fn run_cells(&self, graph: &mut Graph, label: &str, x: Tensor, states: Option<&[Tensor]>, run: &Recurrence) -> Result<Sequence> {
+    fn run_cells(
+        &self,
+        graph: &mut Graph,
+        label: &str,
+        x: Tensor,
+        states: Option<&[Tensor]>,
+        run: &Recurrence,
+        in_place: bool,
+    ) -> Result<Sequence> {
         let (forward, backward, weight, bias) = match &self.cells {
-            Cells::Forward(cell) => return cell.forward(graph, label, x, states, run),
+            Cells::Forward(cell) => return cell.forward(graph, label, x, states, run, in_place),
             Cells::Both { forward, backward, weight, bias } => (forward, backward, *weight, *bias),
         };
         let states = states.map(|states| states.split_at(forward.state_shapes(1).len()));
-        let ahead = forward.forward(graph, &format!("{label}forward."), x, states.map(|(first, _)| first), run)?;
+        let ahead = forward.forward(graph, &format!("{label}forward."), x, states.map(|(first, _)| first), run, in_place)?;
         let run = Recurrence { reverse: !run.reverse, ..*run };
-        let back = backward.forward(graph, &format!("{label}backward."), x, states.map(|(_, second)| second), &run)?;
+        let back = backward.forward(graph, &format!("{label}backward."), x, states.map(|(_, second)| second), &run, in_place)?;
         let both = graph.concat(&format!("{label}both"), &[ahead.y, back.y])?;
         let y = graph.linear(&format!("{label}projected"), both, weight, Some(bias))?;
         Ok(Sequence { y, last_states: [ahead.last_states, back.last_states].concat() })

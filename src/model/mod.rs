@@ -1,5 +1,6 @@
 //! The models, written once for every backend.
 
+pub mod attention;
 pub mod forecaster;
 mod init;
 pub mod layer;

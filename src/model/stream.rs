@@ -34,6 +34,7 @@ pub struct StepGraph {
     /// `(batch, horizon * targets * levels)`.
     y: Tensor,
     states: Vec<Tensor>,
+    most_steps: Option<usize>,
 }
 
 impl StepGraph {
@@ -49,10 +50,12 @@ impl StepGraph {
         let states: Vec<_> = shapes.iter().enumerate().map(|(index, shape)| graph.state(&format!("state.{index}"), shape)).collect();
         let forecast = forecaster.step(&mut graph, x, &states)?;
         for (&x, &y) in forecast.last_states.iter().zip(&states) {
-            graph.push(Elementwise::Copy { x, y });
+            if x != y {
+                graph.push(Elementwise::Copy { x, y });
+            }
         }
         let (prepare, step) = graph.finish_prepared("prepare", "step");
-        Ok(StepGraph { graph, prepare, step, x, y: forecast.y, states })
+        Ok(StepGraph { graph, prepare, step, x, y: forecast.y, states, most_steps: forecaster.most_steps() })
     }
 
     /// The graph, for its parameters' names and shapes.
@@ -68,7 +71,7 @@ impl StepGraph {
         let mut session = backend.load(&self.graph).await?;
         write_parameters(&mut *session, &self.graph, parameters)?;
         session.run(self.prepare, 1)?;
-        Ok(Stream { steps: self, session })
+        Ok(Stream { steps: self, session, n_step: 0 })
     }
 }
 
@@ -85,16 +88,24 @@ pub(super) fn write_parameters(session: &mut dyn Session, graph: &Graph, paramet
 pub struct Stream<'a> {
     steps: &'a StepGraph,
     session: Box<dyn Session + 'a>,
+    /// Steps that the states have seen.
+    n_step: usize,
 }
 
 impl Stream<'_> {
     /// Takes the next row of every sequence, `(batch, features)`, and returns the forecasts after it, `(batch, horizon * targets * levels)`.
     ///
     /// # Errors
-    /// [`Error::Shape`] where the number of values differs, [`Error::Gpu`] where the device fails.
+    /// [`Error::Shape`] where the number of values differs, [`Error::Gpu`] where the device fails, [`Error::Unsupported`] where the states
+    /// can hold no further step ([`ForecasterConfig::cache`]).
     pub async fn step(&mut self, x: &[f32]) -> Result<Vec<f32>> {
+        if let Some(most) = self.steps.most_steps.filter(|&most| self.n_step >= most) {
+            let what = format!("its key-value cache holds {most} steps, and all are taken: begin anew, or with a larger --cache");
+            return Err(Error::Unsupported { operation: "stream", what });
+        }
         self.session.write(self.steps.x, x)?;
         self.session.run(self.steps.step, 1)?;
+        self.n_step += 1;
         self.session.read(self.steps.y).await
     }
 
@@ -121,6 +132,9 @@ impl Stream<'_> {
         for (&state, values) in self.steps.states.iter().zip(states) {
             self.session.write(state, values)?;
         }
+        // Counts of steps are the only states with one axis.
+        let counts = self.steps.states.iter().zip(states).filter(|(state, _)| self.steps.graph.shape(**state).len() == 1);
+        self.n_step = counts.flat_map(|(_, values)| values).fold(0.0, |most: f32, count| most.max(*count)) as usize;
         Ok(())
     }
 
@@ -132,6 +146,7 @@ impl Stream<'_> {
         for &state in &self.steps.states {
             self.session.write(state, &vec![0.0; self.steps.graph.spec(state).len()])?;
         }
+        self.n_step = 0;
         Ok(())
     }
 }

@@ -1,6 +1,6 @@
 //! Causal multi-head attention and its key-value cache: see `reference/attention.rs`.
 
-use super::{Operation, present};
+use super::{Elementwise, Operation, present};
 use crate::error::{Error, Result};
 use crate::gpu::{Constant, Kernel, Operand, Planner, Shader};
 use crate::graph::{Gradients, Graph, Tensor};
@@ -20,6 +20,8 @@ pub(crate) const SHADER: Shader = Shader {
         ("HAS_LENGTH", Constant::Bool(false)),
         ("HAS_RESET", Constant::Bool(false)),
         ("HAS_GRAD_Y", Constant::Bool(false)),
+        ("HAS_GRAD_NEW", Constant::Bool(false)),
+        ("HAS_GRAD_PAST", Constant::Bool(false)),
     ],
 };
 
@@ -52,6 +54,11 @@ pub struct AttentionInputs {
 }
 
 impl AttentionInputs {
+    /// Keys that a query may see.
+    pub(crate) fn keys(&self, graph: &Graph) -> usize {
+        graph.shape(self.k)[1] + self.past.map_or(0, |past| graph.shape(past.k)[1])
+    }
+
     fn tensors(&self) -> Vec<Tensor> {
         let past = self.past.map_or([None; 3], |past| [Some(past.k), Some(past.v), past.length]);
         [self.q, self.k, self.v].into_iter().chain(present(past)).chain(self.reset).collect()
@@ -95,10 +102,29 @@ pub struct AttentionAppend {
     pub k: Tensor,
     /// As `k`.
     pub v: Tensor,
-    /// Where they go; its length grows.
-    pub cache: KeyValueCache,
+    /// The cache before.
+    pub past: KeyValueCache,
+    /// The cache after: the same tensors where it grows in place.
+    pub last: KeyValueCache,
     /// `(batch, step)` indices, as in [`AttentionInputs`]: where a sequence begins, the cache begins anew.
     pub reset: Option<Tensor>,
+}
+
+/// Gradients of [`AttentionAppend`] with respect to keys, or to values.
+#[derive(Clone, Debug)]
+pub struct AttentionAppendBackward {
+    /// `(batch)`: rows of the cache before.
+    pub length: Tensor,
+    /// As in the forward operation.
+    pub reset: Option<Tensor>,
+    /// `(batch, capacity, channel)`: of the cache after.
+    pub grad_last: Tensor,
+    /// `(batch, step, channel)`.
+    pub grad_new: Option<Tensor>,
+    /// `(batch, capacity, channel)`: of the cache before.
+    pub grad_past: Option<Tensor>,
+    /// Steps appended.
+    pub n_step: usize,
 }
 
 impl Graph {
@@ -128,22 +154,44 @@ impl Graph {
         Ok((y, log_sum))
     }
 
-    /// Appends the keys and values `(batch, step, channel)` of steps that attention has seen to the cache that it read, whose `length`
-    /// grows. Rows beyond the capacity are dropped: the caller counts them.
+    /// Appends the keys and values `(batch, step, channel)` of steps that attention has seen to the cache that it read, and returns the
+    /// cache after them. Rows beyond the capacity are dropped: the caller counts them.
     ///
     /// # Errors
     /// [`Error::Shape`] where the shapes do not fit, [`Error::Unsupported`] where the cache has no length.
-    pub fn append_keys(&mut self, k: Tensor, v: Tensor, cache: &KeyValueCache, reset: Option<Tensor>) -> Result<()> {
-        let [n_batch, n_step, n_channel] = self.axes(APPEND, k)?;
-        self.expect(APPEND, v, &[n_batch, n_step, n_channel])?;
-        cache.check(self, n_batch, n_channel)?;
-        if cache.length.is_none() {
+    pub fn append_keys(&mut self, label: &str, k: Tensor, v: Tensor, past: &KeyValueCache, reset: Option<Tensor>) -> Result<KeyValueCache> {
+        let mut like = |part: &str, tensor: Tensor| {
+            let shape = self.shape(tensor).to_vec();
+            self.tensor(&format!("{label}.{part}"), &shape)
+        };
+        let last = KeyValueCache {
+            k: like("last_k", past.k),
+            v: like("last_v", past.v),
+            length: past.length.map(|length| like("last_length", length)),
+        };
+        self.push_append(AttentionAppend { k, v, past: *past, last, reset })?;
+        Ok(last)
+    }
+
+    /// [`Graph::append_keys`] in place: the cache itself grows, through which no gradient flows.
+    ///
+    /// # Errors
+    /// As [`Graph::append_keys`].
+    pub fn append_keys_in_place(&mut self, k: Tensor, v: Tensor, cache: &KeyValueCache, reset: Option<Tensor>) -> Result<()> {
+        self.push_append(AttentionAppend { k, v, past: *cache, last: *cache, reset })
+    }
+
+    fn push_append(&mut self, op: AttentionAppend) -> Result<()> {
+        let [n_batch, n_step, n_channel] = self.axes(APPEND, op.k)?;
+        self.expect(APPEND, op.v, &[n_batch, n_step, n_channel])?;
+        op.past.check(self, n_batch, n_channel)?;
+        if op.past.length.is_none() {
             return Err(Error::Unsupported { operation: APPEND, what: "the cache has no length".into() });
         }
-        if let Some(reset) = reset {
+        if let Some(reset) = op.reset {
             self.expect(APPEND, reset, &[n_batch, n_step])?;
         }
-        self.push(AttentionAppend { k, v, cache: *cache, reset });
+        self.push(op);
         Ok(())
     }
 }
@@ -277,53 +325,114 @@ impl Operation for AttentionBackward {
     }
 }
 
+impl AttentionAppend {
+    /// Whether the cache itself grows.
+    pub fn is_in_place(&self) -> bool {
+        self.past.k == self.last.k
+    }
+
+    /// The copies that come before the new rows are written, where the cache does not grow in place.
+    pub(crate) fn copies(&self) -> Vec<Elementwise> {
+        let pairs = [Some((self.past.k, self.last.k)), Some((self.past.v, self.last.v)), self.past.length.zip(self.last.length)];
+        let copies = pairs.into_iter().flatten().map(|(x, y)| Elementwise::Copy { x, y });
+        copies.filter(|_| !self.is_in_place()).collect()
+    }
+}
+
 impl Operation for AttentionAppend {
     fn name(&self) -> &'static str {
         APPEND
     }
 
     fn inputs(&self) -> Vec<Tensor> {
-        let cache = [Some(self.cache.k), Some(self.cache.v), self.cache.length];
+        let cache = [Some(self.past.k), Some(self.past.v), self.past.length];
         [self.k, self.v].into_iter().chain(present(cache)).chain(self.reset).collect()
     }
 
     fn outputs(&self) -> Vec<Tensor> {
-        present([Some(self.cache.k), Some(self.cache.v), self.cache.length])
+        present([Some(self.last.k), Some(self.last.v), self.last.length])
+    }
+
+    fn backward(&self, graph: &mut Graph, gradients: &mut Gradients) -> Result<()> {
+        let Some(length) = self.past.length.filter(|_| !self.is_in_place()) else {
+            return Err(Error::Unsupported { operation: APPEND, what: "has no gradient where the cache grows in place".into() });
+        };
+        for (new, past, last) in [(self.k, self.past.k, self.last.k), (self.v, self.past.v, self.last.v)] {
+            let Some(grad_last) = gradients.of(graph, last) else { continue };
+            let op = AttentionAppendBackward {
+                length,
+                reset: self.reset,
+                grad_last,
+                grad_new: gradients.target(graph, new),
+                grad_past: gradients.target(graph, past),
+                n_step: graph.shape(new)[1],
+            };
+            graph.push(op);
+        }
+        Ok(())
     }
 
     fn encode(&self, plan: &mut Planner) -> Result<()> {
-        let shape = &plan.spec(self.k).shape;
-        let (n_batch, n_step, n_channel) = (shape[0], shape[1], shape[2]);
-        let Some(length) = self.cache.length else {
-            return Err(Error::Unsupported { operation: APPEND, what: "the cache has no length".into() });
-        };
-        let capacity = plan.spec(self.cache.k).shape[1];
-        for (new, cache) in [(self.k, self.cache.k), (self.v, self.cache.v)] {
-            plan.kernel(&SHADER, "append")
-                .constant("HAS_PAST", true)
-                .constant("HAS_LENGTH", true)
-                .bind("k", new)
-                .bind("cache", cache)
-                .bind("length", length)
-                .bind_optional("reset", self.reset)
-                .param("n_batch", n_batch)
-                .param("n_step", n_step)
-                .param("n_past", capacity)
-                .param("n_channel", n_channel)
-                .param("end_back", n_step)
-                .lanes(n_batch * n_step * n_channel)?;
+        for copy in self.copies() {
+            copy.encode(plan)?;
         }
-        plan.kernel(&SHADER, "grow")
-            .constant("HAS_PAST", true)
-            .constant("HAS_LENGTH", true)
-            .bind("length_out", length)
-            .bind_optional("reset", self.reset)
-            .param("n_batch", n_batch)
-            .param("n_step", n_step)
-            .param("n_past", capacity)
-            .param("end_back", n_step)
-            .lanes(n_batch)
+        let n_step = plan.spec(self.k).shape[1];
+        for (new, cache) in [(self.k, self.last.k), (self.v, self.last.v)] {
+            let items = plan.spec(new).len();
+            append_kernel(plan, "append", cache, self.last.length, self.reset, n_step).bind("k", new).bind("cache", cache).lanes(items)?;
+        }
+        let n_batch = plan.spec(self.k).shape[0];
+        append_kernel(plan, "grow", self.last.k, self.last.length, self.reset, n_step).lanes(n_batch)
     }
+}
+
+impl Operation for AttentionAppendBackward {
+    fn name(&self) -> &'static str {
+        "attention_append_backward"
+    }
+
+    fn inputs(&self) -> Vec<Tensor> {
+        [self.grad_last, self.length].into_iter().chain(self.reset).collect()
+    }
+
+    fn outputs(&self) -> Vec<Tensor> {
+        present([self.grad_new, self.grad_past])
+    }
+
+    fn encode(&self, plan: &mut Planner) -> Result<()> {
+        if let Some(grad_past) = self.grad_past {
+            Elementwise::Copy { x: self.grad_last, y: grad_past }.encode(plan)?;
+        }
+        let shape = &plan.spec(self.grad_last).shape;
+        let items = shape[0] * self.n_step * shape[2];
+        append_kernel(plan, "append_backward", self.grad_last, Some(self.length), self.reset, self.n_step)
+            .bind("grad_last", self.grad_last)
+            .bind_optional("grad_new", self.grad_new)
+            .bind_optional("grad_past", self.grad_past)
+            .lanes(items)
+    }
+}
+
+/// Starts a dispatch over the new rows of a cache.
+fn append_kernel<'p, 'a>(
+    plan: &'p mut Planner<'a>,
+    entry: &'static str,
+    cache: Tensor,
+    length: Option<Tensor>,
+    reset: Option<Tensor>,
+    n_step: usize,
+) -> Kernel<'p, 'a> {
+    let shape = &plan.spec(cache).shape;
+    plan.kernel(&SHADER, entry)
+        .constant("HAS_PAST", true)
+        .bind_optional("length", length)
+        .bind_optional("length_out", length)
+        .bind_optional("reset", reset)
+        .param("n_batch", shape[0])
+        .param("n_step", n_step)
+        .param("n_past", shape[1])
+        .param("n_channel", shape[2])
+        .param("end_back", n_step)
 }
 
 /// Bytes of a workgroup's two tiles: what fits beside the rest into the 16 KiB that every adapter has.

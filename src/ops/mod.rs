@@ -19,7 +19,7 @@ mod rms_norm;
 mod selective_scan;
 mod window;
 
-pub use attention::{Attention, AttentionAppend, AttentionBackward, AttentionInputs, KeyValueCache};
+pub use attention::{Attention, AttentionAppend, AttentionAppendBackward, AttentionBackward, AttentionInputs, KeyValueCache};
 pub use causal_conv1d::{Activation, CausalConv1d, CausalConv1dBackward};
 pub use counter::Advance;
 pub use dropout::{Dropout, DropoutSource};
@@ -105,6 +105,7 @@ ops!(
     Advance,
     Attention,
     AttentionAppend,
+    AttentionAppendBackward,
     AttentionBackward,
     CausalConv1d,
     CausalConv1dBackward,

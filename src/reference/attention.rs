@@ -14,11 +14,11 @@
 
 use std::ops::Range;
 
-use ndarray::{Array2, Array3, ArrayView2, ArrayView3, Axis, Ix2, Ix3, concatenate, s};
+use ndarray::{Array2, Array3, ArrayView2, ArrayView3, Axis, Ix2, concatenate, s};
 
 use super::Float;
 use crate::memory::Memory;
-use crate::ops::{Attention, AttentionAppend, AttentionBackward, AttentionInputs, KeyValueCache};
+use crate::ops::{Attention, AttentionAppend, AttentionAppendBackward, AttentionBackward, AttentionInputs, KeyValueCache};
 
 /// What the operation reads.
 #[derive(Clone, Copy, Debug)]
@@ -216,34 +216,84 @@ pub(super) fn run_backward<T: Float>(op: &AttentionBackward, memory: &mut Memory
     }
 }
 
-/// Appends rows behind those that a cache holds; where a sequence begins among the new ones, the cache begins there. Rows beyond the
-/// capacity are dropped.
-pub(crate) fn run_append<T: Float>(op: &AttentionAppend, memory: &mut Memory<T>) {
-    let Mask { reset, length } = Mask::of(op.reset, Some(op.cache), memory);
-    let (Some(mut length), Some(length_tensor)) = (length, op.cache.length) else { return };
-    let [mut cache_k, mut cache_v] = [op.cache.k, op.cache.v].map(|tensor| memory.axes::<Ix3>(tensor).to_owned());
-    let (_, capacity, _) = cache_k.dim();
-    for (new, cache) in [(op.k, &mut cache_k), (op.v, &mut cache_v)] {
-        let new = memory.axes::<Ix3>(new);
-        for (batch, &length) in length.iter().enumerate() {
-            let (first, start) = append_from(reset.as_ref(), batch, new.dim().1, length);
-            for (step, row) in (first..new.dim().1).zip(start..capacity) {
-                cache.slice_mut(s![batch, row, ..]).assign(&new.slice(s![batch, step, ..]));
-            }
-        }
-    }
-    let n_step = memory.spec(op.k).shape[1];
-    for (batch, length) in length.iter_mut().enumerate() {
-        let (first, start) = append_from(reset.as_ref(), batch, n_step, *length);
-        *length = (start + n_step - first).min(capacity);
-    }
-    memory.store(op.cache.k, &cache_k);
-    memory.store(op.cache.v, &cache_v);
-    memory.store(length_tensor, &ndarray::Array1::from_iter(length.iter().map(|&length| T::from_f64(length as f64))));
+/// Where the new rows of one batch row go.
+struct Appended {
+    /// The first step that is kept.
+    first: usize,
+    /// Its row in the cache.
+    start: usize,
 }
 
-/// The first step that stays, and the row of the cache where it goes.
-fn append_from(reset: Option<&Array2<bool>>, batch: usize, n_step: usize, length: usize) -> (usize, usize) {
-    let border = reset.and_then(|reset| (0..n_step).rev().find(|&step| reset[[batch, step]]));
-    border.map_or((0, length), |border| (border, 0))
+impl Appended {
+    /// A row that begins a sequence begins the cache anew.
+    fn new(reset: Option<ArrayView2<bool>>, batch: usize, n_step: usize, length: usize) -> Self {
+        let border = reset.and_then(|reset| (0..n_step).rev().find(|&step| reset[[batch, step]]));
+        border.map_or(Appended { first: 0, start: length }, |first| Appended { first, start: 0 })
+    }
+
+    /// Steps and their rows; those beyond the capacity are dropped.
+    fn places(&self, n_step: usize, capacity: usize) -> impl Iterator<Item = (usize, usize)> + use<> {
+        (self.first..n_step).zip(self.start..capacity)
+    }
+}
+
+/// A cache `(batch, capacity, channel)` with new rows `(batch, step, channel)` behind the `length` that it holds.
+pub fn append<T: Float>(past: ArrayView3<T>, length: &[usize], new: ArrayView3<T>, reset: Option<ArrayView2<bool>>) -> Array3<T> {
+    let mut last = past.to_owned();
+    for (batch, &length) in length.iter().enumerate() {
+        for (step, row) in Appended::new(reset, batch, new.dim().1, length).places(new.dim().1, past.dim().1) {
+            last.slice_mut(s![batch, row, ..]).assign(&new.slice(s![batch, step, ..]));
+        }
+    }
+    last
+}
+
+/// The rows that each cache then holds.
+pub fn append_length(length: &[usize], n_step: usize, capacity: usize, reset: Option<ArrayView2<bool>>) -> Vec<usize> {
+    let places = |(batch, &length): (usize, &usize)| Appended::new(reset, batch, n_step, length);
+    length.iter().enumerate().map(places).map(|to| (to.start + n_step - to.first).min(capacity)).collect()
+}
+
+/// The gradients of [`append`] with respect to `new` and `past`, given `grad_last (batch, capacity, channel)`.
+pub fn append_backward<T: Float>(
+    grad_last: ArrayView3<T>,
+    length: &[usize],
+    n_step: usize,
+    reset: Option<ArrayView2<bool>>,
+) -> [Array3<T>; 2] {
+    let (n_batch, capacity, n_channel) = grad_last.dim();
+    let (mut grad_new, mut grad_past) = (Array3::zeros((n_batch, n_step, n_channel)), grad_last.to_owned());
+    for (batch, &length) in length.iter().enumerate() {
+        for (step, row) in Appended::new(reset, batch, n_step, length).places(n_step, capacity) {
+            grad_new.slice_mut(s![batch, step, ..]).assign(&grad_last.slice(s![batch, row, ..]));
+            grad_past.slice_mut(s![batch, row, ..]).fill(T::zero());
+        }
+    }
+    [grad_new, grad_past]
+}
+
+pub(super) fn run_append<T: Float>(op: &AttentionAppend, memory: &mut Memory<T>) {
+    let Mask { reset, length } = Mask::of(op.reset, Some(op.past), memory);
+    let reset = reset.as_ref().map(|reset| reset.view());
+    let (Some(length), Some(last_length)) = (length, op.last.length) else { return };
+    for (new, past, last) in [(op.k, op.past.k, op.last.k), (op.v, op.past.v, op.last.v)] {
+        let values = append(memory.axes(past), &length, memory.axes(new), reset);
+        memory.store(last, &values);
+    }
+    let (n_step, capacity) = (memory.spec(op.k).shape[1], memory.spec(op.past.k).shape[1]);
+    let grown = append_length(&length, n_step, capacity, reset);
+    memory.store(last_length, &ndarray::Array1::from_iter(grown.into_iter().map(|length| T::from_f64(length as f64))));
+}
+
+pub(super) fn run_append_backward<T: Float>(op: &AttentionAppendBackward, memory: &mut Memory<T>) {
+    let cache = KeyValueCache { k: op.grad_last, v: op.grad_last, length: Some(op.length) };
+    let Mask { reset, length } = Mask::of(op.reset, Some(cache), memory);
+    let Some(length) = length else { return };
+    let reset = reset.as_ref().map(|reset| reset.view());
+    let [grad_new, grad_past] = append_backward(memory.axes(op.grad_last), &length, op.n_step, reset);
+    for (tensor, grad) in [(op.grad_new, grad_new), (op.grad_past, grad_past)] {
+        if let Some(tensor) = tensor {
+            memory.store(tensor, &grad);
+        }
+    }
 }

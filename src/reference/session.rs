@@ -71,6 +71,7 @@ pub fn execute<T: Float>(op: &Op, memory: &mut Memory<T>) {
     match op {
         Op::Attention(op) => attention::run(op, memory),
         Op::AttentionAppend(op) => attention::run_append(op, memory),
+        Op::AttentionAppendBackward(op) => attention::run_append_backward(op, memory),
         Op::AttentionBackward(op) => attention::run_backward(op, memory),
         Op::Elementwise(op) => run_elementwise(op, memory),
         Op::Linear(op) => run_linear(op, memory),

@@ -92,8 +92,22 @@ fn a_cache_grows_run_by_run() {
         let reset = reset.then(|| case.indices("reset", &[n_batch, n_step], vec![0, 0, 1, 0, 0, 0, 0, 0, 0, 0, 1, 0, 0, 0, 0]));
         let inputs = AttentionInputs { q, k, v, n_head: 2, past: Some(cache), reset };
         let (y, _) = case.graph.attention("y", &inputs).expect("shapes fit");
-        case.graph.append_keys(k, v, &cache, reset).expect("shapes fit");
+        case.graph.append_keys_in_place(k, v, &cache, reset).expect("shapes fit");
         case.runs = 4;
         case.check_values(&[y, cache_k, cache_v, length]);
+    }
+}
+
+#[test]
+fn an_appended_cache_hands_its_gradients_on() {
+    for (n_step, reset) in [(1, false), (5, false), (5, true), (20, false)] {
+        let (n_batch, capacity, n_channel) = (3, 17, 6);
+        let mut case = Case::new(format!("attention_append, {n_step} steps, reset {reset}"));
+        let [_, k, v] = projections(&mut case, [n_batch, n_step, n_channel]);
+        let past = past(&mut case, Past::Partial(capacity), n_batch, n_channel).expect("a past");
+        let reset = reset.then(|| case.reset(n_batch, n_step));
+        let last = case.graph.append_keys("cache", k, v, &past, reset).expect("shapes fit");
+        let length = last.length.expect("a length");
+        case.check_with(&[last.k, last.v], &[length]);
     }
 }
