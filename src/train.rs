@@ -201,6 +201,8 @@ pub struct Fit {
     pub seconds: f64,
     /// Training steps.
     pub steps: usize,
+    /// Mean squared error of predicting the last value again on the windows that were trained on, scaled.
+    pub train_persistence_mse: f64,
 }
 
 /// News from a training run.
@@ -564,7 +566,18 @@ impl Trainer {
         }
         let metrics = self.score(&best.forecasts, series.valid.clone(), series);
         let steps = losses.len();
-        Ok(Fit { epochs, best_epoch: best.epoch, losses, forecasts: best.forecasts, metrics, parameters, seconds, steps })
+        let train_persistence_mse = self.persistence(order.iter().map(|&row| row as usize), series).mse;
+        Ok(Fit {
+            epochs,
+            best_epoch: best.epoch,
+            losses,
+            forecasts: best.forecasts,
+            metrics,
+            parameters,
+            seconds,
+            steps,
+            train_persistence_mse,
+        })
     }
 
     /// First rows of the windows of every epoch, `(step, batch)`, of all those in `rows`.
@@ -631,7 +644,7 @@ impl Trainer {
     }
 
     /// Scores of predicting every window's last value again.
-    pub fn persistence(&self, starts: Range<usize>, series: &Series<'_>) -> Metrics {
+    pub fn persistence(&self, starts: impl Iterator<Item = usize> + Clone, series: &Series<'_>) -> Metrics {
         let features = self.model.features;
         let last = |start: usize| (start + self.config.window - 1) * features;
         let repeated =

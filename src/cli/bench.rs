@@ -16,7 +16,8 @@ use crate::dataset::{Table as Data, Windows};
 use crate::error::{Error, Result};
 use crate::metrics::Metrics;
 use crate::model::ModelKind;
-use crate::report::picture::{self, Comparison, Epoch, LossUnit, Model, Row};
+use crate::report::language::fill;
+use crate::report::picture::{self, Comparison, Epoch, Model, Row};
 use crate::report::{Lang, Table};
 use crate::train::{Fit, Series, Trainer};
 
@@ -176,21 +177,25 @@ fn comparison(args: &Args, table: &Data, windows: &Windows, outcomes: &[Outcome]
     let date = |row: usize| table.dates().map_or_else(|| row.to_string(), |dates| dates.text[row].clone());
     let model = |outcome: &Outcome| Model {
         name: outcome.kind.name().into(),
-        epochs: outcome.fit.epochs.iter().map(|score| Epoch { train_mse: score.train_mse, valid_mse: score.valid_mse }).collect(),
+        epochs: outcome
+            .fit
+            .epochs
+            .iter()
+            .map(|score| Epoch {
+                train_ratio: score.train_mse / outcome.fit.train_persistence_mse,
+                valid_ratio: score.valid_mse / persistence.mse,
+            })
+            .collect(),
         predictions: outcome.predictions.iter().map(|&value| scaler.inverse(f64::from(value))).collect(),
     };
     let training = &args.training;
+    let numbers = [training.window, training.hidden, training.batch, training.epochs].map(|number| number.to_string());
     Comparison {
         series: args.data.name(table),
-        unit: "as quoted".into(),
+        unit: None,
         source: table.source().to_string(),
         is_synthetic: is_synthetic(table),
-        settings: format!(
-            "window {} · hidden {} · batch {} · {} epochs",
-            training.window, training.hidden, training.batch, training.epochs
-        ),
-        loss_unit: LossUnit::Scaled,
-        persistence_mse: persistence.mse,
+        settings: fill(args.lang.texts().settings, numbers.each_ref().map(String::as_str)),
         rows: valid.map(target).map(|row| Row { date: date(row), actual: values[row], last: values[row - 1] }).collect(),
         models: outcomes.iter().map(model).collect(),
     }

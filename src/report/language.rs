@@ -50,16 +50,16 @@ texts! {
     persistence: "persistence (last value)", "持续性基准（上一个值）";
     training: "training", "训练";
     validation: "validation", "验证";
-    loss: "Loss per epoch", "每轮损失";
-    mse_scaled: "mean squared error (scaled)", "均方误差（缩放后）";
-    mse_original: "mean squared error ({}²)", "均方误差（{}²）";
+    loss: "Loss per epoch, against persistence", "每轮损失（相对持续性基准）";
     epoch: "epoch", "训练轮次";
     against_persistence: "Validation error against persistence", "相对持续性基准的验证误差";
     mse_ratio: "MSE / MSE of persistence; below 1 is better", "均方误差 / 持续性基准的均方误差；小于 1 更好";
     predictions: "Predictions over actual values", "预测值与实际值";
     last_rows: "The last {} rows, enlarged", "最后 {} 行放大";
     change: "Predicted change: prediction minus last value", "预测变化：预测值减去上一个值";
-    change_in: "change ({})", "变化（{}）";
+    change_axis: "change", "变化";
+    in_unit: "{} ({})", "{}（{}）";
+    settings: "window {}  ·  hidden {}  ·  batch {}  ·  {} epochs", "窗口 {}  ·  隐藏 {}  ·  批量 {}  ·  {} 轮";
     date: "date", "日期";
     no_finite_values: "no finite values", "没有有限的数值";
     no_font: "no font with Chinese characters was found: the picture is in English (install one, such as Debian's fonts-noto-cjk)",

@@ -18,32 +18,18 @@ use crate::{Error, Result};
 pub struct Comparison {
     /// What is predicted, for the title: `AAPL Close`.
     pub series: String,
-    /// The unit of its values: `USD`.
-    pub unit: String,
+    /// The unit of its values, where it is known: `USD`.
+    pub unit: Option<String>,
     /// Where the data come from: a file's name, an address.
     pub source: String,
     /// Whether the data are made up, which the picture then says.
     pub is_synthetic: bool,
     /// Settings for the subtitle: `window 32 · hidden 128`.
     pub settings: String,
-    /// The unit of the losses.
-    pub loss_unit: LossUnit,
-    /// The loss on the validation rows of predicting the last value again, in the unit of the losses.
-    pub persistence_mse: f64,
     /// The validation rows, in time order.
     pub rows: Vec<Row>,
     /// The models, at least one.
     pub models: Vec<Model>,
-}
-
-/// The unit of the losses.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub enum LossUnit {
-    /// That of the scaled values which the models are trained on.
-    #[default]
-    Scaled,
-    /// The square of the values' own unit.
-    Original,
 }
 
 /// One validation row: a value to predict.
@@ -68,13 +54,13 @@ pub struct Model {
     pub predictions: Vec<f64>,
 }
 
-/// One epoch's losses.
+/// One epoch's losses, each divided by that of predicting the last value again on the same rows.
 #[derive(Clone, Copy, Debug)]
 pub struct Epoch {
     /// Mean squared error on the training rows.
-    pub train_mse: f64,
+    pub train_ratio: f64,
     /// Mean squared error on the validation rows.
-    pub valid_mse: f64,
+    pub valid_ratio: f64,
 }
 
 /// Draws `comparison` in `lang` and writes it to `path` as a PNG. Returns a warning to show where the texts had to be in English.
@@ -236,28 +222,26 @@ impl Canvas<'_> {
 
     /// Training and validation loss of every model, with persistence as the line to beat.
     fn losses(&self, area: &Area) -> Drawn {
-        let Comparison { models, loss_unit, unit, persistence_mse, .. } = self.comparison;
+        let Comparison { models, .. } = self.comparison;
         let n_epoch = models.iter().map(|model| model.epochs.len()).max().unwrap_or(0);
-        let losses = models.iter().flat_map(|model| &model.epochs).flat_map(|epoch| [epoch.train_mse, epoch.valid_mse]);
-        let y = Axis::wide(losses.chain([*persistence_mse]), 8);
-        let label = match loss_unit {
-            LossUnit::Scaled => self.texts.mse_scaled.to_string(),
-            LossUnit::Original => fill(self.texts.mse_original, [unit]),
-        };
+        let losses = models.iter().flat_map(|model| &model.epochs).flat_map(|epoch| [epoch.train_ratio, epoch.valid_ratio]);
+        let y = Axis::wide(losses.chain([1.0]), 8);
         let body = self.heading(area, self.texts.loss);
         let key = |is_dashed| Stroke { color: FAINT, width: THICK, is_dashed };
         self.legend(&body, &[(self.texts.validation, key(false)), (self.texts.training, key(true))], TEXT, 10)?;
         let body = body.margin(60, 0, 0, 0);
-        let Some(mut panel) = self.panel(&body, (Axis::counts(n_epoch, 10), self.texts.epoch), (y, &label), &[])? else { return Ok(()) };
+        let Some(mut panel) = self.panel(&body, (Axis::counts(n_epoch, 10), self.texts.epoch), (y, self.texts.mse_ratio), &[])? else {
+            return Ok(());
+        };
         for (index, model) in models.iter().enumerate() {
             let epochs = || model.epochs.iter().zip(1..).map(|(epoch, number)| (f64::from(number), epoch));
-            line(&mut panel, epochs().map(|(x, epoch)| (x, epoch.train_mse)), Stroke { is_dashed: true, ..stroke(index, MEDIUM) })?;
-            line(&mut panel, epochs().map(|(x, epoch)| (x, epoch.valid_mse)), stroke(index, THICK))?;
+            line(&mut panel, epochs().map(|(x, epoch)| (x, epoch.train_ratio)), Stroke { is_dashed: true, ..stroke(index, MEDIUM) })?;
+            line(&mut panel, epochs().map(|(x, epoch)| (x, epoch.valid_ratio)), stroke(index, THICK))?;
             if n_epoch <= 25 {
-                dots(&mut panel, epochs().map(|(x, epoch)| (x, epoch.valid_mse)), stroke(index, 14))?;
+                dots(&mut panel, epochs().map(|(x, epoch)| (x, epoch.valid_ratio)), stroke(index, 14))?;
             }
         }
-        level(&mut panel, *persistence_mse, PERSISTENCE)
+        level(&mut panel, 1.0, PERSISTENCE)
     }
 
     /// Each model's validation error as a multiple of persistence's.
@@ -289,13 +273,13 @@ impl Canvas<'_> {
 
     /// Actual values and every model's predictions.
     fn predictions(&self, area: &Area, heading: &str, rows: Range<usize>) -> Drawn {
-        let Comparison { models, series, unit, .. } = self.comparison;
+        let Comparison { models, series, .. } = self.comparison;
         let shown = &self.comparison.rows[rows.clone()];
         let actual = || shown.iter().map(|row| row.actual);
         let predictions = |model: &Model| -> Vec<f64> { model.predictions.get(rows.clone()).unwrap_or_default().to_vec() };
         let body = self.heading(area, heading);
         let y = Axis::linear(actual().chain(models.iter().flat_map(predictions)), 6);
-        let Some(mut panel) = self.panel(&body, self.dates(shown), (y, &format!("{series} ({unit})")), &[])? else { return Ok(()) };
+        let Some(mut panel) = self.panel(&body, self.dates(shown), (y, &self.with_unit(series)), &[])? else { return Ok(()) };
         line(&mut panel, numbered(actual()), ACTUAL)?;
         let is_close = shown.len() <= N_ENLARGED;
         for (index, model) in models.iter().enumerate() {
@@ -312,7 +296,7 @@ impl Canvas<'_> {
 
     /// What tells the predictions apart: how far each leaves the last value.
     fn changes(&self, area: &Area, rows: Range<usize>) -> Drawn {
-        let Comparison { models, unit, .. } = self.comparison;
+        let Comparison { models, .. } = self.comparison;
         let shown = &self.comparison.rows[rows.clone()];
         let change = |model: &Model| -> Vec<f64> {
             let predictions = model.predictions.get(rows.clone()).unwrap_or_default();
@@ -320,13 +304,17 @@ impl Canvas<'_> {
         };
         let body = self.heading(area, self.texts.change);
         let y = Axis::linear(models.iter().flat_map(change).chain([0.0]), 5);
-        let label = fill(self.texts.change_in, [unit]);
+        let label = self.with_unit(self.texts.change_axis);
         let Some(mut panel) = self.panel(&body, self.dates(shown), (y, &label), &[])? else { return Ok(()) };
         level(&mut panel, 0.0, PERSISTENCE)?;
         for (index, model) in models.iter().enumerate() {
             line(&mut panel, numbered(change(model)), stroke(index, MEDIUM))?;
         }
         Ok(())
+    }
+
+    fn with_unit(&self, quantity: &str) -> String {
+        self.comparison.unit.as_ref().map_or_else(|| quantity.into(), |unit| fill(self.texts.in_unit, [quantity, unit]))
     }
 
     fn dates(&self, rows: &[Row]) -> (Axis, &'static str) {
