@@ -207,9 +207,9 @@ pub fn training_step(model: ModelKind, shape: Shape, loss_on: LossOn) -> Result<
     let n_target = if loss_on == LossOn::EveryStep { batch * length } else { batch };
     let target = builder.variable("target", &[n_target, 1], -1.0, 1.0);
     let graph = &mut builder.graph;
-    // the forecaster of `mamba` has an embedding of its own
+    // the forecasters of Mamba's blocks have an embedding of their own
     let embedded = match model {
-        ModelKind::Mamba => column,
+        ModelKind::Mamba | ModelKind::Hybrid => column,
         _ => {
             let weight = graph.parameter("embedding.weight", &[channels, 1], Init::Uniform(1.0));
             let bias = graph.parameter("embedding.bias", &[channels], Init::Uniform(1.0));

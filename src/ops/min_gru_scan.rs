@@ -2,11 +2,13 @@
 
 use super::{Operation, Recurrence, present};
 use crate::error::{Error, Result};
-use crate::gpu::{Constant, Planner, Shader};
+use crate::gpu::{Constant, Kernel, Planner, Shader};
 use crate::graph::{Gradients, Graph, Tensor};
 
+const NAME: &str = "min_gru_scan";
+
 pub(crate) const SHADER: Shader = Shader {
-    name: "min_gru_scan",
+    name: NAME,
     source: include_str!("../../shaders/min_gru_scan.wgsl"),
     shared: &[include_str!("../../shaders/shared/activation.wgsl"), include_str!("../../shaders/shared/recurrence.wgsl")],
     constants: &[
@@ -54,12 +56,12 @@ impl Graph {
     /// # Errors
     /// [`Error::Shape`] where the shapes do not fit.
     pub fn min_gru_scan(&mut self, label: &str, p: Tensor, recurrence: &Recurrence) -> Result<(Tensor, Tensor)> {
-        let [n_batch, n_step, two_hidden] = self.axes("min_gru_scan", p)?;
+        let [n_batch, n_step, two_hidden] = self.axes(NAME, p)?;
         if two_hidden % 2 != 0 {
-            return Err(Error::shape("min_gru_scan", &self.spec(p).label, "an even number of columns", self.shape(p)));
+            return Err(Error::shape(NAME, &self.spec(p).label, "an even number of columns", self.shape(p)));
         }
         let n_hidden = two_hidden / 2;
-        recurrence.check(self, "min_gru_scan", n_batch, n_step, &[n_batch, n_hidden])?;
+        recurrence.check(self, NAME, n_batch, n_step, &[n_batch, n_hidden])?;
         let h = self.tensor(label, &[n_batch, n_step, n_hidden]);
         let last = self.tensor(&format!("{label}.last"), &[n_batch, n_hidden]);
         self.push(MinGruScan { p, recurrence: *recurrence, h, last });
@@ -69,7 +71,7 @@ impl Graph {
 
 impl Operation for MinGruScan {
     fn name(&self) -> &'static str {
-        "min_gru_scan"
+        NAME
     }
 
     fn inputs(&self) -> Vec<Tensor> {
@@ -92,19 +94,21 @@ impl Operation for MinGruScan {
     }
 
     fn encode(&self, plan: &mut Planner) -> Result<()> {
-        let (n_batch, n_hidden) = (plan.spec(self.last).rows(), plan.spec(self.last).columns());
-        let n_step = plan.spec(self.h).rows() / n_batch;
-        plan.kernel(&SHADER, "forward")
-            .bind("p", self.p)
-            .bind_optional("h0", self.recurrence.initial_state)
-            .bind_optional("reset", self.recurrence.reset)
-            .bind("h", self.h)
-            .bind("last", self.last)
-            .param("n_batch", n_batch)
-            .param("n_step", n_step)
-            .param("n_hidden", n_hidden)
-            .param("reverse", self.recurrence.reverse)
-            .lanes(n_batch * n_hidden)
+        let layout = Layout::new(plan, self);
+        let h0 = self.recurrence.initial_state;
+        if layout.n_chunk == 1 {
+            let kernel = layout.kernel(plan, "forward", self).bind_optional("h0", h0);
+            return kernel.bind("h", self.h).bind("last", self.last).lanes(layout.lanes());
+        }
+        let chunks = plan.scratch(2 * layout.lanes());
+        layout.kernel(plan, "summarize_forward", self).bind("chunks", chunks).lanes(layout.lanes())?;
+        layout
+            .kernel(plan, "carry_forward", self)
+            .bind("chunks", chunks)
+            .bind_optional("h0", h0)
+            .lanes(layout.n_batch * layout.n_hidden)?;
+        let kernel = layout.kernel(plan, "forward_chunk", self).bind("chunks", chunks);
+        kernel.bind("h", self.h).bind("last", self.last).lanes(layout.lanes())
     }
 }
 
@@ -123,22 +127,76 @@ impl Operation for MinGruScanBackward {
     }
 
     fn encode(&self, plan: &mut Planner) -> Result<()> {
-        let MinGruScan { p, recurrence, h, last } = self.forward;
-        let (n_batch, n_hidden) = (plan.spec(last).rows(), plan.spec(last).columns());
-        let n_step = plan.spec(h).rows() / n_batch;
-        plan.kernel(&SHADER, "backward")
-            .bind("p", p)
-            .bind_optional("h0", recurrence.initial_state)
-            .bind_optional("reset", recurrence.reset)
-            .bind("h", h)
+        let op = &self.forward;
+        let layout = Layout::new(plan, op);
+        let n_carrier = layout.n_batch * layout.n_hidden;
+        let chunks = plan.scratch(2 * layout.lanes());
+        if layout.n_chunk > 1 {
+            let kernel = layout.kernel(plan, "summarize_backward", op).bind_optional("grad_h", self.grad_h);
+            kernel.bind("chunks", chunks).lanes(layout.lanes())?;
+            let kernel = layout.kernel(plan, "carry_backward", op).bind_optional("grad_last", self.grad_last);
+            kernel.bind("chunks", chunks).lanes(n_carrier)?;
+        }
+        layout
+            .kernel(plan, if layout.n_chunk > 1 { "backward_chunk" } else { "backward" }, op)
+            .bind("chunks", chunks)
+            .bind_optional("h0", op.recurrence.initial_state)
+            .bind("h", op.h)
             .bind_optional("grad_h", self.grad_h)
             .bind_optional("grad_last", self.grad_last)
             .bind_optional("grad_p", self.grad_p)
             .bind_optional("grad_h0", self.grad_h0)
-            .param("n_batch", n_batch)
-            .param("n_step", n_step)
-            .param("n_hidden", n_hidden)
-            .param("reverse", recurrence.reverse)
-            .lanes(n_batch * n_hidden)
+            .lanes(layout.lanes())
+    }
+}
+
+/// Invocations that fill a GPU: the `chunked` kernel cuts the run into chunks until there are as many.
+const FILLING: usize = 1 << 14;
+
+/// The fewest steps of a chunk: shorter ones spend more on carries than they gain.
+const MIN_CHUNK: usize = 32;
+
+/// Loop iterations of an invocation: Mesa's software drivers leave every loop, silently, after 65,535 in all.
+const MOST_ITERATIONS: usize = 60_000;
+
+/// How the run is cut into chunks.
+struct Layout {
+    n_batch: usize,
+    n_step: usize,
+    n_hidden: usize,
+    chunk_steps: usize,
+    n_chunk: usize,
+}
+
+impl Layout {
+    fn new(plan: &Planner, op: &MinGruScan) -> Self {
+        let shape = &plan.spec(op.h).shape;
+        let (n_batch, n_step, n_hidden) = (shape[0], shape[1], shape[2]);
+        let chunked = match plan.forced(NAME) {
+            Some(kernel) => kernel == "chunked",
+            None => !plan.traits().software && n_batch * n_hidden < FILLING,
+        };
+        let wanted_chunks = FILLING.div_ceil((n_batch * n_hidden).max(1));
+        let chunk_steps = if chunked { n_step.div_ceil(wanted_chunks).max(MIN_CHUNK) } else { n_step };
+        let chunk_steps = chunk_steps.clamp(1, MOST_ITERATIONS);
+        Layout { n_batch, n_step, n_hidden, chunk_steps, n_chunk: n_step.div_ceil(chunk_steps).max(1) }
+    }
+
+    /// Invocations that have one chunk of one channel each.
+    fn lanes(&self) -> usize {
+        self.n_batch * self.n_chunk * self.n_hidden
+    }
+
+    /// Starts a dispatch with everything set that is the same for all of them.
+    fn kernel<'p, 'a>(&self, plan: &'p mut Planner<'a>, entry: &'static str, op: &MinGruScan) -> Kernel<'p, 'a> {
+        plan.kernel(&SHADER, entry)
+            .bind("p", op.p)
+            .bind_optional("reset", op.recurrence.reset)
+            .param("n_batch", self.n_batch)
+            .param("n_step", self.n_step)
+            .param("n_hidden", self.n_hidden)
+            .param("reverse", op.recurrence.reverse)
+            .param("chunk_steps", self.chunk_steps)
+            .param("n_chunk", self.n_chunk)
     }
 }

@@ -161,8 +161,8 @@ impl Recurrence {
 
 /// Operations that have several kernels, and their names.
 pub const KERNELS: &[(&str, &[&str])] = &[
-    ("linear", &["tile", "panel"]),
-    ("min_gru", &["step", "fused", "panel"]),
+    ("min_gru", &["step", "fused"]),
+    ("min_gru_scan", &["sequential", "chunked"]),
     ("rms_norm", &["lane", "group"]),
     ("selective_scan", &["sequential", "chunked"]),
 ];

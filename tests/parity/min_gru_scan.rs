@@ -1,11 +1,14 @@
-//! `min_gru_scan` against the reference.
+//! `min_gru_scan` against the reference: both kernels.
 
 use super::harness::{CHANNELS, Case, LENGTHS};
 use scanrnn::ops::Recurrence;
 
-fn check(n_batch: usize, n_step: usize, n_hidden: usize, initial: bool, reset: bool, reverse: bool) {
-    let mut case =
-        Case::new(format!("min_gru_scan {n_batch} x {n_step} x {n_hidden}, initial {initial}, reset {reset}, reverse {reverse}"));
+fn check(kernel: Option<&'static str>, [n_batch, n_step, n_hidden]: [usize; 3], initial: bool, reset: bool, reverse: bool) {
+    let what = format!("min_gru_scan {n_batch} x {n_step} x {n_hidden}, initial {initial}, reset {reset}, reverse {reverse}");
+    let mut case = Case::new(what);
+    if let Some(kernel) = kernel {
+        case.force_kernel("min_gru_scan", kernel);
+    }
     let p = case.variable("p", &[n_batch, n_step, 2 * n_hidden], -2.0, 2.0);
     let initial_state = initial.then(|| case.variable("h0", &[n_batch, n_hidden], -1.0, 1.0));
     let reset = reset.then(|| case.reset(n_batch, n_step));
@@ -15,10 +18,18 @@ fn check(n_batch: usize, n_step: usize, n_hidden: usize, initial: bool, reset: b
 
 #[test]
 fn lengths_channels_and_options() {
-    for (index, &n_step) in LENGTHS.iter().enumerate() {
-        let n_hidden = CHANNELS[index % 3];
+    // 33: a chunk and one step
+    for (index, &n_step) in LENGTHS.iter().chain(&[33]).enumerate() {
+        let shape = [1 + index % 5, n_step, CHANNELS[index % 3]];
         for (initial, reset, reverse) in [(false, false, false), (true, false, true), (true, true, false), (false, true, true)] {
-            check(1 + index % 5, n_step, n_hidden, initial, reset, reverse);
+            for kernel in ["sequential", "chunked"] {
+                check(Some(kernel), shape, initial, reset, reverse);
+            }
         }
     }
+}
+
+#[test]
+fn more_steps_than_software_drivers_count() {
+    check(None, [1, 70_000, 2], true, false, false);
 }
