@@ -231,6 +231,13 @@ fn a_hybrid_trains_and_scores_with_the_heads_it_was_given() {
     assert!(trained.status.success(), "{}", stderr(&trained));
     let scored = scanrnn(folder.path(), "evaluate --checkpoint hybrid.safetensors --device cpu --csv prices.csv");
     assert!(scored.status.success(), "{}", stderr(&scored));
+    let trained = scanrnn(folder.path(), &train("--window-norm none"));
+    assert!(trained.status.success(), "{}", stderr(&trained));
+    let streamed = stream(folder.path(), "hybrid.safetensors", "cpu", &"50\n".repeat(1024));
+    assert_eq!(stdout(&streamed).lines().count(), 1024, "{}", stderr(&streamed));
+    let overflown = stream(folder.path(), "hybrid.safetensors", "cpu", &"50\n".repeat(1025));
+    assert_eq!(overflown.status.code(), Some(2));
+    assert!(stderr(&overflown).contains("1024 steps") && stderr(&overflown).contains("--cache"), "{}", stderr(&overflown));
     refuses(folder.path(), &train("--heads 3"), &["--heads", "3", "--hidden 8"]);
     refuses(folder.path(), &train("--attention-every 3"), &["--attention-every", "--layers 2"]);
     refuses(folder.path(), &train("--bidirectional"), &["--bidirectional", "causal"]);
