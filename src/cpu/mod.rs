@@ -17,6 +17,7 @@ mod optimizer;
 mod product;
 mod rms_norm;
 mod rows;
+mod scan_step;
 mod selective_scan;
 mod simd;
 mod threads;
@@ -50,6 +51,8 @@ struct CpuSession<'a> {
     scratch: Vec<f32>,
     /// Of each program, whether it is too small for several threads.
     small: Vec<bool>,
+    /// Whether any program takes gradients, for which operations keep what else is not needed.
+    differentiates: bool,
 }
 
 /// Multiplications below which a program is done sooner than another thread is awake.
@@ -60,8 +63,9 @@ impl<'a> CpuSession<'a> {
         let ops = graph.programs().iter().flat_map(|(_, ops)| ops);
         let scratch = ops.map(|op| scratch(op, graph)).max().unwrap_or(0);
         let is_small = |ops: &[Op]| ops.iter().map(|op| work(op, graph)).sum::<usize>() < LEAST_WORK;
+        let differentiates = graph.programs().iter().flat_map(|(_, ops)| ops).any(|op| matches!(op, Op::SelectiveScanBackward(_)));
         let small = graph.programs().iter().map(|(_, ops)| is_small(ops)).collect();
-        CpuSession { memory: Memory::new(graph), scratch: vec![0.0; scratch], small }
+        CpuSession { memory: Memory::new(graph), scratch: vec![0.0; scratch], small, differentiates }
     }
 }
 
@@ -79,11 +83,16 @@ impl Session for CpuSession<'_> {
     }
 
     fn run(&mut self, program: Program, times: usize) -> Result<()> {
-        let CpuSession { memory, scratch, small } = self;
+        let CpuSession { memory, scratch, small, differentiates } = self;
         let graph = memory.graph();
         let work = || {
             for op in (0..times).flat_map(|_| graph.program(program)) {
-                execute(op, memory, Rows::of_slice(scratch));
+                match op {
+                    Op::SelectiveScan(op) if !*differentiates && scan_step::fits(op, graph) => {
+                        scan_step::forward(op, memory, Rows::of_slice(scratch));
+                    }
+                    _ => execute(op, memory, Rows::of_slice(scratch)),
+                }
             }
         };
         if small[program.index()] {
@@ -129,7 +138,7 @@ fn scratch(op: &Op, graph: &Graph) -> usize {
         Op::GradNorm(op) => grad_norm::scratch(op, graph),
         Op::MambaLabBackward(op) => mamba_lab::scratch_backward(op, graph),
         Op::RmsNormBackward(op) => rms_norm::scratch_backward(op, graph),
-        Op::SelectiveScan(op) => selective_scan::scratch(op, graph),
+        Op::SelectiveScan(op) => selective_scan::scratch(op, graph).max(scan_step::scratch(op, graph)),
         Op::SelectiveScanBackward(op) => selective_scan::scratch_backward(op, graph),
         _ => 0,
     }

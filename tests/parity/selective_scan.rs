@@ -64,6 +64,27 @@ fn every_length_plain_and_with_everything() {
     }
 }
 
+/// A stream's step takes no gradient, and the CPU has a kernel of its own for it.
+#[test]
+fn one_step_without_gradients() {
+    let plain_softplus = Options { softplus: true, ..PLAIN };
+    for (n_channel, n_state, options) in [
+        (1, 1, PLAIN),
+        (3, 5, plain_softplus),
+        (65, 16, FULL),
+        (65, 16, Options { reset: true, ..FULL }),
+        (13, 24, Options { reset: true, reverse: true, ..FULL }),
+        (256, 16, Options { gate: false, ..FULL }),
+    ] {
+        for kernel in KERNELS {
+            let (mut case, inputs) = case(3, 1, n_channel, n_state, options);
+            case.force_kernel("selective_scan", kernel);
+            let (y, last_state) = case.graph.selective_scan("y", &inputs).expect("shapes fit");
+            case.check_values(&[y, last_state]);
+        }
+    }
+}
+
 #[test]
 fn state_counts_that_fit_no_vector() {
     for (n_state, reverse) in [(1, false), (3, true), (5, false), (64, true)] {
