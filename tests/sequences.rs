@@ -372,9 +372,42 @@ fn a_cache_that_is_full_is_refused() {
         stream.step(&[0.5]).await?;
         stream.set_states(&full)?;
         assert!(stream.step(&[0.5]).await.is_err());
+        stream.begin(&[true])?;
+        stream.step(&[0.5]).await?;
         Ok::<_, scanrnn::Error>(())
     })
     .unwrap_or_else(|error| panic!("{error}"));
+}
+
+#[test]
+fn a_row_of_a_stream_begins_a_new_sequence_while_the_others_go_on() {
+    const BEGIN: usize = 7;
+    for model in ModelKind::ALL {
+        let config = config(model);
+        let x = step_inputs(&config);
+        for backend in devices().into_iter().chain([&Reference::<f32>::new() as &dyn Backend]) {
+            let _turn = TURN.lock().unwrap_or_else(PoisonError::into_inner);
+            let steps = StepGraph::new(&config, N_BATCH).expect("sizes fit");
+            let parameters: Vec<_> = initial_values(steps.graph(), 1).into_iter().map(|(_, values)| values).collect();
+            let at = |step: usize| cut(&x, N_STEP, config.features, &(0..N_BATCH), &(step..step + 1));
+            pollster::block_on(async {
+                let (mut whole, mut parted) = (steps.load(backend, &parameters).await?, steps.load(backend, &parameters).await?);
+                let mut anew = steps.load(backend, &parameters).await?;
+                for step in 0..12 {
+                    if step == BEGIN {
+                        parted.begin(&[false, true])?;
+                    }
+                    let (whole, parted) = (whole.step(&at(step)).await?, parted.step(&at(step)).await?);
+                    let n_output = whole.len() / N_BATCH;
+                    assert_eq!(parted[..n_output], whole[..n_output], "{model} on {}, step {step}", backend.name());
+                    let second = if step < BEGIN { whole } else { anew.step(&at(step)).await? };
+                    assert_eq!(parted[n_output..], second[n_output..], "{model} on {}, step {step}", backend.name());
+                }
+                Ok::<_, scanrnn::Error>(())
+            })
+            .unwrap_or_else(|error| panic!("{model} on {}: {error}", backend.name()));
+        }
+    }
 }
 
 #[test]

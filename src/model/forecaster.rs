@@ -315,15 +315,15 @@ impl Forecaster {
         Ok(Forecast { y: self.head(graph, run.y)?, last_states: run.last_states })
     }
 
-    /// One step from `x (batch, features)` and the states before it; the states after it come out, large ones in their place
-    /// ([`Pass::in_place`]).
+    /// One step from `x (batch, features)`; `pass` holds the states before it, and a reset mask `(batch, 1)`. The states after it come out,
+    /// large ones in their place where `pass` allows it.
     ///
     /// # Errors
     /// As [`Forecaster::forward`].
-    pub fn step(&self, graph: &mut Graph, x: Tensor, states: &[Tensor]) -> Result<Forecast> {
+    pub fn step(&self, graph: &mut Graph, x: Tensor, pass: &Pass) -> Result<Forecast> {
         let [n_batch, features] = graph.axes("forecaster", x)?;
         let x = graph.reshape(x, &[n_batch, 1, features])?;
-        self.forward(graph, x, &Pass { states: Some(states), in_place: true, ..Pass::default() })
+        self.forward(graph, x, pass)
     }
 
     fn run_layers(&self, graph: &mut Graph, x: Tensor, pass: &Pass) -> Result<Sequence> {

@@ -1,6 +1,6 @@
 //! The step form of a forecaster as a session: one row of each sequence in, a forecast out, states kept on the device.
 
-use super::{Forecaster, ForecasterConfig};
+use super::{Forecaster, ForecasterConfig, Pass};
 use crate::backend::{Backend, Session};
 use crate::error::{Error, Result};
 use crate::graph::{Graph, Program, Tensor};
@@ -35,6 +35,8 @@ pub struct StepGraph {
     y: Tensor,
     states: Vec<Tensor>,
     most_steps: Option<usize>,
+    /// `(batch, 1)`: 1 where the step begins a sequence.
+    reset: Tensor,
 }
 
 impl StepGraph {
@@ -48,14 +50,16 @@ impl StepGraph {
         let x = graph.input("x", &[n_batch, config.features]);
         let shapes = forecaster.state_shapes(n_batch);
         let states: Vec<_> = shapes.iter().enumerate().map(|(index, shape)| graph.state(&format!("state.{index}"), shape)).collect();
-        let forecast = forecaster.step(&mut graph, x, &states)?;
+        let reset = graph.indices("reset", &[n_batch, 1]);
+        let pass = Pass { states: Some(&states), reset: Some(reset), in_place: true, ..Pass::default() };
+        let forecast = forecaster.step(&mut graph, x, &pass)?;
         for (&x, &y) in forecast.last_states.iter().zip(&states) {
             if x != y {
                 graph.push(Elementwise::Copy { x, y });
             }
         }
         let (prepare, step) = graph.finish_prepared("prepare", "step");
-        Ok(StepGraph { graph, prepare, step, x, y: forecast.y, states, most_steps: forecaster.most_steps() })
+        Ok(StepGraph { graph, prepare, step, x, y: forecast.y, states, most_steps: forecaster.most_steps(), reset })
     }
 
     /// The graph, for its parameters' names and shapes.
@@ -71,7 +75,8 @@ impl StepGraph {
         let mut session = backend.load(&self.graph).await?;
         write_parameters(&mut *session, &self.graph, parameters)?;
         session.run(self.prepare, 1)?;
-        Ok(Stream { steps: self, session, n_step: 0 })
+        let n_batch = self.graph.shape(self.x)[0];
+        Ok(Stream { steps: self, session, seen: vec![0; n_batch], begins: None })
     }
 }
 
@@ -88,8 +93,10 @@ pub(super) fn write_parameters(session: &mut dyn Session, graph: &Graph, paramet
 pub struct Stream<'a> {
     steps: &'a StepGraph,
     session: Box<dyn Session + 'a>,
-    /// Steps that the states have seen.
-    n_step: usize,
+    /// Steps that the states of each row have seen.
+    seen: Vec<usize>,
+    /// The rows that begin a sequence with the next step, where any was marked.
+    begins: Option<Vec<u32>>,
 }
 
 impl Stream<'_> {
@@ -99,14 +106,34 @@ impl Stream<'_> {
     /// [`Error::Shape`] where the number of values differs, [`Error::Gpu`] where the device fails, [`Error::Unsupported`] where the states
     /// can hold no further step ([`ForecasterConfig::cache`]).
     pub async fn step(&mut self, x: &[f32]) -> Result<Vec<f32>> {
-        if let Some(most) = self.steps.most_steps.filter(|&most| self.n_step >= most) {
+        if let Some(most) = self.steps.most_steps.filter(|most| self.seen.iter().any(|seen| seen >= most)) {
             let what = format!("its key-value cache holds {most} steps, and all are taken: begin anew, or with a larger --cache");
             return Err(Error::Unsupported { operation: "stream", what });
         }
         self.session.write(self.steps.x, x)?;
         self.session.run(self.steps.step, 1)?;
-        self.n_step += 1;
+        for seen in &mut self.seen {
+            *seen += 1;
+        }
+        if let Some(mut begins) = self.begins.take() {
+            begins.fill(0);
+            self.session.write_indices(self.steps.reset, &begins)?;
+        }
         self.session.read(self.steps.y).await
+    }
+
+    /// Tells that the next step begins new sequences in the marked rows of the batch; the others go on.
+    ///
+    /// # Errors
+    /// [`Error::Shape`] where there are not as many marks as rows.
+    pub fn begin(&mut self, rows: &[bool]) -> Result<()> {
+        let begins: Vec<u32> = rows.iter().map(|&begins| u32::from(begins)).collect();
+        self.session.write_indices(self.steps.reset, &begins)?;
+        for (seen, _) in self.seen.iter_mut().zip(&begins).filter(|(_, begins)| **begins != 0) {
+            *seen = 0;
+        }
+        self.begins = Some(begins);
+        Ok(())
     }
 
     /// The states after the last step, in the order of [`Forecaster::state_shapes`].
@@ -132,9 +159,12 @@ impl Stream<'_> {
         for (&state, values) in self.steps.states.iter().zip(states) {
             self.session.write(state, values)?;
         }
+        self.seen.fill(0);
         // Counts of steps are the only states with one axis.
         let counts = self.steps.states.iter().zip(states).filter(|(state, _)| self.steps.graph.shape(**state).len() == 1);
-        self.n_step = counts.flat_map(|(_, values)| values).fold(0.0, |most: f32, count| most.max(*count)) as usize;
+        for (row, &count) in counts.flat_map(|(_, values)| values.iter().enumerate()) {
+            self.seen[row] = self.seen[row].max(count as usize);
+        }
         Ok(())
     }
 
@@ -146,7 +176,7 @@ impl Stream<'_> {
         for &state in &self.steps.states {
             self.session.write(state, &vec![0.0; self.steps.graph.spec(state).len()])?;
         }
-        self.n_step = 0;
+        self.seen.fill(0);
         Ok(())
     }
 }
