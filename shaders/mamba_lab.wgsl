@@ -4,7 +4,7 @@
 // dL/dA = sum e s' exp(A)    dL/dB = sum g e    dL/dC = sum w s    dL/dD = sum w p
 //
 // Entries named inject, read_out and so on take one element an invocation; scan and its gradient one state of one sequence through all
-// steps; the parameters' gradients one element through all rows.
+// steps; backward_decay (dA) and backward_skip (dD) sum COLUMNS columns a workgroup. dB and dC are products of the linear layer's kernel.
 
 struct Params {
     n_batch: u32,
@@ -28,8 +28,6 @@ struct Params {
     grad_p_offset: u32,
     grad_p_stride: u32,
     grad_a_offset: u32,
-    grad_b_offset: u32,
-    grad_c_offset: u32,
     grad_d_offset: u32,
     grad_initial_offset: u32,
     grad_initial_stride: u32,
@@ -54,10 +52,8 @@ struct Params {
 @group(0) @binding(16) var<storage, read_write> grad_states: array<f32>; // (batch, step, state): e, first C^T w
 @group(0) @binding(17) var<storage, read_write> grad_p: array<f32>; // (batch, step, hidden)
 @group(0) @binding(18) var<storage, read_write> grad_a: array<f32>; // (state)
-@group(0) @binding(19) var<storage, read_write> grad_b: array<f32>; // (hidden, state)
-@group(0) @binding(20) var<storage, read_write> grad_c: array<f32>; // (hidden, state)
-@group(0) @binding(21) var<storage, read_write> grad_d: array<f32>; // (hidden)
-@group(0) @binding(22) var<storage, read_write> grad_initial: array<f32>; // (batch, state)
+@group(0) @binding(19) var<storage, read_write> grad_d: array<f32>; // (hidden)
+@group(0) @binding(20) var<storage, read_write> grad_initial: array<f32>; // (batch, state)
 
 fn lane_of(global: vec3<u32>, workgroups: vec3<u32>) -> u32 {
     return global.y * workgroups.x * LANES + global.x;
@@ -214,65 +210,56 @@ fn backward_input(@builtin(global_invocation_id) global: vec3<u32>, @builtin(num
     grad_p[params.grad_p_offset + row * params.grad_p_stride + channel] = grad;
 }
 
-@compute @workgroup_size(LANES)
-fn backward_decay(@builtin(global_invocation_id) global: vec3<u32>, @builtin(num_workgroups) workgroups: vec3<u32>) {
-    let n = lane_of(global, workgroups);
-    if n >= params.n_state {
-        return;
+// e s' of one element, s' being what the step before left
+fn decay_term(row: u32, n: u32) -> f32 {
+    let batch = row / params.n_step;
+    let position = row % params.n_step;
+    if is_border(batch, position) {
+        return 0.0;
     }
-    var total = 0.0;
-    for (var batch = 0u; batch < params.n_batch; batch++) {
-        var sum = 0.0;
-        for (var position = 0u; position < params.n_step; position++) {
-            if is_border(batch, position) {
-                continue;
-            }
-            var previous = initial_at(batch, n);
-            if position > 0u {
-                previous = states[(batch * params.n_step + step_of(position - 1u)) * params.n_state + n];
-            }
-            sum += grad_states[(batch * params.n_step + step_of(position)) * params.n_state + n] * previous;
+    var previous = 0.0;
+    if position > 0u {
+        previous = states[(batch * params.n_step + step_of(position - 1u)) * params.n_state + n];
+    } else {
+        previous = initial_at(batch, n);
+    }
+    return grad_states[(batch * params.n_step + step_of(position)) * params.n_state + n] * previous;
+}
+
+@compute @workgroup_size(COLUMNS, COLUMNS)
+fn backward_decay(
+    @builtin(workgroup_id) group: vec3<u32>,
+    @builtin(num_workgroups) workgroups: vec3<u32>,
+    @builtin(local_invocation_id) local: vec3<u32>,
+) {
+    let n = (group.y * workgroups.x + group.x) * COLUMNS + local.x;
+    var sum = 0.0;
+    if n < params.n_state {
+        for (var row = local.y; row < n_row(); row += COLUMNS) {
+            sum += decay_term(row, n);
         }
-        total += sum;
     }
-    grad_a[params.grad_a_offset + n] = total * exp(a[params.a_offset + n]);
+    sum = sum_column(local, sum);
+    if local.y == 0u && n < params.n_state {
+        grad_a[params.grad_a_offset + n] = sum * exp(a[params.a_offset + n]);
+    }
 }
 
-@compute @workgroup_size(LANES)
-fn backward_b(@builtin(global_invocation_id) global: vec3<u32>, @builtin(num_workgroups) workgroups: vec3<u32>) {
-    let lane = lane_of(global, workgroups);
-    if lane >= params.n_hidden * params.n_state {
-        return;
-    }
+@compute @workgroup_size(COLUMNS, COLUMNS)
+fn backward_skip(
+    @builtin(workgroup_id) group: vec3<u32>,
+    @builtin(num_workgroups) workgroups: vec3<u32>,
+    @builtin(local_invocation_id) local: vec3<u32>,
+) {
+    let channel = (group.y * workgroups.x + group.x) * COLUMNS + local.x;
     var sum = 0.0;
-    for (var row = 0u; row < n_row(); row++) {
-        sum += gate[row * params.n_hidden + lane / params.n_state] * grad_states[row * params.n_state + lane % params.n_state];
+    if channel < params.n_hidden {
+        for (var row = local.y; row < n_row(); row += COLUMNS) {
+            sum += grad_read[row * params.n_hidden + channel] * p_at(row, channel);
+        }
     }
-    grad_b[params.grad_b_offset + lane] = sum;
-}
-
-@compute @workgroup_size(LANES)
-fn backward_c(@builtin(global_invocation_id) global: vec3<u32>, @builtin(num_workgroups) workgroups: vec3<u32>) {
-    let lane = lane_of(global, workgroups);
-    if lane >= params.n_hidden * params.n_state {
-        return;
+    sum = sum_column(local, sum);
+    if local.y == 0u && channel < params.n_hidden {
+        grad_d[params.grad_d_offset + channel] = sum;
     }
-    var sum = 0.0;
-    for (var row = 0u; row < n_row(); row++) {
-        sum += grad_read[row * params.n_hidden + lane / params.n_state] * states[row * params.n_state + lane % params.n_state];
-    }
-    grad_c[params.grad_c_offset + lane] = sum;
-}
-
-@compute @workgroup_size(LANES)
-fn backward_d(@builtin(global_invocation_id) global: vec3<u32>, @builtin(num_workgroups) workgroups: vec3<u32>) {
-    let channel = lane_of(global, workgroups);
-    if channel >= params.n_hidden {
-        return;
-    }
-    var sum = 0.0;
-    for (var row = 0u; row < n_row(); row++) {
-        sum += grad_read[row * params.n_hidden + channel] * p_at(row, channel);
-    }
-    grad_d[params.grad_d_offset + channel] = sum;
 }

@@ -204,8 +204,8 @@ impl Case {
         }
         let input = |built: &Built, name: &str| built.given.iter().find(|(known, _)| known == name).map(|(_, tensor)| *tensor);
         let required = |built: &Built, name: &str| input(built, name).ok_or_else(|| self.fail(format!("has no tensor {name}")));
-        let recurrence =
-            |built: &Built, state: &str| Recurrence { initial_state: input(built, state), reset: None, reverse: self.flag("reverse") };
+        let initial_state = input(&built, "in.h0").or_else(|| input(&built, "in.initial_state"));
+        let recurrence = Recurrence { initial_state, reset: None, reverse: self.flag("reverse") };
         let x = input(&built, "in.x");
         let x = || x.ok_or_else(|| self.fail("has no tensor in.x"));
         let graph = &mut Graph::new();
@@ -222,24 +222,24 @@ impl Case {
                     z: input(&built, "in.z"),
                     delta_bias: input(&built, "in.delta_bias"),
                     delta_softplus: self.flag("delta_softplus"),
-                    recurrence: recurrence(&built, "in.initial_state"),
+                    recurrence,
                 };
                 let (y, last_state) = graph.selective_scan("y", &inputs)?;
                 built.outputs = vec![("y", y), ("last_state", last_state)];
             }
             "min_gru" => {
                 let layer = MinGru::new(graph, "", self.columns("in.x")?, self.columns("param.U_z")?);
-                let sequence = layer.forward(graph, "", x()?, &recurrence(&built, "in.h0"))?;
+                let sequence = layer.forward(graph, "", x()?, &recurrence)?;
                 built.outputs = vec![("h", sequence.y), ("last_state", sequence.last_states[0])];
             }
             "min_gru_scan" => {
                 let layer = MinGruScan::new(graph, "", self.columns("in.x")?, self.columns("param.b_z")?);
-                let sequence = layer.forward(graph, "", x()?, &recurrence(&built, "in.h0"))?;
+                let sequence = layer.forward(graph, "", x()?, &recurrence)?;
                 built.outputs = vec![("h", sequence.y), ("last_state", sequence.last_states[0])];
             }
             "mamba_lab" => {
                 let layer = MambaLab::new(graph, "", self.columns("in.x")?, self.columns("param.D")?, self.columns("param.A")?);
-                let sequence = layer.forward(graph, "", x()?, &recurrence(&built, "in.initial_state"))?;
+                let sequence = layer.forward(graph, "", x()?, &recurrence)?;
                 built.outputs = vec![("y", sequence.y), ("last_state", sequence.last_states[0])];
             }
             "causal_conv1d" => {
@@ -254,7 +254,7 @@ impl Case {
                     None | Some("none") => Activation::None,
                     Some(other) => return Err(self.fail(format!("activation {other} is not known"))),
                 };
-                let (y, last) = graph.causal_conv1d("y", x()?, weight, bias, activation, &recurrence(&built, "in.initial_state"))?;
+                let (y, last) = graph.causal_conv1d("y", x()?, weight, bias, activation, &recurrence)?;
                 built.outputs = vec![("y", y), ("last_state", last)];
             }
             "rms_norm" => {
@@ -263,15 +263,22 @@ impl Case {
             }
             "mamba_mixer" => {
                 let mixer = Mixer::new(graph, "", self.mixer_sizes("")?);
-                let run = Recurrence { reverse: self.flag("reverse"), ..Recurrence::default() };
-                built.outputs = vec![("y", mixer.forward(graph, "", x()?, None, &run)?.y)];
+                let run = Recurrence { initial_state: None, ..recurrence };
+                let states = match (input(&built, "in.conv_state"), initial_state) {
+                    (Some(window), Some(state)) => Some([window, state]),
+                    (None, None) => None,
+                    _ => return Err(self.fail("has one of in.conv_state and in.initial_state, a mixer takes both")),
+                };
+                let sequence = mixer.forward(graph, "", x()?, states.as_ref().map(|states| &states[..]), &run)?;
+                built.outputs = vec![("y", sequence.y), ("conv_state", sequence.last_states[0]), ("last_state", sequence.last_states[1])];
             }
             "mamba_backbone" => {
                 let mut sequence = x()?;
                 for index in 0..self.size("layers")? {
                     let prefix = format!("layers.{index}.");
                     let block = Block::new(graph, &prefix, self.mixer_sizes(&format!("{prefix}mixer."))?, self.eps());
-                    sequence = block.forward(graph, &prefix, sequence, None, &Recurrence::default())?.y;
+                    let run = Recurrence { initial_state: None, ..recurrence };
+                    sequence = block.forward(graph, &prefix, sequence, None, &run)?.y;
                 }
                 let weight = graph.parameter("norm_f.weight", &[self.columns("param.norm_f.weight")?], crate::graph::Init::Constant(0.0));
                 built.outputs = vec![("y", graph.rms_norm("y", sequence, weight, self.eps())?)];
@@ -291,9 +298,9 @@ impl Case {
         Ok(MixerSizes {
             d_model: self.columns("in.x")?,
             d_inner: self.columns(&format!("param.{prefix}D"))?,
-            d_state: self.size("d_state")?,
-            d_conv: self.size("d_conv")?,
-            dt_rank: self.size("dt_rank")?,
+            d_state: self.columns(&format!("param.{prefix}A_log"))?,
+            d_conv: self.columns(&format!("param.{prefix}conv1d.weight"))?,
+            dt_rank: self.columns(&format!("param.{prefix}dt_proj.weight"))?,
         })
     }
 
@@ -301,6 +308,13 @@ impl Case {
     fn optimizer(&self, attrs: &Value) -> Result<(Optimizer, f32)> {
         let optimizer =
             serde_json::from_value(attrs.clone()).map_err(|error| self.fail(format!("optimizer is not understood ({error})")))?;
+        // what PyTorch's optimizers can and these cannot; off unless a case says so
+        for option in ["dampening", "maximize", "amsgrad", "centered"] {
+            let value = attrs.get(option).filter(|value| value.as_bool() != Some(false) && value.as_f64() != Some(0.0));
+            if let Some(value) = value {
+                return Err(self.fail(format!("optimizer asks for {option} {value}, which is not offered")));
+            }
+        }
         let rate = attrs.get("lr").and_then(Value::as_f64).ok_or_else(|| self.fail("optimizer has no lr"))?;
         Ok((optimizer, rate as f32))
     }

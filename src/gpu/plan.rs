@@ -178,6 +178,19 @@ impl<'a> Planner<'a> {
         self.traits.kernels.get(operation).map(String::as_str)
     }
 
+    /// Refuses a loop that Mesa's software drivers would leave, silently, before its end.
+    ///
+    /// # Errors
+    /// [`Error::Gpu`] where a CPU computes and an invocation would take more than 65,535 `iterations`.
+    pub fn check_loop(&self, operation: &'static str, iterations: usize) -> Result<()> {
+        if !self.traits.software || iterations <= 65_535 {
+            return Ok(());
+        }
+        let what =
+            format!("{operation}: {iterations} steps in one loop, of which a software driver runs 65535; cut the sequence, or use the CPU");
+        Err(Error::Gpu { adapter: self.traits.name.clone(), what })
+    }
+
     /// Scratch memory of `len` floats, for this operation alone; its contents are arbitrary.
     pub fn scratch(&mut self, len: usize) -> Operand {
         let index = self.scratch_used;

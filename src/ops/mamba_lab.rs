@@ -1,14 +1,18 @@
 //! The lab's simplified state space model over the products of its inputs: see `reference/mamba_lab.rs`.
 
-use super::{Operation, Recurrence, present};
+use super::{COLUMNS, LinearBackward, Operation, Recurrence, present};
 use crate::error::Result;
-use crate::gpu::{Constant, Kernel, Planner, Shader};
+use crate::gpu::{Constant, Kernel, LANES, Planner, Shader};
 use crate::graph::{Gradients, Graph, Tensor};
 
 pub(crate) const SHADER: Shader = Shader {
     name: "mamba_lab",
     source: include_str!("../../shaders/mamba_lab.wgsl"),
-    shared: &[include_str!("../../shaders/shared/activation.wgsl"), include_str!("../../shaders/shared/recurrence.wgsl")],
+    shared: &[
+        include_str!("../../shaders/shared/activation.wgsl"),
+        include_str!("../../shaders/shared/recurrence.wgsl"),
+        include_str!("../../shaders/shared/reduce.wgsl"),
+    ],
     constants: &[
         ("HAS_INITIAL", Constant::Bool(false)),
         ("HAS_RESET", Constant::Bool(false)),
@@ -178,6 +182,7 @@ impl Operation for MambaLab {
     fn encode(&self, plan: &mut Planner) -> Result<()> {
         let (hidden, state) = (plan.spec(self.y).len(), plan.spec(self.states).len());
         let sequences = plan.spec(self.last_state).len();
+        plan.check_loop("mamba_lab", plan.spec(self.y).rows() / plan.spec(self.last_state).rows())?;
         self.kernel(plan, "gates").lanes(hidden)?;
         self.kernel(plan, "inject").lanes(state)?;
         self.kernel(plan, "scan").lanes(sequences)?;
@@ -204,7 +209,7 @@ impl Operation for MambaLabBackward {
         let forward = &self.forward;
         let (hidden, state) = (plan.spec(forward.y).len(), plan.spec(forward.states).len());
         let sequences = plan.spec(forward.last_state).len();
-        let kernel = |plan: &mut Planner, entry: &'static str, lanes: usize| {
+        let kernel = |plan: &mut Planner, entry: &'static str, groups: usize| {
             let mut kernel = forward
                 .kernel(plan, entry)
                 .bind_optional("grad_y", self.grad_y)
@@ -212,32 +217,27 @@ impl Operation for MambaLabBackward {
                 .bind("grad_read", self.grad_read_out)
                 .bind("grad_states", self.grad_states)
                 .bind_optional("grad_initial", self.grad_initial_state);
-            let targets = [
-                ("grad_p", self.grad_p),
-                ("grad_a", self.grad_a),
-                ("grad_b", self.grad_b),
-                ("grad_c", self.grad_c),
-                ("grad_d", self.grad_d),
-            ];
-            for (name, target) in targets {
+            for (name, target) in [("grad_p", self.grad_p), ("grad_a", self.grad_a), ("grad_d", self.grad_d)] {
                 kernel = kernel.bind_optional(name, target);
             }
-            kernel.lanes(lanes)
+            kernel.groups(groups)
         };
-        kernel(plan, "backward_read_out", hidden)?;
-        kernel(plan, "backward_inject", state)?;
-        kernel(plan, "backward_scan", sequences)?;
-        let parameters = [
-            ("backward_input", self.grad_p, hidden),
-            ("backward_decay", self.grad_a, plan.spec(forward.a).len()),
-            ("backward_b", self.grad_b, plan.spec(forward.b).len()),
-            ("backward_c", self.grad_c, plan.spec(forward.c).len()),
-            ("backward_d", self.grad_d, plan.spec(forward.d).len()),
-        ];
-        for (entry, target, lanes) in parameters {
+        kernel(plan, "backward_read_out", hidden.div_ceil(LANES))?;
+        kernel(plan, "backward_inject", state.div_ceil(LANES))?;
+        kernel(plan, "backward_scan", sequences.div_ceil(LANES))?;
+        for (entry, target, groups) in [
+            ("backward_input", self.grad_p, hidden.div_ceil(LANES)),
+            ("backward_decay", self.grad_a, plan.spec(forward.a).len().div_ceil(COLUMNS)),
+            ("backward_skip", self.grad_d, plan.spec(forward.d).len().div_ceil(COLUMNS)),
+        ] {
             if target.is_some() {
-                kernel(plan, entry, lanes)?;
+                kernel(plan, entry, groups)?;
             }
+        }
+        for (x, weight, grad_y, grad_weight) in
+            [(self.grad_states, forward.b, forward.gate, self.grad_b), (forward.states, forward.c, self.grad_read_out, self.grad_c)]
+        {
+            LinearBackward { x, weight, grad_y, grad_x: None, grad_weight, grad_bias: None }.encode(plan)?;
         }
         Ok(())
     }

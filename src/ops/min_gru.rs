@@ -182,9 +182,11 @@ impl Choice {
             None => {}
         }
         let quads = [4, 2, 1].into_iter().find(|&quads| quads <= most && 4 * quads <= n_batch && traits.software).unwrap_or(1);
-        let width = if traits.software { 8 } else { n_hidden.next_power_of_two().clamp(32, 256) };
-        let iterations = 2 * n_hidden.div_ceil(width) * (n_hidden + 4 * quads);
-        Ok(Choice::Fused(Layout { quads, width, count: (MOST_ITERATIONS / iterations).clamp(1, MOST_POSITIONS) }))
+        let iterations = |width: usize| 2 * n_hidden.div_ceil(width) * (n_hidden + 4 * quads);
+        let narrowest = if traits.software { 8 } else { n_hidden.next_power_of_two().clamp(32, 256) };
+        let fits = |width: &usize| *width >= narrowest && iterations(*width) <= MOST_ITERATIONS;
+        let width = [8, 16, 32, 64, 128].into_iter().find(fits).unwrap_or(256);
+        Ok(Choice::Fused(Layout { quads, width, count: (MOST_ITERATIONS / iterations(width)).clamp(1, MOST_POSITIONS) }))
     }
 }
 

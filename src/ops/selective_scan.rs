@@ -33,6 +33,9 @@ const SPAN: usize = 16;
 /// Invocations that fill a GPU: the `chunked` kernel cuts the run into chunks until there are as many.
 const FILLING: usize = 1 << 14;
 
+/// The most spans of a chunk on a software GPU, so that the loops over its steps stay below the 65,535 iterations that Mesa's drivers run.
+const MOST_CHUNK_SPANS: usize = 256;
+
 /// The fewest spans of a chunk: shorter ones spend more on carries than they gain.
 const MIN_CHUNK_SPANS: usize = 4;
 
@@ -268,6 +271,7 @@ impl Operation for SelectiveScanBackward {
         let per_step = Parts { count: layout.n_group, start: layout.sums_start, stride: n_batch * n_step * 2 * quads, row: 2 * quads };
         let states = Parts { count: 1, start: layout.states_start, stride: 0, row: quads };
         let grad_c_parts = Parts { start: per_step.start + quads, ..per_step };
+        plan.check_loop(NAME, per_channel.count)?;
         for (target, n_row, n_column, component, parts) in [
             (self.grad_a, n_channel, n_state, None, per_channel),
             (self.grad_d, n_channel, 1, Some(0), skips),
@@ -338,7 +342,11 @@ impl Layout {
             None => !plan.traits().software && n_batch * n_channel < FILLING,
         };
         let wanted_chunks = FILLING.div_ceil(n_batch * n_channel);
-        let chunk_spans = if chunked { n_span.div_ceil(wanted_chunks).max(MIN_CHUNK_SPANS) } else { n_span };
+        let chunk_spans = match chunked {
+            true => n_span.div_ceil(wanted_chunks).max(MIN_CHUNK_SPANS),
+            false if plan.traits().software => n_span.min(MOST_CHUNK_SPANS),
+            false => n_span,
+        };
         let n_chunk = n_span.div_ceil(chunk_spans);
         let row_quads = 2 * quads + usize::from(inputs.recurrence.reset.is_some());
         let rows_start = n_channel * (quads + 1);

@@ -43,3 +43,13 @@ fn a_tensor_with_two_consumers_gets_both_gradients() {
     let sum = case.graph.sum("sum", x, twice).expect("shapes fit");
     case.check(&[sum]);
 }
+
+#[test]
+fn more_rows_than_a_software_driver_loops() {
+    let mut case = Case::new("linear over 70,000 rows");
+    let x = case.variable("x", &[70_000, 2], -1.0, 1.0);
+    let weight = case.variable("weight", &[3, 2], -1.0, 1.0);
+    let bias = case.variable("bias", &[3], -1.0, 1.0);
+    let y = case.graph.linear("y", x, weight, Some(bias)).expect("shapes fit");
+    case.check(&[y]);
+}

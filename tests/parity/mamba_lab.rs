@@ -1,11 +1,13 @@
 //! `mamba_lab` against the reference.
 
 use super::harness::{CHANNELS, Case, LENGTHS};
+use scanrnn::gpu::{Modules, Planner, Traits};
+use scanrnn::graph::Graph;
 use scanrnn::ops::Recurrence;
 
-fn check(n_batch: usize, n_step: usize, n_hidden: usize, initial: bool, reset: bool, reverse: bool) {
-    let mut case = Case::new(format!("mamba_lab {n_batch} x {n_step} x {n_hidden}, initial {initial}, reset {reset}, reverse {reverse}"));
-    let n_state = 5;
+fn check(n_batch: usize, n_step: usize, n_hidden: usize, n_state: usize, initial: bool, reset: bool, reverse: bool) {
+    let name = format!("mamba_lab {n_batch} x {n_step} x {n_hidden} x {n_state}, initial {initial}, reset {reset}, reverse {reverse}");
+    let mut case = Case::new(name);
     let p = case.variable("p", &[n_batch, n_step, n_hidden], -3.0, 3.0);
     let a = case.variable("a", &[n_state], -2.0, -0.05);
     let b = case.variable("b", &[n_hidden, n_state], -0.3, 0.3);
@@ -23,7 +25,36 @@ fn lengths_channels_and_options() {
     for (index, &n_step) in LENGTHS.iter().enumerate() {
         let n_hidden = CHANNELS[index % 3];
         for (initial, reset, reverse) in [(false, false, false), (true, false, true), (true, true, false), (false, true, true)] {
-            check(1 + index % 5, n_step, n_hidden, initial, reset, reverse);
+            check(1 + index % 5, n_step, n_hidden, 5, initial, reset, reverse);
         }
     }
+}
+
+#[test]
+fn state_counts_and_widths_that_fit_no_workgroup() {
+    for (n_hidden, n_state) in [(7, 1), (24, 16), (130, 17), (3, 64), (5, 130), (300, 100)] {
+        check(2, 33, n_hidden, n_state, true, false, n_state % 2 == 0);
+    }
+}
+
+#[test]
+fn more_rows_than_a_software_driver_loops() {
+    check(70, 1000, 2, 2, true, true, false);
+}
+
+#[test]
+fn a_loop_that_a_software_driver_would_leave_is_refused_there() {
+    let mut graph = Graph::new();
+    let p = graph.input("p", &[1, 70_000, 2]);
+    let (a, d) = (graph.input("a", &[3]), graph.input("d", &[2]));
+    let [b, c] = ["b", "c"].map(|name| graph.input(name, &[2, 3]));
+    graph.mamba_lab("y", p, a, b, c, d, &Recurrence::default()).expect("shapes fit");
+    graph.finish("scan");
+    let plan = |software: bool| {
+        let (modules, traits) = (Modules::default(), Traits { software, ..Traits::webgpu_default() });
+        Planner::new(&graph, &modules, &traits).program(&graph.programs()[0].1).map(|dispatches| dispatches.len())
+    };
+    let message = plan(true).expect_err("refused").to_string();
+    assert!(message.contains("70000 steps in one loop"), "{message}");
+    assert_eq!(plan(false).expect("planned"), 4);
 }

@@ -45,3 +45,12 @@ fn more_rows_than_a_panel_and_more_channels_than_a_window() {
         check(kernel, 19, 3, 130, true, false, false);
     }
 }
+
+#[test]
+fn hidden_sizes_that_fit_no_workgroup() {
+    for n_hidden in [2, 31, 128, 130, 300, 513] {
+        for kernel in ["fused", "step", "panel"] {
+            check(kernel, 3, 5, n_hidden, true, false, n_hidden % 2 == 0);
+        }
+    }
+}

@@ -164,3 +164,8 @@ fn inputs_without_a_gradient() {
         case.check(&[y, last_state]);
     }
 }
+
+#[test]
+fn more_steps_than_a_software_driver_loops() {
+    check(1, 70_000, 2, 4, Options { softplus: true, reset: true, ..PLAIN });
+}
