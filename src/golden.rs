@@ -310,7 +310,8 @@ impl Case {
             serde_json::from_value(attrs.clone()).map_err(|error| self.fail(format!("optimizer is not understood ({error})")))?;
         // what PyTorch's optimizers can and these cannot; off unless a case says so
         for option in ["dampening", "maximize", "amsgrad", "centered"] {
-            let value = attrs.get(option).filter(|value| value.as_bool() != Some(false) && value.as_f64() != Some(0.0));
+            let is_off = |value: &&Value| value.is_null() || value.as_bool() == Some(false) || value.as_f64() == Some(0.0);
+            let value = attrs.get(option).filter(|value| !is_off(value));
             if let Some(value) = value {
                 return Err(self.fail(format!("optimizer asks for {option} {value}, which is not offered")));
             }

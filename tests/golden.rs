@@ -3,8 +3,10 @@
 mod common;
 
 use std::path::{Path, PathBuf};
+use std::sync::{Mutex, PoisonError};
 
 use scanrnn::backend::Backend;
+use scanrnn::checkpoint::{NamedTensor, Tensors};
 use scanrnn::cpu::Cpu;
 use scanrnn::golden::{Case, list};
 use scanrnn::reference::Reference;
@@ -16,7 +18,11 @@ fn folder() -> PathBuf {
     if shared.is_dir() { shared } else { root.join("tests/golden") }
 }
 
+/// Held while cases run: an OpenGL context serves one thread at a time.
+static TURN: Mutex<()> = Mutex::new(());
+
 fn check(backend: &dyn Backend) {
+    let _turn = TURN.lock().unwrap_or_else(PoisonError::into_inner);
     let paths = list(&folder()).expect("the folder of cases");
     assert!(paths.len() > 20, "only {} cases", paths.len());
     let mut failures = Vec::new();
@@ -30,6 +36,54 @@ fn check(backend: &dyn Backend) {
         }
     }
     assert!(failures.is_empty(), "{}:\n{}", backend.name(), failures.join("\n"));
+}
+
+/// A case run against time: its sequences the other way round, and `reverse` the other way.
+fn against_time(path: &Path) -> Option<Tensors> {
+    const RECURRENCES: [&str; 7] =
+        ["selective_scan", "min_gru", "min_gru_scan", "mamba_lab", "causal_conv1d", "mamba_mixer", "mamba_backbone"];
+    let mut file = Tensors::parse("case", &std::fs::read(path).expect("read")).expect("a case");
+    if !RECURRENCES.contains(&file.metadata["op"].as_str()) {
+        return None;
+    }
+    let mut attrs: serde_json::Value = serde_json::from_str(&file.metadata["attrs"]).expect("JSON");
+    attrs["reverse"] = (!attrs.get("reverse").is_some_and(|reverse| reverse == true)).into();
+    file.metadata.insert("attrs".into(), attrs.to_string());
+    for (name, tensor) in &mut file.tensors {
+        let sequences = ["x", "u", "delta", "B", "C", "z", "h", "y"];
+        if !name.contains("param.") && sequences.contains(&name.rsplit('.').next().expect("a name")) {
+            reverse_steps(tensor);
+        }
+    }
+    Some(file)
+}
+
+/// Turns `(batch, step, channel)` round along its steps.
+fn reverse_steps(tensor: &mut NamedTensor) {
+    let &[_, n_step, n_channel] = tensor.shape.as_slice() else { panic!("{:?} is no sequence", tensor.shape) };
+    let rows = tensor.values.chunks(n_step * n_channel);
+    tensor.values = rows.flat_map(|row| row.chunks(n_channel).rev().flatten().copied()).collect();
+}
+
+#[test]
+fn every_recurrence_runs_against_time() {
+    let _turn = TURN.lock().unwrap_or_else(PoisonError::into_inner);
+    let folder = tempfile::tempdir().expect("a folder");
+    let mut failures = Vec::new();
+    let devices = [Some(&Cpu as &dyn Backend), common::gpu(None).map(|gpu| gpu as &dyn Backend)];
+    for path in list(&self::folder()).expect("the folder of cases") {
+        let Some(file) = against_time(&path) else { continue };
+        let turned = folder.path().join(path.file_name().expect("a name"));
+        std::fs::write(&turned, file.to_bytes().expect("a file")).expect("written");
+        let case = Case::read(&turned).expect("a case");
+        for device in devices.into_iter().flatten() {
+            let worst = pollster::block_on(case.run(device)).unwrap_or_else(|error| panic!("{}: {error}", turned.display()));
+            if !worst.passed() {
+                failures.push(format!("{} on {}: {worst}", turned.display(), device.name()));
+            }
+        }
+    }
+    assert!(failures.is_empty(), "{}", failures.join("\n"));
 }
 
 #[test]
