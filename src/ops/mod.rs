@@ -161,7 +161,8 @@ impl Recurrence {
 
 /// Operations that have several kernels, and their names.
 pub const KERNELS: &[(&str, &[&str])] = &[
-    ("min_gru", &["step", "fused"]),
+    ("linear", &["tile", "panel"]),
+    ("min_gru", &["step", "fused", "panel"]),
     ("min_gru_scan", &["sequential", "chunked"]),
     ("rms_norm", &["lane", "group"]),
     ("selective_scan", &["sequential", "chunked"]),
