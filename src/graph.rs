@@ -147,6 +147,32 @@ const PARAMETERS: usize = 0;
 const GRADIENTS: usize = 1;
 
 /// Tensors, their storages, and programs over them.
+///
+/// ```
+/// use scanrnn::backend::Backend;
+/// use scanrnn::cpu::Cpu;
+/// use scanrnn::graph::Graph;
+/// # pollster::block_on(async {
+/// let mut graph = Graph::new();
+/// let x = graph.variable("x", &[2, 3]); // (batch, in)
+/// let weight = graph.variable("weight", &[1, 3]); // (out, in)
+/// let y = graph.linear("y", x, weight, None)?; // (batch, out)
+/// let grad_y = graph.input("grad_y", &[2, 1]);
+/// let gradients = graph.backward(&[(y, grad_y)])?;
+/// let grad_weight = gradients.of(&mut graph, weight).expect("y depends on it");
+/// let program = graph.finish("forward and backward");
+///
+/// let mut session = Cpu.load(&graph).await?;
+/// session.write(x, &[1.0, 2.0, 3.0, 4.0, 5.0, 6.0])?;
+/// session.write(weight, &[1.0, 0.0, -1.0])?;
+/// session.write(grad_y, &[1.0, 1.0])?;
+/// session.run(program, 1)?;
+/// assert_eq!(session.read(y).await?, [-2.0, -2.0]);
+/// assert_eq!(session.read(grad_weight).await?, [5.0, 7.0, 9.0]);
+/// # Ok::<(), scanrnn::Error>(())
+/// # })?;
+/// # Ok::<(), scanrnn::Error>(())
+/// ```
 #[derive(Debug)]
 pub struct Graph {
     storages: Vec<StorageSpec>,

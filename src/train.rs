@@ -225,6 +225,21 @@ pub enum Event {
 }
 
 /// A forecaster's graph with its training step and its evaluation.
+///
+/// ```
+/// use scanrnn::cpu::Cpu;
+/// use scanrnn::model::{ForecasterConfig, ModelKind};
+/// use scanrnn::train::{Series, Trainer, TrainingConfig};
+/// let wave: Vec<f32> = (0..120).map(|row| (row as f32 / 5.0).sin()).collect();
+/// let series = Series { values: &wave, train: 0..80, valid: 80..112 };
+/// let model = ForecasterConfig::new(ModelKind::MinGruScan, 8);
+/// let training = TrainingConfig { window: 8, batch: 8, ..TrainingConfig::lab(model.model) };
+/// let trainer = Trainer::new(&model, &training, wave.len(), series.train.len(), series.valid.len())?;
+/// let fit = pollster::block_on(trainer.fit(&Cpu, &series, &mut |_| ()))?;
+/// assert_eq!((fit.epochs.len(), fit.steps, fit.forecasts.len()), (5, 50, 32));
+/// assert!(fit.epochs[4].train_mse < fit.epochs[0].train_mse);
+/// # Ok::<(), scanrnn::Error>(())
+/// ```
 #[derive(Debug)]
 pub struct Trainer {
     graph: Graph,

@@ -116,7 +116,43 @@ impl SelectiveScanInputs {
 }
 
 impl Graph {
-    /// The selective scan: `y (batch, step, channel)` and the last state `(batch, channel, state)`.
+    /// The selective scan: `y (batch, step, channel)` and the last state `(batch, channel, state)`, by the formula of
+    /// [`reference::selective_scan`](crate::reference::selective_scan).
+    ///
+    /// ```
+    /// use scanrnn::backend::Backend;
+    /// use scanrnn::cpu::Cpu;
+    /// use scanrnn::graph::Graph;
+    /// use scanrnn::ops::{Recurrence, SelectiveScanInputs};
+    /// # pollster::block_on(async {
+    /// let mut graph = Graph::new();
+    /// let inputs = SelectiveScanInputs {
+    ///     u: graph.variable("u", &[1, 3, 1]),
+    ///     delta: graph.variable("delta", &[1, 3, 1]),
+    ///     a: graph.variable("a", &[1, 1]),
+    ///     b: graph.variable("b", &[1, 3, 1]),
+    ///     c: graph.variable("c", &[1, 3, 1]),
+    ///     d: None,
+    ///     z: None,
+    ///     delta_bias: None,
+    ///     delta_softplus: false,
+    ///     recurrence: Recurrence::default(),
+    /// };
+    /// let (y, last_state) = graph.selective_scan("y", &inputs)?;
+    /// let program = graph.finish("scan");
+    /// let mut session = Cpu.load(&graph).await?;
+    /// for tensor in [inputs.u, inputs.delta, inputs.b, inputs.c] {
+    ///     session.write(tensor, &[1.0; 3])?;
+    /// }
+    /// session.write(inputs.a, &[-std::f32::consts::LN_2])?; // halves the state at every step
+    /// session.run(program, 1)?;
+    /// let close = |got: &[f32], want: &[f32]| got.iter().zip(want).all(|(got, want)| (got - want).abs() < 1e-6);
+    /// assert!(close(&session.read(y).await?, &[1.0, 1.5, 1.75]));
+    /// assert!(close(&session.read(last_state).await?, &[1.75]));
+    /// # Ok::<(), scanrnn::Error>(())
+    /// # })?;
+    /// # Ok::<(), scanrnn::Error>(())
+    /// ```
     ///
     /// # Errors
     /// [`Error::Shape`] where the shapes do not fit.
