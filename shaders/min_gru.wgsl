@@ -38,6 +38,7 @@ struct Params {
     n_panel_b: u32,
     first_panel_a: u32,
     first_panel_b: u32,
+    next_slice: u32,
 }
 
 @group(0) @binding(0) var<uniform> params: Params;
@@ -53,6 +54,7 @@ struct Params {
 @group(0) @binding(10) var<storage, read> grad_last: array<f32>; // (batch, hidden)
 @group(0) @binding(11) var<storage, read_write> grad_p: array<f32>; // (batch, step, 3 hidden)
 @group(0) @binding(12) var<storage, read_write> carry: array<f32>; // (batch, hidden): dL/dh of the position in work; at last, of h0
+@group(0) @binding(13) var<storage, read_write> next: array<f32>; // (panel, next_slice, PANEL): A of the product that follows
 
 const ROWS = 4 * QUADS;
 
@@ -424,7 +426,11 @@ fn block_of(global: vec3<u32>, groups: vec3<u32>) -> Block {
     return Block(a < params.n_panel_a, a, b, (params.first_panel_a + a) * PANEL, (params.first_panel_b + b) * PANEL);
 }
 
-// z, r and r h' of one position: A is h', B is [U_z; U_r]
+fn keep_for_next(row: u32, term: u32, value: f32) {
+    next[(row / PANEL * params.next_slice + term) * PANEL + row % PANEL] = value;
+}
+
+// z, r and r h' of one position: A is h', B is [U_z; U_r], next is r h'
 @compute @workgroup_size(PANEL)
 fn gate_panels(@builtin(global_invocation_id) global: vec3<u32>, @builtin(num_workgroups) groups: vec3<u32>) {
     let block = block_of(global, groups);
@@ -440,13 +446,15 @@ fn gate_panels(@builtin(global_invocation_id) global: vec3<u32>, @builtin(num_wo
             let gate = sigmoid(pre_activation(at, column) + products[i]);
             gates[at * 3 * HIDDEN + column] = gate;
             if column >= HIDDEN {
-                factors[at * 2 * HIDDEN + column] = gate * factors[at * 2 * HIDDEN + column - HIDDEN];
+                let kept = gate * factors[at * 2 * HIDDEN + column - HIDDEN];
+                factors[at * 2 * HIDDEN + column] = kept;
+                keep_for_next(row, column - HIDDEN, kept);
             }
         }
     }
 }
 
-// c and h of one position: A is r h', B is U_h
+// c and h of one position: A is r h', B is U_h, next is what the next position begins with
 @compute @workgroup_size(PANEL)
 fn state_panels(@builtin(global_invocation_id) global: vec3<u32>, @builtin(num_workgroups) groups: vec3<u32>) {
     let block = block_of(global, groups);
@@ -458,12 +466,12 @@ fn state_panels(@builtin(global_invocation_id) global: vec3<u32>, @builtin(num_w
         let row = block.row + i / PANEL;
         let channel = block.column + i % PANEL;
         if row < params.n_batch && channel < HIDDEN {
-            update_state(row, channel, params.first, products[i], factor(row, channel));
+            keep_for_next(row, channel, update_state(row, channel, params.first, products[i], factor(row, channel)));
         }
     }
 }
 
-// the gradients of p_z and p_r of one position: A is the gradient of p_h, B is U_h^T
+// the gradients of p_z and p_r of one position: A is the gradient of p_h, B is U_h^T, next is these gradients
 @compute @workgroup_size(PANEL)
 fn gate_gradient_panels(@builtin(global_invocation_id) global: vec3<u32>, @builtin(num_workgroups) groups: vec3<u32>) {
     let block = block_of(global, groups);
@@ -475,12 +483,15 @@ fn gate_gradient_panels(@builtin(global_invocation_id) global: vec3<u32>, @built
         let row = block.row + i / PANEL;
         let channel = block.column + i % PANEL;
         if row < params.n_batch && channel < HIDDEN {
-            gate_gradients(row, channel, params.first, products[i]);
+            let gradients = gate_gradients(row, channel, params.first, products[i]);
+            keep_for_next(row, channel, gradients.x);
+            keep_for_next(row, HIDDEN + channel, gradients.y);
         }
     }
 }
 
-// dL/dh' of one position, and with it the gradient of p_h of the position before: A is the gradients of p_z and p_r, B is [U_z; U_r]^T
+// dL/dh' of one position, and with it the gradient of p_h of the position before, which is next: A is the gradients of p_z and p_r,
+// B is [U_z; U_r]^T
 @compute @workgroup_size(PANEL)
 fn carry_panels(@builtin(global_invocation_id) global: vec3<u32>, @builtin(num_workgroups) groups: vec3<u32>) {
     let block = block_of(global, groups);
@@ -494,7 +505,7 @@ fn carry_panels(@builtin(global_invocation_id) global: vec3<u32>, @builtin(num_w
         if row < params.n_batch && channel < HIDDEN {
             carry_back(row, channel, params.first, products[i]);
             if params.first > 0 {
-                candidate_gradient(row, channel, params.first - 1);
+                keep_for_next(row, channel, candidate_gradient(row, channel, params.first - 1));
             }
         }
     }

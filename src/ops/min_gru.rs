@@ -245,12 +245,19 @@ impl MinGru {
         let layout = Layout::step(n_hidden);
         let gates = recurrent(self.u, 0, 2 * n_hidden, n_hidden, false).pack_whole(plan, &SHADER)?;
         let candidate = recurrent(self.u, 2 * n_hidden, n_hidden, n_hidden, false).pack_whole(plan, &SHADER)?;
-        let states = Packed::scratch(plan, n_batch, n_hidden)?;
+        let [states, reset_states] = [Packed::scratch(plan, n_batch, n_hidden)?, Packed::scratch(plan, n_batch, n_hidden)?];
         self.kernel(plan, "begin", &layout, 0, 1)?.lanes(n_batch * n_hidden)?;
+        // what lies beyond the factors is 0 from now on; each product writes the factor of the one that follows
+        at_position(self.factors, &self.recurrence, n_step, 0, n_batch, 0..n_hidden).pack_to(plan, &SHADER, states)?;
+        at_position(self.factors, &self.recurrence, n_step, 0, n_batch, n_hidden..2 * n_hidden).pack_to(plan, &SHADER, reset_states)?;
         for position in 0..n_step {
-            for (entry, column, weight) in [("gate_panels", 0, gates), ("state_panels", n_hidden, candidate)] {
-                at_position(self.factors, &self.recurrence, n_step, position, column, n_batch, n_hidden).pack_to(plan, &SHADER, states)?;
-                panel::multiply(plan, states, weight, 0, |plan| self.kernel(plan, entry, &layout, position, 1))?;
+            for (entry, factor, weight, next) in
+                [("gate_panels", states, gates, reset_states), ("state_panels", reset_states, candidate, states)]
+            {
+                panel::multiply(plan, factor, weight, 0, |plan| {
+                    let kernel = self.kernel(plan, entry, &layout, position, 1)?;
+                    Ok(kernel.bind("next", next.operand).param("next_slice", next.panels.slice))
+                })?;
             }
         }
         Ok(())
@@ -324,12 +331,11 @@ fn at_position(
     recurrence: &Recurrence,
     n_step: usize,
     position: usize,
-    column: usize,
     n_batch: usize,
-    n_column: usize,
+    columns: std::ops::Range<usize>,
 ) -> Source {
     let first = if recurrence.reverse { n_step - 1 - position } else { position };
-    Source { tensor, first, every: n_step, column, n_row: n_batch, n_column, by_term: false }
+    Source { tensor, first, every: n_step, column: columns.start, n_row: n_batch, n_column: columns.len(), by_term: false }
 }
 
 impl MinGruBackward {
@@ -340,14 +346,17 @@ impl MinGruBackward {
         let gates = recurrent(*u, 0, 2 * n_hidden, n_hidden, true).pack_whole(plan, &SHADER)?;
         let (gradients_h, gradients_zr) = (Packed::scratch(plan, n_batch, n_hidden)?, Packed::scratch(plan, n_batch, 2 * n_hidden)?);
         self.kernel(plan, "begin_backward", &layout, carry, n_step - 1, 1)?.workgroups(layout.tiles(n_batch, n_hidden))?;
+        let of_last = |columns| at_position(self.grad_p, recurrence, n_step, n_step - 1, n_batch, columns);
+        of_last(2 * n_hidden..3 * n_hidden).pack_to(plan, &SHADER, gradients_h)?;
+        of_last(0..2 * n_hidden).pack_to(plan, &SHADER, gradients_zr)?;
         for position in (0..n_step).rev() {
-            let gradients = |column, n_column| at_position(self.grad_p, recurrence, n_step, position, column, n_batch, n_column);
-            for (entry, source, packed, weight) in [
-                ("gate_gradient_panels", gradients(2 * n_hidden, n_hidden), gradients_h, candidate),
-                ("carry_panels", gradients(0, 2 * n_hidden), gradients_zr, gates),
-            ] {
-                source.pack_to(plan, &SHADER, packed)?;
-                panel::multiply(plan, packed, weight, 0, |plan| self.kernel(plan, entry, &layout, carry, position, 1))?;
+            for (entry, factor, weight, next) in
+                [("gate_gradient_panels", gradients_h, candidate, gradients_zr), ("carry_panels", gradients_zr, gates, gradients_h)]
+            {
+                panel::multiply(plan, factor, weight, 0, |plan| {
+                    let kernel = self.kernel(plan, entry, &layout, carry, position, 1)?;
+                    Ok(kernel.bind("next", next.operand).param("next_slice", next.panels.slice))
+                })?;
             }
         }
         Ok(())
