@@ -1,6 +1,6 @@
 //! Vectors of whatever width the processor has, and the functions of gates on them.
 //!
-//! Instructions are chosen when the program runs (AVX2, NEON, or one element at a time), never by compiler flags. Subnormal results
+//! Instructions are chosen when the program runs (AVX-512, AVX2, NEON, or one element at a time), never by compiler flags. Subnormal results
 //! are 0 here, as they are throughout the CPU backend. Errors are stated in units in the last place (ulp) and tested over the whole range.
 
 #![allow(clippy::excessive_precision, reason = "coefficients are printed so that they round to the fitted bits")]
