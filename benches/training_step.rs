@@ -5,12 +5,10 @@ mod common;
 use scanrnn::benchmark::{LossOn, Shape, training_step};
 use scanrnn::model::ModelKind;
 
-const MODELS: [ModelKind; 4] = [ModelKind::MinGru, ModelKind::MinGruScan, ModelKind::MambaLab, ModelKind::Mamba];
-
 fn main() {
     let mut criterion = common::criterion();
     let devices = common::devices();
-    for model in MODELS {
+    for model in ModelKind::LINEAR {
         for (batch, length) in [(32, 32), (32, 256), (8, 2048)] {
             for (loss, loss_on) in [("last step", LossOn::LastStep), ("every step", LossOn::EveryStep)] {
                 let shape = Shape { batch, length, channels: 128, state: 16 };

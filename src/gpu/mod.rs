@@ -6,6 +6,6 @@ mod session;
 mod shader;
 
 pub use adapter::{AdapterSummary, Gpu, Selection, list_adapters};
-pub use plan::{Dispatch, Kernel, Operand, Planner, Traits};
+pub use plan::{Dispatch, Kernel, MOST_ITERATIONS, Operand, Planner, Traits};
 pub use session::GpuSession;
 pub use shader::{Constant, LANES, Module, Modules, Shader, WINDOW_BYTES};

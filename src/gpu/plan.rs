@@ -120,6 +120,9 @@ impl From<Tensor> for Operand {
     }
 }
 
+/// Loop iterations that are planned for an invocation at most: Mesa's software drivers leave every loop, silently, after 65,535 in all.
+pub const MOST_ITERATIONS: usize = 60_000;
+
 /// Bindings begin at multiples of this many bytes.
 const BINDING_ALIGNMENT: u64 = 256;
 

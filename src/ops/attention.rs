@@ -2,7 +2,7 @@
 
 use super::{Elementwise, Operation, present};
 use crate::error::{Error, Result};
-use crate::gpu::{Constant, Kernel, Operand, Planner, Shader};
+use crate::gpu::{Constant, Kernel, MOST_ITERATIONS, Operand, Planner, Shader};
 use crate::graph::{Gradients, Graph, Tensor};
 
 const NAME: &str = "attention";
@@ -439,9 +439,6 @@ fn append_kernel<'p, 'a>(
 const TILES: usize = 12 << 10;
 /// Rows of a tile, at most.
 const MOST_TILE: usize = 32;
-/// Loop iterations of an invocation: Mesa's software drivers leave every loop, silently, after 65,535 in all.
-const MOST_ITERATIONS: usize = 60_000;
-
 /// How the work is cut: a workgroup has `width` queries (or keys) of one head and meets the keys (or queries) tile by tile.
 struct Layout {
     n_batch: usize,

@@ -3,7 +3,7 @@
 use super::panel::{self, Panels, Source};
 use super::{Operation, present};
 use crate::error::{Error, Result};
-use crate::gpu::{Constant, Kernel, Planner, Shader};
+use crate::gpu::{Constant, Kernel, MOST_ITERATIONS, Planner, Shader};
 use crate::graph::{Gradients, Graph, Tensor};
 
 pub(crate) const SHADER: Shader = Shader {
@@ -15,9 +15,6 @@ pub(crate) const SHADER: Shader = Shader {
 
 /// Side of the square tile of results that one workgroup computes.
 const TILE: usize = 16;
-
-/// Rows that one dispatch adds up for a bias: Mesa's software drivers leave a loop, silently, after 65,535 iterations.
-const BIAS_ROWS: usize = 1 << 15;
 
 /// `y = x W^T + b`.
 #[derive(Clone, Debug)]
@@ -149,11 +146,11 @@ impl Operation for LinearBackward {
             }
         }
         if let Some(grad_bias) = self.grad_bias {
-            for first_row in (0..n_row).step_by(BIAS_ROWS) {
+            for first_row in (0..n_row).step_by(MOST_ITERATIONS) {
                 self.tiles(plan, "backward_bias")
                     .bind("grad_bias", grad_bias)
                     .param("first_row", first_row)
-                    .param("n_row", n_row.min(first_row + BIAS_ROWS))
+                    .param("n_row", n_row.min(first_row + MOST_ITERATIONS))
                     .lanes(n_out)?;
             }
         }

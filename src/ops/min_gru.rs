@@ -3,7 +3,7 @@
 use super::panel::{self, Packed, Panels, Source};
 use super::{LinearBackward, Operation, Recurrence, present};
 use crate::error::{Error, Result};
-use crate::gpu::{Constant, Kernel, Operand, Planner, Shader};
+use crate::gpu::{Constant, Kernel, MOST_ITERATIONS, Operand, Planner, Shader};
 use crate::graph::{Gradients, Graph, Tensor};
 
 pub(crate) const SHADER: Shader = Shader {
@@ -20,9 +20,6 @@ pub(crate) const SHADER: Shader = Shader {
         ("HAS_GRAD_LAST", Constant::Bool(true)),
     ],
 };
-
-/// Loop iterations of an invocation: Mesa's software drivers leave every loop, silently, after 65,535 in all.
-const MOST_ITERATIONS: usize = 60_000;
 
 /// Positions of one fused dispatch, so that it ends before a display driver's watchdog acts.
 const MOST_POSITIONS: usize = 256;

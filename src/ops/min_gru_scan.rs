@@ -2,7 +2,7 @@
 
 use super::{Operation, Recurrence, present};
 use crate::error::{Error, Result};
-use crate::gpu::{Constant, Kernel, Planner, Shader};
+use crate::gpu::{Constant, Kernel, MOST_ITERATIONS, Planner, Shader};
 use crate::graph::{Gradients, Graph, Tensor};
 
 const NAME: &str = "min_gru_scan";
@@ -155,9 +155,6 @@ const FILLING: usize = 1 << 14;
 
 /// The fewest steps of a chunk: shorter ones spend more on carries than they gain.
 const MIN_CHUNK: usize = 32;
-
-/// Loop iterations of an invocation: Mesa's software drivers leave every loop, silently, after 65,535 in all.
-const MOST_ITERATIONS: usize = 60_000;
 
 /// How the run is cut into chunks.
 struct Layout {
