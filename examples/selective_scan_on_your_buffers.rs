@@ -22,6 +22,8 @@ async fn open() -> Result<(wgpu::Device, wgpu::Queue), Box<dyn Error>> {
     let instance = wgpu::Instance::new(wgpu::InstanceDescriptor::new_without_display_handle_from_env());
     let adapter = wgpu::util::initialize_adapter_from_env_or_default(&instance, None).await?;
     println!("{}", adapter.get_info().name);
+    // Mesa's OpenGL driver must stay loaded until the process has ended.
+    std::mem::forget(instance);
     Ok(adapter.request_device(&wgpu::DeviceDescriptor::default()).await?)
 }
 

@@ -153,7 +153,7 @@ fn a_stream_prints_the_forecasts_of_the_validation() {
             let with_header = format!("Date,Close\n{with_header}");
             for (device, input) in [("cpu", &rows), ("cpu", &with_header), (gpu, &rows)] {
                 let output = stream(folder.path(), "a.safetensors", device, input);
-                assert!(output.status.success(), "{}", stderr(&output));
+                assert!(output.status.success(), "{}: {}", output.status, stderr(&output));
                 let text = stdout(&output);
                 let lines: Vec<&str> = text.lines().collect();
                 assert_eq!(lines.len(), values.len() - first, "{model} {options}");
@@ -164,6 +164,25 @@ fn a_stream_prints_the_forecasts_of_the_validation() {
                 }
             }
         }
+    }
+}
+
+/// Once one run in thirty was killed while it exited: the driver's libraries were unloaded before the process was done with them.
+#[test]
+fn runs_on_a_gpu_exit_in_peace() {
+    if std::env::var("SCANRNN_NO_GPU").is_ok_and(|value| value == "1") {
+        return;
+    }
+    let folder = folder();
+    let trained = scanrnn(folder.path(), &format!("train --model mamba --device cpu --csv prices.csv {SMALL} --checkpoint a.safetensors"));
+    assert!(trained.status.success(), "{}", stderr(&trained));
+    let runs = || (0..10).map(|_| stream(folder.path(), "a.safetensors", "gpu", "50\n51\n")).collect::<Vec<_>>();
+    let threads: Vec<_> = std::thread::scope(|scope| {
+        let threads: Vec<_> = (0..4).map(|_| scope.spawn(runs)).collect();
+        threads.into_iter().map(|thread| thread.join().expect("runs")).collect()
+    });
+    for output in threads.iter().flatten() {
+        assert!(output.status.success(), "{}: {}", output.status, stderr(output));
     }
 }
 

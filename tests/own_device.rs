@@ -14,6 +14,8 @@ fn open(required_limits: wgpu::Limits) -> Option<(wgpu::Device, wgpu::Queue)> {
     }
     let instance = wgpu::Instance::new(wgpu::InstanceDescriptor::new_without_display_handle_from_env());
     let adapter = pollster::block_on(wgpu::util::initialize_adapter_from_env_or_default(&instance, None)).expect("an adapter");
+    // Mesa's OpenGL driver must stay loaded until the process has ended.
+    std::mem::forget(instance);
     let descriptor = wgpu::DeviceDescriptor { required_limits, ..Default::default() };
     Some(pollster::block_on(adapter.request_device(&descriptor)).expect("a device"))
 }

@@ -78,6 +78,9 @@ fn is_software(info: &wgpu::AdapterInfo) -> bool {
 /// Adapters, best first: hardware before software, then in wgpu's order; narrowed by `WGPU_BACKEND` and `WGPU_ADAPTER_NAME`.
 async fn adapters() -> Vec<wgpu::Adapter> {
     let instance = wgpu::Instance::new(wgpu::InstanceDescriptor::new_without_display_handle_from_env());
+    // Never dropped: that unloads the driver's libraries, and Mesa's leave handlers for the process to call at its exit (one run in thirty
+    // then died of a segmentation fault, its work done). Not shared either: devices of one instance share one OpenGL context.
+    std::mem::forget(instance.clone());
     let backends = wgpu::Backends::from_env().unwrap_or(wgpu::Backends::all());
     let wanted = std::env::var("WGPU_ADAPTER_NAME").unwrap_or_default().to_lowercase();
     let mut found = instance.enumerate_adapters(backends).await;
