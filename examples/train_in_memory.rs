@@ -26,7 +26,7 @@ pub fn main() -> Result<(), Box<dyn Error>> {
     let values: Vec<f32> = (0..N_ROW).flat_map(wave).collect();
     let n_window = N_ROW - WINDOW;
     let n_train = 8 * n_window / 10;
-    let series = Series { values: &values, train: 0..n_train, valid: n_train..n_window };
+    let series = Series::new(&values, 0..n_train, n_train..n_window);
 
     let model = ForecasterConfig { features: 2, ..ForecasterConfig::new(ModelKind::Mamba, 16) };
     let training = TrainingConfig {
@@ -38,14 +38,14 @@ pub fn main() -> Result<(), Box<dyn Error>> {
         patience: Some(3),
         ..TrainingConfig::lab(ModelKind::Mamba)
     };
-    let trainer = Trainer::new(&model, &training, N_ROW, series.train.len(), series.valid.len())?;
+    let trainer = Trainer::new(&model, &training, &series)?;
     let mut observe = |event| {
         if let Event::Epoch { epoch, score } = event {
             println!("epoch {epoch}: training MSE {:.2e}, validation MSE {:.2e}", score.train_mse, score.valid_mse);
         }
     };
     let fit = pollster::block_on(trainer.fit(&*backend, &series, &mut observe))?;
-    let persistence = trainer.persistence(series.valid.clone(), &series);
+    let persistence = trainer.persistence(&series.valid, &series);
     println!("validation MSE {:.2e} of epoch {}; repeating the last value: {:.2e}", fit.metrics.mse, fit.best_epoch, persistence.mse);
     if fit.metrics.mse < persistence.mse { Ok(()) } else { Err("the forecaster has learnt nothing".into()) }
 }

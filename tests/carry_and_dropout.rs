@@ -37,9 +37,9 @@ fn config(model: ModelKind) -> TrainingConfig {
 
 fn fit(model: &ForecasterConfig, config: &TrainingConfig, backend: &dyn Backend) -> Fit {
     let _turn = TURN.lock().unwrap_or_else(PoisonError::into_inner);
-    let trainer = Trainer::new(model, config, N_ROW, N_TRAIN, N_VALID).expect("settings fit");
     let values = values();
-    let series = Series { values: &values, train: 0..N_TRAIN, valid: N_TRAIN..N_TRAIN + N_VALID };
+    let series = Series::new(&values, 0..N_TRAIN, N_TRAIN..N_TRAIN + N_VALID);
+    let trainer = Trainer::new(model, config, &series).expect("settings fit");
     pollster::block_on(trainer.fit(backend, &series, &mut |_| {})).expect("trained")
 }
 
@@ -127,7 +127,9 @@ fn dropout_has_the_same_masks_on_every_device() {
 fn settings_that_a_model_does_not_allow_are_refused() {
     let model = ForecasterConfig::new(ModelKind::Mamba, 6);
     let refusal = |model: &ForecasterConfig, config: &TrainingConfig| {
-        Trainer::new(model, config, N_ROW, N_TRAIN, N_VALID).expect_err("refused").to_string()
+        let values = values();
+        let series = Series::new(&values, 0..N_TRAIN, N_TRAIN..N_TRAIN + N_VALID);
+        Trainer::new(model, config, &series).expect_err("refused").to_string()
     };
     let carried = TrainingConfig { carry_state: true, ..config(ModelKind::Mamba) };
     let last = TrainingConfig { normalisation: Normalisation::Last, ..carried.clone() };

@@ -128,10 +128,10 @@ fn validation_forecasts(folder: &Path, checkpoint: &str) -> (Vec<f64>, usize, Ve
     let split = table.split(8, 1, 0.8).expect("enough rows");
     let windows = Windows::with_scalers(&table, description.scalers.clone(), split).expect("the same columns");
     let (train, valid) = (windows.split().train(), windows.split().valid());
-    let series = Series { values: windows.values(), train: train.clone(), valid: valid.clone() };
-    let trainer = Trainer::new(&description.model, &description.training, table.n_row(), train.len(), valid.len()).expect("as trained");
+    let series = Series::new(windows.values(), train, valid.clone());
+    let trainer = Trainer::new(&description.model, &description.training, &series).expect("as trained");
     let parameters = tensors.parameters(checkpoint, trainer.graph()).expect("as trained");
-    let forecasts = pollster::block_on(trainer.forecast(&Cpu, &series, &parameters)).expect("forecasts");
+    let forecasts = pollster::block_on(trainer.forecast(&Cpu, &series, &series.valid, &parameters)).expect("forecasts");
     let forecasts = forecasts.iter().map(|&value| description.scalers[0].inverse(f64::from(value))).collect();
     (forecasts, valid.start, table.columns().next().expect("a column").to_vec())
 }

@@ -11,7 +11,7 @@ use scanrnn::model::{ForecasterConfig, ModelKind};
 use scanrnn::ops::{
     Activation, AttentionInputs, KERNELS, KeyValueCache, Loss, Normalisation, Optimizer, Recurrence, SHADERS, SelectiveScanInputs, Update,
 };
-use scanrnn::train::{Trainer, TrainingConfig};
+use scanrnn::train::{Series, Trainer, TrainingConfig};
 
 /// Programs that use every operation with and without its options.
 fn graphs() -> Vec<Graph> {
@@ -31,16 +31,17 @@ fn graphs() -> Vec<Graph> {
     for optimizer in [Optimizer::sgd(0.0), Optimizer::adam(0.1), Optimizer::adam_w(0.1), Optimizer::rms_prop(0.0)] {
         graphs.push(update(optimizer));
     }
+    let series = Series::new(&[0.0; 500], 0..300, 300..400);
     for model in ModelKind::ALL {
         for normalisation in [Normalisation::None, Normalisation::Last, Normalisation::MeanStd] {
             let config = TrainingConfig { normalisation, ..TrainingConfig::lab(model) };
-            graphs.push(Trainer::new(&ForecasterConfig::new(model, 128), &config, 500, 300, 100).expect("fits").into_graph());
+            graphs.push(Trainer::new(&ForecasterConfig::new(model, 128), &config, &series).expect("fits").into_graph());
         }
     }
     for model in ModelKind::LINEAR {
         let both = ForecasterConfig { layers: 2, bidirectional: true, ..ForecasterConfig::new(model, 65) };
         let config = TrainingConfig { dropout: 0.1, ..TrainingConfig::lab(model) };
-        graphs.push(Trainer::new(&both, &config, 500, 300, 100).expect("fits").into_graph());
+        graphs.push(Trainer::new(&both, &config, &series).expect("fits").into_graph());
     }
     graphs
 }

@@ -21,7 +21,7 @@ fn wave() -> Vec<f32> {
 }
 
 fn series(values: &[f32]) -> Series<'_> {
-    Series { values, train: 0..N_TRAIN, valid: N_TRAIN..N_ROW - WINDOW }
+    Series::new(values, 0..N_TRAIN, N_TRAIN..N_ROW - WINDOW)
 }
 
 fn config() -> TrainingConfig {
@@ -30,7 +30,7 @@ fn config() -> TrainingConfig {
 
 fn trainer(config: &TrainingConfig) -> Trainer {
     let model = ForecasterConfig { levels: config.loss.columns_per_output(), ..ForecasterConfig::new(ModelKind::MinGru, 8) };
-    Trainer::new(&model, config, N_ROW, N_TRAIN, N_ROW - WINDOW - N_TRAIN).expect("fits")
+    Trainer::new(&model, config, &series(&wave())).expect("fits")
 }
 
 /// Held while a device works: an OpenGL context serves one thread at a time.
@@ -82,7 +82,8 @@ fn early_stopping_restores_the_best_epoch() {
         assert_eq!(fit.epochs.len(), fit.best_epoch + 3, "{losses:?}");
         assert_eq!(fit.metrics.mse, fit.epochs[best].valid_mse);
         assert_eq!(fit.steps, 12 * fit.epochs.len());
-        let again = pollster::block_on(trainer(&config).forecast(device, &series(&wave()), &fit.parameters)).expect("forecasts");
+        let again = pollster::block_on(trainer(&config).forecast(device, &series(&wave()), &series(&wave()).valid, &fit.parameters))
+            .expect("forecasts");
         assert_eq!(again, fit.forecasts, "{}", device.name());
     }
 }
@@ -121,13 +122,13 @@ fn quantiles_have_a_column_each_and_scores_use_the_median() {
     assert_eq!(fit.forecasts.len(), 3 * valid.len());
     let central = trainer.central(&fit.forecasts);
     assert_eq!(central, fit.forecasts.chunks(3).map(|levels| levels[1]).collect::<Vec<_>>());
-    let errors = central.iter().zip(valid.clone()).map(|(forecast, start)| f64::from(*forecast) - f64::from(values[start + WINDOW]));
+    let errors = central.iter().zip(valid.iter()).map(|(forecast, start)| f64::from(*forecast) - f64::from(values[start + WINDOW]));
     let mse = errors.map(|error| error * error).sum::<f64>() / valid.len() as f64;
     assert!((fit.metrics.mse - mse).abs() < 1e-12);
-    let coverage = trainer.coverage(&fit.forecasts, valid, &series(&values));
+    let coverage = trainer.coverage(&fit.forecasts, &valid, &series(&values));
     assert!(coverage.windows(2).all(|pair| pair[0].1 <= pair[1].1), "{coverage:?}");
     let wrong = ForecasterConfig::new(ModelKind::MinGru, 8);
-    let message = Trainer::new(&wrong, &config, N_ROW, N_TRAIN, 30).expect_err("refused").to_string();
+    let message = Trainer::new(&wrong, &config, &series(&values)).expect_err("refused").to_string();
     assert_eq!(message, "levels of the model is 1: must be 3, those of the loss");
 }
 

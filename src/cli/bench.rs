@@ -77,14 +77,14 @@ pub async fn run(args: &Args) -> Result<ExitCode> {
     let mut outcomes = Vec::new();
     let mut persistence = None;
     for kind in kinds {
-        let trainer = args.training.trainer(kind, &windows)?;
         let series = series(&windows);
+        let trainer = args.training.trainer(kind, &series)?;
         let fit = fit(&trainer, device.backend(), &series, kind, true).await?;
         let on_cpu = match device {
             Device::Cpu(_) => None,
             Device::Gpu(_) => Some(self::fit(&trainer, &Cpu, &series, kind, false).await?),
         };
-        persistence.get_or_insert_with(|| trainer.persistence(series.valid.clone(), &series));
+        persistence.get_or_insert_with(|| trainer.persistence(&series.valid, &series));
         let (predictions, remarks) = (trainer.central(&fit.forecasts), scores::remarks(kind.name(), &trainer, &fit, &series));
         outcomes.push(Outcome { kind, fit, predictions, remarks, on_cpu });
     }

@@ -69,5 +69,5 @@ pub fn windows(table: &Table, window: usize, horizon: usize) -> Result<Windows> 
 
 /// The windows as training takes them.
 pub fn series(windows: &Windows) -> Series<'_> {
-    Series { values: windows.values(), train: windows.split().train(), valid: windows.split().valid() }
+    Series::new(windows.values(), windows.split().train(), windows.split().valid())
 }

@@ -41,12 +41,11 @@ pub async fn run(args: &Args) -> Result<ExitCode> {
     let device = Device::open(&args.device).await?;
     println!("{}", device.announcement(&args.device.device));
     let series = series(&windows);
-    let n_row = table.n_row();
-    let trainer = Trainer::new(model, training, n_row, series.train.len(), series.valid.len())?;
+    let trainer = Trainer::new(model, training, &series)?;
     let parameters = tensors.parameters(&place, trainer.graph())?;
-    let forecasts = trainer.forecast(device.backend(), &series, &parameters).await?;
-    let metrics = trainer.score(&forecasts, series.valid.clone(), &series);
-    let persistence = trainer.persistence(series.valid.clone(), &series);
+    let forecasts = trainer.forecast(device.backend(), &series, &series.valid, &parameters).await?;
+    let metrics = trainer.score(&forecasts, &series.valid, &series);
+    let persistence = trainer.persistence(&series.valid, &series);
     println!("\n{}", scores::table(&[(model.model.name(), metrics)], &persistence, &table, &windows));
     if let Some(path) = &args.json {
         let figures = json!({

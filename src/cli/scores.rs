@@ -37,7 +37,7 @@ pub fn remarks(name: &str, trainer: &Trainer, fit: &Fit, series: &Series<'_>) ->
     if fit.best_epoch < fit.epochs.len() {
         text += &format!("{name}: stopped after epoch {}; the parameters are those of epoch {}.\n", fit.epochs.len(), fit.best_epoch);
     }
-    for (level, share) in trainer.coverage(&fit.forecasts, series.valid.clone(), series) {
+    for (level, share) in trainer.coverage(&fit.forecasts, &series.valid, series) {
         text += &format!("{name}: {:.1} % of what came lies at or below the forecast of level {level}.\n", 100.0 * share);
     }
     text

@@ -46,11 +46,11 @@ pub async fn run(args: &Args) -> Result<ExitCode> {
     let windows = windows(&table, args.training.window, 1)?;
     let device = Device::open(&args.device).await?;
     println!("{}", device.announcement(&args.device.device));
-    let mut trainer = args.training.trainer(args.model, &windows)?;
+    let series = series(&windows);
+    let mut trainer = args.training.trainer(args.model, &series)?;
     if let Some(path) = &args.init_from {
         start_from(&mut trainer, path)?;
     }
-    let series = series(&windows);
     let progress = Progress::new(format!("{} on {}", args.model, device.backend().name()));
     let fit = trainer.fit(device.backend(), &series, &mut |event| progress.observe(event, Some(args.model.name()))).await;
     progress.finish();
@@ -64,7 +64,7 @@ pub async fn run(args: &Args) -> Result<ExitCode> {
     };
     let bytes = Checkpoint::new(description, trainer.graph(), &fit.parameters).to_bytes()?;
     crate::file::save(&path, |writer| writer.write_all(&bytes))?;
-    let persistence = trainer.persistence(series.valid.clone(), &series);
+    let persistence = trainer.persistence(&series.valid, &series);
     print!("\n{}", scores::table(&[(args.model.name(), fit.metrics)], &persistence, &table, &windows));
     println!("{}", scores::remarks(args.model.name(), &trainer, &fit, &series));
     println!("checkpoint: {}", path.display());

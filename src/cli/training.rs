@@ -1,11 +1,10 @@
 //! Options of training that commands share.
 
-use crate::dataset::Windows;
 use crate::error::{Error, Result};
 use crate::model::{ForecasterConfig, ModelKind};
 use crate::ops::{Loss, Normalisation, Optimizer};
 use crate::schedule::Schedule;
-use crate::train::{Trainer, TrainingConfig};
+use crate::train::{Series, Trainer, TrainingConfig};
 
 /// Sizes of the model and how it is trained; what is left out is the lab's setting, or PyTorch's where the lab has none.
 #[derive(Debug, clap::Args)]
@@ -230,11 +229,9 @@ impl TrainingArgs {
         })
     }
 
-    /// A trainer for a model on these windows.
-    pub fn trainer(&self, kind: ModelKind, windows: &Windows) -> Result<Trainer> {
-        let split = windows.split();
-        let n_row = windows.values().len() / windows.n_channel();
-        Trainer::new(&self.model(kind), &self.config(kind)?, n_row, split.train().len(), split.valid().len())
+    /// A trainer for a model on these series.
+    pub fn trainer(&self, kind: ModelKind, series: &Series<'_>) -> Result<Trainer> {
+        Trainer::new(&self.model(kind), &self.config(kind)?, series)
     }
 
     fn optimizer(&self, lab_decay: f64) -> Optimizer {

@@ -16,6 +16,7 @@ pub mod download;
 pub mod prices;
 mod scaler;
 mod split;
+mod starts;
 #[cfg(feature = "cli")]
 pub mod synthetic;
 mod table;
@@ -25,5 +26,6 @@ mod windows;
 pub use self::csv::Columns;
 pub use scaler::{Scaler, Scaling};
 pub use split::Split;
+pub use starts::Starts;
 pub use table::{Dates, Source, Table};
 pub use windows::Windows;

@@ -1,0 +1,150 @@
+//! How a forecaster is trained.
+
+use serde::{Deserialize, Serialize};
+
+use crate::error::{Error, Result};
+use crate::model::{ForecasterConfig, ModelKind};
+use crate::ops::{Loss, Normalisation, Optimizer};
+use crate::schedule::Schedule;
+
+/// How a forecaster is trained.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct TrainingConfig {
+    /// Steps of a window.
+    pub window: usize,
+    /// Windows of a step; what fills no batch is left out, the oldest windows.
+    pub batch: usize,
+    /// Passes over the training windows.
+    pub epochs: usize,
+    /// Update rule.
+    pub optimizer: Optimizer,
+    /// Step size.
+    pub learning_rate: f32,
+    /// How the step size changes.
+    #[serde(default)]
+    pub schedule: Schedule,
+    /// What is minimised, in the units that the model sees.
+    #[serde(default)]
+    pub loss: Loss,
+    /// Strength of an L1 penalty on every parameter that is no bias; 0 for none.
+    #[serde(default)]
+    pub l1: f32,
+    /// Largest global norm of a gradient; unbounded where absent.
+    pub clip_norm: Option<f32>,
+    /// Largest absolute value of a gradient's element, clipped after the norm; unbounded where absent.
+    #[serde(default)]
+    pub clip_value: Option<f32>,
+    /// Early stopping: training ends after so many epochs in a row without a smaller validation loss, and the best epoch's parameters are
+    /// the result. Where absent, every epoch is run and the last one's are.
+    #[serde(default)]
+    pub patience: Option<usize>,
+    /// Share of what passes from one layer to the next that is dropped in training.
+    #[serde(default)]
+    pub dropout: f32,
+    /// Truncated BPTT: each row of a batch walks through a stretch of its own of the series, window by window, and every window begins with
+    /// the state after the one before. The order is not shuffled; each epoch begins at zero states, at one row drawn from the seed.
+    #[serde(default)]
+    pub carry_state: bool,
+    /// What is done to each window before the model, and undone after it.
+    pub normalisation: Normalisation,
+    /// Of the first parameters, the order of the windows and the masks of dropout.
+    pub seed: u64,
+}
+
+impl TrainingConfig {
+    /// The lab's settings for a model: window 32, batch 32, 5 epochs, SGD 0.01 (the Mambas 0.005) with weight decay 1e-4, norm at most 1.
+    pub fn lab(model: ModelKind) -> Self {
+        TrainingConfig {
+            window: 32,
+            batch: 32,
+            epochs: 5,
+            optimizer: Optimizer::sgd(1e-4),
+            learning_rate: Self::lab_rate(model),
+            schedule: Schedule::Constant,
+            loss: Loss::Mse,
+            l1: 0.0,
+            clip_norm: Some(1.0),
+            clip_value: None,
+            patience: None,
+            dropout: 0.0,
+            carry_state: false,
+            normalisation: Normalisation::Last,
+            seed: 0,
+        }
+    }
+
+    /// The lab's step size for a model.
+    pub fn lab_rate(model: ModelKind) -> f32 {
+        match model {
+            ModelKind::MinGru | ModelKind::MinGruScan => 0.01,
+            ModelKind::MambaLab | ModelKind::Mamba | ModelKind::Hybrid => 0.005,
+        }
+    }
+
+    /// Checks that every setting can be used.
+    ///
+    /// # Errors
+    /// [`Error::Option`] naming the first that cannot.
+    pub fn check(&self) -> Result<()> {
+        let sizes = [("--window", self.window), ("--batch", self.batch), ("--epochs", self.epochs)];
+        if let Some((option, _)) = sizes.into_iter().find(|(_, size)| *size == 0) {
+            return Err(Error::option(option, 0, "must be at least 1"));
+        }
+        if !(self.learning_rate.is_finite() && self.learning_rate > 0.0) {
+            return Err(Error::option("--lr", self.learning_rate, "must be a finite number above 0"));
+        }
+        for (option, bound) in [("--clip-norm", self.clip_norm), ("--clip-value", self.clip_value)] {
+            if let Some(bound) = bound.filter(|bound| bound.is_nan() || *bound <= 0.0) {
+                return Err(Error::option(option, bound, "must be a number above 0"));
+            }
+        }
+        if !(self.l1.is_finite() && self.l1 >= 0.0) {
+            return Err(Error::option("--l1", self.l1, "must be a number from 0"));
+        }
+        if self.patience == Some(0) {
+            return Err(Error::option("--patience", 0, "must be at least 1"));
+        }
+        if !(0.0..1.0).contains(&self.dropout) {
+            return Err(Error::option("--dropout", self.dropout, "must be from 0 to below 1"));
+        }
+        if self.carry_state && self.normalisation != Normalisation::None {
+            let needed = "it needs --window-norm none: a window with units of its own cannot go on from the state of another";
+            return Err(Error::option("--carry-state", "given", needed));
+        }
+        self.optimizer.check()?;
+        self.loss.check()
+    }
+
+    /// Checks that a model can be trained like this.
+    ///
+    /// # Errors
+    /// [`Error::Option`] naming the setting that the model does not allow.
+    pub fn check_model(&self, model: &ForecasterConfig) -> Result<()> {
+        if self.dropout > 0.0 && model.layers < 2 {
+            return Err(Error::option("--dropout", self.dropout, "it acts between layers: it needs --layers 2 or more"));
+        }
+        if self.carry_state && model.model == ModelKind::Hybrid {
+            let needed = "it cannot go with hybrid, whose key-value cache would grow with every window";
+            return Err(Error::option("--carry-state", "given", needed));
+        }
+        if self.carry_state && model.bidirectional {
+            let needed = "it cannot go with --bidirectional, whose backward direction begins with the future";
+            return Err(Error::option("--carry-state", "given", needed));
+        }
+        Ok(())
+    }
+
+    /// Training steps of an epoch over so many windows.
+    pub(super) fn steps_per_epoch(&self, n_train: usize) -> Result<usize> {
+        let row = n_train / self.batch;
+        let n_step = if self.carry_state { row / self.window } else { row };
+        if row == 0 {
+            return Err(Error::option("--batch", self.batch, format!("there are only {n_train} training windows")));
+        }
+        if n_step == 0 {
+            let needed = format!("with --carry-state each walks through {row} rows, fewer than --window {}: take fewer", self.window);
+            return Err(Error::option("--batch", self.batch, needed));
+        }
+        Ok(n_step)
+    }
+}

@@ -1,0 +1,85 @@
+//! How windows are forecast in evaluation.
+
+use super::TrainingConfig;
+use super::programs::Side;
+use crate::backend::Session;
+use crate::dataset::Starts;
+use crate::error::Result;
+use crate::graph::Graph;
+
+/// Windows that an evaluation runs at once, at least, and most steps of a walk that it runs at once.
+const WIDTH: usize = 128;
+
+/// Forecasts that are kept on the device between two reads, at most, unless one run makes more.
+const MOST_FORECASTS: usize = 1 << 23;
+
+/// How windows are forecast: side by side, each from zero states, or by a walk of one row through the series with its state carried.
+#[derive(Debug)]
+pub(super) struct EvaluationPlan {
+    window: usize,
+    is_walk: bool,
+    /// Windows side by side, or steps of the walk, that a run of the program takes.
+    width: usize,
+    /// Runs between two reads of the forecasts.
+    n_run: usize,
+    /// `horizon * target * level`, the forecasts of a window.
+    n_output: usize,
+}
+
+impl EvaluationPlan {
+    /// A plan whose runs suit `n_window` windows.
+    pub(super) fn new(config: &TrainingConfig, n_window: usize, n_output: usize) -> Self {
+        let TrainingConfig { carry_state: is_walk, window, batch, .. } = *config;
+        let n_item = if is_walk { n_window + window - 1 } else { n_window };
+        let width = if is_walk { n_item.div_ceil(n_item.div_ceil(WIDTH).max(1)) } else { batch.max(WIDTH).min(n_item) }.max(1);
+        let most = (MOST_FORECASTS / (width * n_output)).max(1);
+        EvaluationPlan { window, is_walk, width, n_run: n_item.div_ceil(width).clamp(1, most), n_output }
+    }
+
+    /// Runs, windows side by side and steps of a window, of the program.
+    pub(super) fn sizes(&self) -> [usize; 3] {
+        if self.is_walk { [self.n_run, 1, self.width] } else { [self.n_run, self.width, self.window] }
+    }
+
+    /// Shape of the forecasts of all runs, for a horizon: `(window, horizon, target * level)`, or all horizons of a walk's run as one.
+    pub(super) fn forecasts(&self, horizon: usize) -> [usize; 3] {
+        let n_column = self.n_output / horizon;
+        if self.is_walk { [self.n_run, self.width * horizon, n_column] } else { [self.n_run * self.width, horizon, n_column] }
+    }
+
+    /// Forecasts of windows, `(window, horizon, target * level)`.
+    pub(super) async fn run(&self, session: &mut dyn Session, graph: &Graph, side: &Side, windows: &Starts) -> Result<Vec<f32>> {
+        let starts = self.starts(windows);
+        let n_beside = if self.is_walk { 1 } else { self.width };
+        let mut forecasts = Vec::new();
+        side.clear_states(session, graph)?;
+        for chunk in starts.chunks(self.n_run * n_beside) {
+            let n_run = chunk.len() / n_beside;
+            side.begin(session, graph, chunk, 0)?;
+            session.run(side.program, n_run)?;
+            forecasts.extend_from_slice(&session.read(side.forecasts).await?[..n_run * self.width * self.n_output]);
+        }
+        let n_forecast = windows.len() * self.n_output;
+        if self.is_walk {
+            forecasts.drain(..forecasts.len() - n_forecast);
+        }
+        forecasts.truncate(n_forecast);
+        Ok(forecasts)
+    }
+
+    /// Rows at which the windows, or the parts of the walk, begin, run by run. The last run is filled up with the last window; a walk takes
+    /// rows before its first window instead, so that its runs are equally long.
+    fn starts(&self, windows: &Starts) -> Vec<u32> {
+        let (Some(first), Some(last)) = (windows.get(0), windows.len().checked_sub(1).and_then(|last| windows.get(last))) else {
+            return Vec::new();
+        };
+        if self.is_walk {
+            let n_row = windows.len() + self.window - 1;
+            let n_run = n_row.div_ceil(self.width);
+            let first = first.saturating_sub(n_run * self.width - n_row);
+            return (0..n_run).map(|run| (first + run * self.width) as u32).collect();
+        }
+        let n_item = windows.len().next_multiple_of(self.width);
+        windows.iter().chain(std::iter::repeat(last)).take(n_item).map(|row| row as u32).collect()
+    }
+}

@@ -1,0 +1,176 @@
+//! Training: one graph with a step and an evaluation program, run for a number of epochs on any backend.
+
+mod config;
+mod evaluation;
+mod fit;
+mod programs;
+mod scores;
+
+pub use config::TrainingConfig;
+pub use fit::{EpochScore, Event, Fit};
+
+use crate::dataset::Starts;
+use crate::error::{Error, Result};
+use crate::graph::{Graph, Tensor};
+use crate::model::{Forecaster, ForecasterConfig};
+use crate::ops::Update;
+use evaluation::EvaluationPlan;
+use programs::{BestParameters, Recorder, Side, l1_penalty};
+
+/// Scaled series, one below another, and the windows in them that are trained on and scored.
+#[derive(Clone, Debug)]
+pub struct Series<'a> {
+    /// `(row, features)`.
+    pub values: &'a [f32],
+    /// First rows of the training windows.
+    pub train: Starts,
+    /// First rows of the validation windows.
+    pub valid: Starts,
+    /// First rows of the windows that neither training nor its choices see; there may be none.
+    pub test: Starts,
+}
+
+impl<'a> Series<'a> {
+    /// Series without windows for a test.
+    pub fn new(values: &'a [f32], train: impl Into<Starts>, valid: impl Into<Starts>) -> Self {
+        Series { values, train: train.into(), valid: valid.into(), test: Starts::default() }
+    }
+
+    /// Checks that every window and what follows it, `n_needed` rows in all, lie in the series.
+    fn check(&self, n_row: usize, n_needed: usize) -> Result<()> {
+        let ranges = [&self.train, &self.valid, &self.test].into_iter().flat_map(|windows| windows.ranges());
+        match ranges.filter(|range| !range.is_empty()).find(|range| range.end - 1 + n_needed > n_row) {
+            Some(range) => Err(Error::shape("training", "series", format!("at least {} rows", range.end - 1 + n_needed), &[n_row])),
+            None => Ok(()),
+        }
+    }
+}
+
+/// Times an epoch's steps are waited for, at least, so that progress can be shown.
+const SLICES: usize = 10;
+
+/// Forecasts of training steps that are kept on the device between two reads, at most, unless one step makes more.
+const MOST_FORECASTS: usize = 1 << 22;
+
+/// A forecaster's graph with its training step and its evaluation.
+///
+/// ```
+/// use scanrnn::cpu::Cpu;
+/// use scanrnn::model::{ForecasterConfig, ModelKind};
+/// use scanrnn::train::{Series, Trainer, TrainingConfig};
+/// let wave: Vec<f32> = (0..120).map(|row| (row as f32 / 5.0).sin()).collect();
+/// let series = Series::new(&wave, 0..80, 80..112);
+/// let model = ForecasterConfig::new(ModelKind::MinGruScan, 8);
+/// let training = TrainingConfig { window: 8, batch: 8, ..TrainingConfig::lab(model.model) };
+/// let trainer = Trainer::new(&model, &training, &series)?;
+/// let fit = pollster::block_on(trainer.fit(&Cpu, &series, &mut |_| ()))?;
+/// assert_eq!((fit.epochs.len(), fit.steps, fit.forecasts.len()), (5, 50, 32));
+/// assert!(fit.epochs[4].train_mse < fit.epochs[0].train_mse);
+/// # Ok::<(), scanrnn::Error>(())
+/// ```
+#[derive(Debug)]
+pub struct Trainer {
+    graph: Graph,
+    config: TrainingConfig,
+    model: ForecasterConfig,
+    n_train_step: usize,
+    /// Training steps between two reads of what they have computed.
+    slice: usize,
+    plan: EvaluationPlan,
+    series: Tensor,
+    /// The features that are forecast: the first ones.
+    targets: Tensor,
+    train: Side,
+    evaluation: Side,
+    losses: Tensor,
+    learning_rates: Tensor,
+    /// Values of the mask of the L1 penalty, where there is one.
+    l1_mask: Option<(Tensor, Vec<f32>)>,
+    /// Where early stopping is asked for.
+    best: Option<BestParameters>,
+    /// Values that take the place of drawn ones.
+    initial: Vec<(Tensor, Vec<f32>)>,
+}
+
+impl Trainer {
+    /// Builds the graph for series of this size with so many windows.
+    ///
+    /// # Errors
+    /// [`Error::Option`] where a setting cannot be used, a batch holds more windows than there are, or the model's levels are not those of
+    /// the loss.
+    pub fn new(model: &ForecasterConfig, config: &TrainingConfig, series: &Series<'_>) -> Result<Self> {
+        config.check()?;
+        model.check()?;
+        config.check_model(model)?;
+        let n_series = series.train.ranges().len().max(series.valid.ranges().len());
+        if config.carry_state && n_series > 1 {
+            return Err(Error::option("--carry-state", "given", format!("it walks through one series, not {n_series}")));
+        }
+        let (n_row, n_valid) = (series.values.len() / model.features, series.valid.len());
+        series.check(n_row, config.window + model.horizon)?;
+        let n_train_step = config.steps_per_epoch(series.train.len())?;
+        let (n_level, n_step) = (config.loss.columns_per_output(), config.epochs * n_train_step);
+        if model.levels != n_level {
+            return Err(Error::option("levels of the model", model.levels, format!("must be {n_level}, those of the loss")));
+        }
+        config.schedule.check(n_step)?;
+        let mut graph = Graph::new();
+        let forecaster = Forecaster::new(&mut graph, model)?;
+        let series = graph.input("series", &[n_row, model.features]);
+        let targets = graph.indices("targets", &[model.targets]);
+        let n_column = model.targets * model.levels;
+        let n_output = model.horizon * n_column;
+        let slice = n_train_step.div_ceil(SLICES).clamp(1, (MOST_FORECASTS / (config.batch * n_output)).max(1));
+        let losses = graph.state("losses", &[slice]);
+        let learning_rates = graph.input("learning_rates", &[slice]);
+
+        let recorder = Recorder { config, model, forecaster, series, targets };
+        let train = recorder.record(&mut graph, "train", [slice, config.batch, config.window], true)?;
+        let counter = train.counter;
+        let forecast = graph.reshape(train.forecast.y, &[config.batch, model.horizon, n_column])?;
+        graph.loss("loss", config.loss.clone(), forecast, train.window.y, counter, losses)?;
+        graph.backward(&[])?;
+        let l1_mask = if config.l1 > 0.0 { Some(l1_penalty(&mut graph, config.l1)?) } else { None };
+        let clip = config.clip_norm.map(|norm| graph.clip_grad_norm(norm)).transpose()?;
+        graph.optimize(&Update { optimizer: config.optimizer, clip, clip_value: config.clip_value, learning_rates, counter })?;
+        let train = recorder.finish(&mut graph, "train", train, &[slice * config.batch, model.horizon, n_column])?;
+
+        let plan = EvaluationPlan::new(config, n_valid, n_output);
+        let evaluation = recorder.record(&mut graph, "evaluation", plan.sizes(), false)?;
+        let evaluation = recorder.finish(&mut graph, "evaluation", evaluation, &plan.forecasts(model.horizon))?;
+        let best = config.patience.map(|_| BestParameters::new(&mut graph));
+        Ok(Trainer {
+            graph,
+            config: config.clone(),
+            model: model.clone(),
+            n_train_step,
+            slice,
+            plan,
+            series,
+            targets,
+            train,
+            evaluation,
+            losses,
+            learning_rates,
+            l1_mask,
+            best,
+            initial: Vec::new(),
+        })
+    }
+
+    /// The graph, for its parameters' names and shapes.
+    pub fn graph(&self) -> &Graph {
+        &self.graph
+    }
+
+    /// The graph alone.
+    pub fn into_graph(self) -> Graph {
+        self.graph
+    }
+
+    /// Lets training start from values for some parameters, such as [`read_backbone`](crate::published::read_backbone) gives; all others
+    /// are drawn from the seed.
+    pub fn start_from(&mut self, values: Vec<(Tensor, Vec<f32>)>) {
+        self.initial = values;
+    }
+}

@@ -1,0 +1,129 @@
+//! What a trainer records: the programs of a training step, of an evaluation and of early stopping.
+
+use super::TrainingConfig;
+use crate::backend::Session;
+use crate::error::Result;
+use crate::graph::{Graph, Program, Tensor};
+use crate::model::{Forecast, Forecaster, ForecasterConfig, Pass};
+use crate::ops::{DropoutSource, Elementwise, Window, WindowSource};
+
+/// Programs that keep the parameters of the best epoch on the device.
+#[derive(Debug)]
+pub(super) struct BestParameters {
+    pub(super) keep: Program,
+    pub(super) restore: Program,
+}
+
+impl BestParameters {
+    pub(super) fn new(graph: &mut Graph) -> Self {
+        let parameters = graph.flat_parameters();
+        let shape = graph.shape(parameters).to_vec();
+        let best = graph.state("best_parameters", &shape);
+        graph.push(Elementwise::Copy { x: parameters, y: best });
+        let keep = graph.finish("keep");
+        graph.push(Elementwise::Copy { x: best, y: parameters });
+        BestParameters { keep, restore: graph.finish("restore") }
+    }
+}
+
+/// A program, training or evaluation, and its tensors.
+#[derive(Debug)]
+pub(super) struct Side {
+    pub(super) program: Program,
+    /// First rows of the windows, `(step, batch)`.
+    pub(super) starts: Tensor,
+    pub(super) counter: Tensor,
+    /// `(window, horizon, target * level)`.
+    pub(super) forecasts: Tensor,
+    /// States that each run leaves to the next.
+    pub(super) states: Vec<Tensor>,
+}
+
+impl Side {
+    /// Writes the rows at which windows begin, of as many steps as are run next or fewer than there is room for, and the count of steps
+    /// before them.
+    pub(super) fn begin(&self, session: &mut dyn Session, graph: &Graph, starts: &[u32], n_before: usize) -> Result<()> {
+        let mut rows = starts.to_vec();
+        rows.resize(graph.spec(self.starts).len(), starts.last().copied().unwrap_or(0));
+        session.write_indices(self.starts, &rows)?;
+        session.write_indices(self.counter, &[0, n_before as u32])
+    }
+
+    /// Lets the next run begin at zero states.
+    pub(super) fn clear_states(&self, session: &mut dyn Session, graph: &Graph) -> Result<()> {
+        self.states.iter().try_for_each(|&state| session.write(state, &vec![0.0; graph.spec(state).len()]))
+    }
+}
+
+/// What the programs are recorded from.
+pub(super) struct Recorder<'a> {
+    pub(super) config: &'a TrainingConfig,
+    pub(super) model: &'a ForecasterConfig,
+    pub(super) forecaster: Forecaster,
+    pub(super) series: Tensor,
+    pub(super) targets: Tensor,
+}
+
+/// A program under construction.
+pub(super) struct Recorded {
+    pub(super) starts: Tensor,
+    pub(super) counter: Tensor,
+    pub(super) window: Window,
+    pub(super) forecast: Forecast,
+    pub(super) states: Vec<Tensor>,
+}
+
+impl Recorder<'_> {
+    /// `n_step` times a batch of windows, and the forecasts after them, or after every step where a walk needs them.
+    pub(super) fn record(
+        &self,
+        graph: &mut Graph,
+        name: &str,
+        [n_step, n_batch, length]: [usize; 3],
+        is_training: bool,
+    ) -> Result<Recorded> {
+        let starts = graph.indices(&format!("{name}.starts"), &[n_step, n_batch]);
+        let counter = graph.indices(&format!("{name}.counter"), &[2]);
+        let TrainingConfig { normalisation, dropout, seed, carry_state, .. } = *self.config;
+        let (series, targets, horizon) = (self.series, self.targets, self.model.horizon);
+        let source = WindowSource { series, starts, targets, counter, n_step: length, horizon, normalisation };
+        let window = graph.window(&format!("{name}.window"), &source)?;
+        let shapes = if carry_state { self.forecaster.state_shapes(n_batch) } else { Vec::new() };
+        let states: Vec<_> = shapes.iter().enumerate().map(|(index, shape)| graph.state(&format!("{name}.state.{index}"), shape)).collect();
+        let dropout = (is_training && dropout > 0.0).then_some(DropoutSource { rate: dropout, seed, counter });
+        let pass = Pass { states: carry_state.then_some(states.as_slice()), dropout, ..Pass::default() };
+        let forecast = if carry_state && !is_training {
+            self.forecaster.every_step(graph, window.x, &pass)?
+        } else {
+            self.forecaster.forward(graph, window.x, &pass)?
+        };
+        Ok(Recorded { starts, counter, window, forecast, states })
+    }
+
+    /// Collects the forecasts, hands the states to the next run, and closes the program.
+    pub(super) fn finish(&self, graph: &mut Graph, name: &str, recorded: Recorded, shape: &[usize]) -> Result<Side> {
+        let Recorded { starts, counter, window, forecast, states } = recorded;
+        let forecasts = graph.tensor(&format!("{name}.forecasts"), shape);
+        graph.restore(forecast.y, &window, counter, forecasts)?;
+        for (&x, &y) in forecast.last_states.iter().zip(&states) {
+            graph.push(Elementwise::Copy { x, y });
+        }
+        graph.advance(counter)?;
+        Ok(Side { program: graph.finish(name), starts, counter, forecasts, states })
+    }
+}
+
+/// Pushes an L1 penalty on every parameter that is no bias; its mask and the mask's values.
+pub(super) fn l1_penalty(graph: &mut Graph, strength: f32) -> Result<(Tensor, Vec<f32>)> {
+    let is_bias = |name: &str| name.rsplit('.').next().is_some_and(|last| last == "bias" || last.starts_with("b_"));
+    let parameters = graph.flat_parameters();
+    let shape = graph.shape(parameters).to_vec();
+    let mut values = vec![0.0; shape[0]];
+    for parameter in graph.parameters().iter().filter(|parameter| !is_bias(&parameter.name)) {
+        let spec = graph.spec(parameter.tensor);
+        values[spec.offset..spec.offset + spec.len()].fill(1.0);
+    }
+    let mask = graph.input("l1_mask", &shape);
+    graph.l1_penalty(strength, mask)?;
+    Ok((mask, values))
+}
