@@ -87,8 +87,12 @@ fn bad_files_are_refused_with_place_and_remedy() {
         b"Date,Close\n2024-01-30,1\n2024-01-31,abc\n",
         "prices.csv:3, column Close: \"abc\" is not a number; write it as 1234.5 or choose another column",
     );
-    refused(b"Date,Close\n2024-01-31,\n", "prices.csv:2, column Close: the cell is empty; fill it in or remove the row");
-    for infinite in ["NaN", "inf", "-Infinity", "1e999"] {
+    refused(b"Date,Close\n2024-01-31,\n", "prices.csv:2, column Close: the cell is empty; fill it in, remove the row or choose --missing");
+    refused(
+        b"Date,Close\n2024-01-31,NaN\n",
+        "prices.csv:2, column Close: \"NaN\" is no value; fill it in, remove the row or choose --missing",
+    );
+    for infinite in ["inf", "-Infinity", "1e999"] {
         refused(
             format!("Date,Close\n2024-01-31,{infinite}\n").as_bytes(),
             &format!("prices.csv:2, column Close: \"{infinite}\" is not finite; give a finite number or remove the row"),
@@ -100,7 +104,7 @@ fn bad_files_are_refused_with_place_and_remedy() {
     );
     refused(
         b"Date,Close\n2024-01-30,1\n2024-01-30,2\n",
-        "prices.csv:3, column Date: the date \"2024-01-30\" is there twice; keep one row a date",
+        "prices.csv:3, column Date: the date \"2024-01-30\" is there twice; keep one row a date, or name the column that tells series apart by --id",
     );
     refused(b"Date,Close\nsoon,1\n", "prices.csv:2, column Date: \"soon\" is not a date; write dates as 2024-01-31");
     refused(

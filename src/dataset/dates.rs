@@ -1,19 +1,23 @@
-//! The order of a date column, in whichever of the usual formats it is written.
+//! Date columns: their order, the step from one row to the next, and how they go on.
 
-use jiff::civil::DateTime;
-use jiff::{Timestamp, tz::Offset};
+use std::collections::HashMap;
+use std::fmt;
+
+use jiff::civil::{DateTime, Weekday};
+use jiff::{Timestamp, ToSpan, tz::Offset};
+
+use super::Dates;
+use crate::{Error, Result};
 
 /// A way to write dates.
 #[derive(Debug, Clone, Copy)]
 enum Format {
-    /// A whole number: seconds, `20240131`, a count.
+    /// A whole number: seconds, milliseconds, a count.
     Number,
     /// `2024-01-31T16:00:00-05:00`
     Instant,
     /// `2024-01-31`, `2024-01-31 16:00:00`
     Iso,
-    /// `2024-01`
-    Month,
     /// By strptime.
     Pattern(&'static str),
 }
@@ -21,14 +25,18 @@ enum Format {
 /// Where day and month could be taken for each other, both are tried: the first date that fits only one of them, or is in order only
 /// under one of them, settles it.
 const FORMATS: &[Format] = &[
+    Format::Pattern("%Y%m%d"),
     Format::Number,
     Format::Instant,
     Format::Iso,
-    Format::Month,
+    Format::Pattern("%Y-%m"),
     Format::Pattern("%Y/%m/%d"),
     Format::Pattern("%Y/%m/%d %H:%M"),
     Format::Pattern("%Y/%m/%d %H:%M:%S"),
     Format::Pattern("%Y-%m-%d %H:%M"),
+    Format::Pattern("%Y%m%d %H:%M"),
+    Format::Pattern("%Y%m%d %H:%M:%S"),
+    Format::Pattern("%Y%m%dT%H%M%S"),
     Format::Pattern("%m/%d/%Y"),
     Format::Pattern("%m/%d/%Y %H:%M"),
     Format::Pattern("%m/%d/%Y %H:%M:%S"),
@@ -43,17 +51,42 @@ const FORMATS: &[Format] = &[
     Format::Pattern("%b %d, %Y"),
 ];
 
+const SECOND: i128 = 1_000_000_000;
+const DAY: i128 = 86_400 * SECOND;
+
 impl Format {
-    /// A number that grows with the date, if `text` is written in this format.
+    /// A number that grows with the date, if `text` is written in this format: nanoseconds, and the number itself of [`Format::Number`].
     fn key(self, text: &str) -> Option<i128> {
         let date: DateTime = match self {
             Format::Number => return text.parse::<i64>().ok().map(i128::from),
             Format::Instant => return text.parse::<Timestamp>().ok().map(Timestamp::as_nanosecond),
             Format::Iso => text.parse().ok()?,
-            Format::Month => format!("{text}-01").parse().ok()?,
+            Format::Pattern("%Y%m%d") if text.len() != 8 => return None,
+            Format::Pattern("%Y-%m") => format!("{text}-01").parse().ok()?,
             Format::Pattern(pattern) => DateTime::strptime(pattern, text).ok()?,
         };
         Offset::UTC.to_timestamp(date).ok().map(Timestamp::as_nanosecond)
+    }
+
+    /// Patterns that a date like `text` may be written by, and what stands behind it as it is.
+    fn styles(self, text: &str) -> (Vec<String>, &str) {
+        let iso = || {
+            let times = ["%H:%M", "%H:%M:%S", "%H:%M:%S%.3f", "%H:%M:%S%.6f", "%H:%M:%S%.9f"];
+            let with_times = [' ', 'T'].into_iter().flat_map(move |mark| times.map(|time| format!("%Y-%m-%d{mark}{time}")));
+            std::iter::once("%Y-%m-%d".to_string()).chain(with_times).collect()
+        };
+        match self {
+            Format::Number => (Vec::new(), ""),
+            Format::Iso => (iso(), ""),
+            Format::Instant => {
+                let zone = text.char_indices().position(|(at, c)| at > 10 && matches!(c, 'Z' | 'z' | '+' | '-')).unwrap_or(text.len());
+                (iso(), &text[zone..])
+            }
+            Format::Pattern(pattern) => {
+                let bare = pattern.replace("%m", "%-m").replace("%d", "%-d");
+                (vec![pattern.into(), bare.clone(), bare.replace("%H", "%-H")], "")
+            }
+        }
     }
 }
 
@@ -62,10 +95,17 @@ pub(super) fn is_date(text: &str) -> bool {
     Format::Number.key(text).is_none() && FORMATS.iter().any(|format| format.key(text).is_some())
 }
 
-/// Takes a column's dates one after another and says when one is wrong.
+/// Takes a column's dates one after another and says when one is wrong. They may run forward or, all of them, backward.
 pub(super) struct Order {
-    /// The formats that fit all dates so far, in order, each with the last date's key.
-    fitting: Vec<(Format, i128)>,
+    /// What fits all dates so far.
+    fitting: Vec<Fitting>,
+}
+
+struct Fitting {
+    format: Format,
+    is_backward: bool,
+    /// The last date's key.
+    last: Option<i128>,
 }
 
 /// What is wrong with a date.
@@ -73,35 +113,265 @@ pub(super) struct Order {
 pub(super) enum Wrong {
     Unreadable,
     Duplicate,
-    Earlier,
+    Disorder,
 }
 
 impl Order {
     pub(super) fn new() -> Self {
-        Order { fitting: FORMATS.iter().map(|&format| (format, i128::MIN)).collect() }
+        let fitting = |is_backward| FORMATS.iter().map(move |&format| Fitting { format, is_backward, last: None });
+        Order { fitting: fitting(false).chain(fitting(true)).collect() }
     }
 
     /// Takes the next row's date.
     pub(super) fn push(&mut self, text: &str) -> Result<(), Wrong> {
         let mut wrong = Wrong::Unreadable;
-        self.fitting.retain_mut(|(format, last)| match format.key(text) {
-            Some(key) if key > *last => {
-                *last = key;
-                true
+        self.fitting.retain_mut(|Fitting { format, is_backward, last }| {
+            let Some(key) = format.key(text) else { return false };
+            match last.replace(key) {
+                Some(before) if key == before => wrong = Wrong::Duplicate,
+                Some(before) if (key < before) != *is_backward => {
+                    if wrong == Wrong::Unreadable {
+                        wrong = Wrong::Disorder;
+                    }
+                }
+                _ => return true,
             }
-            Some(key) => {
-                wrong = if key == *last { Wrong::Duplicate } else { Wrong::Earlier };
-                false
-            }
-            None => false,
+            false
         });
         if self.fitting.is_empty() { Err(wrong) } else { Ok(()) }
     }
+
+    /// Whether the dates run backward.
+    pub(super) fn is_backward(&self) -> bool {
+        self.fitting.first().is_some_and(|fitting| fitting.is_backward)
+    }
+}
+
+/// The distance from one row to the next.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Step {
+    /// Numbers that are no times.
+    Count(i64),
+    /// So many nanoseconds.
+    Fixed(i64),
+    /// Monday to Friday.
+    BusinessDay,
+    /// So many months.
+    Months(i32),
+}
+
+impl fmt::Display for Step {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let plural = |n: i128| if n == 1 { "" } else { "s" };
+        match *self {
+            Step::Count(n) => write!(f, "{n}"),
+            Step::BusinessDay => write!(f, "1 business day"),
+            Step::Months(n) => write!(f, "{n} month{}", plural(n.into())),
+            Step::Fixed(nanoseconds) => {
+                let n = i128::from(nanoseconds);
+                let units = [(7 * DAY, "week"), (DAY, "day"), (3600 * SECOND, "hour"), (60 * SECOND, "minute"), (SECOND, "second")];
+                match units.into_iter().find(|(unit, _)| n % unit == 0) {
+                    Some((unit, name)) => write!(f, "{} {name}{}", n / unit, plural(n / unit)),
+                    None => write!(f, "{} seconds", nanoseconds as f64 / SECOND as f64),
+                }
+            }
+        }
+    }
+}
+
+/// How a column's dates follow each other.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Spacing {
+    /// The step of most rows.
+    pub step: Step,
+    /// How many rows do not follow the one before at that step. Holidays of up to five business days in a row are not counted.
+    pub n_irregular: usize,
+    /// The first of them.
+    pub first_irregular: Option<usize>,
+}
+
+/// Business days in a row that an exchange may stay closed.
+const LONGEST_HOLIDAYS: i128 = 5;
+
+/// A date column read again.
+struct Keys {
+    format: Format,
+    /// Nanoseconds of the clock on the wall, or numbers that are no times.
+    keys: Vec<i128>,
+    /// Nanoseconds of one of the numbers of [`Format::Number`], where they are times.
+    unit: Option<i128>,
+}
+
+impl Keys {
+    fn new(dates: &Dates) -> Option<Self> {
+        let mut order = Order::new();
+        dates.text.iter().try_for_each(|text| order.push(text)).ok()?;
+        let format = order.fitting.first()?.format;
+        let last = dates.text.last()?;
+        let unit = match format {
+            Format::Number => unit(format.key(last)?),
+            _ => Some(1),
+        };
+        let offset = match format {
+            Format::Instant => i128::from(offset(last)?.seconds()) * SECOND,
+            _ => 0,
+        };
+        let keys = dates.text.iter().map(|text| format.key(text).map(|key| key * unit.unwrap_or(1) + offset));
+        Some(Keys { format, keys: keys.collect::<Option<_>>()?, unit })
+    }
+
+    fn spacing(&self) -> Option<Spacing> {
+        let steps = |index: &dyn Fn(i128) -> i128| self.keys.windows(2).map(|pair| index(pair[1]) - index(pair[0])).collect::<Vec<_>>();
+        let differences = steps(&|key| key);
+        let spacing = |step, is_regular: &dyn Fn(usize) -> bool| {
+            let irregular: Vec<usize> = (0..differences.len()).filter(|&row| !is_regular(row)).map(|row| row + 1).collect();
+            Spacing { step, n_irregular: irregular.len(), first_irregular: irregular.first().copied() }
+        };
+        let (usual, n_usual) = most_frequent(&differences)?;
+        let fixed = || Some(spacing(Step::Fixed(i64::try_from(usual).ok()?), &|row| differences[row] == usual));
+        if self.unit.is_none() {
+            return Some(spacing(Step::Count(i64::try_from(usual).ok()?), &|row| differences[row] == usual));
+        }
+        if n_usual == differences.len() {
+            return fixed();
+        }
+        // Months are looked for only where no step is shorter than the shortest month.
+        if differences.iter().all(|difference| *difference >= 28 * DAY) {
+            let months = steps(&|key| civil(key).map_or(0, |date| i128::from(date.year()) * 12 + i128::from(date.month())));
+            let (usual, n_usual) = most_frequent(&months)?;
+            if usual > 0 && 2 * n_usual > months.len() {
+                return Some(spacing(Step::Months(i32::try_from(usual).ok()?), &|row| months[row] == usual));
+            }
+        }
+        let weekend = |&key: &i128| matches!(weekday(key), Weekday::Saturday | Weekday::Sunday);
+        let whole_days = differences.iter().all(|difference| difference % DAY == 0);
+        if usual == DAY && whole_days && !self.keys.iter().any(weekend) {
+            let days = steps(&business_days);
+            return Some(spacing(Step::BusinessDay, &|row| days[row] <= 1 + LONGEST_HOLIDAYS));
+        }
+        if 2 * n_usual > differences.len() { fixed() } else { None }
+    }
+
+    /// The key of the row `n` steps behind the last.
+    fn continued(&self, step: Step, n: usize) -> Option<i128> {
+        let last = *self.keys.last()?;
+        let steps = i128::try_from(n).ok()?;
+        match step {
+            Step::Count(step) | Step::Fixed(step) => Some(last + steps * i128::from(step)),
+            Step::BusinessDay => {
+                let mut key = last;
+                for _ in 0..n {
+                    key += DAY;
+                    while matches!(weekday(key), Weekday::Saturday | Weekday::Sunday) {
+                        key += DAY;
+                    }
+                }
+                Some(key)
+            }
+            Step::Months(months) => {
+                let last = civil(last)?;
+                let date = last.checked_add(i64::from(months).checked_mul(i64::try_from(n).ok()?)?.months()).ok()?;
+                // The last day of a month is followed by that of the next.
+                let is_last = last.day() == last.days_in_month() && self.keys.iter().all(|&key| civil(key).is_some_and(is_end_of_month));
+                let date = if is_last { date.last_of_month() } else { date };
+                Offset::UTC.to_timestamp(date).ok().map(Timestamp::as_nanosecond)
+            }
+        }
+    }
+}
+
+impl Dates {
+    /// How the dates follow each other; none where there are fewer than two, or no step that most of them keep.
+    pub fn spacing(&self) -> Option<Spacing> {
+        Keys::new(self)?.spacing()
+    }
+
+    /// The next `n` dates behind the last, at the dates' own step and written as the last one is.
+    ///
+    /// # Errors
+    /// [`Error::Data`] where the dates have no step of their own.
+    ///
+    /// ```
+    /// use scanrnn::dataset::Dates;
+    /// let days = ["2024-02-28", "2024-02-29", "2024-03-01", "2024-03-04"].map(String::from).to_vec();
+    /// let dates = Dates { name: "Date".into(), text: days };
+    /// assert_eq!(dates.continued(5)?, ["2024-03-05", "2024-03-06", "2024-03-07", "2024-03-08", "2024-03-11"]);
+    /// # Ok::<(), scanrnn::Error>(())
+    /// ```
+    pub fn continued(&self, n: usize) -> Result<Vec<String>> {
+        let continued = || {
+            let keys = Keys::new(self)?;
+            let step = keys.spacing()?.step;
+            let last = self.text.last()?;
+            let (styles, tail) = keys.format.styles(last);
+            let write = |key, style: &str| Some(civil(key)?.strftime(style).to_string() + tail);
+            let last_key = *keys.keys.last()?;
+            let style = styles.iter().find(|style| write(last_key, style).as_ref() == Some(last)).or(styles.first());
+            let text = |key: i128| match (style, keys.unit) {
+                (Some(style), _) => write(key, style),
+                (None, unit) => Some((key / unit.unwrap_or(1)).to_string()),
+            };
+            (1..=n).map(|ahead| keys.continued(step, ahead).and_then(text)).collect::<Option<Vec<_>>>()
+        };
+        continued().ok_or_else(|| Error::Data {
+            place: format!("column {}", self.name),
+            what: "its dates have no step at which they could go on".into(),
+            remedy: "give rows at one step, such as one an hour or one a day".into(),
+        })
+    }
+}
+
+/// Nanoseconds of one, by the size that numbers of our times have in each unit.
+fn unit(number: i128) -> Option<i128> {
+    let digits = number.unsigned_abs().checked_ilog10().unwrap_or(0);
+    match digits {
+        8..=10 => Some(SECOND),
+        11..=13 => Some(1_000_000),
+        14..=16 => Some(1_000),
+        17.. => Some(1),
+        _ => None,
+    }
+}
+
+fn offset(instant: &str) -> Option<Offset> {
+    let pieces = jiff::fmt::temporal::Pieces::parse(instant).ok()?;
+    pieces.to_numeric_offset().or(Some(Offset::UTC))
+}
+
+fn civil(key: i128) -> Option<DateTime> {
+    Timestamp::from_nanosecond(key).ok().map(|timestamp| Offset::UTC.to_datetime(timestamp))
+}
+
+fn weekday(key: i128) -> Weekday {
+    // 1970-01-01 was a Thursday.
+    Weekday::Thursday.wrapping_add((key.div_euclid(DAY) % 7) as i64)
+}
+
+/// Business days from a Monday long ago to the day of a key.
+fn business_days(key: i128) -> i128 {
+    let days = key.div_euclid(DAY) + 3;
+    days.div_euclid(7) * 5 + days.rem_euclid(7).min(4)
+}
+
+fn is_end_of_month(date: DateTime) -> bool {
+    date.day() == date.days_in_month()
+}
+
+fn most_frequent(values: &[i128]) -> Option<(i128, usize)> {
+    let mut counts = HashMap::new();
+    for &value in values {
+        *counts.entry(value).or_insert(0) += 1;
+    }
+    counts.into_iter().max_by_key(|&(value, count)| (count, std::cmp::Reverse(value)))
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    fn dates(text: &[&str]) -> Dates {
+        Dates { name: "date".into(), text: text.iter().map(ToString::to_string).collect() }
+    }
 
     #[test]
     fn reads_the_usual_formats() {
@@ -117,6 +387,7 @@ mod tests {
             "31.01.2024 09:30",
             "31-Jan-2024",
             "Jan 31, 2024",
+            "20240131T160000",
         ] {
             assert!(is_date(text), "{text}");
         }
@@ -131,7 +402,17 @@ mod tests {
         for text in ["01/02/2024", "02/02/2024", "13/02/2024", "01/03/2024"] {
             assert_eq!(order.push(text), Ok(()), "{text}");
         }
-        assert_eq!(order.push("13/02/2024"), Err(Wrong::Earlier));
+        assert_eq!(order.push("13/02/2024"), Err(Wrong::Disorder));
+    }
+
+    #[test]
+    fn dates_may_all_run_backward() {
+        let mut order = Order::new();
+        for text in ["2024-01-31", "2024-01-30", "2024-01-29"] {
+            assert_eq!(order.push(text), Ok(()), "{text}");
+        }
+        assert!(order.is_backward());
+        assert_eq!(order.push("2024-01-30"), Err(Wrong::Disorder));
     }
 
     #[test]
@@ -139,6 +420,7 @@ mod tests {
         let mut order = Order::new();
         assert_eq!(order.push("2024-11-03T01:30:00-04:00"), Ok(()));
         assert_eq!(order.push("2024-11-03T01:00:00-05:00"), Ok(()));
+        assert!(!order.is_backward());
     }
 
     #[test]
@@ -147,5 +429,50 @@ mod tests {
         assert_eq!(order.push("20240131"), Ok(()));
         assert_eq!(order.push("20240201"), Ok(()));
         assert_eq!(order.push("20240201"), Err(Wrong::Duplicate));
+    }
+
+    #[test]
+    fn every_format_goes_on_as_it_is_written() {
+        let cases: [(&[&str], &str, [&str; 2]); 17] = [
+            (&["2024-01-30", "2024-01-31"], "1 day", ["2024-02-01", "2024-02-02"]),
+            (&["2016-07-01 22:00:00", "2016-07-01 23:00:00"], "1 hour", ["2016-07-02 00:00:00", "2016-07-02 01:00:00"]),
+            (&["2024-01-31T23:30", "2024-01-31T23:45"], "15 minutes", ["2024-02-01T00:00", "2024-02-01T00:15"]),
+            (&["2024-01-31T23:00:00Z", "2024-01-31T23:30:00Z"], "30 minutes", ["2024-02-01T00:00:00Z", "2024-02-01T00:30:00Z"]),
+            (
+                &["2024-01-31 23:00:00-05:00", "2024-01-31 23:30:00-05:00"],
+                "30 minutes",
+                ["2024-02-01 00:00:00-05:00", "2024-02-01 00:30:00-05:00"],
+            ),
+            (&["31/01/2024", "01/02/2024"], "1 day", ["02/02/2024", "03/02/2024"]),
+            (&["01/30/2024", "01/31/2024"], "1 day", ["02/01/2024", "02/02/2024"]),
+            (&["1/30/2024 9:00", "1/31/2024 9:00"], "1 day", ["2/1/2024 9:00", "2/2/2024 9:00"]),
+            (&["30.01.2024", "31.01.2024"], "1 day", ["01.02.2024", "02.02.2024"]),
+            (&["20240130", "20240131"], "1 day", ["20240201", "20240202"]),
+            (&["1704067200", "1704070800"], "1 hour", ["1704074400", "1704078000"]),
+            (&["1704067200000", "1704070800000"], "1 hour", ["1704074400000", "1704078000000"]),
+            (&["1", "3", "5"], "2", ["7", "9"]),
+            (&["1949-11", "1949-12", "1950-01"], "1 month", ["1950-02", "1950-03"]),
+            (&["2023-12-31", "2024-01-31", "2024-02-29"], "1 month", ["2024-03-31", "2024-04-30"]),
+            (&["2023-01-01", "2023-04-01", "2023-07-01"], "3 months", ["2023-10-01", "2024-01-01"]),
+            (&["2024-02-01", "2024-02-02", "2024-02-05", "2024-02-06"], "1 business day", ["2024-02-07", "2024-02-08"]),
+        ];
+        for (text, step, next) in cases {
+            let dates = dates(text);
+            let spacing = dates.spacing().unwrap_or_else(|| panic!("{text:?} has a step"));
+            assert_eq!((spacing.step.to_string().as_str(), spacing.n_irregular), (step, 0), "{text:?}");
+            assert_eq!(dates.continued(2).expect("a step"), next, "{text:?}");
+        }
+    }
+
+    #[test]
+    fn steps_that_are_not_the_usual_one_are_counted() {
+        let hours = dates(&["2024-01-01 00:00", "2024-01-01 01:00", "2024-01-01 03:00", "2024-01-01 04:00", "2024-01-01 05:00"]);
+        let spacing = hours.spacing().expect("a step");
+        assert_eq!((spacing.n_irregular, spacing.first_irregular), (1, Some(2)));
+        let none = dates(&["2024-01-01 00:00", "2024-01-01 01:00", "2024-01-01 03:00", "2024-01-01 07:00"]);
+        assert_eq!(none.spacing(), None);
+        assert!(none.continued(1).expect_err("no step").to_string().contains("no step"));
+        let holidays = dates(&["2001-09-07", "2001-09-10", "2001-09-17", "2001-09-18", "2001-09-19", "2001-09-20", "2001-09-21"]);
+        assert_eq!(holidays.spacing().map(|spacing| (spacing.step, spacing.n_irregular)), Some((Step::BusinessDay, 0)));
     }
 }

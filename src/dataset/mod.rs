@@ -23,7 +23,9 @@ mod table;
 mod windows;
 
 #[cfg(feature = "cli")]
-pub use self::csv::Columns;
+pub use self::csv::{Columns, CsvOptions, CsvTables, Missing, read_csv};
+#[cfg(feature = "cli")]
+pub use dates::{Spacing, Step};
 pub use scaler::{Scaler, Scaling};
 pub use split::Split;
 pub use starts::Starts;

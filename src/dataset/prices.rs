@@ -67,6 +67,7 @@ pub fn resolve(request: &Request<'_>, announce: &mut dyn FnMut(&str)) -> Result<
 fn save(request: &Request<'_>, table: &Table, path: &Path, announce: &mut dyn FnMut(&str)) -> Result<Table> {
     let wanted = match request.columns {
         Columns::All => table.clone(),
+        Columns::CloseOrAll => table.select(&["Close"])?,
         Columns::Named(names) => table.select(names)?,
     };
     table.save_csv(path)?;

@@ -11,6 +11,13 @@ use crate::{Error, Result};
 pub enum Source {
     /// A file.
     File(PathBuf),
+    /// One of several series of a file.
+    Series {
+        /// The file.
+        path: PathBuf,
+        /// What its rows have in the column that tells series apart.
+        id: String,
+    },
     /// A download of daily prices.
     Download {
         /// The ticker that was asked for.
@@ -31,6 +38,7 @@ impl fmt::Display for Source {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Source::File(path) => write!(f, "{}", path.display()),
+            Source::Series { path, id } => write!(f, "{}, {id}", path.display()),
             Source::Download { ticker, host } => write!(f, "{ticker} from {host}"),
             Source::Synthetic { seed } => write!(f, "synthetic series (seed {seed})"),
             Source::Memory(name) => write!(f, "{name}"),

@@ -1,0 +1,129 @@
+//! How a CSV file is written, told by its first lines.
+
+use csv::{ByteRecord, ReaderBuilder};
+
+use super::missing::is_missing;
+use crate::dataset::dates::is_date;
+
+/// Delimiter, header and decimal mark of a file.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct Dialect {
+    pub delimiter: u8,
+    pub has_header: bool,
+    /// `12,5` is a number. Only where the delimiter is another and no number of the first lines has a point.
+    pub decimal_comma: bool,
+}
+
+/// The comma last: the others are hardly in every line by chance, the comma may be a decimal mark.
+const DELIMITERS: [u8; 4] = [b'\t', b';', b'|', b','];
+
+/// Rows that are looked at.
+const MOST_ROWS: usize = 200;
+
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Kind {
+    Missing,
+    Number,
+    /// A number with a comma that cannot separate thousands.
+    DecimalComma,
+    Date,
+    Text,
+}
+
+impl Dialect {
+    /// Of a file that begins with `sample`, whole lines.
+    pub(super) fn new(sample: &[u8]) -> Self {
+        // The share of rows as long as the first one counts; more of them than one in two, or the delimiter is another.
+        let fit = |delimiter: u8| {
+            let rows = rows(sample, delimiter);
+            let width = rows.first().map_or(0, ByteRecord::len);
+            let n_fitting = rows.iter().filter(|row| row.len() == width).count();
+            if width > 1 && 2 * n_fitting > rows.len() { n_fitting } else { 0 }
+        };
+        let best = DELIMITERS.into_iter().rev().max_by_key(|&delimiter| fit(delimiter)).filter(|&delimiter| fit(delimiter) > 0);
+        let delimiter = best.unwrap_or(b',');
+        let rows: Vec<Vec<Kind>> =
+            rows(sample, delimiter).iter().map(|row| row.iter().map(|cell| kind(cell, delimiter)).collect()).collect();
+        let has = |kind| rows.iter().flatten().any(|&cell| cell == kind);
+        let has_point = |row: &ByteRecord| row.iter().any(|cell| kind(cell, delimiter) == Kind::Number && cell.contains(&b'.'));
+        let decimal_comma = has(Kind::DecimalComma) && !self::rows(sample, delimiter).iter().any(has_point);
+        Dialect { delimiter, has_header: has_header(&rows), decimal_comma }
+    }
+}
+
+/// A first row that has text above numbers or dates is a header; so is one without a number.
+fn has_header(rows: &[Vec<Kind>]) -> bool {
+    let Some((head, body)) = rows.split_first() else { return true };
+    let is_value = |kind: Kind| matches!(kind, Kind::Number | Kind::DecimalComma | Kind::Date);
+    let below = |column: usize| body.iter().filter_map(|row| row.get(column)).copied().find(|&kind| kind != Kind::Missing);
+    let is_name = |(column, &kind): (usize, &Kind)| kind == Kind::Text && below(column).is_some_and(is_value);
+    head.iter().enumerate().any(is_name) || !head.iter().copied().any(is_value)
+}
+
+fn rows(sample: &[u8], delimiter: u8) -> Vec<ByteRecord> {
+    let reader = ReaderBuilder::new().has_headers(false).flexible(true).delimiter(delimiter).from_reader(sample);
+    reader.into_byte_records().take(MOST_ROWS).map_while(Result::ok).collect()
+}
+
+fn kind(cell: &[u8], delimiter: u8) -> Kind {
+    let Ok(text) = str::from_utf8(cell) else { return Kind::Text };
+    let text = text.trim();
+    if is_missing(text) {
+        Kind::Missing
+    } else if text.parse::<f64>().is_ok() {
+        Kind::Number
+    } else if delimiter != b',' && is_decimal_comma(text) {
+        Kind::DecimalComma
+    } else if is_date(text) {
+        Kind::Date
+    } else {
+        Kind::Text
+    }
+}
+
+/// `12,5`, not `12,500`.
+fn is_decimal_comma(text: &str) -> bool {
+    let Some((whole, rest)) = text.split_once(',') else { return false };
+    let whole_digits = whole.trim_start_matches(['-', '+']);
+    let n_decimal = rest.bytes().take_while(u8::is_ascii_digit).count();
+    let may_be_thousands = n_decimal == 3 && rest.len() == 3 && whole_digits.len() <= 3 && !whole_digits.starts_with('0');
+    n_decimal > 0 && !may_be_thousands && format!("{whole}.{rest}").parse::<f64>().is_ok()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn dialect(sample: &str) -> (char, bool, bool) {
+        let Dialect { delimiter, has_header, decimal_comma } = Dialect::new(sample.as_bytes());
+        (char::from(delimiter), has_header, decimal_comma)
+    }
+
+    #[test]
+    fn delimiters_are_told_apart() {
+        assert_eq!(dialect("a,b\n1,2\n"), (',', true, false));
+        assert_eq!(dialect("a;b\n1;2\n"), (';', true, false));
+        assert_eq!(dialect("a\tb\n1\t2\n"), ('\t', true, false));
+        assert_eq!(dialect("a|b\n1|2\n"), ('|', true, false));
+        assert_eq!(dialect("a;b\n1,5;2,25\n3,5;4\n"), (';', true, true));
+        assert_eq!(dialect("name,note\n\"a\",\"x; y\"\n"), (',', true, false));
+        assert_eq!(dialect("Close\n1\n2\n"), (',', true, false));
+    }
+
+    #[test]
+    fn a_row_of_numbers_is_no_header() {
+        assert_eq!(dialect("1,2\n3,4\n"), (',', false, false));
+        assert_eq!(dialect("2024-01-30,2\n2024-01-31,4\n"), (',', false, false));
+        assert_eq!(dialect("date,2020,2021\n2024-01-30,2,3\n"), (',', true, false));
+        assert_eq!(dialect(",a\n0,1\n"), (',', true, false));
+        assert_eq!(dialect("x,1\ny,2\n"), (',', false, false));
+        assert_eq!(dialect(""), (',', true, false));
+    }
+
+    #[test]
+    fn a_comma_that_may_separate_thousands_is_no_decimal_mark() {
+        assert!(!dialect("a;b\n1,234;5,678\n").2);
+        assert!(!dialect("a;b\n1,5;2.5\n").2);
+        assert!(dialect("a;b\n0,234;5,678\n").2);
+    }
+}

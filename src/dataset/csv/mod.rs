@@ -1,0 +1,414 @@
+//! Tables from and to CSV files.
+
+mod dialect;
+mod missing;
+
+use std::collections::HashMap;
+use std::fs::File;
+use std::io::{self, BufRead, BufReader, Cursor, Read};
+use std::path::Path;
+
+use csv::{ByteRecord, ErrorKind, Position, ReaderBuilder, Writer};
+use flate2::bufread::MultiGzDecoder;
+
+use self::dialect::Dialect;
+pub use self::missing::Missing;
+use self::missing::{fill, is_missing};
+use super::dates::{Order, Wrong, is_date};
+use super::table::find_column;
+use super::{Dates, Source, Table};
+use crate::{Error, Result, file};
+
+/// Which columns to read. Only these have to be numbers.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum Columns<'a> {
+    /// Every column of numbers but the dates' and the one that tells series apart.
+    #[default]
+    All,
+    /// The closing price, a column called `Close` in whatever case, where there is one; else all.
+    CloseOrAll,
+    /// The named ones, in this order.
+    Named(&'a [&'a str]),
+}
+
+/// How a CSV file is read.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct CsvOptions<'a> {
+    /// Which columns.
+    pub columns: Columns<'a>,
+    /// The column of dates; where it is not named, one called `date`, `time` or the like, else the first that begins with a date.
+    pub date: Option<&'a str>,
+    /// The column that tells series apart, whose rows may be mixed.
+    pub id: Option<&'a str>,
+    /// What is done about cells without a value.
+    pub missing: Missing,
+}
+
+/// What a CSV file holds.
+#[derive(Debug, Clone, PartialEq)]
+pub struct CsvTables {
+    /// The file's series, in the order of their first rows: one where no column tells them apart.
+    pub tables: Vec<Table>,
+    /// What a reader of the tables should know, a line each: what was left out or filled, steps between dates that are not the usual one.
+    pub notes: Vec<String>,
+}
+
+/// Names of date columns, compared without case. Where none is there, a column is recognised by its first cell.
+const DATE_NAMES: [&str; 5] = ["date", "datetime", "date_time", "timestamp", "time"];
+
+/// Bytes from which the dialect is told.
+const SAMPLE: usize = 1 << 16;
+
+impl Table {
+    /// Reads a CSV file of one series as [`read_csv`] does.
+    ///
+    /// # Errors
+    /// Those of [`read_csv`].
+    pub fn read_csv(path: &Path, columns: Columns<'_>) -> Result<Table> {
+        let CsvTables { mut tables, .. } = read_csv(path, &CsvOptions { columns, ..CsvOptions::default() })?;
+        Ok(tables.remove(0))
+    }
+
+    /// Writes the table as CSV, dates first, values in full precision; whole or not at all.
+    ///
+    /// # Errors
+    /// [`Error::File`] if the file cannot be written.
+    pub fn save_csv(&self, path: &Path) -> Result<()> {
+        file::save(path, |file| {
+            let mut writer = Writer::from_writer(file);
+            let dates = self.dates();
+            writer.write_record(dates.map(|dates| &dates.name).into_iter().chain(self.names()))?;
+            for row in 0..self.n_row() {
+                if let Some(dates) = dates {
+                    writer.write_field(&dates.text[row])?;
+                }
+                for column in self.columns() {
+                    writer.write_field(column[row].to_string())?;
+                }
+                writer.write_record(None::<&[u8]>)?;
+            }
+            writer.flush()
+        })
+    }
+}
+
+/// Reads a CSV file, plain or compressed by gzip: a row a time step, in the order of time or, all of them, against it. Delimiter (comma,
+/// semicolon, tab, `|`), header and decimal comma are told from the first rows; without a header the columns are called `c1`, `c2` and so
+/// on. Dates stay as they are written; a column `time` beside a column of days is joined to it.
+///
+/// # Errors
+/// [`Error::File`] or [`Error::Data`], naming file, line and column, for: a file that is missing, empty, without rows or not UTF-8; no
+/// such column; a row of another length than the header; a cell that is no number or infinite, or has no value where that is an error; a
+/// date that cannot be read, comes twice or is out of order.
+pub fn read_csv(path: &Path, options: &CsvOptions<'_>) -> Result<CsvTables> {
+    let place = path.display().to_string();
+    let error = |what: &str, remedy: &str| Error::Data { place: place.clone(), what: what.into(), remedy: remedy.into() };
+    let mut file = open(path).map_err(|source| match source.kind() {
+        io::ErrorKind::NotFound => error("no such file", "check the path"),
+        _ => Error::File { path: path.into(), action: "read", source },
+    })?;
+    let mut sample = Vec::new();
+    let read = file.by_ref().take(SAMPLE as u64).read_to_end(&mut sample);
+    read.map_err(|source| Error::File { path: path.into(), action: "read", source })?;
+    let whole_lines = if sample.len() < SAMPLE { sample.len() } else { sample.iter().rposition(|&byte| byte == b'\n').unwrap_or(SAMPLE) };
+    let dialect = Dialect::new(&sample[..whole_lines]);
+    let mut reader = ReaderBuilder::new()
+        .delimiter(dialect.delimiter)
+        .has_headers(dialect.has_header)
+        .buffer_capacity(1 << 16)
+        .from_reader(Cursor::new(sample).chain(file));
+
+    let mut notes = Vec::new();
+    let mut record = ByteRecord::new();
+    let mut names = Vec::new();
+    if dialect.has_header {
+        let header = reader.byte_headers().map_err(|error| csv_error(path, error))?;
+        if header.is_empty() {
+            return Err(error("the file is empty", "give a CSV file with a header row"));
+        }
+        for column in 0..header.len() {
+            let name = text(header, column, path, None)?;
+            names.push(if name.is_empty() { format!("c{}", column + 1) } else { name.to_string() });
+        }
+    }
+    if !reader.read_byte_record(&mut record).map_err(|error| csv_error(path, error))? {
+        return Err(error("no rows below the header", "give a CSV file with a row for each time step"));
+    }
+    if !dialect.has_header {
+        names.extend((1..=record.len()).map(|column| format!("c{column}")));
+        notes.push(format!("{place} has no header: its columns are called c1 to c{}", names.len()));
+    }
+
+    let layout = Layout::new(path, options, &names, &record, &mut notes)?;
+    let cells = Cells { path, names: &names, decimal_comma: dialect.decimal_comma, missing: options.missing };
+    let mut all: Vec<Rows> = Vec::new();
+    let mut index_of: HashMap<String, usize> = HashMap::new();
+    loop {
+        let id = layout.id.map_or(Ok(""), |column| text(&record, column, path, Some(&names)))?;
+        let index = match index_of.get(id) {
+            Some(&index) => index,
+            None => {
+                index_of.insert(id.to_string(), all.len());
+                all.push(Rows::new(id, layout.selected.len()));
+                all.len() - 1
+            }
+        };
+        all[index].push(&record, &layout, &cells)?;
+        if !reader.read_byte_record(&mut record).map_err(|error| csv_error(path, error))? {
+            break;
+        }
+    }
+    let tables = all.into_iter().map(|rows| rows.into_table(&layout, &cells, &mut notes)).collect::<Result<_>>()?;
+    Ok(CsvTables { tables, notes })
+}
+
+/// A file's text, decompressed where it begins as gzip does.
+fn open(path: &Path) -> io::Result<Box<dyn Read>> {
+    let mut file = BufReader::with_capacity(1 << 16, File::open(path)?);
+    let is_gzip = file.fill_buf()?.starts_with(&[0x1f, 0x8b]);
+    Ok(if is_gzip { Box::new(MultiGzDecoder::new(file)) } else { Box::new(file) })
+}
+
+/// Which columns are what.
+struct Layout {
+    /// The dates' column, or a day's and its time's.
+    dates: Vec<usize>,
+    id: Option<usize>,
+    selected: Vec<usize>,
+}
+
+impl Layout {
+    fn new(path: &Path, options: &CsvOptions<'_>, names: &[String], first: &ByteRecord, notes: &mut Vec<String>) -> Result<Self> {
+        let place = path.display().to_string();
+        let find = |name: &str| find_column(&place, names, name);
+        let id = options.id.map(find).transpose()?;
+        let close = || names.iter().position(|name| name.eq_ignore_ascii_case("close"));
+        let named = match options.columns {
+            Columns::All => None,
+            Columns::CloseOrAll => close().map(|column| vec![column]),
+            Columns::Named(wanted) => Some(wanted.iter().map(|name| find(name)).collect::<Result<Vec<_>>>()?),
+        };
+        let is_free = |column: usize| Some(column) != id && !named.as_ref().is_some_and(|named| named.contains(&column));
+        let dates = match options.date {
+            Some(name) => vec![find(name)?],
+            None => find_dates(names, first, is_free),
+        };
+        let selected = match named {
+            Some(named) => named,
+            None => {
+                let mut selected = Vec::new();
+                for column in (0..names.len()).filter(|column| Some(*column) != id && !dates.contains(column)) {
+                    let cell = str::from_utf8(&first[column]).unwrap_or_default().trim();
+                    // What begins with a letter and is no missing value is text.
+                    if cell.starts_with(char::is_alphabetic) && !is_missing(cell) && cell.parse::<f64>().is_err() {
+                        notes.push(format!("{place}, column {}: left out, {} is no number", names[column].escape_debug(), quoted(cell)));
+                    } else {
+                        selected.push(column);
+                    }
+                }
+                selected
+            }
+        };
+        Ok(Layout { dates, id, selected })
+    }
+}
+
+/// The date column: by its name, else the first free one that starts with a date. A column `time` goes with one of days.
+fn find_dates(names: &[String], first: &ByteRecord, is_free: impl Fn(usize) -> bool) -> Vec<usize> {
+    let free = || (0..names.len()).filter(|&column| is_free(column));
+    let cell = |column: usize| str::from_utf8(&first[column]).unwrap_or_default().trim();
+    let named = |column: &usize| DATE_NAMES.iter().any(|name| names[*column].eq_ignore_ascii_case(name));
+    let Some(date) = free().find(named).or_else(|| free().find(|&column| is_date(cell(column)))) else { return Vec::new() };
+    let is_time = |&column: &usize| names[column].eq_ignore_ascii_case("time") && is_date(&format!("2024-01-31 {}", cell(column)));
+    let time = free().filter(|&column| column != date).find(is_time).filter(|_| !cell(date).contains(':'));
+    std::iter::once(date).chain(time).collect()
+}
+
+/// How cells are read, and what errors about them say.
+struct Cells<'a> {
+    path: &'a Path,
+    names: &'a [String],
+    decimal_comma: bool,
+    missing: Missing,
+}
+
+impl Cells<'_> {
+    /// A cell's number, NaN where it has no value.
+    fn number(&self, record: &ByteRecord, column: usize) -> Result<f64> {
+        let text = text(record, column, self.path, Some(self.names))?;
+        let parsed = match text.split_once(',') {
+            Some((whole, rest)) if self.decimal_comma && !text.contains('.') => format!("{whole}.{rest}").parse(),
+            _ => text.parse::<f64>(),
+        };
+        let example = if self.decimal_comma { "1234,5" } else { "1234.5" };
+        let (what, remedy) = match parsed {
+            Ok(value) if value.is_finite() => return Ok(value),
+            _ if is_missing(text) && self.missing != Missing::Error => return Ok(f64::NAN),
+            _ if text.is_empty() => ("the cell is empty".into(), "fill it in, remove the row or choose --missing".into()),
+            _ if is_missing(text) => (format!("{} is no value", quoted(text)), "fill it in, remove the row or choose --missing".into()),
+            Ok(_) => (format!("{} is not finite", quoted(text)), "give a finite number or remove the row".into()),
+            Err(_) => (format!("{} is not a number", quoted(text)), format!("write it as {example} or choose another column")),
+        };
+        Err(Error::Data { place: cell_place(record, column, self.path, Some(self.names)), what, remedy })
+    }
+}
+
+/// The rows of one series.
+struct Rows {
+    id: String,
+    order: Order,
+    dates: Vec<String>,
+    /// One vector a column, each `(row)`.
+    values: Vec<Vec<f64>>,
+    /// The byte at which each row begins.
+    bytes: Vec<u64>,
+}
+
+impl Rows {
+    fn new(id: &str, n_column: usize) -> Self {
+        Rows { id: id.into(), order: Order::new(), dates: Vec::new(), values: vec![Vec::new(); n_column], bytes: Vec::new() }
+    }
+
+    fn push(&mut self, record: &ByteRecord, layout: &Layout, cells: &Cells<'_>) -> Result<()> {
+        if let Some((&column, time)) = layout.dates.split_first() {
+            let mut date = text(record, column, cells.path, Some(cells.names))?.to_string();
+            for &column in time {
+                date += " ";
+                date += text(record, column, cells.path, Some(cells.names))?;
+            }
+            let place = || cell_place(record, column, cells.path, Some(cells.names));
+            self.order.push(&date).map_err(|wrong| date_error(wrong, &date, self.dates.last(), place()))?;
+            self.dates.push(date);
+        }
+        for (&column, values) in layout.selected.iter().zip(&mut self.values) {
+            values.push(cells.number(record, column)?);
+        }
+        self.bytes.push(record.position().map_or(0, Position::byte));
+        Ok(())
+    }
+
+    fn into_table(mut self, layout: &Layout, cells: &Cells<'_>, notes: &mut Vec<String>) -> Result<Table> {
+        let file = cells.path.display();
+        let place = if layout.id.is_some() { format!("{file}, {}", self.id.escape_debug()) } else { file.to_string() };
+        if self.order.is_backward() && self.dates.len() > 1 {
+            notes.push(format!("{place}: the newest rows come first; they are read from the last to the first"));
+            self.dates.reverse();
+            self.bytes.reverse();
+            self.values.iter_mut().for_each(|column| column.reverse());
+        }
+        self.fill(cells, &place, notes)?;
+        let dates = layout.dates.first().map(|&column| Dates { name: cells.names[column].clone(), text: self.dates });
+        if let Some(spacing) = dates.as_ref().and_then(Dates::spacing)
+            && let Some(first) = spacing.first_irregular
+        {
+            let (line, step) = (line_at(cells.path, self.bytes[first]).unwrap_or(1), spacing.step);
+            let n_step = self.bytes.len() - 1;
+            notes.push(format!("{place}: {} of {n_step} steps are not {step}, the first before line {line}", spacing.n_irregular));
+        } else if dates.as_ref().is_some_and(|dates| dates.text.len() > 2 && dates.spacing().is_none()) {
+            notes.push(format!("{place}: the dates have no step that most of them keep"));
+        }
+        let columns = layout.selected.iter().map(|&column| cells.names[column].clone()).zip(self.values).collect();
+        let source = match layout.id {
+            Some(_) => Source::Series { path: cells.path.into(), id: self.id },
+            None => Source::File(cells.path.into()),
+        };
+        Table::new(source, dates, columns)
+    }
+
+    /// Fills missing values and leaves out rows that still have some.
+    fn fill(&mut self, cells: &Cells<'_>, place: &str, notes: &mut Vec<String>) -> Result<()> {
+        let n_missing: usize = self.values.iter().map(|column| column.iter().filter(|value| value.is_nan()).count()).sum();
+        if n_missing == 0 {
+            return Ok(());
+        }
+        let n_row = self.bytes.len();
+        let rows = fill(cells.missing, &mut self.values);
+        if rows.is_empty() {
+            let remedy = "choose other columns, or --missing forward-fill".into();
+            return Err(Error::Data { place: place.into(), what: "no row has a value in every column".into(), remedy });
+        }
+        let mut note = format!("{place}: {n_missing} cells have no value");
+        if cells.missing != Missing::Drop {
+            note += "; they are filled";
+        }
+        if let Some(first) = (0..n_row).find(|row| rows.get(*row) != Some(row)) {
+            let line = line_at(cells.path, self.bytes[first]).unwrap_or(1);
+            note += &format!("; {} rows are left out, the first at line {line}", n_row - rows.len());
+        }
+        notes.push(note);
+        if rows.len() < n_row {
+            for column in &mut self.values {
+                *column = rows.iter().map(|&row| column[row]).collect();
+            }
+            self.bytes = rows.iter().map(|&row| self.bytes[row]).collect();
+            if !self.dates.is_empty() {
+                self.dates = rows.iter().map(|&row| std::mem::take(&mut self.dates[row])).collect();
+            }
+        }
+        Ok(())
+    }
+}
+
+/// A cell without the space around it.
+fn text<'a>(record: &'a ByteRecord, column: usize, path: &Path, names: Option<&[String]>) -> Result<&'a str> {
+    str::from_utf8(&record[column]).map(str::trim).map_err(|_| Error::Data {
+        place: cell_place(record, column, path, names),
+        what: "the text is not UTF-8".into(),
+        remedy: "save the file as UTF-8".into(),
+    })
+}
+
+fn date_error(wrong: Wrong, text: &str, last: Option<&String>, place: String) -> Error {
+    let (text, last) = (quoted(text), last.map_or_else(String::new, |last| quoted(last)));
+    let (what, remedy) = match wrong {
+        Wrong::Unreadable if last.is_empty() => (format!("{text} is not a date"), "write dates as 2024-01-31"),
+        Wrong::Unreadable => (format!("{text} is not a date like {last} before it"), "write every date in one format"),
+        Wrong::Duplicate => {
+            (format!("the date {text} is there twice"), "keep one row a date, or name the column that tells series apart by --id")
+        }
+        Wrong::Disorder => (format!("the date {text} comes after {last}"), "sort the rows by date, oldest first"),
+    };
+    Error::Data { place, what, remedy: remedy.into() }
+}
+
+/// `prices.csv:17, column Close`; without `names`, the header itself is meant.
+fn cell_place(record: &ByteRecord, column: usize, path: &Path, names: Option<&[String]>) -> String {
+    let line = line(path, record.position());
+    let name = names.map_or_else(|| (column + 1).to_string(), |names| names[column].escape_debug().to_string());
+    format!("{}:{line}, column {name}", path.display())
+}
+
+/// The line that a record begins on, from 1. The reader's own count lags: it takes the second half of a CRLF, and blank lines, for the
+/// beginning of the next record.
+fn line(path: &Path, record: Option<&Position>) -> u64 {
+    record.map_or(1, |record| line_at(path, record.byte()).unwrap_or(record.line()))
+}
+
+/// The line of the first byte from `byte` on that ends no line, from 1; none where the file cannot be read again, as a pipe cannot.
+fn line_at(path: &Path, byte: u64) -> Option<u64> {
+    let file = path.is_file().then(|| open(path).ok()).flatten()?;
+    let bytes = BufReader::new(file).bytes().map_while(Result::ok);
+    let before = (0..).zip(bytes).take_while(|&(place, read)| place < byte || matches!(read, b'\r' | b'\n'));
+    Some(1 + before.filter(|&(_, read)| read == b'\n').count() as u64)
+}
+
+/// A cell's text in quotes, on one line, cut where it is long.
+fn quoted(text: &str) -> String {
+    match text.char_indices().nth(40) {
+        Some((end, _)) => format!("{:?}...", &text[..end]),
+        None => format!("{text:?}"),
+    }
+}
+
+fn csv_error(path: &Path, error: csv::Error) -> Error {
+    let line = line(path, error.position());
+    match error.into_kind() {
+        ErrorKind::UnequalLengths { expected_len, len, .. } => Error::Data {
+            place: format!("{}:{line}", path.display()),
+            what: format!("the row has {len} cells, the header has {expected_len}"),
+            remedy: "give every row as many cells as the header".into(),
+        },
+        ErrorKind::Io(source) => Error::File { path: path.into(), action: "read", source },
+        other => Error::Data { place: format!("{}:{line}", path.display()), what: format!("{other:?}"), remedy: "give a CSV file".into() },
+    }
+}

@@ -1,0 +1,176 @@
+//! What CSV files may look like, and what is said about them.
+#![cfg(feature = "cli")]
+
+use std::fs;
+use std::io::Write;
+
+use flate2::Compression;
+use flate2::write::GzEncoder;
+use proptest::prelude::*;
+use scanrnn::dataset::{Columns, CsvOptions, CsvTables, Missing, Table, read_csv};
+
+/// Reads `content` as `data.csv`; texts are given without the folder.
+fn read_with(content: impl AsRef<[u8]>, options: &CsvOptions<'_>) -> Result<CsvTables, String> {
+    let folder = tempfile::tempdir().expect("a folder");
+    let path = folder.path().join("data.csv");
+    fs::write(&path, content).expect("a file");
+    let short = |text: String| text.replace(&format!("{}/", folder.path().display()), "");
+    match read_csv(&path, options) {
+        Ok(CsvTables { tables, notes }) => Ok(CsvTables { tables, notes: notes.into_iter().map(short).collect() }),
+        Err(error) => Err(short(error.to_string())),
+    }
+}
+
+fn read(content: impl AsRef<[u8]>) -> (Table, Vec<String>) {
+    let CsvTables { mut tables, notes } = read_with(content, &CsvOptions::default()).expect("a table");
+    assert_eq!(tables.len(), 1);
+    (tables.remove(0), notes)
+}
+
+fn columns(table: &Table) -> Vec<Vec<f64>> {
+    table.columns().map(<[f64]>::to_vec).collect()
+}
+
+fn dates(table: &Table) -> Vec<&str> {
+    table.dates().map(|dates| dates.text.iter().map(String::as_str).collect()).unwrap_or_default()
+}
+
+fn gzip(text: &str) -> Vec<u8> {
+    let mut encoder = GzEncoder::new(Vec::new(), Compression::default());
+    encoder.write_all(text.as_bytes()).expect("written");
+    encoder.finish().expect("compressed")
+}
+
+#[test]
+fn compressed_files_are_read_and_their_lines_counted() {
+    let text = "date,load\n2024-01-01,1\n2024-01-02,2\n";
+    assert_eq!(read(gzip(text)).0.columns().collect::<Vec<_>>(), read(text).0.columns().collect::<Vec<_>>());
+    let members = [gzip("date,load\n2024-01-01,1\n"), gzip("2024-01-02,2\n")].concat();
+    assert_eq!(columns(&read(members).0), [[1.0, 2.0]]);
+    let wrong = read_with(gzip("date,load\n2024-01-01,1\n2024-01-02,x\n"), &CsvOptions::default()).expect_err("no number");
+    assert_eq!(wrong, "data.csv:3, column load: \"x\" is not a number; write it as 1234.5 or choose another column");
+    let cut = &gzip(text)[..20];
+    assert!(read_with(cut, &CsvOptions::default()).is_err());
+}
+
+#[test]
+fn delimiters_and_decimal_commas_are_told() {
+    for content in ["t;a;b\n1;0,5;2\n2;1,5;3,25\n", "t\ta\tb\n1\t0.5\t2\n2\t1.5\t3.25\n", "t|a|b\n1|0.5|2\n2|1.5|3.25\n"] {
+        assert_eq!(columns(&read(content).0), [vec![1.0, 2.0], vec![0.5, 1.5], vec![2.0, 3.25]], "{content}");
+    }
+    let wrong = read_with("a;b\n1,5;2\n2,5;x\n", &CsvOptions::default()).expect_err("no number");
+    assert!(wrong.contains("write it as 1234,5"), "{wrong}");
+    let thousands = read_with("a;b\n1,234;5\n", &CsvOptions::default()).expect_err("ambiguous");
+    assert!(thousands.contains("data.csv:2, column a: \"1,234\" is not a number"), "{thousands}");
+}
+
+#[test]
+fn without_a_header_columns_are_numbered() {
+    let (table, notes) = read("2024-01-01,1,10\n2024-01-02,2,20\n");
+    assert_eq!(table.names(), ["c2", "c3"]);
+    assert_eq!(columns(&table), [[1.0, 2.0], [10.0, 20.0]]);
+    assert_eq!(dates(&table), ["2024-01-01", "2024-01-02"]);
+    assert_eq!(notes, ["data.csv has no header: its columns are called c1 to c3"]);
+}
+
+#[test]
+fn columns_of_text_are_left_out_with_a_note() {
+    let (table, notes) = read("date,station,load\n2024-01-01,north,1\n2024-01-02,north,2\n");
+    assert_eq!(table.names(), ["load"]);
+    assert_eq!(notes, ["data.csv, column station: left out, \"north\" is no number"]);
+}
+
+#[test]
+fn the_closing_price_is_found_in_whatever_case() {
+    let options = CsvOptions { columns: Columns::CloseOrAll, ..CsvOptions::default() };
+    let names = |content: &str| read_with(content, &options).expect("a table").tables[0].names().to_vec();
+    assert_eq!(names("date,open,close\n2024-01-01,1,2\n"), ["close"]);
+    assert_eq!(names("date,load,OT\n2024-01-01,1,2\n"), ["load", "OT"]);
+}
+
+#[test]
+fn a_day_and_a_time_are_one_date() {
+    let (table, _) = read("Date;Time;Power\n16/12/2006;17:24:00;4.2\n16/12/2006;17:25:00;5.3\n16/12/2006;17:26:00;5.4\n");
+    assert_eq!(dates(&table)[1], "16/12/2006 17:25:00");
+    assert_eq!(table.names(), ["Power"]);
+    assert_eq!(table.dates().expect("dates").continued(1).expect("a step"), ["16/12/2006 17:27:00"]);
+}
+
+#[test]
+fn a_date_column_may_be_named() {
+    let content = "step,when,load\n3,20240131,1\n2,20240201,2\n";
+    let options = CsvOptions { date: Some("when"), columns: Columns::Named(&["load"]), ..CsvOptions::default() };
+    let table = read_with(content, &options).expect("a table").tables.remove(0);
+    assert_eq!(table.dates().expect("dates").continued(1).expect("a step"), ["20240202"]);
+    let unknown = read_with(content, &CsvOptions { date: Some("day"), ..options }).expect_err("no such column");
+    assert!(unknown.contains("no column \"day\"; choose one of: step, when, load"), "{unknown}");
+}
+
+#[test]
+fn newest_first_is_turned_around() {
+    let (table, notes) = read("date,load\n2024-01-03,3\n2024-01-02,2\n2024-01-01,1\n");
+    assert_eq!((columns(&table), dates(&table)), (vec![vec![1.0, 2.0, 3.0]], vec!["2024-01-01", "2024-01-02", "2024-01-03"]));
+    assert_eq!(notes, ["data.csv: the newest rows come first; they are read from the last to the first"]);
+}
+
+#[test]
+fn irregular_steps_are_counted_with_the_first_line() {
+    let (_, notes) =
+        read("date,load\n2024-01-01 00:00,1\n2024-01-01 01:00,2\n2024-01-01 04:00,3\n2024-01-01 05:00,4\n2024-01-01 06:00,4\n");
+    assert_eq!(notes, ["data.csv: 1 of 4 steps are not 1 hour, the first before line 4"]);
+    let (_, notes) = read("date,load\n2024-01-01,1\n2024-01-02,2\n2024-01-09,3\n2024-01-20,4\n");
+    assert_eq!(notes, ["data.csv: the dates have no step that most of them keep"]);
+}
+
+#[test]
+fn missing_cells_are_refused_dropped_or_filled() {
+    let content = "date,a,b\n2024-01-01,NA,1\n2024-01-02,2,2\n2024-01-03,?,\n2024-01-04,null,4\n2024-01-05,5,5\n2024-01-06,,6\n";
+    let with = |missing| read_with(content, &CsvOptions { missing, ..CsvOptions::default() });
+    let refused = with(Missing::Error).expect_err("missing");
+    assert_eq!(refused, "data.csv:2, column a: \"NA\" is no value; fill it in, remove the row or choose --missing");
+
+    let CsvTables { tables, notes } = with(Missing::Drop).expect("a table");
+    assert_eq!((columns(&tables[0]), dates(&tables[0])), (vec![vec![2.0, 5.0]; 2], vec!["2024-01-02", "2024-01-05"]));
+    assert_eq!(notes, ["data.csv: 5 cells have no value; 4 rows are left out, the first at line 2"]);
+
+    let CsvTables { tables, notes } = with(Missing::ForwardFill).expect("a table");
+    assert_eq!(columns(&tables[0]), [[2.0, 2.0, 2.0, 5.0, 5.0], [2.0, 2.0, 4.0, 5.0, 6.0]]);
+    assert_eq!(notes, ["data.csv: 5 cells have no value; they are filled; 1 rows are left out, the first at line 2"]);
+
+    let CsvTables { tables, notes } = with(Missing::Interpolate).expect("a table");
+    assert_eq!(columns(&tables[0]), [[2.0, 3.0, 4.0, 5.0], [2.0, 3.0, 4.0, 5.0]]);
+    assert_eq!(dates(&tables[0]).last(), Some(&"2024-01-05"));
+    assert_eq!(notes, ["data.csv: 5 cells have no value; they are filled; 2 rows are left out, the first at line 2"]);
+
+    let nothing = read_with("a,b\n1,NA\n", &CsvOptions { missing: Missing::Drop, ..CsvOptions::default() }).expect_err("no row");
+    assert!(nothing.contains("no row has a value in every column"), "{nothing}");
+    let infinite = read_with("a,b\n1,inf\n", &CsvOptions { missing: Missing::Drop, ..CsvOptions::default() }).expect_err("infinite");
+    assert!(infinite.contains("not finite"), "{infinite}");
+}
+
+#[test]
+fn a_column_tells_series_apart() {
+    let content = "date,store,sales\n2024-01-01,a,1\n2024-01-01,b,10\n2024-01-02,a,2\n2024-01-02,b,20\n2024-01-03,b,30\n";
+    let options = CsvOptions { id: Some("store"), ..CsvOptions::default() };
+    let CsvTables { tables, .. } = read_with(content, &options).expect("tables");
+    assert_eq!(tables.iter().map(columns).collect::<Vec<_>>(), [vec![vec![1.0, 2.0]], vec![vec![10.0, 20.0, 30.0]]]);
+    assert!(tables[1].source().to_string().ends_with("data.csv, b"));
+    let mixed = read_with(content, &CsvOptions::default()).expect_err("dates twice");
+    assert!(mixed.contains("data.csv:3, column date") && mixed.contains("--id"), "{mixed}");
+    let twice = read_with("date,store,sales\n2024-01-01,a,1\n2024-01-02,b,1\n2024-01-01,a,2\n", &options).expect_err("a date twice");
+    assert!(twice.contains("data.csv:4, column date: the date \"2024-01-01\" is there twice"), "{twice}");
+}
+
+proptest! {
+    #[test]
+    fn any_file_gives_tables_or_one_line(cells in prop::collection::vec("[0-9a-zN?.,;|\t\"\n:/-]{0,10}", 0..40), missing in 0usize..4) {
+        let missing = [Missing::Error, Missing::Drop, Missing::ForwardFill, Missing::Interpolate][missing];
+        match read_with(cells.join(";"), &CsvOptions { missing, ..CsvOptions::default() }) {
+            Ok(CsvTables { tables, notes }) => {
+                prop_assert!(tables.iter().all(|table| table.n_row() > 0));
+                prop_assert!(notes.iter().all(|note| note.lines().count() == 1), "{notes:?}");
+            }
+            Err(message) => prop_assert_eq!(message.lines().count(), 1, "{:?}", message),
+        }
+    }
+}
