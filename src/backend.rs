@@ -5,6 +5,7 @@ use std::pin::Pin;
 
 use crate::error::{Error, Result};
 use crate::graph::{Graph, Program, Tensor};
+use crate::profile::Profile;
 
 /// A future that borrows for `'a`; it need not be `Send`, so that a browser can run it.
 pub type LocalFuture<'a, T> = Pin<Box<dyn Future<Output = T> + 'a>>;
@@ -46,6 +47,12 @@ pub trait Session {
 
     /// Waits until everything that was given to the device is done.
     fn wait(&self) -> LocalFuture<'_, Result<()>>;
+
+    /// Runs a program once, as [`Session::run`] does, and says what took how long.
+    ///
+    /// # Errors
+    /// [`Error::Gpu`] where the driver fails.
+    fn profile(&mut self, program: Program) -> LocalFuture<'_, Result<Profile>>;
 }
 
 /// Checks how many values a tensor is given.

@@ -19,6 +19,7 @@ pub mod memory;
 pub mod metrics;
 pub mod model;
 pub mod ops;
+pub mod profile;
 pub mod published;
 pub mod reference;
 #[cfg(feature = "cli")]

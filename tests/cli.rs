@@ -93,6 +93,40 @@ fn bench_compares_models_and_leaves_picture_and_figures() {
 }
 
 #[test]
+fn a_profile_is_a_table_and_a_trace_of_every_kernel() {
+    let folder = folder();
+    let gpu = if std::env::var("SCANRNN_NO_GPU").is_ok_and(|value| value == "1") { "cpu" } else { "gpu" };
+    let trace = |name: &str| -> Vec<Value> {
+        let trace: Value = serde_json::from_slice(&std::fs::read(folder.path().join(name)).expect("a trace")).expect("JSON");
+        trace["traceEvents"].as_array().expect("events").clone()
+    };
+    for device in ["cpu", gpu] {
+        let bench = format!("bench --device {device} --csv prices.csv {SMALL} --profile");
+        let output = scanrnn(folder.path(), &bench);
+        assert!(output.status.success(), "{}", stderr(&output));
+        let text = stdout(&output);
+        for part in ["GFLOP/s", "selective_scan_backward", "linear_backward", "sgd", "trace: ./scanrnn_trace.json"] {
+            let part = if part == "sgd" && device == "cpu" { "optimizer" } else { part };
+            assert!(text.contains(part), "{device}: {part:?} is not in\n{text}");
+        }
+        let events = trace("scanrnn_trace.json");
+        let named: Vec<_> = events.iter().filter(|event| event["ph"] == "M").map(|event| &event["args"]["name"]).collect();
+        assert_eq!(named, ["min-gru", "mamba"]);
+        let mut end = 0.0;
+        for event in events.iter().filter(|event| event["ph"] == "X" && event["tid"] == 1) {
+            let [start, duration] = ["ts", "dur"].map(|name| event[name].as_f64().expect("a number"));
+            assert!(start >= end - 1.0 && duration >= 0.0, "{device}: {event} begins before {end}");
+            end = start + duration;
+        }
+        assert!(end > 0.0);
+    }
+    let output = scanrnn(folder.path(), "bench-op linear --device cpu --batch 2 --length 8 --channels 16 --profile linear.json");
+    assert!(output.status.success() && stdout(&output).contains("linear_backward"), "{}", stderr(&output));
+    assert!(trace("linear.json").len() > 2);
+    refuses(folder.path(), "bench --device cpu --csv prices.csv --profile nowhere/trace.json", &["nowhere/trace.json"]);
+}
+
+#[test]
 fn layers_directions_dropout_and_carried_states_train_for_every_model() {
     let folder = folder();
     for options in ["--layers 2 --bidirectional --dropout 0.2", "--layers 2 --window-norm none --carry-state"] {

@@ -7,6 +7,7 @@ use serde_json::json;
 
 use super::data::{DataArgs, series, windows};
 use super::device::{Device, DeviceArgs};
+use super::profile::{self, ProfileArgs};
 use super::progress::Progress;
 use super::scores::{self, is_synthetic};
 use super::training::TrainingArgs;
@@ -42,6 +43,8 @@ pub struct Args {
     /// Write every figure as JSON
     #[arg(long, value_name = "FILE")]
     json: Option<PathBuf>,
+    #[command(flatten)]
+    profile: ProfileArgs,
     // last: its heading would be that of whatever follows
     #[command(flatten)]
     training: TrainingArgs,
@@ -69,12 +72,14 @@ pub async fn run(args: &Args) -> Result<ExitCode> {
     if let Some(json) = &args.json {
         crate::file::check_writable(json)?;
     }
+    let trace = args.profile.path(&args.out_dir)?;
     let table = args.data.table(args.out_dir.clone(), args.training.seed)?;
     let windows = windows(&table, args.training.window, 1)?;
     let device = Device::open(&args.device).await?;
     println!("{}", device.announcement(&args.device.device));
 
     let mut outcomes = Vec::new();
+    let mut profiles = Vec::new();
     let mut persistence = None;
     for kind in kinds {
         let series = series(&windows);
@@ -84,6 +89,9 @@ pub async fn run(args: &Args) -> Result<ExitCode> {
             Device::Cpu(_) => None,
             Device::Gpu(_) => Some(self::fit(&trainer, &Cpu, &series, kind, false).await?),
         };
+        if trace.is_some() {
+            profiles.push((kind.name(), trainer.profile(device.backend(), &series).await?));
+        }
         persistence.get_or_insert_with(|| trainer.persistence(&series.valid, &series));
         let (predictions, remarks) = (trainer.central(&fit.forecasts), scores::remarks(kind.name(), &trainer, &fit, &series));
         outcomes.push(Outcome { kind, fit, predictions, remarks, on_cpu });
@@ -94,6 +102,9 @@ pub async fn run(args: &Args) -> Result<ExitCode> {
     print!("\n{}", scores::table(&scored, &persistence, &table, &windows));
     println!("{}", outcomes.iter().map(|outcome| outcome.remarks.as_str()).collect::<String>());
     println!("{}", speeds(&outcomes, &device, args));
+    if let Some(path) = &trace {
+        profile::show(&profiles, path)?;
+    }
     let comparison = comparison(args, &table, &windows, &outcomes, &persistence);
     if let Some(warning) = picture::write(&comparison, args.lang, &picture_path)? {
         eprintln!("warning: {warning}");

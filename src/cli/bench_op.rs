@@ -1,14 +1,16 @@
 //! `bench-op`: one operation, compared with the reference, then timed.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
 use serde_json::json;
 
 use super::device::{Device, DeviceArgs};
+use super::profile::{self, ProfileArgs};
 use crate::backend::Backend;
 use crate::benchmark::{Benchmark, Shape, build, compare, copy_rate, expected, time};
 use crate::error::Result;
+use crate::profile::Profile;
 use crate::report::Table;
 use crate::report::table::significant;
 
@@ -34,6 +36,8 @@ pub struct Args {
     /// Write the figures as JSON
     #[arg(long, value_name = "FILE")]
     json: Option<PathBuf>,
+    #[command(flatten)]
+    profile: ProfileArgs,
 }
 
 pub async fn run(args: &Args) -> Result<ExitCode> {
@@ -42,6 +46,7 @@ pub async fn run(args: &Args) -> Result<ExitCode> {
     if let Some(path) = &args.json {
         crate::file::check_writable(path)?;
     }
+    let trace = args.profile.path(Path::new("."))?;
     let device = Device::open(&args.device).await?;
     println!("{}", device.announcement(&args.device.device));
     let backend: &dyn Backend = device.backend();
@@ -69,6 +74,11 @@ pub async fn run(args: &Args) -> Result<ExitCode> {
     }
     table.push(["copy", "", "", &significant(copy, 3), ""]);
     print!("\n{table}");
+    if let Some(path) = &trace {
+        let profile = Profile::fastest(&mut *measured.load(backend).await?, measured.program).await?;
+        println!();
+        profile::show(&[(args.op.name(), profile)], path)?;
+    }
     if let Some(path) = &args.json {
         let figures = json!({
             "op": args.op.name(),

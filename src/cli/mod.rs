@@ -8,6 +8,7 @@ mod data;
 mod device;
 mod devices;
 mod evaluate;
+mod profile;
 mod progress;
 mod scores;
 mod stream;

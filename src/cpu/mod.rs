@@ -28,6 +28,7 @@ use crate::error::Result;
 use crate::graph::{Graph, Program, Tensor};
 use crate::memory::Memory;
 use crate::ops::{MinGru, Op, Operation};
+use crate::profile::{Clock, Profile, Span};
 use crate::reference;
 use rows::Rows;
 
@@ -55,6 +56,9 @@ struct CpuSession<'a> {
     differentiates: bool,
 }
 
+/// What a program's operations run through: it is given each with what executes it.
+type Step<'a> = dyn FnMut(&Op, &mut dyn FnMut(&Op)) + Send + 'a;
+
 /// Multiplications below which a program is done sooner than another thread is awake.
 const LEAST_WORK: usize = 1 << 20;
 
@@ -66,6 +70,28 @@ impl<'a> CpuSession<'a> {
         let differentiates = graph.programs().iter().flat_map(|(_, ops)| ops).any(|op| matches!(op, Op::SelectiveScanBackward(_)));
         let small = graph.programs().iter().map(|(_, ops)| is_small(ops)).collect();
         CpuSession { memory: Memory::new(graph), scratch: vec![0.0; scratch], small, differentiates }
+    }
+
+    /// Runs a program's operations, each through `step`.
+    fn run_with(&mut self, program: Program, times: usize, step: &mut Step) {
+        let CpuSession { memory, scratch, small, differentiates } = self;
+        let graph = memory.graph();
+        let mut execute = |op: &Op| match op {
+            Op::SelectiveScan(op) if !*differentiates && scan_step::fits(op, graph) => {
+                scan_step::forward(op, memory, Rows::of_slice(scratch));
+            }
+            _ => execute(op, memory, Rows::of_slice(scratch)),
+        };
+        let work = || {
+            for op in (0..times).flat_map(|_| graph.program(program)) {
+                step(op, &mut execute);
+            }
+        };
+        if small[program.index()] {
+            threads::run_here(work);
+        } else {
+            threads::run(work);
+        }
     }
 }
 
@@ -83,28 +109,27 @@ impl Session for CpuSession<'_> {
     }
 
     fn run(&mut self, program: Program, times: usize) -> Result<()> {
-        let CpuSession { memory, scratch, small, differentiates } = self;
-        let graph = memory.graph();
-        let work = || {
-            for op in (0..times).flat_map(|_| graph.program(program)) {
-                match op {
-                    Op::SelectiveScan(op) if !*differentiates && scan_step::fits(op, graph) => {
-                        scan_step::forward(op, memory, Rows::of_slice(scratch));
-                    }
-                    _ => execute(op, memory, Rows::of_slice(scratch)),
-                }
-            }
-        };
-        if small[program.index()] {
-            threads::run_here(work);
-        } else {
-            threads::run(work);
-        }
+        self.run_with(program, times, &mut |op, execute| execute(op));
         Ok(())
     }
 
     fn wait(&self) -> LocalFuture<'_, Result<()>> {
         Box::pin(async { Ok(()) })
+    }
+
+    fn profile(&mut self, program: Program) -> LocalFuture<'_, Result<Profile>> {
+        let graph = self.memory.graph();
+        let mut spans: Vec<Span> = Vec::new();
+        let begin = web_time::Instant::now();
+        self.run_with(program, 1, &mut |op, execute| {
+            let start = begin.elapsed();
+            execute(op);
+            let ms = 1e3 * (begin.elapsed() - start).as_secs_f64();
+            let (name, start_ms) = (op.name().to_string(), 1e3 * start.as_secs_f64());
+            spans.push(Span { name, operation: spans.len(), start_ms, ms, work: op.work(graph) });
+        });
+        let operations = graph.program(program).iter().map(|op| (op.name(), op.work(graph))).collect();
+        Box::pin(async { Ok(Profile { clock: Clock::Processor, operations, spans }) })
     }
 }
 

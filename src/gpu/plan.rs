@@ -9,6 +9,7 @@ use super::shader::{BindingKind, Constant, LANES, Module, Modules, Shader, WINDO
 use crate::error::{Error, Result};
 use crate::graph::{Graph, Tensor, TensorSpec};
 use crate::ops::Operation;
+use crate::profile::Work;
 
 /// What an adapter offers that decides how work is laid out.
 #[derive(Clone, Debug)]
@@ -74,6 +75,10 @@ pub struct Dispatch {
     pub params: Vec<u8>,
     /// Workgroups.
     pub workgroups: [u32; 3],
+    /// Index of the operation that it is a part of, in its program.
+    pub operation: usize,
+    /// What it moves and computes.
+    pub work: Work,
 }
 
 /// What is bound.
@@ -136,12 +141,14 @@ pub struct Planner<'a> {
     /// Elements of each scratch storage.
     scratch: Vec<usize>,
     scratch_used: usize,
+    /// Index of the operation that is being planned.
+    operation: usize,
 }
 
 impl<'a> Planner<'a> {
     /// A planner for programs of `graph`.
     pub fn new(graph: &'a Graph, modules: &'a Modules, traits: &'a Traits) -> Self {
-        Planner { graph, modules, traits, dispatches: Vec::new(), scratch: Vec::new(), scratch_used: 0 }
+        Planner { graph, modules, traits, dispatches: Vec::new(), scratch: Vec::new(), scratch_used: 0, operation: 0 }
     }
 
     /// Plans the operations of one program.
@@ -149,9 +156,14 @@ impl<'a> Planner<'a> {
     /// # Errors
     /// Whatever an operation refuses.
     pub fn program(&mut self, ops: &[crate::ops::Op]) -> Result<Vec<Dispatch>> {
-        for op in ops {
+        for (index, op) in ops.iter().enumerate() {
             self.scratch_used = 0;
+            self.operation = index;
+            let first = self.dispatches.len();
             op.encode(self)?;
+            if let [only] = &mut self.dispatches[first..] {
+                only.work.flops = op.flops(self.graph) as f64;
+            }
         }
         Ok(std::mem::take(&mut self.dispatches))
     }
@@ -215,7 +227,7 @@ impl<'a> Planner<'a> {
 
     /// Starts a dispatch of an entry point.
     pub fn kernel(&mut self, shader: &'static Shader, entry: &'static str) -> Kernel<'_, 'a> {
-        Kernel { plan: self, shader, entry, constants: Vec::new(), operands: Vec::new(), params: Vec::new() }
+        Kernel { plan: self, shader, entry, constants: Vec::new(), operands: Vec::new(), params: Vec::new(), flops: 0, bytes: None }
     }
 }
 
@@ -229,6 +241,8 @@ pub struct Kernel<'p, 'a> {
     operands: Vec<(&'static str, Option<Operand>)>,
     /// Member, word within it, bits.
     params: Vec<(&'static str, usize, u32)>,
+    flops: usize,
+    bytes: Option<usize>,
 }
 
 /// A value for a member of the uniform struct.
@@ -297,6 +311,18 @@ impl Kernel<'_, '_> {
         self
     }
 
+    /// Says how many floating-point operations it takes, for profiles; of an operation's only kernel, [`Operation::flops`] says it.
+    pub fn flops(mut self, flops: usize) -> Self {
+        self.flops = flops;
+        self
+    }
+
+    /// Says how many bytes it moves, for profiles, where that is not all that is bound.
+    pub fn bytes(mut self, bytes: usize) -> Self {
+        self.bytes = Some(bytes);
+        self
+    }
+
     /// Dispatches one invocation an item, in workgroups of `LANES`, spread over x and y where they are many:
     /// the item is `global.y * workgroups.x * LANES + global.x`.
     ///
@@ -321,7 +347,7 @@ impl Kernel<'_, '_> {
     /// # Errors
     /// [`Error::Gpu`] where a limit of the adapter is too small, [`Error::Unsupported`] where the bindings do not fit the shader.
     pub fn workgroups(self, workgroups: [usize; 3]) -> Result<()> {
-        let Kernel { plan, shader, entry, constants, operands, params } = self;
+        let Kernel { plan, shader, entry, constants, operands, params, flops, bytes: moved } = self;
         let refuse = |what: String| Error::Unsupported { operation: shader.name, what: format!("{entry}: {what}") };
         let limited = |what: String| Error::Gpu { adapter: plan.traits.name.clone(), what: format!("{}.{entry}: {what}", shader.name) };
         if let Some(&count) = workgroups.iter().find(|&&count| count > plan.traits.max_workgroups as usize) {
@@ -349,7 +375,7 @@ impl Kernel<'_, '_> {
         }
         let mut bindings = Vec::new();
         let mut access: HashMap<Place, (bool, &str)> = HashMap::new();
-        let mut n_storage = 0;
+        let (mut n_storage, mut n_bound) = (0, 0);
         for &index in &info.bindings {
             let Some(info) = module.bindings.iter().find(|binding| binding.index == index) else { continue };
             if info.kind == BindingKind::Uniform {
@@ -372,9 +398,13 @@ impl Kernel<'_, '_> {
                     if !set(&format!("{name}_stride"), 0, spec.row_stride as u32) && !spec.is_contiguous() {
                         return Err(refuse(format!("{name} (`{}`) must be contiguous", spec.label)));
                     }
+                    n_bound += spec.len();
                     (Place::Graph(spec.storage), 4 * spec.offset as u64, spec.span() as u64)
                 }
             };
+            if !matches!(operand, Some(Operand::Tensor(_))) {
+                n_bound += len as usize;
+            }
             let offset = start - start % BINDING_ALIGNMENT;
             let skipped = (start - offset) / 4;
             if !set(&format!("{name}_offset"), 0, skipped as u32) && skipped != 0 {
@@ -408,6 +438,8 @@ impl Kernel<'_, '_> {
             bindings,
             params: bytes,
             workgroups: workgroups.map(|count| count as u32),
+            operation: plan.operation,
+            work: Work { bytes: moved.unwrap_or(4 * n_bound) as f64, flops: flops as f64 },
         });
         Ok(())
     }

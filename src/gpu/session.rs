@@ -9,6 +9,8 @@ use super::shader::BindingKind;
 use crate::backend::{LocalFuture, Session, check_len};
 use crate::error::{Error, Result};
 use crate::graph::{Element, Graph, Program, StorageSpec, Tensor};
+use crate::ops::Operation;
+use crate::profile::{Clock, Profile, Span, Work};
 
 /// Dispatches given to the driver in one submission, so that a display driver's watchdog does not end a long run.
 const DISPATCHES_PER_SUBMIT: usize = 4096;
@@ -21,6 +23,17 @@ struct Step {
     pipeline: Arc<Pipeline>,
     bind_group: wgpu::BindGroup,
     workgroups: [u32; 3],
+    label: String,
+    operation: usize,
+    work: Work,
+}
+
+impl Step {
+    fn encode(&self, pass: &mut wgpu::ComputePass<'_>) {
+        pass.set_pipeline(&self.pipeline.pipeline);
+        pass.set_bind_group(0, &self.bind_group, &[]);
+        pass.dispatch_workgroups(self.workgroups[0], self.workgroups[1], self.workgroups[2]);
+    }
 }
 
 /// A graph loaded on a GPU.
@@ -97,10 +110,83 @@ impl<'a> GpuSession<'a> {
     /// Adds a program to a compute pass of the caller's, once; what comes before it in the pass is done when it begins.
     pub fn encode(&self, program: Program, pass: &mut wgpu::ComputePass<'_>) {
         for step in &self.programs[program.index()] {
-            pass.set_pipeline(&step.pipeline.pipeline);
-            pass.set_bind_group(0, &step.bind_group, &[]);
-            pass.dispatch_workgroups(step.workgroups[0], step.workgroups[1], step.workgroups[2]);
+            step.encode(pass);
         }
+    }
+
+    /// The contents of `size` bytes of a buffer.
+    async fn read_bytes(&self, buffer: &wgpu::Buffer, offset: u64, size: u64) -> Result<Vec<u32>> {
+        let staging = self.gpu.device.create_buffer(&wgpu::BufferDescriptor {
+            label: Some("read"),
+            size: size.max(4),
+            usage: wgpu::BufferUsages::COPY_DST | wgpu::BufferUsages::MAP_READ,
+            mapped_at_creation: false,
+        });
+        let mut encoder = self.gpu.device.create_command_encoder(&wgpu::CommandEncoderDescriptor::default());
+        encoder.copy_buffer_to_buffer(buffer, offset, &staging, 0, size);
+        self.gpu.queue.submit([encoder.finish()]);
+        let (done, mapped) = futures_channel::oneshot::channel();
+        staging.map_async(wgpu::MapMode::Read, .., move |result| {
+            let _ = done.send(result);
+        });
+        poll_aside(&self.gpu.device);
+        let mapped = mapped.await.map_err(|_| self.gpu.error("the device was lost"))?;
+        self.gpu.check()?;
+        mapped.map_err(|error| self.gpu.error(error.to_string()))?;
+        let view = staging.get_mapped_range(..).map_err(|error| self.gpu.error(error.to_string()))?;
+        Ok(bytemuck::cast_slice(&view).to_vec())
+    }
+
+    /// Begin and end of each step in milliseconds, as the GPU stamps them.
+    async fn timestamps(&self, steps: &[Step]) -> Result<Vec<(f64, f64)>> {
+        let mut ticks: Vec<u64> = Vec::new();
+        for steps in steps.chunks(wgpu::QUERY_SET_MAX_QUERIES as usize / 2) {
+            let count = 2 * steps.len() as u32;
+            let queries = self.gpu.device.create_query_set(&wgpu::QuerySetDescriptor {
+                label: Some("timestamps"),
+                ty: wgpu::QueryType::Timestamp,
+                count,
+            });
+            let resolved = self.gpu.device.create_buffer(&wgpu::BufferDescriptor {
+                label: Some("timestamps"),
+                size: 8 * u64::from(count),
+                usage: wgpu::BufferUsages::QUERY_RESOLVE | wgpu::BufferUsages::COPY_SRC,
+                mapped_at_creation: false,
+            });
+            let mut encoder = self.gpu.device.create_command_encoder(&wgpu::CommandEncoderDescriptor::default());
+            for (index, step) in steps.iter().enumerate() {
+                let (begin, end) = (2 * index as u32, 2 * index as u32 + 1);
+                let writes = wgpu::ComputePassTimestampWrites {
+                    query_set: &queries,
+                    beginning_of_pass_write_index: Some(begin),
+                    end_of_pass_write_index: Some(end),
+                };
+                let descriptor = wgpu::ComputePassDescriptor { label: Some(&step.label), timestamp_writes: Some(writes) };
+                step.encode(&mut encoder.begin_compute_pass(&descriptor));
+            }
+            encoder.resolve_query_set(&queries, 0..count, &resolved, 0);
+            self.gpu.queue.submit([encoder.finish()]);
+            let words = self.read_bytes(&resolved, 0, 8 * u64::from(count)).await?;
+            ticks.extend(words.chunks(2).map(|word| u64::from(word[0]) | u64::from(word[1]) << 32));
+        }
+        let first = ticks.iter().min().copied().unwrap_or(0);
+        let ms = |tick: u64| (tick - first) as f64 * f64::from(self.gpu.queue.get_timestamp_period()) / 1e6;
+        Ok(ticks.chunks(2).map(|pair| (ms(pair[0]), ms(pair[1].max(pair[0])))).collect())
+    }
+
+    /// Begin and end of each step in milliseconds, each submitted and waited for by itself.
+    async fn waits(&self, steps: &[Step]) -> Result<Vec<(f64, f64)>> {
+        let begin = web_time::Instant::now();
+        let mut times = Vec::new();
+        for step in steps {
+            let start = 1e3 * begin.elapsed().as_secs_f64();
+            let mut encoder = self.gpu.device.create_command_encoder(&wgpu::CommandEncoderDescriptor::default());
+            step.encode(&mut encoder.begin_compute_pass(&wgpu::ComputePassDescriptor::default()));
+            self.gpu.queue.submit([encoder.finish()]);
+            self.wait().await?;
+            times.push((start, 1e3 * begin.elapsed().as_secs_f64()));
+        }
+        Ok(times)
     }
 
     /// Refuses to copy to or from a buffer of the caller's that was not made for it.
@@ -186,7 +272,8 @@ fn step(
         layout: &pipeline.layout,
         entries: &entries,
     });
-    Step { pipeline, bind_group, workgroups: dispatch.workgroups }
+    let Dispatch { workgroups, operation, work, .. } = *dispatch;
+    Step { pipeline, bind_group, workgroups, label: dispatch.label.clone(), operation, work }
 }
 
 impl Session for GpuSession<'_> {
@@ -202,26 +289,8 @@ impl Session for GpuSession<'_> {
         Box::pin(async move {
             self.check_usage(tensor, wgpu::BufferUsages::COPY_SRC)?;
             let spec = self.graph.spec(tensor);
-            let size = 4 * spec.span() as u64;
-            let staging = self.gpu.device.create_buffer(&wgpu::BufferDescriptor {
-                label: Some("read"),
-                size: size.max(4),
-                usage: wgpu::BufferUsages::COPY_DST | wgpu::BufferUsages::MAP_READ,
-                mapped_at_creation: false,
-            });
-            let mut encoder = self.gpu.device.create_command_encoder(&wgpu::CommandEncoderDescriptor::default());
-            encoder.copy_buffer_to_buffer(&self.storages[spec.storage], 4 * spec.offset as u64, &staging, 0, size);
-            self.gpu.queue.submit([encoder.finish()]);
-            let (done, mapped) = futures_channel::oneshot::channel();
-            staging.map_async(wgpu::MapMode::Read, .., move |result| {
-                let _ = done.send(result);
-            });
-            poll_aside(&self.gpu.device);
-            let mapped = mapped.await.map_err(|_| self.gpu.error("the device was lost"))?;
-            self.gpu.check()?;
-            mapped.map_err(|error| self.gpu.error(error.to_string()))?;
-            let view = staging.get_mapped_range(..).map_err(|error| self.gpu.error(error.to_string()))?;
-            let values: &[u32] = bytemuck::cast_slice(&view);
+            let bytes = self.read_bytes(&self.storages[spec.storage], 4 * spec.offset as u64, 4 * spec.span() as u64).await?;
+            let values: &[u32] = &bytes;
             let rows = (0..spec.rows()).flat_map(|row| &values[row * spec.row_stride..row * spec.row_stride + spec.columns()]);
             Ok(match self.graph.storages()[spec.storage].element {
                 Element::F32 => rows.map(|&bits| f32::from_bits(bits)).collect(),
@@ -256,6 +325,23 @@ impl Session for GpuSession<'_> {
             poll_aside(&self.gpu.device);
             finished.await.map_err(|_| self.gpu.error("the device was lost"))?;
             self.gpu.check()
+        })
+    }
+
+    fn profile(&mut self, program: Program) -> LocalFuture<'_, Result<Profile>> {
+        Box::pin(async move {
+            self.wait().await?;
+            let steps = &self.programs[program.index()];
+            let has_timestamps = self.gpu.device.features().contains(wgpu::Features::TIMESTAMP_QUERY);
+            let (clock, times) =
+                if has_timestamps { (Clock::Timestamps, self.timestamps(steps).await?) } else { (Clock::Waits, self.waits(steps).await?) };
+            let span = |(step, (start_ms, end_ms)): (&Step, (f64, f64))| {
+                let Step { operation, work, .. } = *step;
+                Span { name: step.label.clone(), operation, start_ms, ms: end_ms - start_ms, work }
+            };
+            let spans = steps.iter().zip(times).map(span).collect();
+            let operations = self.graph.program(program).iter().map(|op| (op.name(), op.work(self.graph))).collect();
+            Ok(Profile { clock, operations, spans })
         })
     }
 }

@@ -240,6 +240,11 @@ impl Operation for Attention {
         Ok(())
     }
 
+    fn flops(&self, graph: &Graph) -> usize {
+        // q k and the product with v, over every key that a query may see
+        4 * self.inputs.keys(graph) * graph.spec(self.y).len()
+    }
+
     fn encode(&self, plan: &mut Planner) -> Result<()> {
         let layout = Layout::new(plan, &self.inputs);
         let rows = plan.scratch(layout.rows());
@@ -274,6 +279,10 @@ impl Operation for AttentionBackward {
 
     fn outputs(&self) -> Vec<Tensor> {
         present([self.grad_q, self.grad_k, self.grad_v, self.grad_past_k, self.grad_past_v])
+    }
+
+    fn flops(&self, graph: &Graph) -> usize {
+        10 * self.forward.inputs.keys(graph) * graph.spec(self.grad_y).len()
     }
 
     fn encode(&self, plan: &mut Planner) -> Result<()> {

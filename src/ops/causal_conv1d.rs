@@ -149,6 +149,10 @@ impl Operation for CausalConv1d {
         Ok(())
     }
 
+    fn flops(&self, graph: &Graph) -> usize {
+        (2 * graph.spec(self.weight).columns() + 4) * graph.spec(self.y).len()
+    }
+
     fn encode(&self, plan: &mut Planner) -> Result<()> {
         let sizes = Sizes::of(plan, self.x, self.weight);
         sizes
@@ -178,12 +182,18 @@ impl Operation for CausalConv1dBackward {
         present([self.grad_x, self.grad_weight, self.grad_bias, self.grad_initial_window])
     }
 
+    fn flops(&self, graph: &Graph) -> usize {
+        (6 * graph.spec(self.weight).columns() + 8) * graph.spec(self.x).len()
+    }
+
     fn encode(&self, plan: &mut Planner) -> Result<()> {
         let sizes = Sizes::of(plan, self.x, self.weight);
-        let grad_sum = plan.scratch(plan.spec(self.x).len());
+        let n_element = plan.spec(self.x).len();
+        let grad_sum = plan.scratch(n_element);
         let partial_weight = plan.scratch(sizes.n_item() * (sizes.kernel_size + 1));
         sizes
             .kernel(plan, "backward_sum", self.activation, &self.recurrence)
+            .flops(4 * sizes.kernel_size * n_element)
             .bind("x", self.x)
             .bind("weight", self.weight)
             .bind_optional("bias", self.bias)

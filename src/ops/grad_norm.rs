@@ -59,11 +59,16 @@ impl Operation for GradNorm {
         vec![self.clip]
     }
 
+    fn flops(&self, graph: &Graph) -> usize {
+        2 * graph.spec(self.gradients).len()
+    }
+
     fn encode(&self, plan: &mut Planner) -> Result<()> {
         let n_gradient = plan.spec(self.gradients).len();
         let n_partial = n_gradient.div_ceil(ELEMENTS_PER_GROUP).clamp(1, MOST_GROUPS);
         let partials = plan.scratch(n_partial);
         plan.kernel(&SHADER, "sum_squares")
+            .flops(2 * n_gradient)
             .bind("gradients", self.gradients)
             .bind("partials", partials)
             .param("n_gradient", n_gradient)

@@ -96,6 +96,10 @@ impl Operation for Linear {
         Ok(())
     }
 
+    fn flops(&self, graph: &Graph) -> usize {
+        2 * graph.spec(self.x).rows() * graph.spec(self.weight).len() + self.bias.map_or(0, |_| graph.spec(self.y).len())
+    }
+
     fn encode(&self, plan: &mut Planner) -> Result<()> {
         let (n_row, n_in, n_out) = (plan.spec(self.x).rows(), plan.spec(self.x).columns(), plan.spec(self.y).columns());
         if by_panels(plan, &[(n_row, n_in), (n_out, n_in)]) {
@@ -127,6 +131,12 @@ impl Operation for LinearBackward {
         present([self.grad_x, self.grad_weight, self.grad_bias])
     }
 
+    fn flops(&self, graph: &Graph) -> usize {
+        let product = 2 * graph.spec(self.x).rows() * graph.spec(self.weight).len();
+        let n_product = usize::from(self.grad_x.is_some()) + usize::from(self.grad_weight.is_some());
+        n_product * product + self.grad_bias.map_or(0, |_| graph.spec(self.grad_y).len())
+    }
+
     fn encode(&self, plan: &mut Planner) -> Result<()> {
         let (n_row, n_in, n_out) = (plan.spec(self.x).rows(), plan.spec(self.x).columns(), plan.spec(self.grad_y).columns());
         if let Some(grad_x) = self.grad_x {
@@ -134,7 +144,11 @@ impl Operation for LinearBackward {
                 let (grad_y, weight) = (Source::whole(plan, self.grad_y, false), Source::whole(plan, self.weight, true));
                 product(plan, grad_y, weight, None, grad_x)?;
             } else {
-                self.tiles(plan, "backward_input").bind("weight", self.weight).bind("grad_x", grad_x).workgroups(tiles(n_row, n_in))?;
+                self.tiles(plan, "backward_input")
+                    .flops(2 * n_row * n_in * n_out)
+                    .bind("weight", self.weight)
+                    .bind("grad_x", grad_x)
+                    .workgroups(tiles(n_row, n_in))?;
             }
         }
         if let Some(grad_weight) = self.grad_weight {
@@ -142,7 +156,11 @@ impl Operation for LinearBackward {
                 let [grad_y, x] = [self.grad_y, self.x].map(|tensor| Source::whole(plan, tensor, true));
                 product(plan, grad_y, x, None, grad_weight)?;
             } else {
-                self.tiles(plan, "backward_weight").bind("x", self.x).bind("grad_weight", grad_weight).workgroups(tiles(n_out, n_in))?;
+                self.tiles(plan, "backward_weight")
+                    .flops(2 * n_row * n_in * n_out)
+                    .bind("x", self.x)
+                    .bind("grad_weight", grad_weight)
+                    .workgroups(tiles(n_out, n_in))?;
             }
         }
         if let Some(grad_bias) = self.grad_bias {

@@ -179,6 +179,11 @@ impl Operation for MambaLab {
         Ok(())
     }
 
+    fn flops(&self, graph: &Graph) -> usize {
+        // the products with B and C, the gate and the read-out
+        4 * graph.spec(self.y).rows() * graph.spec(self.b).len() + 12 * graph.spec(self.y).len()
+    }
+
     fn encode(&self, plan: &mut Planner) -> Result<()> {
         let (hidden, state) = (plan.spec(self.y).len(), plan.spec(self.states).len());
         let sequences = plan.spec(self.last_state).len();
@@ -203,6 +208,10 @@ impl Operation for MambaLabBackward {
     fn outputs(&self) -> Vec<Tensor> {
         let gradients = [self.grad_p, self.grad_a, self.grad_b, self.grad_c, self.grad_d, self.grad_initial_state];
         [present(gradients), vec![self.grad_read_out, self.grad_states, self.grad_gate]].concat()
+    }
+
+    fn flops(&self, graph: &Graph) -> usize {
+        8 * graph.spec(self.forward.y).rows() * graph.spec(self.forward.b).len() + 20 * graph.spec(self.forward.y).len()
     }
 
     fn encode(&self, plan: &mut Planner) -> Result<()> {

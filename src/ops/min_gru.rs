@@ -117,6 +117,11 @@ impl Operation for MinGru {
         Ok(())
     }
 
+    fn flops(&self, graph: &Graph) -> usize {
+        // the products with U, then two sigmoids, a tanh and their sums for each state
+        2 * graph.spec(self.h).rows() * graph.spec(self.u).len() + 16 * graph.spec(self.h).len()
+    }
+
     fn encode(&self, plan: &mut Planner) -> Result<()> {
         let [n_batch, n_step, n_hidden] = plan.graph().axes(self.name(), self.h)?;
         match Choice::new(plan, n_batch, n_hidden, 2)? {
@@ -291,6 +296,12 @@ impl Operation for MinGruBackward {
 
     fn outputs(&self) -> Vec<Tensor> {
         present([Some(self.grad_p), self.grad_u, self.grad_h0])
+    }
+
+    fn flops(&self, graph: &Graph) -> usize {
+        let (h, u) = (self.forward.h, self.forward.u);
+        let n_product = 1 + usize::from(self.grad_u.is_some());
+        n_product * 2 * graph.spec(h).rows() * graph.spec(u).len() + 20 * graph.spec(h).len()
     }
 
     fn encode(&self, plan: &mut Planner) -> Result<()> {

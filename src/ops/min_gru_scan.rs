@@ -93,8 +93,14 @@ impl Operation for MinGruScan {
         Ok(())
     }
 
+    fn flops(&self, graph: &Graph) -> usize {
+        // sigmoid(p_z), its complement, g(p_h), two products and a sum
+        12 * graph.spec(self.h).len()
+    }
+
     fn encode(&self, plan: &mut Planner) -> Result<()> {
         let layout = Layout::new(plan, self);
+        let flops = self.flops(plan.graph());
         let h0 = self.recurrence.initial_state;
         if layout.n_chunk == 1 {
             let kernel = layout.kernel(plan, "forward", self).bind_optional("h0", h0);
@@ -107,7 +113,7 @@ impl Operation for MinGruScan {
             .bind("chunks", chunks)
             .bind_optional("h0", h0)
             .lanes(layout.n_batch * layout.n_hidden)?;
-        let kernel = layout.kernel(plan, "forward_chunk", self).bind("chunks", chunks);
+        let kernel = layout.kernel(plan, "forward_chunk", self).flops(flops).bind("chunks", chunks);
         kernel.bind("h", self.h).bind("last", self.last).lanes(layout.lanes())
     }
 }
@@ -126,9 +132,14 @@ impl Operation for MinGruScanBackward {
         present([self.grad_p, self.grad_h0])
     }
 
+    fn flops(&self, graph: &Graph) -> usize {
+        20 * graph.spec(self.forward.h).len()
+    }
+
     fn encode(&self, plan: &mut Planner) -> Result<()> {
         let op = &self.forward;
         let layout = Layout::new(plan, op);
+        let flops = self.flops(plan.graph());
         let n_carrier = layout.n_batch * layout.n_hidden;
         let chunks = plan.scratch(2 * layout.lanes());
         if layout.n_chunk > 1 {
@@ -139,6 +150,7 @@ impl Operation for MinGruScanBackward {
         }
         layout
             .kernel(plan, if layout.n_chunk > 1 { "backward_chunk" } else { "backward" }, op)
+            .flops(flops)
             .bind("chunks", chunks)
             .bind_optional("h0", op.recurrence.initial_state)
             .bind("h", op.h)

@@ -35,9 +35,12 @@ pub use rms_norm::{RmsNorm, RmsNormBackward};
 pub use selective_scan::{SelectiveScan, SelectiveScanBackward, SelectiveScanInputs};
 pub use window::{Gather, Normalisation, Restore, Window, WindowSource};
 
+use std::collections::HashSet;
+
 use crate::error::{Error, Result};
 use crate::gpu::{Planner, Shader};
 use crate::graph::{Gradients, Graph, Tensor};
+use crate::profile::Work;
 
 /// What every operation of a program offers.
 pub trait Operation {
@@ -57,6 +60,18 @@ pub trait Operation {
     fn backward(&self, graph: &mut Graph, gradients: &mut Gradients) -> Result<()> {
         let _ = (graph, gradients);
         Err(Error::Unsupported { operation: self.name(), what: "has no gradient".into() })
+    }
+
+    /// Floating-point operations that its formula takes, for profiles: one for each element that it writes, where it says nothing else.
+    fn flops(&self, graph: &Graph) -> usize {
+        self.outputs().into_iter().map(|output| graph.spec(output).len()).sum()
+    }
+
+    /// Bytes of all that it reads and writes, each once, and its floating-point operations.
+    fn work(&self, graph: &Graph) -> Work {
+        let tensors = self.inputs().into_iter().chain(self.outputs()).collect::<HashSet<_>>();
+        let n_element: usize = tensors.into_iter().map(|tensor| graph.spec(tensor).len()).sum();
+        Work { bytes: 4.0 * n_element as f64, flops: self.flops(graph) as f64 }
     }
 
     /// Plans its dispatches.
@@ -87,6 +102,9 @@ macro_rules! ops {
             }
             fn backward(&self, graph: &mut Graph, gradients: &mut Gradients) -> Result<()> {
                 match self { $(Op::$op(op) => op.backward(graph, gradients)),* }
+            }
+            fn flops(&self, graph: &Graph) -> usize {
+                match self { $(Op::$op(op) => op.flops(graph)),* }
             }
             fn encode(&self, plan: &mut Planner) -> Result<()> {
                 match self { $(Op::$op(op) => op.encode(plan)),* }

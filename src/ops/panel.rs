@@ -163,6 +163,8 @@ pub(super) fn multiply<'a>(
                 .param("n_panel_b", n_b)
                 .param("first_panel_a", first_a)
                 .param("first_panel_b", first_b)
+                .bytes(4 * PANEL * (n_a + n_b) * a.panels.slice + 4 * n_a * n_b * PANEL * PANEL)
+                .flops(2 * n_a * n_b * PANEL * PANEL * a.panels.slice)
                 .groups((n_a * n_b).div_ceil(PANEL))?;
         }
     }

@@ -89,6 +89,10 @@ impl Operation for RmsNorm {
         Ok(())
     }
 
+    fn flops(&self, graph: &Graph) -> usize {
+        4 * graph.spec(self.x).len()
+    }
+
     fn encode(&self, plan: &mut Planner) -> Result<()> {
         let (n_row, n_channel) = (plan.spec(self.x).rows(), plan.spec(self.x).columns());
         let row_lanes = row_lanes(plan);
@@ -117,11 +121,16 @@ impl Operation for RmsNormBackward {
         present([self.grad_x, self.grad_weight])
     }
 
+    fn flops(&self, graph: &Graph) -> usize {
+        10 * graph.spec(self.x).len()
+    }
+
     fn encode(&self, plan: &mut Planner) -> Result<()> {
         let (n_row, n_channel) = (plan.spec(self.x).rows(), plan.spec(self.x).columns());
         let inverse_rms = plan.scratch(n_row);
         let row_lanes = row_lanes(plan);
         plan.kernel(&SHADER, "backward_input")
+            .flops(7 * n_row * n_channel)
             .constant("ROW_LANES", row_lanes)
             .bind("x", self.x)
             .bind("weight", self.weight)
@@ -136,6 +145,7 @@ impl Operation for RmsNormBackward {
         let n_partial = n_row.div_ceil(BLOCK) * n_channel;
         let partial_weight = plan.scratch(n_partial);
         plan.kernel(&SHADER, "backward_weight_partial")
+            .flops(3 * n_row * n_channel)
             .bind("x", self.x)
             .bind("grad_y", self.grad_y)
             .bind("inverse_rms", inverse_rms)

@@ -222,9 +222,15 @@ impl Operation for SelectiveScan {
         Ok(())
     }
 
+    fn flops(&self, graph: &Graph) -> usize {
+        // each state: a decay (a product, an exponential), its product, a fused input, a fused read-out; each step: softplus, SiLU, D u
+        7 * graph.spec(self.y).rows() * graph.spec(self.inputs.a).len() + 12 * graph.spec(self.y).len()
+    }
+
     fn encode(&self, plan: &mut Planner) -> Result<()> {
         let inputs = &self.inputs;
         let layout = Layout::new(plan, inputs);
+        let flops = self.flops(plan.graph());
         let workspace = plan.scratch(4 * layout.borders_start);
         layout.pack(plan, inputs, workspace, inputs.recurrence.initial_state)?;
         if layout.n_chunk > 1 {
@@ -240,6 +246,7 @@ impl Operation for SelectiveScan {
         }
         layout
             .kernel(plan, "forward", inputs, workspace)
+            .flops(flops)
             .bind("u", inputs.u)
             .bind("delta", inputs.delta)
             .bind_optional("z", inputs.z)
@@ -274,9 +281,15 @@ impl Operation for SelectiveScanBackward {
         ])
     }
 
+    fn flops(&self, graph: &Graph) -> usize {
+        // the states once more, then the gradients of a decay, a state, A, B and C
+        22 * graph.spec(self.inputs.u).rows() * graph.spec(self.inputs.a).len() + 30 * graph.spec(self.inputs.u).len()
+    }
+
     fn encode(&self, plan: &mut Planner) -> Result<()> {
         let inputs = &self.inputs;
         let layout = Layout::new(plan, inputs);
+        let flops = self.flops(plan.graph());
         let workspace = plan.scratch(4 * layout.end);
         layout.pack(plan, inputs, workspace, self.grad_last_state)?;
         layout.kernel(plan, "pack_borders", inputs, workspace).bind("saved_borders", self.borders).lanes(layout.n_border())?;
@@ -291,6 +304,7 @@ impl Operation for SelectiveScanBackward {
         }
         layout
             .kernel(plan, "backward", inputs, workspace)
+            .flops(flops)
             .bind("u", inputs.u)
             .bind("delta", inputs.delta)
             .bind_optional("z", inputs.z)
@@ -320,6 +334,8 @@ impl Operation for SelectiveScanBackward {
             layout
                 .kernel(plan, "sum_parts", inputs, workspace)
                 .bind("sum_target", target)
+                .bytes(4 * (parts.count + 1) * n_row * n_column)
+                .flops(parts.count * n_row * n_column)
                 .param("n_row", n_row)
                 .param("n_column", n_column)
                 .param("is_vector", component.is_some())

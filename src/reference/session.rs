@@ -12,7 +12,8 @@ use crate::backend::{Backend, LocalFuture, Session};
 use crate::error::Result;
 use crate::graph::{Graph, Program, Tensor};
 use crate::memory::Memory;
-use crate::ops::{Elementwise, Linear, LinearBackward, Op, Recurrence};
+use crate::ops::{Elementwise, Linear, LinearBackward, Op, Operation, Recurrence};
+use crate::profile::{Clock, Profile, Span};
 
 /// The reference in `T`.
 #[derive(Clone, Copy, Debug, Default)]
@@ -63,6 +64,20 @@ impl<T: Float> Session for ReferenceSession<'_, T> {
 
     fn wait(&self) -> LocalFuture<'_, Result<()>> {
         Box::pin(async { Ok(()) })
+    }
+
+    fn profile(&mut self, program: Program) -> LocalFuture<'_, Result<Profile>> {
+        let graph = self.memory.graph();
+        let operations: Vec<_> = graph.program(program).iter().map(|op| (op.name(), op.work(graph))).collect();
+        let begin = web_time::Instant::now();
+        let mut spans = Vec::new();
+        for (operation, op) in graph.program(program).iter().enumerate() {
+            let start_ms = 1e3 * begin.elapsed().as_secs_f64();
+            execute(op, &mut self.memory);
+            let ms = 1e3 * begin.elapsed().as_secs_f64() - start_ms;
+            spans.push(Span { name: op.name().into(), operation, start_ms, ms, work: operations[operation].1 });
+        }
+        Box::pin(async { Ok(Profile { clock: Clock::Processor, operations, spans }) })
     }
 }
 

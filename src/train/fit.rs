@@ -11,6 +11,7 @@ use crate::dataset::Starts;
 use crate::error::{Error, Result};
 use crate::metrics::Metrics;
 use crate::model::initial_values;
+use crate::profile::Profile;
 use crate::schedule::Rates;
 
 /// Scores after an epoch, in scaled units, over forecasts with the window's normalisation undone.
@@ -93,14 +94,7 @@ impl Trainer {
     /// [`Error::Diverged`] where a loss is not finite; [`Error::Gpu`] where the device fails; [`Error::Shape`] where the series is not what
     /// the trainer was built for.
     pub async fn fit(&self, backend: &dyn Backend, series: &Series<'_>, observe: &mut dyn FnMut(Event)) -> Result<Fit> {
-        let mut session = backend.load(&self.graph).await?;
-        for (tensor, values) in initial_values(&self.graph, self.config.seed).iter().chain(&self.initial) {
-            session.write(*tensor, values)?;
-        }
-        self.write_data(&mut *session, series)?;
-        if let Some((mask, values)) = &self.l1_mask {
-            session.write(*mask, values)?;
-        }
+        let mut session = self.load(backend, series).await?;
         let n_step = self.config.epochs * self.n_train_step;
         let mut rates = Rates::new(self.config.schedule, f64::from(self.config.learning_rate), n_step);
         let order = self.order(&series.train);
@@ -153,6 +147,31 @@ impl Trainer {
             steps,
             train_persistence_mse,
         })
+    }
+
+    /// What a training step spends its time on: the fastest of some, after one that warms up.
+    ///
+    /// # Errors
+    /// [`Error::Gpu`] where the device fails, [`Error::Shape`] where the series is not what the trainer was built for.
+    pub async fn profile(&self, backend: &dyn Backend, series: &Series<'_>) -> Result<Profile> {
+        let mut session = self.load(backend, series).await?;
+        session.write(self.learning_rates, &vec![self.config.learning_rate; self.slice])?;
+        let order = self.order(&series.train);
+        self.train.begin(&mut *session, &self.graph, &order[..self.slice * self.config.batch], 0)?;
+        Profile::fastest(&mut *session, self.train.program).await
+    }
+
+    /// The graph on a backend with the first parameters and the data.
+    async fn load<'a>(&'a self, backend: &'a dyn Backend, series: &Series<'_>) -> Result<Box<dyn Session + 'a>> {
+        let mut session = backend.load(&self.graph).await?;
+        for (tensor, values) in initial_values(&self.graph, self.config.seed).iter().chain(&self.initial) {
+            session.write(*tensor, values)?;
+        }
+        self.write_data(&mut *session, series)?;
+        if let Some((mask, values)) = &self.l1_mask {
+            session.write(*mask, values)?;
+        }
+        Ok(session)
     }
 
     /// First rows of the windows of every epoch, `(step, batch)`, of all those in `rows`.

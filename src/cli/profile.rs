@@ -1,0 +1,120 @@
+//! `--profile`: a table of what takes the time, and a trace to look at.
+
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+
+use serde_json::{Value, json};
+
+use crate::error::Result;
+use crate::profile::{Clock, Profile, Work};
+use crate::report::Table;
+use crate::report::table::significant;
+
+/// Name of the trace where none is given.
+const TRACE: &str = "scanrnn_trace.json";
+
+/// Whether a step is profiled.
+#[derive(Debug, clap::Args)]
+pub struct ProfileArgs {
+    /// Show what takes the time, kernel by kernel, and write a trace for chrome://tracing or ui.perfetto.dev [default file: scanrnn_trace.json]
+    #[arg(long, value_name = "FILE", num_args = 0..=1)]
+    profile: Option<Option<PathBuf>>,
+}
+
+impl ProfileArgs {
+    /// The trace's file where a profile is wanted, one that can be written.
+    pub fn path(&self, folder: &Path) -> Result<Option<PathBuf>> {
+        let path = self.profile.as_ref().map(|path| path.clone().unwrap_or_else(|| folder.join(TRACE)));
+        path.as_deref().map_or(Ok(()), crate::file::check_writable)?;
+        Ok(path)
+    }
+}
+
+/// Calls that are summed up in a row of the table.
+#[derive(Default)]
+struct Row {
+    calls: usize,
+    ms: f64,
+    work: Work,
+}
+
+impl Row {
+    fn add(&mut self, calls: usize, ms: f64, work: Work) {
+        self.calls += calls;
+        self.ms += ms;
+        self.work.bytes += work.bytes;
+        self.work.flops += work.flops;
+    }
+}
+
+/// Prints a table a profile and writes all of them as one trace.
+pub fn show(profiles: &[(&str, Profile)], path: &Path) -> Result<()> {
+    for (name, profile) in profiles {
+        println!("{name}: {:.3} ms, {}\n{}", profile.total_ms(), clock(profile.clock), table(profile));
+    }
+    super::save_json(path, &trace(profiles))?;
+    println!("trace: {} (open it in chrome://tracing or ui.perfetto.dev)\n", path.display());
+    Ok(())
+}
+
+fn clock(clock: Clock) -> &'static str {
+    match clock {
+        Clock::Timestamps => "by the GPU's timestamps",
+        Clock::Waits => {
+            "each kernel submitted and waited for by itself: this adapter has no timestamps, and the times hold the submissions"
+        }
+        Clock::Processor => "by the processor's clock around each operation",
+    }
+}
+
+/// Operations by their time, and under each its kernels where there are several.
+fn table(profile: &Profile) -> Table {
+    let total = profile.total_ms();
+    let mut operations: BTreeMap<&str, (Row, BTreeMap<&str, Row>)> = BTreeMap::new();
+    for (name, work) in &profile.operations {
+        operations.entry(name).or_default().0.add(1, 0.0, *work);
+    }
+    for span in &profile.spans {
+        let (row, kernels) = operations.entry(profile.operations[span.operation].0).or_default();
+        row.ms += span.ms;
+        kernels.entry(&span.name).or_default().add(1, span.ms, span.work);
+    }
+    let mut table = Table::new(["operation, kernel", "calls", "ms", "share", "GB/s", "GFLOP/s"]);
+    let mut push = |name: String, row: &Row| {
+        let rate = |amount: f64| if amount > 0.0 && row.ms > 0.0 { significant(amount / row.ms / 1e6, 3) } else { "–".into() };
+        let share = format!("{:.1} %", 100.0 * row.ms / total);
+        table.push([name, row.calls.to_string(), format!("{:.3}", row.ms), share, rate(row.work.bytes), rate(row.work.flops)]);
+    };
+    for (name, (row, kernels)) in slowest_first(operations, |(row, _)| row.ms) {
+        // an operation that is one kernel goes by the kernel's name
+        let only = kernels.keys().next().filter(|_| kernels.len() == 1);
+        push((*only.unwrap_or(&name)).into(), &row);
+        if only.is_none() {
+            for (name, row) in slowest_first(kernels, |row| row.ms) {
+                push(format!("  {name}"), &row);
+            }
+        }
+    }
+    table
+}
+
+fn slowest_first<T>(rows: BTreeMap<&str, T>, ms: impl Fn(&T) -> f64) -> Vec<(&str, T)> {
+    let mut rows: Vec<_> = rows.into_iter().collect();
+    rows.sort_by(|(_, a), (_, b)| ms(b).total_cmp(&ms(a)));
+    rows
+}
+
+/// Chrome's trace event format: a thread a profile, times in microseconds.
+fn trace(profiles: &[(&str, Profile)]) -> Value {
+    let mut events = Vec::new();
+    for (thread, (name, profile)) in profiles.iter().enumerate() {
+        events.push(json!({ "ph": "M", "name": "thread_name", "pid": 0, "tid": thread, "args": { "name": name } }));
+        for span in &profile.spans {
+            events.push(json!({
+                "ph": "X", "name": span.name, "cat": profile.operations[span.operation].0, "pid": 0, "tid": thread,
+                "ts": 1e3 * span.start_ms, "dur": 1e3 * span.ms, "args": { "bytes": span.work.bytes, "flops": span.work.flops },
+            }));
+        }
+    }
+    json!({ "traceEvents": events, "displayTimeUnit": "ms" })
+}
