@@ -84,7 +84,7 @@ async fn run() -> Result<(), Box<dyn Error>> {
     let pairs: Vec<_> = buffers.iter().map(|(tensor, buffer)| (*tensor, buffer)).collect();
     let session = gpu.load_with(&graph, &pairs).await?;
     let mut encoder = device.create_command_encoder(&wgpu::CommandEncoderDescriptor::default());
-    session.encode(program, &mut encoder.begin_compute_pass(&wgpu::ComputePassDescriptor::default()));
+    session.encode(program, &mut encoder.begin_compute_pass(&wgpu::ComputePassDescriptor::default()))?;
     queue.submit([encoder.finish()]);
 
     // the same graph on the reference

@@ -79,13 +79,14 @@ fn bench_compares_models_and_leaves_picture_and_figures() {
     assert!(std::fs::read(folder.path().join("mamba_vs_mingru.png")).expect("a picture").starts_with(b"\x89PNG"));
     let figures: Value = serde_json::from_slice(&std::fs::read(folder.path().join("figures.json")).expect("figures")).expect("JSON");
     assert_eq!(figures["device"], "cpu");
+    assert!(figures["first_step_seconds"].as_f64().is_some_and(|seconds| seconds > 0.0));
     for model in ["min-gru", "min-gru-scan", "mamba-lab", "mamba"] {
         let figures = &figures["models"][model];
         assert_eq!(figures["epochs"].as_array().map(Vec::len), Some(2), "{model}");
         for path in ["/epochs/0/train_mse", "/epochs/1/valid_mse", "/metrics/mse", "/metrics/rmse", "/metrics/mae", "/metrics/r2"] {
             assert!(figures.pointer(path).is_some_and(Value::is_number), "{model}{path}");
         }
-        for name in ["ms_per_step", "tokens_per_second", "cpu_ms_per_step"] {
+        for name in ["ms_per_step", "tokens_per_second", "cpu_ms_per_step", "first_step_seconds"] {
             assert!(figures[name].as_f64().is_some_and(|figure| figure > 0.0), "{model} {name}");
         }
     }
@@ -124,6 +125,36 @@ fn a_profile_is_a_table_and_a_trace_of_every_kernel() {
     assert!(output.status.success() && stdout(&output).contains("linear_backward"), "{}", stderr(&output));
     assert!(trace("linear.json").len() > 2);
     refuses(folder.path(), "bench --device cpu --csv prices.csv --profile nowhere/trace.json", &["nowhere/trace.json"]);
+}
+
+/// What was compiled is kept in the user's cache folder where the driver allows it; nothing there can hinder a run.
+#[test]
+fn compiled_kernels_are_kept_and_damaged_ones_left_out() {
+    if std::env::var("SCANRNN_NO_GPU").is_ok_and(|value| value == "1") {
+        return;
+    }
+    let folder = folder();
+    let run = |cache: &Path| {
+        let args = format!("bench --device gpu --models min-gru-scan --csv prices.csv {SMALL} --json figures.json");
+        let mut command = Command::new(env!("CARGO_BIN_EXE_scanrnn"));
+        command.current_dir(folder.path()).args(args.split_whitespace()).env("XDG_CACHE_HOME", cache);
+        let output = command.output().expect("the binary runs");
+        assert!(output.status.success(), "{}", stderr(&output));
+        let figures: Value = serde_json::from_slice(&std::fs::read(folder.path().join("figures.json")).expect("figures")).expect("JSON");
+        figures["models"]["min-gru-scan"]["metrics"].clone()
+    };
+    let cache = folder.path().join("cache");
+    let first = run(&cache);
+    for file in std::fs::read_dir(cache.join("scanrnn")).into_iter().flatten() {
+        let path = file.expect("a file").path();
+        let mut bytes = std::fs::read(&path).expect("readable");
+        let last = bytes.last_mut().expect("not empty");
+        *last = last.wrapping_add(1);
+        std::fs::write(&path, bytes).expect("written");
+    }
+    assert_eq!(run(&cache), first);
+    std::fs::write(folder.path().join("file"), "").expect("written");
+    assert_eq!(run(&folder.path().join("file")), first);
 }
 
 #[test]

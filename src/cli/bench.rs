@@ -2,6 +2,7 @@
 
 use std::path::PathBuf;
 use std::process::ExitCode;
+use std::time::Instant;
 
 use serde_json::json;
 
@@ -20,7 +21,7 @@ use crate::model::ModelKind;
 use crate::report::language::fill;
 use crate::report::picture::{self, Comparison, Epoch, Model, Row};
 use crate::report::{Lang, Table};
-use crate::train::{Fit, Series, Trainer};
+use crate::train::{Event, Fit, Series, Trainer};
 
 /// Name of the picture.
 pub const PICTURE: &str = "mamba_vs_mingru.png";
@@ -54,6 +55,8 @@ pub struct Args {
 struct Outcome {
     kind: ModelKind,
     fit: Fit,
+    /// Seconds from its training's begin until the first step was done: memory, kernels, one step.
+    first_step_seconds: f64,
     /// Forecasts of the validation windows, scaled.
     predictions: Vec<f32>,
     remarks: String,
@@ -62,6 +65,7 @@ struct Outcome {
 }
 
 pub async fn run(args: &Args) -> Result<ExitCode> {
+    let start = Instant::now();
     let kinds = models(&args.models)?;
     for &kind in &kinds {
         args.training.check(kind)?;
@@ -80,21 +84,25 @@ pub async fn run(args: &Args) -> Result<ExitCode> {
 
     let mut outcomes = Vec::new();
     let mut profiles = Vec::new();
+    let mut since_start = None;
     let mut persistence = None;
     for kind in kinds {
         let series = series(&windows);
         let trainer = args.training.trainer(kind, &series)?;
-        let fit = fit(&trainer, device.backend(), &series, kind, true).await?;
+        let begin = Instant::now();
+        let (fit, first_step) = fit(&trainer, device.backend(), &series, kind, true).await?;
+        let first_step_seconds = (first_step - begin).as_secs_f64();
+        since_start.get_or_insert((first_step - start).as_secs_f64());
         let on_cpu = match device {
             Device::Cpu(_) => None,
-            Device::Gpu(_) => Some(self::fit(&trainer, &Cpu, &series, kind, false).await?),
+            Device::Gpu(_) => Some(self::fit(&trainer, &Cpu, &series, kind, false).await?.0),
         };
         if trace.is_some() {
             profiles.push((kind.name(), trainer.profile(device.backend(), &series).await?));
         }
         persistence.get_or_insert_with(|| trainer.persistence(&series.valid, &series));
         let (predictions, remarks) = (trainer.central(&fit.forecasts), scores::remarks(kind.name(), &trainer, &fit, &series));
-        outcomes.push(Outcome { kind, fit, predictions, remarks, on_cpu });
+        outcomes.push(Outcome { kind, fit, first_step_seconds, predictions, remarks, on_cpu });
     }
     let Some(persistence) = persistence else { return Err(Error::option("--models", &args.models, "name at least one model")) };
 
@@ -102,6 +110,8 @@ pub async fn run(args: &Args) -> Result<ExitCode> {
     print!("\n{}", scores::table(&scored, &persistence, &table, &windows));
     println!("{}", outcomes.iter().map(|outcome| outcome.remarks.as_str()).collect::<String>());
     println!("{}", speeds(&outcomes, &device, args));
+    let since_start = since_start.unwrap_or_default();
+    println!("The first training step was done {since_start:.2} s after the start.\n");
     if let Some(path) = &trace {
         profile::show(&profiles, path)?;
     }
@@ -111,7 +121,7 @@ pub async fn run(args: &Args) -> Result<ExitCode> {
     }
     println!("picture: {}", picture_path.display());
     if let Some(path) = &args.json {
-        super::save_json(path, &report(&outcomes, &persistence, &device, &table, args))?;
+        super::save_json(path, &report(&outcomes, &persistence, &device, &table, since_start, args))?;
         println!("figures: {}", path.display());
     }
     Ok(ExitCode::SUCCESS)
@@ -136,11 +146,17 @@ fn models(list: &str) -> Result<Vec<ModelKind>> {
     if kinds.is_empty() { Err(Error::option("--models", list, "name at least one model")) } else { Ok(kinds) }
 }
 
-async fn fit(trainer: &Trainer, backend: &dyn Backend, series: &Series<'_>, kind: ModelKind, print: bool) -> Result<Fit> {
+/// Trains; also when the first step was done.
+async fn fit(trainer: &Trainer, backend: &dyn Backend, series: &Series<'_>, kind: ModelKind, print: bool) -> Result<(Fit, Instant)> {
     let progress = Progress::new(format!("{kind} on {}", backend.name()));
-    let fit = trainer.fit(backend, series, &mut |event| progress.observe(event, print.then_some(kind.name()))).await;
+    let mut first_step = None;
+    let mut observe = |event: Event| {
+        first_step.get_or_insert_with(Instant::now);
+        progress.observe(event, print.then_some(kind.name()));
+    };
+    let fit = trainer.fit(backend, series, &mut observe).await;
     progress.finish();
-    fit
+    Ok((fit?, first_step.unwrap_or_else(Instant::now)))
 }
 
 fn tokens_per_second(fit: &Fit, args: &TrainingArgs) -> f64 {
@@ -158,13 +174,23 @@ fn loss_difference(a: &Fit, b: &Fit) -> f64 {
 }
 
 fn speeds(outcomes: &[Outcome], device: &Device, args: &Args) -> String {
-    let mut table =
-        Table::new(["training", "device", "seconds", "ms a step", "tokens/s", "CPU ms a step", "CPU / device", "largest loss difference"]);
-    for Outcome { kind, fit, on_cpu, .. } in outcomes {
+    let mut table = Table::new([
+        "training",
+        "device",
+        "seconds",
+        "first step s",
+        "ms a step",
+        "tokens/s",
+        "CPU ms a step",
+        "CPU / device",
+        "largest loss difference",
+    ]);
+    for Outcome { kind, fit, first_step_seconds, on_cpu, .. } in outcomes {
         let mut row = vec![
             kind.name().to_string(),
             device.kind().to_string(),
             format!("{:.2}", fit.seconds),
+            format!("{first_step_seconds:.2}"),
             format!("{:.3}", ms_per_step(fit)),
             format!("{:.0}", tokens_per_second(fit, &args.training)),
         ];
@@ -212,16 +238,17 @@ fn comparison(args: &Args, table: &Data, windows: &Windows, outcomes: &[Outcome]
     }
 }
 
-fn report(outcomes: &[Outcome], persistence: &Metrics, device: &Device, table: &Data, args: &Args) -> serde_json::Value {
+fn report(outcomes: &[Outcome], persistence: &Metrics, device: &Device, table: &Data, since_start: f64, args: &Args) -> serde_json::Value {
     let models: serde_json::Map<_, _> = outcomes
         .iter()
-        .map(|Outcome { kind, fit, on_cpu, .. }| {
+        .map(|Outcome { kind, fit, first_step_seconds, on_cpu, .. }| {
             let figures = json!({
                 "layers": args.training.model(*kind).layers,
                 "epochs": fit.epochs,
                 "best_epoch": fit.best_epoch,
                 "metrics": fit.metrics,
                 "seconds": fit.seconds,
+                "first_step_seconds": first_step_seconds,
                 "ms_per_step": ms_per_step(fit),
                 "tokens_per_second": tokens_per_second(fit, &args.training),
                 "cpu_seconds": on_cpu.as_ref().unwrap_or(fit).seconds,
@@ -236,6 +263,7 @@ fn report(outcomes: &[Outcome], persistence: &Metrics, device: &Device, table: &
     json!({
         "device": device.kind(),
         "adapter": device.backend().name(),
+        "first_step_seconds": since_start,
         "data": { "source": table.source().to_string(), "synthetic": is_synthetic(table), "column": args.data.column, "rows": table.n_row() },
         "settings": {
             "window": training.window, "hidden": training.hidden, "batch": training.batch,

@@ -1,5 +1,7 @@
 //! Which device a command runs on.
 
+use std::path::PathBuf;
+
 use crate::backend::Backend;
 use crate::cpu::Cpu;
 use crate::error::{Error, Result};
@@ -21,7 +23,36 @@ pub enum Device {
     /// The CPU backend.
     Cpu(Cpu),
     /// A GPU.
-    Gpu(Box<Gpu>),
+    Gpu(Box<OpenedGpu>),
+}
+
+/// A GPU whose compiled kernels are kept on disk, where its driver allows it and the file can be written.
+pub struct OpenedGpu {
+    gpu: Gpu,
+    /// What was compiled before.
+    compiled: Vec<u8>,
+    /// Where it is kept.
+    file: Option<PathBuf>,
+}
+
+impl OpenedGpu {
+    fn new(mut gpu: Gpu) -> Self {
+        let file = gpu.compiled_name().and_then(|name| Some(dirs::cache_dir()?.join("scanrnn").join(name)));
+        // no file, or one that cannot be read: everything is compiled anew
+        let compiled = file.as_ref().and_then(|file| std::fs::read(file).ok()).unwrap_or_default();
+        gpu.use_compiled(&compiled);
+        OpenedGpu { gpu, compiled, file }
+    }
+}
+
+impl Drop for OpenedGpu {
+    /// Keeps what was compiled; where that fails, the next run compiles it again.
+    fn drop(&mut self) {
+        let (Some(file), Some(compiled)) = (&self.file, self.gpu.compiled()) else { return };
+        if compiled != self.compiled && file.parent().is_some_and(|folder| std::fs::create_dir_all(folder).is_ok()) {
+            let _ = crate::file::save(file, |writer| std::io::Write::write_all(writer, &compiled));
+        }
+    }
 }
 
 impl Device {
@@ -42,14 +73,14 @@ impl Device {
                 choice.split_once('=').ok_or_else(|| Error::option("--kernel", choice, "must be OP=NAME, such as min_gru=step"))?;
             gpu.force_kernel(operation, kernel)?;
         }
-        Ok(Device::Gpu(Box::new(gpu)))
+        Ok(Device::Gpu(Box::new(OpenedGpu::new(gpu))))
     }
 
     /// The backend.
     pub fn backend(&self) -> &dyn Backend {
         match self {
             Device::Cpu(cpu) => cpu,
-            Device::Gpu(gpu) => &**gpu,
+            Device::Gpu(opened) => &opened.gpu,
         }
     }
 
@@ -66,10 +97,10 @@ impl Device {
         match self {
             Device::Cpu(cpu) if asked == "auto" => format!("device: {} (no hardware GPU was found)", cpu.name()),
             Device::Cpu(cpu) => format!("device: {}", cpu.name()),
-            Device::Gpu(gpu) if gpu.summary().software => {
-                format!("device: {}; a software adapter: the CPU computes, expect no GPU's speed", gpu.name())
+            Device::Gpu(opened) if opened.gpu.summary().software => {
+                format!("device: {}; a software adapter: the CPU computes, expect no GPU's speed", opened.gpu.name())
             }
-            Device::Gpu(gpu) => format!("device: {}", gpu.name()),
+            Device::Gpu(opened) => format!("device: {}", opened.gpu.name()),
         }
     }
 }

@@ -1,7 +1,10 @@
 //! Adapters: which there are, which one is taken, and the device opened on it.
 
 use std::collections::HashMap;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::hash::{DefaultHasher, Hash, Hasher};
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::task::{Context, Poll, Waker};
 
 use super::plan::{Dispatch, Traits};
 use super::session::GpuSession;
@@ -114,7 +117,8 @@ pub(super) struct Pipeline {
     pub layout: wgpu::BindGroupLayout,
 }
 
-type Pipelines = HashMap<(ModuleKey, &'static str), Arc<Pipeline>>;
+type PipelineKey = (ModuleKey, &'static str);
+type Pipelines = HashMap<PipelineKey, Arc<Pipeline>>;
 
 /// A device: an opened adapter, the modules and pipelines made on it so far.
 #[derive(Debug)]
@@ -125,6 +129,7 @@ pub struct Gpu {
     summary: AdapterSummary,
     traits: Traits,
     pipelines: Mutex<Pipelines>,
+    cache: Option<wgpu::PipelineCache>,
     failure: Arc<Mutex<Option<String>>>,
 }
 
@@ -159,7 +164,8 @@ impl Gpu {
             return Err(Error::NoAdapter { wanted, remedy });
         };
         let adapter = found.swap_remove(position);
-        let wanted = wgpu::Features::SUBGROUP | wgpu::Features::SHADER_F16 | wgpu::Features::TIMESTAMP_QUERY;
+        let wanted =
+            wgpu::Features::SUBGROUP | wgpu::Features::SHADER_F16 | wgpu::Features::TIMESTAMP_QUERY | wgpu::Features::PIPELINE_CACHE;
         let descriptor = wgpu::DeviceDescriptor {
             label: Some("scanrnn"),
             required_features: adapter.features() & wanted,
@@ -194,7 +200,16 @@ impl Gpu {
             subgroups: features.contains(wgpu::Features::SUBGROUP),
             kernels: HashMap::new(),
         };
-        Gpu { device, queue, modules: Modules::default(), summary, traits, pipelines: Mutex::default(), failure: Arc::default() }
+        Gpu {
+            device,
+            queue,
+            modules: Modules::default(),
+            summary,
+            traits,
+            pipelines: Mutex::default(),
+            cache: None,
+            failure: Arc::default(),
+        }
     }
 
     /// Loads a graph with some of its tensors in buffers of the caller's, which keep their contents; all others are allocated, zero, as
@@ -215,7 +230,7 @@ impl Gpu {
     /// let gpu = Gpu::from_device(device.clone(), queue.clone());
     /// let session = gpu.load_with(&graph, &[(x, mine), (y, out)]).await?;
     /// let mut encoder = device.create_command_encoder(&wgpu::CommandEncoderDescriptor::default());
-    /// session.encode(program, &mut encoder.begin_compute_pass(&wgpu::ComputePassDescriptor::default()));
+    /// session.encode(program, &mut encoder.begin_compute_pass(&wgpu::ComputePassDescriptor::default()))?;
     /// queue.submit([encoder.finish()]);
     /// # Ok(())
     /// # }
@@ -264,29 +279,131 @@ impl Gpu {
         Error::Gpu { adapter: self.summary.name.clone(), what: what.into() }
     }
 
-    /// The pipeline of a dispatch, compiled at the first call.
-    pub(super) fn pipeline(&self, dispatch: &Dispatch) -> Arc<Pipeline> {
-        let key = ((dispatch.shader.name, format!("{:?}", dispatch.constants)), dispatch.entry);
-        if let Some(pipeline) = self.pipelines.lock().unwrap_or_else(PoisonError::into_inner).get(&key) {
-            return pipeline.clone();
+    /// Lets the driver begin with what it compiled before, where it can: `saved` is what [`Gpu::compiled`] gave for this adapter, or nothing.
+    /// What is damaged, or another driver's, is left out.
+    pub fn use_compiled(&mut self, saved: &[u8]) {
+        if !self.device.features().contains(wgpu::Features::PIPELINE_CACHE) {
+            return;
         }
-        let module = self.device.create_shader_module(wgpu::ShaderModuleDescriptor {
-            label: Some(dispatch.shader.name),
-            source: wgpu::ShaderSource::Naga(std::borrow::Cow::Owned(dispatch.module.naga.clone())),
-        });
-        let pipeline = self.device.create_compute_pipeline(&wgpu::ComputePipelineDescriptor {
-            label: Some(&dispatch.label),
-            layout: None,
-            module: &module,
-            entry_point: Some(dispatch.entry),
-            compilation_options: wgpu::PipelineCompilationOptions { zero_initialize_workgroup_memory: false, ..Default::default() },
-            cache: None,
-        });
-        let layout = pipeline.get_bind_group_layout(0);
-        let pipeline = Arc::new(Pipeline { pipeline, layout });
-        self.pipelines.lock().unwrap_or_else(PoisonError::into_inner).insert(key, pipeline.clone());
-        pipeline
+        let (sum, data) = saved.split_at_checked(8).unwrap_or_default();
+        let data = (sum == check_sum(data)).then_some(data);
+        let descriptor = wgpu::PipelineCacheDescriptor { label: Some("scanrnn"), data, fallback: true };
+        // SAFETY: the sum says that these are the bytes that `compiled` took from such a cache; wgpu and the driver leave out another's.
+        self.cache = Some(unsafe { self.device.create_pipeline_cache(&descriptor) });
     }
+
+    /// What the driver has compiled since [`Gpu::use_compiled`], to be kept for later runs on this adapter; none where it does not say.
+    pub fn compiled(&self) -> Option<Vec<u8>> {
+        let data = self.cache.as_ref()?.get_data()?;
+        Some([&check_sum(&data)[..], &data].concat())
+    }
+
+    /// A name for what [`Gpu::compiled`] gives, other than that of any other adapter; none where the driver keeps nothing.
+    pub fn compiled_name(&self) -> Option<String> {
+        wgpu::util::pipeline_cache_key(&self.device.adapter_info())
+    }
+
+    /// Compiles what dispatches need and what is not there yet: modules side by side where the driver does that.
+    ///
+    /// # Errors
+    /// [`Error::Gpu`] where the driver refuses one.
+    pub(super) fn compile(&self, dispatches: &[Dispatch]) -> Result<()> {
+        let mut missing: Vec<(ModuleKey, Vec<&Dispatch>)> = Vec::new();
+        {
+            let pipelines = self.pipelines();
+            for dispatch in dispatches.iter().filter(|dispatch| !pipelines.contains_key(&pipeline_key(dispatch))) {
+                let (module, entry) = pipeline_key(dispatch);
+                match missing.iter_mut().find(|(key, _)| *key == module) {
+                    Some((_, entries)) if entries.iter().any(|other| other.entry == entry) => {}
+                    Some((_, entries)) => entries.push(dispatch),
+                    None => missing.push((module, vec![dispatch])),
+                }
+            }
+        }
+        let next = AtomicUsize::new(0);
+        let work = || {
+            self.scoped(|| {
+                while let Some((_, dispatches)) = missing.get(next.fetch_add(1, Ordering::Relaxed)) {
+                    self.compile_module(dispatches);
+                }
+            })
+        };
+        // an OpenGL context serves one thread at a time
+        #[cfg(not(target_arch = "wasm32"))]
+        if missing.len() > 1 && self.device.adapter_info().backend != wgpu::Backend::Gl {
+            let n_thread = std::thread::available_parallelism().map_or(1, usize::from).min(missing.len());
+            return std::thread::scope(|scope| {
+                let threads: Vec<_> = (0..n_thread).map(|_| scope.spawn(work)).collect();
+                threads.into_iter().try_for_each(|thread| thread.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic)))
+            });
+        }
+        work()
+    }
+
+    /// Compiles some entry points of one module.
+    fn compile_module(&self, dispatches: &[&Dispatch]) {
+        let Some(first) = dispatches.first() else { return };
+        let module = self.device.create_shader_module(wgpu::ShaderModuleDescriptor {
+            label: Some(first.shader.name),
+            source: wgpu::ShaderSource::Naga(std::borrow::Cow::Owned(first.module.naga.clone())),
+        });
+        for dispatch in dispatches {
+            let pipeline = self.device.create_compute_pipeline(&wgpu::ComputePipelineDescriptor {
+                label: Some(&dispatch.label),
+                layout: None,
+                module: &module,
+                entry_point: Some(dispatch.entry),
+                compilation_options: wgpu::PipelineCompilationOptions { zero_initialize_workgroup_memory: false, ..Default::default() },
+                cache: self.cache.as_ref(),
+            });
+            let layout = pipeline.get_bind_group_layout(0);
+            self.pipelines().insert(pipeline_key(dispatch), Arc::new(Pipeline { pipeline, layout }));
+        }
+    }
+
+    /// Runs `work` and gives the first error that the driver reports of it. A browser reports later, to [`Gpu::check`].
+    pub(super) fn scoped<T>(&self, work: impl FnOnce() -> T) -> Result<T> {
+        if cfg!(target_arch = "wasm32") {
+            return Ok(work());
+        }
+        let filters = [wgpu::ErrorFilter::Validation, wgpu::ErrorFilter::OutOfMemory, wgpu::ErrorFilter::Internal];
+        let scopes = filters.map(|filter| self.device.push_error_scope(filter));
+        let done = work();
+        let mut failure = None;
+        for scope in scopes.into_iter().rev() {
+            failure = ready(scope.pop()).flatten().or(failure);
+        }
+        failure.map_or(Ok(done), |error| Err(self.error(one_line(&error.to_string()))))
+    }
+
+    /// The pipeline of a dispatch, if [`Gpu::compile`] has made it.
+    pub(super) fn pipeline(&self, dispatch: &Dispatch) -> Result<Arc<Pipeline>> {
+        let pipeline = self.pipelines().get(&pipeline_key(dispatch)).cloned();
+        pipeline.ok_or_else(|| self.error(format!("{} has not been compiled", dispatch.label)))
+    }
+
+    fn pipelines(&self) -> MutexGuard<'_, Pipelines> {
+        self.pipelines.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+fn pipeline_key(dispatch: &Dispatch) -> PipelineKey {
+    ((dispatch.shader.name, format!("{:?}", dispatch.constants)), dispatch.entry)
+}
+
+/// The result of a future that waits for nothing: outside of a browser, an error scope's.
+fn ready<T>(future: impl Future<Output = T>) -> Option<T> {
+    match std::pin::pin!(future).poll(&mut Context::from_waker(Waker::noop())) {
+        Poll::Ready(value) => Some(value),
+        Poll::Pending => None,
+    }
+}
+
+/// Tells damaged bytes from those that were written.
+fn check_sum(bytes: &[u8]) -> [u8; 8] {
+    let mut hasher = DefaultHasher::new();
+    bytes.hash(&mut hasher);
+    hasher.finish().to_le_bytes()
 }
 
 impl Backend for Gpu {

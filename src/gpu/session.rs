@@ -1,9 +1,9 @@
 //! A graph on a device: one buffer a storage, bind groups made once, programs submitted whole.
 
 use std::collections::HashMap;
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 
-use super::adapter::{Gpu, Pipeline, one_line};
+use super::adapter::{Gpu, Pipeline};
 use super::plan::{Binding, Dispatch, Place, Planner};
 use super::shader::BindingKind;
 use crate::backend::{LocalFuture, Session, check_len};
@@ -36,82 +36,132 @@ impl Step {
     }
 }
 
+/// A program, compiled when it is first run.
+#[derive(Debug)]
+struct Loaded {
+    dispatches: Vec<Dispatch>,
+    /// Where its first dispatch's uniform struct lies, in strides.
+    first_uniform: usize,
+    steps: OnceLock<Vec<Step>>,
+}
+
 /// A graph loaded on a GPU.
 #[derive(Debug)]
 pub struct GpuSession<'a> {
     gpu: &'a Gpu,
     graph: &'a Graph,
     storages: Vec<wgpu::Buffer>,
-    programs: Vec<Vec<Step>>,
+    scratch: Vec<wgpu::Buffer>,
+    uniforms: wgpu::Buffer,
+    absent: Absent,
+    programs: Vec<Loaded>,
 }
 
 impl<'a> GpuSession<'a> {
     pub(super) async fn load(gpu: &'a Gpu, graph: &'a Graph, given: &[(Tensor, &wgpu::Buffer)]) -> Result<Self> {
         let mut given = given_storages(graph, given)?;
         let mut planner = Planner::new(graph, &gpu.modules, gpu.traits());
-        let mut plans = Vec::new();
+        let (mut programs, mut contents) = (Vec::new(), Vec::new());
         for (_, ops) in graph.programs() {
-            plans.push(planner.program(ops)?);
-        }
-        let scopes = [wgpu::ErrorFilter::Validation, wgpu::ErrorFilter::OutOfMemory, wgpu::ErrorFilter::Internal]
-            .map(|filter| gpu.device.push_error_scope(filter));
-        let with_usage = |label: &str, elements: usize, usage| {
-            gpu.device.create_buffer(&wgpu::BufferDescriptor {
-                label: Some(label),
-                size: (4 * elements.max(1) as u64).next_multiple_of(UNIFORM_STRIDE as u64),
-                usage: wgpu::BufferUsages::STORAGE | usage,
-                mapped_at_creation: false,
-            })
-        };
-        let buffer =
-            |label: &str, elements: usize| with_usage(label, elements, wgpu::BufferUsages::COPY_SRC | wgpu::BufferUsages::COPY_DST);
-        let storage = |(index, storage): (usize, &StorageSpec)| given.remove(&index).unwrap_or_else(|| buffer(&storage.label, storage.len));
-        let storages: Vec<_> = graph.storages().iter().enumerate().map(storage).collect();
-        let scratch: Vec<_> = planner
-            .scratch_lens()
-            .iter()
-            .enumerate()
-            .map(|(index, &len)| with_usage(&format!("scratch {index}"), len, wgpu::BufferUsages::UNIFORM))
-            .collect();
-        let absent = Absent { read: buffer("absent", UNIFORM_STRIDE), written: buffer("absent, written", UNIFORM_STRIDE * 4) };
-        let count: usize = plans.iter().map(Vec::len).sum();
-        let uniforms = gpu.device.create_buffer(&wgpu::BufferDescriptor {
-            label: Some("params"),
-            size: (count.max(1) * UNIFORM_STRIDE) as u64,
-            usage: wgpu::BufferUsages::UNIFORM | wgpu::BufferUsages::COPY_DST,
-            mapped_at_creation: false,
-        });
-        let mut contents = vec![0u8; count * UNIFORM_STRIDE];
-        let mut index = 0;
-        let mut programs = Vec::new();
-        for plan in plans {
-            let mut steps = Vec::new();
-            for dispatch in plan {
-                let start = index * UNIFORM_STRIDE;
-                contents[start..start + dispatch.params.len()].copy_from_slice(&dispatch.params);
-                steps.push(step(gpu, &dispatch, &storages, &scratch, &absent, (&uniforms, start as u64)));
-                index += 1;
+            let dispatches = planner.program(ops)?;
+            let first_uniform = contents.len() / UNIFORM_STRIDE;
+            for dispatch in &dispatches {
+                contents.extend(&dispatch.params);
+                contents.resize(contents.len().next_multiple_of(UNIFORM_STRIDE), 0);
             }
-            programs.push(steps);
+            programs.push(Loaded { dispatches, first_uniform, steps: OnceLock::new() });
         }
-        if !contents.is_empty() {
-            gpu.queue.write_buffer(&uniforms, 0, &contents);
-        }
-        let mut failure = None;
-        for scope in scopes.into_iter().rev() {
-            failure = scope.pop().await.or(failure);
-        }
-        match failure {
-            Some(error) => Err(gpu.error(one_line(&error.to_string()))),
-            None => Ok(GpuSession { gpu, graph, storages, programs }),
-        }
+        gpu.scoped(|| {
+            let with_usage = |label: &str, elements: usize, usage| {
+                gpu.device.create_buffer(&wgpu::BufferDescriptor {
+                    label: Some(label),
+                    size: (4 * elements.max(1) as u64).next_multiple_of(UNIFORM_STRIDE as u64),
+                    usage: wgpu::BufferUsages::STORAGE | usage,
+                    mapped_at_creation: false,
+                })
+            };
+            let buffer =
+                |label: &str, elements: usize| with_usage(label, elements, wgpu::BufferUsages::COPY_SRC | wgpu::BufferUsages::COPY_DST);
+            let storage =
+                |(index, storage): (usize, &StorageSpec)| given.remove(&index).unwrap_or_else(|| buffer(&storage.label, storage.len));
+            let storages = graph.storages().iter().enumerate().map(storage).collect();
+            let scratch = planner
+                .scratch_lens()
+                .iter()
+                .enumerate()
+                .map(|(index, &len)| with_usage(&format!("scratch {index}"), len, wgpu::BufferUsages::UNIFORM))
+                .collect();
+            let absent = Absent { read: buffer("absent", UNIFORM_STRIDE), written: buffer("absent, written", UNIFORM_STRIDE * 4) };
+            let uniforms = gpu.device.create_buffer(&wgpu::BufferDescriptor {
+                label: Some("params"),
+                size: contents.len().max(UNIFORM_STRIDE) as u64,
+                usage: wgpu::BufferUsages::UNIFORM | wgpu::BufferUsages::COPY_DST,
+                mapped_at_creation: false,
+            });
+            if !contents.is_empty() {
+                gpu.queue.write_buffer(&uniforms, 0, &contents);
+            }
+            GpuSession { gpu, graph, storages, scratch, uniforms, absent, programs }
+        })
     }
 
-    /// Adds a program to a compute pass of the caller's, once; what comes before it in the pass is done when it begins.
-    pub fn encode(&self, program: Program, pass: &mut wgpu::ComputePass<'_>) {
-        for step in &self.programs[program.index()] {
-            step.encode(pass);
+    /// Adds a program to a compute pass of the caller's, once; what comes before it in the pass is done when it begins. The first call
+    /// compiles the program.
+    ///
+    /// # Errors
+    /// [`Error::Gpu`] where the driver refuses a kernel.
+    pub fn encode(&self, program: Program, pass: &mut wgpu::ComputePass<'_>) -> Result<()> {
+        self.steps(program)?.iter().for_each(|step| step.encode(pass));
+        Ok(())
+    }
+
+    /// A program's steps, compiled at the first call.
+    fn steps(&self, program: Program) -> Result<&[Step]> {
+        let Loaded { dispatches, first_uniform, steps } = &self.programs[program.index()];
+        if let Some(steps) = steps.get() {
+            return Ok(steps);
         }
+        self.gpu.compile(dispatches)?;
+        let made: Result<Vec<_>> = self.gpu.scoped(|| {
+            let place = |index: usize| ((first_uniform + index) * UNIFORM_STRIDE) as u64;
+            dispatches.iter().enumerate().map(|(index, dispatch)| self.step(dispatch, place(index))).collect()
+        })?;
+        let made = made?;
+        Ok(steps.get_or_init(|| made))
+    }
+
+    /// A dispatch with its pipeline and bind group; its uniform struct lies at `uniform` bytes.
+    fn step(&self, dispatch: &Dispatch, uniform: u64) -> Result<Step> {
+        let pipeline = self.gpu.pipeline(dispatch)?;
+        let range =
+            |buffer, offset, size| wgpu::BindingResource::Buffer(wgpu::BufferBinding { buffer, offset, size: wgpu::BufferSize::new(size) });
+        let mut n_written = 0;
+        let mut resource = |index: u32, binding: &Binding| match *binding {
+            Binding::Params => range(&self.uniforms, uniform, dispatch.params.len() as u64),
+            Binding::Storage { storage: Place::Graph(storage), offset, size } => range(&self.storages[storage], offset, size),
+            Binding::Storage { storage: Place::Scratch(storage), offset, size } => range(&self.scratch[storage], offset, size),
+            Binding::Absent => {
+                let written = dispatch.module.bindings.iter().any(|info| info.index == index && info.kind == BindingKind::Write);
+                n_written += u64::from(written);
+                if written {
+                    range(&self.absent.written, (n_written - 1) * UNIFORM_STRIDE as u64, 16)
+                } else {
+                    range(&self.absent.read, 0, 16)
+                }
+            }
+        };
+        let entries: Vec<_> = dispatch
+            .bindings
+            .iter()
+            .map(|(index, binding)| wgpu::BindGroupEntry { binding: *index, resource: resource(*index, binding) })
+            .collect();
+        let bind_group = self.gpu.device.create_bind_group(&wgpu::BindGroupDescriptor {
+            label: Some(&dispatch.label),
+            layout: &pipeline.layout,
+            entries: &entries,
+        });
+        let Dispatch { workgroups, operation, work, .. } = *dispatch;
+        Ok(Step { pipeline, bind_group, workgroups, label: dispatch.label.clone(), operation, work })
     }
 
     /// The contents of `size` bytes of a buffer.
@@ -235,45 +285,10 @@ fn given_storages(graph: &Graph, given: &[(Tensor, &wgpu::Buffer)]) -> Result<Ha
 }
 
 /// Buffers bound in place of absent tensors.
+#[derive(Debug)]
 struct Absent {
     read: wgpu::Buffer,
     written: wgpu::Buffer,
-}
-
-fn step(
-    gpu: &Gpu,
-    dispatch: &Dispatch,
-    storages: &[wgpu::Buffer],
-    scratch: &[wgpu::Buffer],
-    absent: &Absent,
-    uniforms: (&wgpu::Buffer, u64),
-) -> Step {
-    let pipeline = gpu.pipeline(dispatch);
-    let range =
-        |buffer, offset, size| wgpu::BindingResource::Buffer(wgpu::BufferBinding { buffer, offset, size: wgpu::BufferSize::new(size) });
-    let mut n_written = 0;
-    let mut resource = |index: u32, binding: &Binding| match *binding {
-        Binding::Params => range(uniforms.0, uniforms.1, dispatch.params.len() as u64),
-        Binding::Storage { storage: Place::Graph(storage), offset, size } => range(&storages[storage], offset, size),
-        Binding::Storage { storage: Place::Scratch(storage), offset, size } => range(&scratch[storage], offset, size),
-        Binding::Absent => {
-            let written = dispatch.module.bindings.iter().any(|info| info.index == index && info.kind == BindingKind::Write);
-            n_written += u64::from(written);
-            if written { range(&absent.written, (n_written - 1) * UNIFORM_STRIDE as u64, 16) } else { range(&absent.read, 0, 16) }
-        }
-    };
-    let entries: Vec<_> = dispatch
-        .bindings
-        .iter()
-        .map(|(index, binding)| wgpu::BindGroupEntry { binding: *index, resource: resource(*index, binding) })
-        .collect();
-    let bind_group = gpu.device.create_bind_group(&wgpu::BindGroupDescriptor {
-        label: Some(&dispatch.label),
-        layout: &pipeline.layout,
-        entries: &entries,
-    });
-    let Dispatch { workgroups, operation, work, .. } = *dispatch;
-    Step { pipeline, bind_group, workgroups, label: dispatch.label.clone(), operation, work }
 }
 
 impl Session for GpuSession<'_> {
@@ -300,14 +315,14 @@ impl Session for GpuSession<'_> {
     }
 
     fn run(&mut self, program: Program, times: usize) -> Result<()> {
-        let per_submit = (DISPATCHES_PER_SUBMIT / self.programs[program.index()].len().max(1)).max(1);
+        let per_submit = (DISPATCHES_PER_SUBMIT / self.steps(program)?.len().max(1)).max(1);
         let mut left = times;
         while left > 0 {
             let count = left.min(per_submit);
             let mut encoder = self.gpu.device.create_command_encoder(&wgpu::CommandEncoderDescriptor::default());
             let mut pass = encoder.begin_compute_pass(&wgpu::ComputePassDescriptor::default());
             for _ in 0..count {
-                self.encode(program, &mut pass);
+                self.encode(program, &mut pass)?;
             }
             drop(pass);
             self.gpu.queue.submit([encoder.finish()]);
@@ -331,7 +346,7 @@ impl Session for GpuSession<'_> {
     fn profile(&mut self, program: Program) -> LocalFuture<'_, Result<Profile>> {
         Box::pin(async move {
             self.wait().await?;
-            let steps = &self.programs[program.index()];
+            let steps = self.steps(program)?;
             let has_timestamps = self.gpu.device.features().contains(wgpu::Features::TIMESTAMP_QUERY);
             let (clock, times) =
                 if has_timestamps { (Clock::Timestamps, self.timestamps(steps).await?) } else { (Clock::Waits, self.waits(steps).await?) };

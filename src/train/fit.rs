@@ -88,7 +88,7 @@ struct Slices<'a> {
 }
 
 impl Trainer {
-    /// Trains on a backend. `observe` hears of progress.
+    /// Trains on a backend. `observe` hears of progress, first when one step is done.
     ///
     /// # Errors
     /// [`Error::Diverged`] where a loss is not finite; [`Error::Gpu`] where the device fails; [`Error::Shape`] where the series is not what
@@ -246,7 +246,10 @@ impl Trainer {
         let total = self.config.epochs * self.n_train_step;
         let mut learning_rate = 0.0;
         self.train.clear_states(session, &self.graph)?;
-        for starts in order.chunks(self.slice * self.config.batch) {
+        // the very first step by itself, so that `observe` hears when the device has begun
+        let n_first = if train.losses.is_empty() { self.config.batch } else { 0 };
+        let (first, others) = order.split_at(n_first);
+        for starts in first.chunks(self.config.batch).chain(others.chunks(self.slice * self.config.batch)) {
             let (first, count) = (train.losses.len(), starts.len() / self.config.batch);
             let mut slice_rates = rates.of(first..first + count);
             learning_rate = slice_rates[count - 1];
