@@ -40,7 +40,7 @@ pub struct Fit {
     pub forecasts: Vec<f32>,
     /// Scores of the forecasts, scaled.
     pub metrics: Metrics,
-    /// Every parameter's values, in the order of [`Graph::parameters`].
+    /// Every parameter's values, in the order of [`Graph::parameters`](crate::graph::Graph::parameters).
     pub parameters: Vec<Vec<f32>>,
     /// Seconds spent in training steps.
     pub seconds: f64,
