@@ -1,24 +1,27 @@
-// y = x W^T + b and its gradient products.
-// `tile`: one workgroup computes a TILE x TILE block of the result, one invocation an element; both factors pass through workgroup memory.
-// `panel`: both factors are packed, then one invocation computes a PANEL x PANEL block of any of the products: see shared/panel.wgsl.
+// y = x W^T + b and its gradient products, each a product A B^T of two factors, `a` (product row, term) and `b` (product column, term),
+// either of which may lie transposed: y of x and W, grad_x of grad_y and W^T, grad_weight of grad_y^T and x^T.
+//
+// `tile_64`, `tile_128`: a workgroup of SIDE x SIDE invocations computes a TILE x TILE tile of the product, an invocation 8 x 8 of it in
+// registers. Blocks of TERMS terms of both factors pass through workgroup memory; while one is multiplied, the next is on its way. A block
+// is 2 TILE TERMS floats of storage for 2 TILE^2 TERMS operations: TILE / 4 operations a byte; a term is 16 floats of workgroup memory for
+// 128 operations of an invocation: 2 a byte. Where tiles are few, the terms are split over workgroups, whose parts are added up in order.
+// `panel`: both factors are packed, then one invocation computes a PANEL x PANEL block of the product: see shared/panel.wgsl.
 
 struct Params {
     n_row: u32,
-    n_in: u32,
     n_out: u32,
-    x_offset: u32,
-    x_stride: u32,
-    y_offset: u32,
-    y_stride: u32,
-    grad_x_offset: u32,
-    grad_x_stride: u32,
     grad_y_offset: u32,
     grad_y_stride: u32,
-    weight_offset: u32,
     bias_offset: u32,
-    grad_weight_offset: u32,
-    grad_bias_offset: u32,
-    first_row: u32,
+    part_rows: u32,
+    n_part: u32,
+    part_stride: u32,
+    a_offset: u32,
+    a_stride: u32,
+    b_offset: u32,
+    b_stride: u32,
+    n_term: u32,
+    split_terms: u32,
     n_pack_row: u32,
     n_pack_term: u32,
     slice: u32,
@@ -39,121 +42,71 @@ struct Params {
 }
 
 @group(0) @binding(0) var<uniform> params: Params;
-@group(0) @binding(1) var<storage, read> x: array<f32>; // (row, in)
-@group(0) @binding(2) var<storage, read> weight: array<f32>; // (out, in)
-@group(0) @binding(3) var<storage, read> bias: array<f32>; // (out)
-@group(0) @binding(4) var<storage, read_write> y: array<f32>; // (row, out)
-@group(0) @binding(5) var<storage, read> grad_y: array<f32>; // (row, out)
-@group(0) @binding(6) var<storage, read_write> grad_x: array<f32>; // (row, in)
-@group(0) @binding(7) var<storage, read_write> grad_weight: array<f32>; // (out, in)
-@group(0) @binding(8) var<storage, read_write> grad_bias: array<f32>; // (out)
-@group(0) @binding(9) var<storage, read_write> product: array<f32>; // (product row, product column)
+@group(0) @binding(1) var<storage, read> a: array<f32>; // (product row, term), or (term, product row) where A_BY_TERM
+@group(0) @binding(2) var<storage, read> b: array<f32>; // (product column, term), or (term, product column) where B_BY_TERM
+@group(0) @binding(3) var<storage, read> bias: array<f32>; // (product column)
+@group(0) @binding(4) var<storage, read> grad_y: array<f32>; // (row, out)
+@group(0) @binding(5) var<storage, read> parts: array<f32>; // (part, product row, product column)
+@group(0) @binding(6) var<storage, read_write> product: array<f32>; // (product row, product column)
 
-var<workgroup> tile_a: array<array<f32, TILE>, TILE>;
-var<workgroup> tile_b: array<array<f32, TILE>, TILE>;
+const TILE = 8u * SIDE;
+const TILE_QUADS = 2u * SIDE;
+const TERMS = 128u / SIDE;
+const BLOCK = TERMS * TILE_QUADS;
+// vectors of a block that one invocation loads
+const LOADS = BLOCK / (SIDE * SIDE);
 
-fn load_x(row: u32, column: u32) -> f32 {
-    if row < params.n_row && column < params.n_in {
-        return x[params.x_offset + row * params.x_stride + column];
-    }
-    return 0.0;
+// two blocks of a factor each, a vector four rows of one term
+var<workgroup> blocks_a: array<vec4<f32>, 2u * BLOCK>;
+var<workgroup> blocks_b: array<vec4<f32>, 2u * BLOCK>;
+
+// The place of four rows in a block. Neighbouring terms lie in different banks, and so do neighbouring rows.
+fn block_at(term: u32, quad: u32) -> u32 {
+    return term * TILE_QUADS + (quad ^ term);
 }
 
-fn load_weight(row: u32, column: u32) -> f32 {
-    if row < params.n_out && column < params.n_in {
-        return weight[params.weight_offset + row * params.n_in + column];
-    }
-    return 0.0;
+// Element of a factor, read at a place that exists; 0 beyond its rows and beyond the terms of the split.
+fn element_a(row: u32, term: u32, end: u32) -> f32 {
+    let near_row = min(row, params.n_product_row - 1u);
+    let near_term = min(term, params.n_term - 1u);
+    let at = select(near_row * params.a_stride + near_term, near_term * params.a_stride + near_row, A_BY_TERM);
+    return select(0.0, a[params.a_offset + at], row < params.n_product_row && term < end);
 }
 
-fn load_grad_y(row: u32, column: u32) -> f32 {
-    if row < params.n_row && column < params.n_out {
-        return grad_y[params.grad_y_offset + row * params.grad_y_stride + column];
-    }
-    return 0.0;
+fn element_b(column: u32, term: u32, end: u32) -> f32 {
+    let near_column = min(column, params.n_product_column - 1u);
+    let near_term = min(term, params.n_term - 1u);
+    let at = select(near_column * params.b_stride + near_term, near_term * params.b_stride + near_column, B_BY_TERM);
+    return select(0.0, b[params.b_offset + at], column < params.n_product_column && term < end);
 }
 
-// tile_a and tile_b hold (k, m) and (k, n)
-fn tile_product(local: vec3<u32>) -> f32 {
-    var sum = 0.0;
-    for (var k = 0u; k < TILE; k++) {
-        sum += tile_a[k][local.y] * tile_b[k][local.x];
-    }
-    return sum;
+// (term, quad) of a vector that an invocation loads, so that neighbours read neighbouring elements
+fn term_and_quad(vector: u32, by_term: bool) -> vec2<u32> {
+    return select(vec2(vector % TERMS, vector / TERMS), vec2(vector / TILE_QUADS, vector % TILE_QUADS), by_term);
 }
 
-// y[row, out] = sum over in of x[row, in] W[out, in]
-@compute @workgroup_size(TILE, TILE)
-fn forward(@builtin(workgroup_id) group: vec3<u32>, @builtin(local_invocation_id) local: vec3<u32>) {
-    let row = group.y * TILE + local.y;
-    let out = group.x * TILE + local.x;
-    var sum = 0.0;
-    for (var k = 0u; k < params.n_in; k += TILE) {
-        tile_a[local.x][local.y] = load_x(row, k + local.x);
-        tile_b[local.x][local.y] = load_weight(group.x * TILE + local.y, k + local.x);
-        workgroupBarrier();
-        sum += tile_product(local);
-        workgroupBarrier();
-    }
-    if row < params.n_row && out < params.n_out {
-        if HAS_BIAS {
-            sum += bias[params.bias_offset + out];
-        }
-        y[params.y_offset + row * params.y_stride + out] = sum;
-    }
+fn load_a(vector: u32, row: u32, term: u32, end: u32) -> vec4<f32> {
+    let place = term_and_quad(vector, A_BY_TERM);
+    let r = row + 4u * place.y;
+    let t = term + place.x;
+    return vec4(element_a(r, t, end), element_a(r + 1u, t, end), element_a(r + 2u, t, end), element_a(r + 3u, t, end));
 }
 
-// grad_x[row, in] = sum over out of grad_y[row, out] W[out, in]
-@compute @workgroup_size(TILE, TILE)
-fn backward_input(@builtin(workgroup_id) group: vec3<u32>, @builtin(local_invocation_id) local: vec3<u32>) {
-    let row = group.y * TILE + local.y;
-    let column = group.x * TILE + local.x;
-    var sum = 0.0;
-    for (var k = 0u; k < params.n_out; k += TILE) {
-        tile_a[local.x][local.y] = load_grad_y(row, k + local.x);
-        tile_b[local.y][local.x] = load_weight(k + local.y, column);
-        workgroupBarrier();
-        sum += tile_product(local);
-        workgroupBarrier();
-    }
-    if row < params.n_row && column < params.n_in {
-        grad_x[params.grad_x_offset + row * params.grad_x_stride + column] = sum;
-    }
+fn load_b(vector: u32, column: u32, term: u32, end: u32) -> vec4<f32> {
+    let place = term_and_quad(vector, B_BY_TERM);
+    let c = column + 4u * place.y;
+    let t = term + place.x;
+    return vec4(element_b(c, t, end), element_b(c + 1u, t, end), element_b(c + 2u, t, end), element_b(c + 3u, t, end));
 }
 
-// grad_weight[out, in] = sum over rows of grad_y[row, out] x[row, in]
-@compute @workgroup_size(TILE, TILE)
-fn backward_weight(@builtin(workgroup_id) group: vec3<u32>, @builtin(local_invocation_id) local: vec3<u32>) {
-    let out = group.y * TILE + local.y;
-    let column = group.x * TILE + local.x;
-    var sum = 0.0;
-    for (var k = 0u; k < params.n_row; k += TILE) {
-        tile_a[local.y][local.x] = load_grad_y(k + local.y, group.y * TILE + local.x);
-        tile_b[local.y][local.x] = load_x(k + local.y, column);
-        workgroupBarrier();
-        sum += tile_product(local);
-        workgroupBarrier();
-    }
-    if out < params.n_out && column < params.n_in {
-        grad_weight[params.grad_weight_offset + out * params.n_in + column] = sum;
-    }
+fn store_a(vector: u32, start: u32, value: vec4<f32>) {
+    let place = term_and_quad(vector, A_BY_TERM);
+    blocks_a[start + block_at(place.x, place.y)] = value;
 }
 
-// grad_bias[out] = sum over rows of grad_y[row, out], from first_row on; one invocation a column
-@compute @workgroup_size(LANES)
-fn backward_bias(@builtin(global_invocation_id) global: vec3<u32>, @builtin(num_workgroups) workgroups: vec3<u32>) {
-    let out = global.y * workgroups.x * LANES + global.x;
-    if out >= params.n_out {
-        return;
-    }
-    var sum = 0.0;
-    if params.first_row > 0u {
-        sum = grad_bias[params.grad_bias_offset + out];
-    }
-    for (var row = params.first_row; row < params.n_row; row++) {
-        sum += load_grad_y(row, out);
-    }
-    grad_bias[params.grad_bias_offset + out] = sum;
+fn store_b(vector: u32, start: u32, value: vec4<f32>) {
+    let place = term_and_quad(vector, B_BY_TERM);
+    blocks_b[start + block_at(place.x, place.y)] = value;
 }
 
 fn product_bias(column: u32) -> vec4<f32> {
@@ -162,28 +115,146 @@ fn product_bias(column: u32) -> vec4<f32> {
     return vec4(bias[min(at, last)], bias[min(at + 1u, last)], bias[min(at + 2u, last)], bias[min(at + 3u, last)]);
 }
 
-fn add_element(row: u32, column: u32, term: f32) {
+fn put_element(part: u32, row: u32, column: u32, value: f32) {
     if column < params.n_product_column {
-        let at = params.product_offset + row * params.product_stride + column;
+        let at = params.product_offset + part * params.part_stride + row * params.product_stride + column;
         if ACCUMULATE {
-            product[at] += term;
+            product[at] += value;
         } else {
-            product[at] = term;
+            product[at] = value;
         }
     }
 }
 
-fn add_row(row: u32, column: u32, low: vec4<f32>, high: vec4<f32>) {
-    if row < params.n_product_row {
-        add_element(row, column + 0u, low.x);
-        add_element(row, column + 1u, low.y);
-        add_element(row, column + 2u, low.z);
-        add_element(row, column + 3u, low.w);
-        add_element(row, column + 4u, high.x);
-        add_element(row, column + 5u, high.y);
-        add_element(row, column + 6u, high.z);
-        add_element(row, column + 7u, high.w);
+fn put_quad(part: u32, row: u32, column: u32, values: vec4<f32>) {
+    put_element(part, row, column, values.x);
+    put_element(part, row, column + 1u, values.y);
+    put_element(part, row, column + 2u, values.z);
+    put_element(part, row, column + 3u, values.w);
+}
+
+// Where an invocation's block of the product lies: its rows 4 to 7 and columns 4 to 7 are `gap` behind its first ones.
+struct Place {
+    part: u32,
+    row: u32,
+    column: u32,
+    gap: u32,
+    bias_low: vec4<f32>,
+    bias_high: vec4<f32>,
+}
+
+fn place_of(part: u32, row: u32, column: u32, gap: u32) -> Place {
+    var place = Place(part, row, column, gap, vec4<f32>(), vec4<f32>());
+    if HAS_BIAS && !ACCUMULATE {
+        place.bias_low = product_bias(column);
+        place.bias_high = product_bias(column + gap);
     }
+    return place;
+}
+
+fn put_row(place: Place, row: u32, low: vec4<f32>, high: vec4<f32>) {
+    if row < params.n_product_row {
+        put_quad(place.part, row, place.column, low + place.bias_low);
+        put_quad(place.part, row, place.column + place.gap, high + place.bias_high);
+    }
+}
+
+fn put_tile(place: Place, tile: Tile) {
+    put_row(place, place.row, tile.low[0], tile.high[0]);
+    put_row(place, place.row + 1u, tile.low[1], tile.high[1]);
+    put_row(place, place.row + 2u, tile.low[2], tile.high[2]);
+    put_row(place, place.row + 3u, tile.low[3], tile.high[3]);
+    put_row(place, place.row + place.gap, tile.low[4], tile.high[4]);
+    put_row(place, place.row + place.gap + 1u, tile.low[5], tile.high[5]);
+    put_row(place, place.row + place.gap + 2u, tile.low[6], tile.high[6]);
+    put_row(place, place.row + place.gap + 3u, tile.low[7], tile.high[7]);
+}
+
+// one tile of the product, over the terms of one split
+@compute @workgroup_size(SIDE, SIDE)
+fn multiply_tiles(
+    @builtin(workgroup_id) group: vec3<u32>,
+    @builtin(local_invocation_id) local: vec3<u32>,
+    @builtin(local_invocation_index) index: u32,
+) {
+    let row = group.y * TILE;
+    let column = group.x * TILE;
+    let first = group.z * params.split_terms;
+    let end = min(first + params.split_terms, params.n_term);
+    let n_block = (end - first + TERMS - 1u) / TERMS;
+    var next_a: array<vec4<f32>, LOADS>;
+    var next_b: array<vec4<f32>, LOADS>;
+    for (var i = 0u; i < LOADS; i++) {
+        let vector = index + i * SIDE * SIDE;
+        store_a(vector, 0u, load_a(vector, row, first, end));
+        store_b(vector, 0u, load_b(vector, column, first, end));
+    }
+    workgroupBarrier();
+    var tile: Tile;
+    for (var block = 0u; block < n_block; block++) {
+        if block + 1u < n_block {
+            let term = first + (block + 1u) * TERMS;
+            for (var i = 0u; i < LOADS; i++) {
+                let vector = index + i * SIDE * SIDE;
+                next_a[i] = load_a(vector, row, term, end);
+                next_b[i] = load_b(vector, column, term, end);
+            }
+        }
+        let start = block % 2u * BLOCK;
+        for (var term = 0u; term < TERMS; term++) {
+            add_outer_product(
+                &tile,
+                blocks_a[start + block_at(term, local.y)],
+                blocks_a[start + block_at(term, SIDE + local.y)],
+                blocks_b[start + block_at(term, local.x)],
+                blocks_b[start + block_at(term, SIDE + local.x)],
+            );
+        }
+        if block + 1u < n_block {
+            for (var i = 0u; i < LOADS; i++) {
+                let vector = index + i * SIDE * SIDE;
+                store_a(vector, BLOCK - start, next_a[i]);
+                store_b(vector, BLOCK - start, next_b[i]);
+            }
+        }
+        workgroupBarrier();
+    }
+    put_tile(place_of(group.z, row + 4u * local.y, column + 4u * local.x, TILE / 2u), tile);
+}
+
+// product = the sum of its parts, in their order, and the bias; one invocation an element
+@compute @workgroup_size(LANES)
+fn sum_parts(@builtin(global_invocation_id) global: vec3<u32>, @builtin(num_workgroups) workgroups: vec3<u32>) {
+    let index = global.y * workgroups.x * LANES + global.x;
+    let row = index / params.n_product_column;
+    let column = index % params.n_product_column;
+    if row >= params.n_product_row {
+        return;
+    }
+    var sum = 0.0;
+    for (var part = 0u; part < params.n_part; part++) {
+        sum += parts[part * params.part_stride + index];
+    }
+    if HAS_BIAS {
+        sum += bias[params.bias_offset + column];
+    }
+    product[params.product_offset + row * params.product_stride + column] = sum;
+}
+
+// Sums over part_rows rows of grad_y (row, out), from one part of the rows to the next: product (part, out); one invocation an element.
+@compute @workgroup_size(LANES)
+fn sum_rows(@builtin(global_invocation_id) global: vec3<u32>, @builtin(num_workgroups) workgroups: vec3<u32>) {
+    let index = global.y * workgroups.x * LANES + global.x;
+    let out = index % params.n_out;
+    let first = index / params.n_out * params.part_rows;
+    if first >= params.n_row {
+        return;
+    }
+    var sum = 0.0;
+    for (var row = first; row < min(first + params.part_rows, params.n_row); row++) {
+        sum += grad_y[params.grad_y_offset + row * params.grad_y_stride + out];
+    }
+    product[params.product_offset + index] = sum;
 }
 
 // one slice of the terms of a block of the product
@@ -195,21 +266,7 @@ fn multiply_panels(@builtin(global_invocation_id) global: vec3<u32>, @builtin(nu
     if panel_a >= params.n_panel_a {
         return;
     }
-    let tile = panel_product(panel_a, panel_b);
     let row = (params.first_panel_a + panel_a) * PANEL;
     let column = (params.first_panel_b + panel_b) * PANEL;
-    var bias_low = vec4<f32>();
-    var bias_high = vec4<f32>();
-    if HAS_BIAS && !ACCUMULATE {
-        bias_low = product_bias(column);
-        bias_high = product_bias(column + 4u);
-    }
-    add_row(row + 0u, column, tile.low[0] + bias_low, tile.high[0] + bias_high);
-    add_row(row + 1u, column, tile.low[1] + bias_low, tile.high[1] + bias_high);
-    add_row(row + 2u, column, tile.low[2] + bias_low, tile.high[2] + bias_high);
-    add_row(row + 3u, column, tile.low[3] + bias_low, tile.high[3] + bias_high);
-    add_row(row + 4u, column, tile.low[4] + bias_low, tile.high[4] + bias_high);
-    add_row(row + 5u, column, tile.low[5] + bias_low, tile.high[5] + bias_high);
-    add_row(row + 6u, column, tile.low[6] + bias_low, tile.high[6] + bias_high);
-    add_row(row + 7u, column, tile.low[7] + bias_low, tile.high[7] + bias_high);
+    put_tile(place_of(0u, row, column, PANEL / 2u), panel_product(panel_a, panel_b));
 }

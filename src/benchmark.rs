@@ -27,17 +27,20 @@ pub enum Benchmark {
     MambaMixer,
     /// A linear layer, as many outputs as inputs.
     Linear,
+    /// RMS normalisation of the channels.
+    RmsNorm,
 }
 
 impl Benchmark {
     /// Everything that can be measured.
-    pub const ALL: [Benchmark; 6] = [
+    pub const ALL: [Benchmark; 7] = [
         Benchmark::SelectiveScan,
         Benchmark::MinGru,
         Benchmark::MinGruScan,
         Benchmark::Attention,
         Benchmark::MambaMixer,
         Benchmark::Linear,
+        Benchmark::RmsNorm,
     ];
 
     /// Name on the command line.
@@ -49,6 +52,7 @@ impl Benchmark {
             Benchmark::Attention => "attention",
             Benchmark::MambaMixer => "mamba_mixer",
             Benchmark::Linear => "linear",
+            Benchmark::RmsNorm => "rms_norm",
         }
     }
 }
@@ -165,6 +169,11 @@ pub fn build(op: Benchmark, shape: Shape, backward: bool) -> Result<Measured> {
             builder.inputs.extend(initial_values(&builder.graph, 1));
             vec![builder.graph.linear("y", x, weight, None)?]
         }
+        Benchmark::RmsNorm => {
+            let x = builder.variable("x", &[batch, length, channels], -1.0, 1.0);
+            let weight = builder.variable("weight", &[channels], 0.5, 1.5);
+            vec![builder.graph.rms_norm("y", x, weight, 1e-5)?]
+        }
     };
     let mut results = outputs.clone();
     if backward {
@@ -182,6 +191,21 @@ pub fn build(op: Benchmark, shape: Shape, backward: bool) -> Result<Measured> {
     let moved =
         inputs.iter().map(|(tensor, _)| *tensor).chain(results.iter().copied()).map(|tensor| graph.spec(tensor).len()).sum::<usize>();
     Ok(Measured { program, results, inputs, bytes: 4.0 * moved as f64, graph })
+}
+
+/// One product of random factors, of so many rows, columns and terms.
+///
+/// # Errors
+/// [`Error::Shape`] where one of them is 0.
+pub fn product([n_row, n_column, n_term]: [usize; 3]) -> Result<Measured> {
+    let mut builder = Builder { graph: Graph::new(), random: ChaCha8Rng::seed_from_u64(1), inputs: Vec::new() };
+    let x = builder.variable("x", &[n_row, n_term], -1.0, 1.0);
+    let weight = builder.variable("weight", &[n_column, n_term], -1.0, 1.0);
+    let y = builder.graph.linear("y", x, weight, None)?;
+    let program = builder.graph.finish("measured");
+    let Builder { graph, inputs, .. } = builder;
+    let bytes = 4.0 * (n_row * n_term + n_column * n_term + n_row * n_column) as f64;
+    Ok(Measured { graph, program, results: vec![y], inputs, bytes })
 }
 
 /// Which steps of a window a training step forecasts from.
@@ -328,36 +352,47 @@ pub async fn time(op: Benchmark, shape: Shape, backend: &dyn Backend) -> Result<
     let forward = build(op, shape, false)?;
     let both = build(op, shape, true)?;
     Ok(Timing {
-        forward_ms: median_ms(&forward, backend).await?,
+        forward_ms: median_ms(&forward, backend, SAMPLES).await?,
         forward_bytes: forward.bytes,
-        forward_backward_ms: median_ms(&both, backend).await?,
+        forward_backward_ms: median_ms(&both, backend, SAMPLES).await?,
         forward_backward_bytes: both.bytes,
     })
 }
 
-/// Samples of a median.
-const SAMPLES: usize = 9;
-/// A sample runs the program as often as fits this time.
-const SAMPLE_SECONDS: f64 = 0.1;
+/// How a median is taken.
+#[derive(Clone, Copy, Debug)]
+pub struct Samples {
+    /// So many, an odd number.
+    pub count: usize,
+    /// Each runs the program as often as fits this time.
+    pub seconds: f64,
+}
 
-async fn median_ms(measured: &Measured, backend: &dyn Backend) -> Result<f64> {
+const SAMPLES: Samples = Samples { count: 9, seconds: 0.1 };
+
+/// Median milliseconds of one run.
+///
+/// # Errors
+/// The backend's own.
+pub async fn median_ms(measured: &Measured, backend: &dyn Backend, samples: Samples) -> Result<f64> {
+    let Samples { count, seconds: sample_seconds } = samples;
     let mut session = measured.load(backend).await?;
     let mut times = 1;
     let mut samples = Vec::new();
     // The first run compiles and touches memory, the second says how many fit a sample.
-    for sample in 0..SAMPLES + 2 {
+    for sample in 0..count + 2 {
         let clock = web_time::Instant::now();
         session.run(measured.program, times)?;
         session.wait().await?;
         let seconds = clock.elapsed().as_secs_f64() / times as f64;
         match sample {
             0 => {}
-            1 => times = (SAMPLE_SECONDS / seconds.max(1e-9)).clamp(1.0, 1000.0) as usize,
+            1 => times = (sample_seconds / seconds.max(1e-9)).clamp(1.0, 1000.0) as usize,
             _ => samples.push(1e3 * seconds),
         }
     }
     samples.sort_by(f64::total_cmp);
-    Ok(samples[SAMPLES / 2])
+    Ok(samples[count / 2])
 }
 
 /// Elements of the copy that others are measured against: 64 MiB read, 64 MiB written.
@@ -375,5 +410,5 @@ pub async fn copy_rate(backend: &dyn Backend) -> Result<f64> {
     let program = graph.finish("copy");
     let bytes = 8.0 * COPIED as f64;
     let measured = Measured { graph, program, results: vec![y], inputs: vec![(x, vec![1.0; COPIED])], bytes };
-    Ok(bytes / median_ms(&measured, backend).await? / 1e6)
+    Ok(bytes / median_ms(&measured, backend, SAMPLES).await? / 1e6)
 }

@@ -158,6 +158,42 @@ fn compiled_kernels_are_kept_and_damaged_ones_left_out() {
 }
 
 #[test]
+fn a_table_of_kernels_chooses_and_is_recorded() {
+    let folder = folder();
+    refuses(folder.path(), "tune-kernels softmax", &["softmax", "linear"]);
+    refuses(folder.path(), "tune-kernels --device cpu", &["--device", "GPU"]);
+    if std::env::var("SCANRNN_NO_GPU").is_ok_and(|value| value == "1") {
+        return;
+    }
+    let output = scanrnn(folder.path(), "tune-kernels rms_norm --device gpu --out table.json");
+    assert!(output.status.success(), "{}", stderr(&output));
+    let read = || -> Value { serde_json::from_slice(&std::fs::read(folder.path().join("table.json")).expect("a table")).expect("JSON") };
+    let mut table = read();
+    for row in table["rows"].as_array_mut().expect("rows") {
+        assert_eq!(row["ms"].as_object().map(serde_json::Map::len), Some(2), "{row}");
+        row["kernel"] = "group".into();
+    }
+    std::fs::write(folder.path().join("table.json"), table.to_string()).expect("written");
+    let bench = format!("bench --device gpu --models mamba --csv prices.csv {SMALL} --json figures.json");
+    let run = |options: &str| {
+        let output = scanrnn(folder.path(), &format!("{bench} {options}"));
+        assert!(output.status.success(), "{}", stderr(&output));
+        let figures: Value = serde_json::from_slice(&std::fs::read(folder.path().join("figures.json")).expect("figures")).expect("JSON");
+        (figures["kernels"].clone(), figures["models"]["mamba"]["metrics"].clone())
+    };
+    let chosen = run("--kernel-table table.json");
+    assert_eq!(chosen.0, "table table.json");
+    assert_eq!(run("--kernel-table table.json").1, chosen.1);
+    assert_eq!(run("--kernel-table table.json --kernel rms_norm=group").1, chosen.1);
+    table["driver"] = "another".into();
+    std::fs::write(folder.path().join("table.json"), table.to_string()).expect("written");
+    refuses(folder.path(), &format!("{bench} --kernel-table table.json"), &["table.json", "another", "tune-kernels"]);
+    refuses(folder.path(), &format!("{bench} --kernel-table none.json"), &["none.json"]);
+    std::fs::write(folder.path().join("table.json"), "{}").expect("written");
+    refuses(folder.path(), &format!("{bench} --kernel-table table.json"), &["table.json", "no table"]);
+}
+
+#[test]
 fn layers_directions_dropout_and_carried_states_train_for_every_model() {
     let folder = folder();
     for options in ["--layers 2 --bidirectional --dropout 0.2", "--layers 2 --window-norm none --carry-state"] {

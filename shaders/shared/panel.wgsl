@@ -44,12 +44,8 @@ struct Tile {
     high: array<vec4<f32>, PANEL>,
 }
 
-// tile += the outer product of one term; written out, since indices that are not constant keep the tile out of registers
-fn add_term(tile: ptr<function, Tile>, at_a: u32, at_b: u32) {
-    let a_low = panels_a[at_a];
-    let a_high = panels_a[at_a + 1u];
-    let b_low = panels_b[at_b];
-    let b_high = panels_b[at_b + 1u];
+// tile += a b^T for 8 elements each; written out, since indices that are not constant keep the tile out of registers
+fn add_outer_product(tile: ptr<function, Tile>, a_low: vec4<f32>, a_high: vec4<f32>, b_low: vec4<f32>, b_high: vec4<f32>) {
     (*tile).low[0] = fma(vec4(a_low.x), b_low, (*tile).low[0]);
     (*tile).low[1] = fma(vec4(a_low.y), b_low, (*tile).low[1]);
     (*tile).low[2] = fma(vec4(a_low.z), b_low, (*tile).low[2]);
@@ -66,6 +62,10 @@ fn add_term(tile: ptr<function, Tile>, at_a: u32, at_b: u32) {
     (*tile).high[5] = fma(vec4(a_high.y), b_high, (*tile).high[5]);
     (*tile).high[6] = fma(vec4(a_high.z), b_high, (*tile).high[6]);
     (*tile).high[7] = fma(vec4(a_high.w), b_high, (*tile).high[7]);
+}
+
+fn add_term(tile: ptr<function, Tile>, at_a: u32, at_b: u32) {
+    add_outer_product(tile, panels_a[at_a], panels_a[at_a + 1u], panels_b[at_b], panels_b[at_b + 1u]);
 }
 
 fn panel_product(panel_a: u32, panel_b: u32) -> Tile {

@@ -263,6 +263,7 @@ fn report(outcomes: &[Outcome], persistence: &Metrics, device: &Device, table: &
     json!({
         "device": device.kind(),
         "adapter": device.backend().name(),
+        "kernels": device.kernels(),
         "first_step_seconds": since_start,
         "data": { "source": table.source().to_string(), "synthetic": is_synthetic(table), "column": args.data.column, "rows": table.n_row() },
         "settings": {

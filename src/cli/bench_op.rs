@@ -88,6 +88,7 @@ pub async fn run(args: &Args) -> Result<ExitCode> {
             "state": args.state,
             "device": device.kind(),
             "adapter": backend.name(),
+            "kernels": device.kernels(),
             "forward_ms": timing.forward_ms,
             "forward_backward_ms": timing.forward_backward_ms,
             "tokens_per_second": tokens / timing.forward_backward_ms * 1e3,

@@ -1,11 +1,11 @@
 //! Which device a command runs on.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use crate::backend::Backend;
 use crate::cpu::Cpu;
 use crate::error::{Error, Result};
-use crate::gpu::{Gpu, Selection};
+use crate::gpu::{AdapterSummary, Gpu, KernelTable, Selection};
 
 /// Options that choose the device.
 #[derive(Debug, clap::Args)]
@@ -16,6 +16,57 @@ pub struct DeviceArgs {
     /// Force a kernel, such as min_gru=step or selective_scan=chunked
     #[arg(long = "kernel", value_name = "OP=NAME")]
     pub kernels: Vec<String>,
+    /// Choose kernels by a table of `tune-kernels` [default: the adapter's table in the user's cache folder, if there is one]
+    #[arg(long, value_name = "FILE")]
+    pub kernel_table: Option<PathBuf>,
+}
+
+impl DeviceArgs {
+    /// The GPU that `--device` asks for; none where that is the CPU.
+    pub async fn gpu(&self) -> Result<Option<Gpu>> {
+        let selection = match self.device.as_str() {
+            "cpu" => return Ok(None),
+            "gpu" => Selection::Any,
+            "auto" => Selection::Hardware,
+            name => Selection::Named(name.into()),
+        };
+        match Gpu::open(&selection).await {
+            Err(Error::NoAdapter { .. }) if self.device == "auto" => Ok(None),
+            opened => opened.map(Some),
+        }
+    }
+}
+
+/// A file of this program in the user's cache folder.
+fn cache_file(name: &str) -> Option<PathBuf> {
+    Some(dirs::cache_dir()?.join("scanrnn").join(name))
+}
+
+/// Where an adapter's table of kernels is kept.
+pub fn table_file(gpu: &Gpu) -> Option<PathBuf> {
+    let AdapterSummary { name, backend, driver, .. } = gpu.summary();
+    let name = format!("kernels {backend} {name} {driver}").replace(|c: char| !c.is_ascii_alphanumeric() && c != '.', "_");
+    cache_file(&format!("{name}.json"))
+}
+
+/// Lets a table choose kernels: the one that is named, else the adapter's own, where there is one that fits. Which it is.
+fn use_table(gpu: &mut Gpu, named: Option<&Path>) -> Result<Option<PathBuf>> {
+    let Some(file) = named.map(Path::to_path_buf).or_else(|| table_file(gpu)) else { return Ok(None) };
+    let used = read_table(&file).and_then(|table| gpu.use_table(table, &file.display().to_string()));
+    match used {
+        Ok(()) => Ok(Some(file)),
+        Err(error) if named.is_some() => Err(error),
+        Err(_) => Ok(None),
+    }
+}
+
+fn read_table(file: &Path) -> Result<KernelTable> {
+    let bytes = std::fs::read(file).map_err(|source| Error::File { path: file.into(), action: "read", source })?;
+    serde_json::from_slice(&bytes).map_err(|error| Error::Data {
+        place: file.display().to_string(),
+        what: format!("is no table of kernels: {error}"),
+        remedy: "make one with `scanrnn tune-kernels`".into(),
+    })
 }
 
 /// An opened device.
@@ -33,15 +84,17 @@ pub struct OpenedGpu {
     compiled: Vec<u8>,
     /// Where it is kept.
     file: Option<PathBuf>,
+    /// The table that chooses kernels.
+    table: Option<PathBuf>,
 }
 
 impl OpenedGpu {
-    fn new(mut gpu: Gpu) -> Self {
-        let file = gpu.compiled_name().and_then(|name| Some(dirs::cache_dir()?.join("scanrnn").join(name)));
+    fn new(mut gpu: Gpu, table: Option<PathBuf>) -> Self {
+        let file = gpu.compiled_name().and_then(|name| cache_file(&name));
         // no file, or one that cannot be read: everything is compiled anew
         let compiled = file.as_ref().and_then(|file| std::fs::read(file).ok()).unwrap_or_default();
         gpu.use_compiled(&compiled);
-        OpenedGpu { gpu, compiled, file }
+        OpenedGpu { gpu, compiled, file, table }
     }
 }
 
@@ -58,22 +111,14 @@ impl Drop for OpenedGpu {
 impl Device {
     /// Opens what `--device` asks for.
     pub async fn open(args: &DeviceArgs) -> Result<Device> {
-        let selection = match args.device.as_str() {
-            "cpu" => return Ok(Device::Cpu(Cpu)),
-            "gpu" => Selection::Any,
-            "auto" => Selection::Hardware,
-            name => Selection::Named(name.into()),
-        };
-        let mut gpu = match Gpu::open(&selection).await {
-            Err(Error::NoAdapter { .. }) if args.device == "auto" => return Ok(Device::Cpu(Cpu)),
-            opened => opened?,
-        };
+        let Some(mut gpu) = args.gpu().await? else { return Ok(Device::Cpu(Cpu)) };
+        let table = use_table(&mut gpu, args.kernel_table.as_deref())?;
         for choice in &args.kernels {
             let (operation, kernel) =
                 choice.split_once('=').ok_or_else(|| Error::option("--kernel", choice, "must be OP=NAME, such as min_gru=step"))?;
             gpu.force_kernel(operation, kernel)?;
         }
-        Ok(Device::Gpu(Box::new(OpenedGpu::new(gpu))))
+        Ok(Device::Gpu(Box::new(OpenedGpu::new(gpu, table))))
     }
 
     /// The backend.
@@ -92,15 +137,25 @@ impl Device {
         }
     }
 
+    /// What chooses kernels that are not forced.
+    pub fn kernels(&self) -> String {
+        let table = match self {
+            Device::Cpu(_) => None,
+            Device::Gpu(opened) => opened.table.as_ref(),
+        };
+        table.map_or_else(|| "fixed rule".into(), |table| format!("table {}", table.display()))
+    }
+
     /// One line about what was taken.
     pub fn announcement(&self, asked: &str) -> String {
         match self {
             Device::Cpu(cpu) if asked == "auto" => format!("device: {} (no hardware GPU was found)", cpu.name()),
             Device::Cpu(cpu) => format!("device: {}", cpu.name()),
-            Device::Gpu(opened) if opened.gpu.summary().software => {
-                format!("device: {}; a software adapter: the CPU computes, expect no GPU's speed", opened.gpu.name())
+            Device::Gpu(opened) => {
+                let note = if opened.gpu.summary().software { "; a software adapter: the CPU computes, expect no GPU's speed" } else { "" };
+                let kernels = if opened.table.is_some() { format!("; kernels: {}", self.kernels()) } else { String::new() };
+                format!("device: {}{note}{kernels}", opened.gpu.name())
             }
-            Device::Gpu(opened) => format!("device: {}", opened.gpu.name()),
         }
     }
 }

@@ -14,6 +14,7 @@ mod scores;
 mod stream;
 mod train;
 mod training;
+mod tune_kernels;
 
 use std::io::Write;
 use std::process::ExitCode;
@@ -52,6 +53,11 @@ enum Command {
     Check(check::Args),
     /// Compare one operation with the reference, then time it
     BenchOp(bench_op::Args),
+    /// Measure every kernel on an adapter, for later runs to choose the fastest
+    ///
+    /// Each kernel is compared with the reference before it is timed. The table that this writes holds for one adapter and driver; runs that
+    /// use it say so. The same table gives the same choices, and so the same bits.
+    TuneKernels(tune_kernels::Args),
     /// List the adapters
     Devices(devices::Args),
 }
@@ -68,6 +74,7 @@ pub fn run(cli: Cli) -> Result<ExitCode> {
         Command::Stream(args) => pollster::block_on(stream::run(&args)),
         Command::Check(args) => pollster::block_on(check::run(&args)),
         Command::BenchOp(args) => pollster::block_on(bench_op::run(&args)),
+        Command::TuneKernels(args) => pollster::block_on(tune_kernels::run(&args)),
         Command::Devices(args) => pollster::block_on(devices::run(&args)),
     }
 }

@@ -9,6 +9,7 @@ use std::task::{Context, Poll, Waker};
 use super::plan::{Dispatch, Traits};
 use super::session::GpuSession;
 use super::shader::{ModuleKey, Modules};
+use super::table::KernelTable;
 use crate::backend::{Backend, LocalFuture, Session};
 use crate::error::{Error, Result};
 use crate::graph::{Graph, Tensor};
@@ -199,6 +200,7 @@ impl Gpu {
             max_invocations: limits.max_compute_invocations_per_workgroup,
             subgroups: features.contains(wgpu::Features::SUBGROUP),
             kernels: HashMap::new(),
+            table: None,
         };
         Gpu {
             device,
@@ -264,6 +266,26 @@ impl Gpu {
             return Err(Error::option("--kernel", format!("{operation}={kernel}"), format!("must be one of {all}")));
         }
         self.traits.kernels.insert(operation.into(), kernel.into());
+        Ok(())
+    }
+
+    /// Takes back [`Gpu::force_kernel`].
+    pub fn unforce_kernel(&mut self, operation: &str) {
+        self.traits.kernels.remove(operation);
+    }
+
+    /// Lets a table of measurements choose the kernels that are not forced.
+    ///
+    /// # Errors
+    /// [`Error::Data`] where it was measured on another adapter or driver, or names kernels that there are not; `place` is its file.
+    pub fn use_table(&mut self, table: KernelTable, place: &str) -> Result<()> {
+        let AdapterSummary { name, driver, .. } = &self.summary;
+        if (&table.adapter, &table.driver) != (name, driver) {
+            let what = format!("it was measured on {} ({}), and this is {name} ({driver})", table.adapter, table.driver);
+            return Err(Error::Data { place: place.into(), what, remedy: "measure this one with `scanrnn tune-kernels`".into() });
+        }
+        table.check(place)?;
+        self.traits.table = Some(table);
         Ok(())
     }
 

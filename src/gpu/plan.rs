@@ -6,6 +6,7 @@ use std::sync::Arc;
 use naga::valid::Capabilities;
 
 use super::shader::{BindingKind, Constant, LANES, Module, Modules, Shader, WINDOW_BYTES};
+use super::table::KernelTable;
 use crate::error::{Error, Result};
 use crate::graph::{Graph, Tensor, TensorSpec};
 use crate::ops::Operation;
@@ -30,8 +31,10 @@ pub struct Traits {
     pub max_invocations: u32,
     /// Subgroup operations.
     pub subgroups: bool,
-    /// Kernels forced by name: `selective_scan` to `chunked`, say. Where none is forced, shape and adapter decide.
+    /// Kernels forced by name: `selective_scan` to `chunked`, say. Where none is forced, the table decides, else shape and adapter.
     pub kernels: HashMap<String, String>,
+    /// Kernels that were measured on this adapter.
+    pub table: Option<KernelTable>,
 }
 
 impl Traits {
@@ -47,6 +50,7 @@ impl Traits {
             max_invocations: 256,
             subgroups: false,
             kernels: HashMap::new(),
+            table: None,
         }
     }
 
@@ -191,6 +195,11 @@ impl<'a> Planner<'a> {
     /// The kernel that the user forces for an operation.
     pub fn forced(&self, operation: &str) -> Option<&'a str> {
         self.traits.kernels.get(operation).map(String::as_str)
+    }
+
+    /// The kernel that is forced, else the one that was fastest at sizes like these; none where the fixed rule decides.
+    pub fn chosen(&self, operation: &str, sizes: &[usize]) -> Option<&'a str> {
+        self.forced(operation).or_else(|| self.traits.table.as_ref()?.fastest(operation, sizes))
     }
 
     /// Refuses a loop that Mesa's software drivers would leave, silently, before its end.

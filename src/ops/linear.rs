@@ -3,18 +3,33 @@
 use super::panel::{self, Panels, Source};
 use super::{Operation, present};
 use crate::error::{Error, Result};
-use crate::gpu::{Constant, Kernel, MOST_ITERATIONS, Planner, Shader};
+use crate::gpu::{Constant, MOST_ITERATIONS, Operand, Planner, Shader};
 use crate::graph::{Gradients, Graph, Tensor};
 
 pub(crate) const SHADER: Shader = Shader {
     name: "linear",
     source: include_str!("../../shaders/linear.wgsl"),
     shared: &[panel::SOURCE],
-    constants: &[("TILE", Constant::U32(TILE as u32)), ("HAS_BIAS", Constant::Bool(false)), ("ACCUMULATE", Constant::Bool(false))],
+    constants: &[
+        ("SIDE", Constant::U32(8)),
+        ("A_BY_TERM", Constant::Bool(false)),
+        ("B_BY_TERM", Constant::Bool(false)),
+        ("HAS_BIAS", Constant::Bool(false)),
+        ("ACCUMULATE", Constant::Bool(false)),
+    ],
 };
 
-/// Side of the square tile of results that one workgroup computes.
-const TILE: usize = 16;
+/// Workgroups that fill a GPU: where the tiles of a product are fewer, its terms are split.
+const FILLING: usize = 256;
+
+/// The fewest terms of a split: fewer cost less than to add up their sums.
+const LEAST_TERMS: usize = 256;
+
+/// The most terms of a split, of which a tile's loops run about two iterations each: see [`MOST_ITERATIONS`].
+const MOST_TERMS: usize = MOST_ITERATIONS / 4;
+
+/// Rows whose sum is one part of a gradient of a bias, at least.
+const PART_ROWS: usize = 256;
 
 /// `y = x W^T + b`.
 #[derive(Clone, Debug)]
@@ -101,20 +116,8 @@ impl Operation for Linear {
     }
 
     fn encode(&self, plan: &mut Planner) -> Result<()> {
-        let (n_row, n_in, n_out) = (plan.spec(self.x).rows(), plan.spec(self.x).columns(), plan.spec(self.y).columns());
-        if by_panels(plan, &[(n_row, n_in), (n_out, n_in)]) {
-            let [x, weight] = [self.x, self.weight].map(|tensor| Source::whole(plan, tensor, false));
-            return product(plan, x, weight, self.bias, self.y);
-        }
-        plan.kernel(&SHADER, "forward")
-            .bind("x", self.x)
-            .bind("weight", self.weight)
-            .bind_optional("bias", self.bias)
-            .bind("y", self.y)
-            .param("n_row", n_row)
-            .param("n_in", n_in)
-            .param("n_out", n_out)
-            .workgroups([n_out.div_ceil(TILE), n_row.div_ceil(TILE), 1])
+        let [x, weight] = [self.x, self.weight].map(|tensor| Source::whole(plan, tensor, false));
+        product(plan, x, weight, self.bias, self.y)
     }
 }
 
@@ -138,65 +141,110 @@ impl Operation for LinearBackward {
     }
 
     fn encode(&self, plan: &mut Planner) -> Result<()> {
-        let (n_row, n_in, n_out) = (plan.spec(self.x).rows(), plan.spec(self.x).columns(), plan.spec(self.grad_y).columns());
         if let Some(grad_x) = self.grad_x {
-            if by_panels(plan, &[(n_row, n_out), (n_in, n_out)]) {
-                let (grad_y, weight) = (Source::whole(plan, self.grad_y, false), Source::whole(plan, self.weight, true));
-                product(plan, grad_y, weight, None, grad_x)?;
-            } else {
-                self.tiles(plan, "backward_input")
-                    .flops(2 * n_row * n_in * n_out)
-                    .bind("weight", self.weight)
-                    .bind("grad_x", grad_x)
-                    .workgroups(tiles(n_row, n_in))?;
-            }
+            let (grad_y, weight) = (Source::whole(plan, self.grad_y, false), Source::whole(plan, self.weight, true));
+            product(plan, grad_y, weight, None, grad_x)?;
         }
         if let Some(grad_weight) = self.grad_weight {
-            if by_panels(plan, &[(n_out, n_row), (n_in, n_row)]) {
-                let [grad_y, x] = [self.grad_y, self.x].map(|tensor| Source::whole(plan, tensor, true));
-                product(plan, grad_y, x, None, grad_weight)?;
-            } else {
-                self.tiles(plan, "backward_weight")
-                    .flops(2 * n_row * n_in * n_out)
-                    .bind("x", self.x)
-                    .bind("grad_weight", grad_weight)
-                    .workgroups(tiles(n_out, n_in))?;
-            }
+            let [grad_y, x] = [self.grad_y, self.x].map(|tensor| Source::whole(plan, tensor, true));
+            product(plan, grad_y, x, None, grad_weight)?;
         }
-        if let Some(grad_bias) = self.grad_bias {
-            for first_row in (0..n_row).step_by(MOST_ITERATIONS) {
-                self.tiles(plan, "backward_bias")
-                    .bind("grad_bias", grad_bias)
-                    .param("first_row", first_row)
-                    .param("n_row", n_row.min(first_row + MOST_ITERATIONS))
-                    .lanes(n_out)?;
-            }
-        }
-        Ok(())
+        self.grad_bias.map_or(Ok(()), |grad_bias| sum_rows(plan, self.grad_y, grad_bias))
     }
 }
 
-impl LinearBackward {
-    fn tiles<'p, 'a>(&self, plan: &'p mut Planner<'a>, entry: &'static str) -> Kernel<'p, 'a> {
-        let (n_row, n_in, n_out) = (plan.spec(self.x).rows(), plan.spec(self.x).columns(), plan.spec(self.grad_y).columns());
-        let kernel = plan.kernel(&SHADER, entry).bind("grad_y", self.grad_y);
-        kernel.param("n_row", n_row).param("n_in", n_in).param("n_out", n_out)
+/// `sum (column)` of all rows, first by parts and then over these.
+fn sum_rows(plan: &mut Planner, rows: Tensor, sum: Tensor) -> Result<()> {
+    let (n_row, n_out) = (plan.spec(rows).rows(), plan.spec(rows).columns());
+    let part_rows = n_row.div_ceil(MOST_ITERATIONS).max(PART_ROWS);
+    let n_part = n_row.div_ceil(part_rows);
+    let parts = plan.scratch(n_part * n_out);
+    let to = if n_part > 1 { parts } else { sum.into() };
+    plan.kernel(&SHADER, "sum_rows")
+        .flops(n_row * n_out)
+        .bind("grad_y", rows)
+        .bind("product", to)
+        .param("n_row", n_row)
+        .param("n_out", n_out)
+        .param("part_rows", part_rows)
+        .lanes(n_part * n_out)?;
+    if n_part > 1 { sum_parts(plan, parts, n_part, None, sum) } else { Ok(()) }
+}
+
+/// `sum` of parts of as many elements each, and a bias of its columns.
+fn sum_parts(plan: &mut Planner, parts: Operand, n_part: usize, bias: Option<Tensor>, sum: Tensor) -> Result<()> {
+    let spec = plan.spec(sum);
+    let n_element = spec.len();
+    plan.kernel(&SHADER, "sum_parts")
+        .flops(n_part * n_element)
+        .bind("parts", parts)
+        .bind_optional("bias", bias)
+        .bind("product", sum)
+        .param("n_part", n_part)
+        .param("part_stride", n_element)
+        .param("n_product_row", spec.rows())
+        .param("n_product_column", spec.columns())
+        .lanes(n_element)
+}
+
+/// How a product is computed.
+enum Choice {
+    /// By tiles, a workgroup of so many invocations on each side.
+    Tile(usize),
+    /// By packed panels: on software GPUs, where the factors can be bound once packed.
+    Panel,
+}
+
+impl Choice {
+    /// Of a product of factors of `(rows, terms)`.
+    fn new(plan: &Planner, a: (usize, usize), b: (usize, usize)) -> Self {
+        let fit = || [a, b].iter().all(|&(n_row, n_term)| Panels::new(n_row, n_term).fit(plan));
+        let is_wide = a.0.div_ceil(128) * b.0.div_ceil(128) >= FILLING / 2;
+        match plan.chosen("linear", &[a.0, b.0, a.1]) {
+            Some("tile_64") => Choice::Tile(8),
+            Some("tile_128") => Choice::Tile(16),
+            Some("panel") if fit() => Choice::Panel,
+            None if plan.traits().software && fit() => Choice::Panel,
+            _ => Choice::Tile(if is_wide { 16 } else { 8 }),
+        }
     }
-}
-
-/// Workgroups of a result of `n_row x n_column` elements.
-fn tiles(n_row: usize, n_column: usize) -> [usize; 3] {
-    [n_column.div_ceil(TILE), n_row.div_ceil(TILE), 1]
-}
-
-/// Whether a product is computed by panels: on software GPUs, where its factors of `rows x terms` can be bound once packed.
-fn by_panels(plan: &Planner, factors: &[(usize, usize)]) -> bool {
-    let wanted = plan.forced("linear").map_or(plan.traits().software, |kernel| kernel == "panel");
-    wanted && factors.iter().all(|&(n_row, n_term)| Panels::new(n_row, n_term).fit(plan))
 }
 
 /// `to = A B^T + bias`.
 fn product(plan: &mut Planner, a: Source, b: Source, bias: Option<Tensor>, to: Tensor) -> Result<()> {
+    match Choice::new(plan, a.rows_and_terms(), b.rows_and_terms()) {
+        Choice::Tile(side) => multiply_tiles(plan, side, a, b, bias, to),
+        Choice::Panel => multiply_panels(plan, a, b, bias, to),
+    }
+}
+
+fn multiply_tiles(plan: &mut Planner, side: usize, a: Source, b: Source, bias: Option<Tensor>, to: Tensor) -> Result<()> {
+    let ((n_row, n_term), (n_column, _), tile) = (a.rows_and_terms(), b.rows_and_terms(), 8 * side);
+    let [x, y] = [n_column.div_ceil(tile), n_row.div_ceil(tile)];
+    let most_parts = (plan.traits().max_binding as usize / (4 * n_row * n_column)).max(1);
+    let to_fill = FILLING.div_ceil(x * y).min(n_term / LEAST_TERMS).clamp(1, most_parts);
+    let split_terms = n_term.div_ceil(to_fill.max(n_term.div_ceil(MOST_TERMS)));
+    let n_split = n_term.div_ceil(split_terms);
+    let parts = (n_split > 1).then(|| plan.scratch(n_split * n_row * n_column));
+    let kernel = plan
+        .kernel(&SHADER, "multiply_tiles")
+        .flops(2 * n_row * n_column * n_term)
+        .constant("SIDE", side)
+        .constant("A_BY_TERM", a.by_term)
+        .constant("B_BY_TERM", b.by_term)
+        .bind("a", a.tensor)
+        .bind("b", b.tensor)
+        .param("n_term", n_term)
+        .param("split_terms", split_terms)
+        .param("n_product_row", n_row)
+        .param("n_product_column", n_column);
+    let Some(parts) = parts else { return kernel.bind_optional("bias", bias).bind("product", to).workgroups([x, y, 1]) };
+    let kernel = kernel.bind_optional("bias", None).bind("product", parts);
+    kernel.param("product_stride", n_column).param("part_stride", n_row * n_column).workgroups([x, y, n_split])?;
+    sum_parts(plan, parts, n_split, bias, to)
+}
+
+fn multiply_panels(plan: &mut Planner, a: Source, b: Source, bias: Option<Tensor>, to: Tensor) -> Result<()> {
     let (a, b) = (a.pack(plan, &SHADER)?, b.pack(plan, &SHADER)?);
     let (n_row, n_column) = (plan.spec(to).rows(), plan.spec(to).columns());
     for slice in 0..a.panels.n_slice {

@@ -169,7 +169,9 @@ impl Choice {
         let most = traits.max_workgroup_memory as usize / memory;
         let by_panel = Panels::unsliced(n_hidden, 2 * n_hidden).is_some();
         let refuse = |what: String| Error::Unsupported { operation: "min_gru", what };
-        match plan.forced("min_gru") {
+        let fits = |kernel: &&str| (*kernel != "panel" || by_panel) && (*kernel != "fused" || most > 0);
+        let chosen = plan.forced("min_gru").or_else(|| plan.chosen("min_gru", &[n_batch, n_hidden]).filter(fits));
+        match chosen {
             Some("step") => return Ok(Choice::Step(Layout::step(n_hidden))),
             Some("panel") if !by_panel => return Err(refuse(format!("kernel `panel` does not take {n_hidden} hidden channels"))),
             Some("panel") => return Ok(Choice::Panel),

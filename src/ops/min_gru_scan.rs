@@ -181,7 +181,7 @@ impl Layout {
     fn new(plan: &Planner, op: &MinGruScan) -> Self {
         let shape = &plan.spec(op.h).shape;
         let (n_batch, n_step, n_hidden) = (shape[0], shape[1], shape[2]);
-        let chunked = match plan.forced(NAME) {
+        let chunked = match plan.chosen(NAME, &[n_batch, n_step, n_hidden]) {
             Some(kernel) => kernel == "chunked",
             None => !plan.traits().software && n_batch * n_hidden < FILLING,
         };

@@ -179,7 +179,7 @@ impl Recurrence {
 
 /// Operations that have several kernels, and their names.
 pub const KERNELS: &[(&str, &[&str])] = &[
-    ("linear", &["tile", "panel"]),
+    ("linear", &["tile_64", "tile_128", "panel"]),
     ("min_gru", &["step", "fused", "panel"]),
     ("min_gru_scan", &["sequential", "chunked"]),
     ("rms_norm", &["lane", "group"]),

@@ -102,7 +102,8 @@ impl Source {
         Source { tensor, first: 0, every: 1, column: 0, n_row, n_column, by_term }
     }
 
-    fn rows_and_terms(&self) -> (usize, usize) {
+    /// Rows and terms of the factor.
+    pub fn rows_and_terms(&self) -> (usize, usize) {
         if self.by_term { (self.n_column, self.n_row) } else { (self.n_row, self.n_column) }
     }
 

@@ -95,7 +95,7 @@ impl Operation for RmsNorm {
 
     fn encode(&self, plan: &mut Planner) -> Result<()> {
         let (n_row, n_channel) = (plan.spec(self.x).rows(), plan.spec(self.x).columns());
-        let row_lanes = row_lanes(plan);
+        let row_lanes = row_lanes(plan, n_row, n_channel);
         plan.kernel(&SHADER, "forward")
             .constant("ROW_LANES", row_lanes)
             .bind("x", self.x)
@@ -128,7 +128,7 @@ impl Operation for RmsNormBackward {
     fn encode(&self, plan: &mut Planner) -> Result<()> {
         let (n_row, n_channel) = (plan.spec(self.x).rows(), plan.spec(self.x).columns());
         let inverse_rms = plan.scratch(n_row);
-        let row_lanes = row_lanes(plan);
+        let row_lanes = row_lanes(plan, n_row, n_channel);
         plan.kernel(&SHADER, "backward_input")
             .flops(7 * n_row * n_channel)
             .constant("ROW_LANES", row_lanes)
@@ -163,8 +163,8 @@ impl Operation for RmsNormBackward {
 }
 
 /// Invocations that take one row: a software GPU pays more for a barrier than for a row.
-fn row_lanes(plan: &Planner) -> usize {
-    match plan.forced("rms_norm") {
+fn row_lanes(plan: &Planner, n_row: usize, n_channel: usize) -> usize {
+    match plan.chosen("rms_norm", &[n_row, n_channel]) {
         Some("lane") => 1,
         Some(_) => LANES,
         None if plan.traits().software => 1,

@@ -389,7 +389,7 @@ impl Layout {
         let quads = n_state.div_ceil(4);
         let n_group = n_channel.div_ceil(LANES);
         let n_span = n_step.div_ceil(SPAN);
-        let chunked = match plan.forced(NAME) {
+        let chunked = match plan.chosen(NAME, &[n_batch, n_step, n_channel, n_state]) {
             Some(kernel) => kernel == "chunked",
             None => !plan.traits().software && n_batch * n_channel < FILLING,
         };

@@ -2,10 +2,13 @@
 
 use super::harness::Case;
 
+const KERNELS: [&str; 3] = ["tile_64", "tile_128", "panel"];
+
 #[test]
 fn shapes_that_fit_no_tile() {
-    for (n_row, n_in, n_out) in [(1, 1, 1), (2, 3, 1), (17, 5, 65), (63, 16, 16), (65, 257, 33), (1000, 3, 7), (300, 20, 600)] {
-        for (has_bias, kernel) in [(false, "tile"), (true, "tile"), (false, "panel"), (true, "panel")] {
+    let shapes = [(1, 1, 1), (2, 3, 1), (17, 5, 65), (63, 16, 16), (65, 257, 33), (130, 600, 3), (1000, 3, 7), (300, 20, 600)];
+    for (n_row, n_in, n_out) in shapes {
+        for (has_bias, kernel) in [false, true].into_iter().flat_map(|has_bias| KERNELS.map(|kernel| (has_bias, kernel))) {
             let mut case = Case::new(format!("linear {n_row} x {n_in} x {n_out}, bias {has_bias}"));
             case.force_kernel("linear", kernel);
             let x = case.variable("x", &[n_row, n_in], -1.0, 1.0);
@@ -19,7 +22,7 @@ fn shapes_that_fit_no_tile() {
 
 #[test]
 fn columns_and_steps_of_larger_tensors() {
-    for kernel in ["tile", "panel"] {
+    for kernel in KERNELS {
         let mut case = Case::new("linear over views");
         case.force_kernel("linear", kernel);
         let x = case.variable("x", &[3, 5, 12], -1.0, 1.0);
@@ -46,10 +49,13 @@ fn a_tensor_with_two_consumers_gets_both_gradients() {
 
 #[test]
 fn more_rows_than_a_software_driver_loops() {
-    let mut case = Case::new("linear over 70,000 rows");
-    let x = case.variable("x", &[70_000, 2], -1.0, 1.0);
-    let weight = case.variable("weight", &[3, 2], -1.0, 1.0);
-    let bias = case.variable("bias", &[3], -1.0, 1.0);
-    let y = case.graph.linear("y", x, weight, Some(bias)).expect("shapes fit");
-    case.check(&[y]);
+    for kernel in KERNELS {
+        let mut case = Case::new("linear over 70,000 rows");
+        case.force_kernel("linear", kernel);
+        let x = case.variable("x", &[70_000, 2], -1.0, 1.0);
+        let weight = case.variable("weight", &[3, 2], -1.0, 1.0);
+        let bias = case.variable("bias", &[3], -1.0, 1.0);
+        let y = case.graph.linear("y", x, weight, Some(bias)).expect("shapes fit");
+        case.check(&[y]);
+    }
 }
