@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, HashMap};
 use safetensors::tensor::{Dtype, SafeTensors, TensorView};
 use serde::{Deserialize, Serialize};
 
-use crate::dataset::Scaler;
+use crate::dataset::{Layout, Scaler};
 use crate::error::{Error, Result};
 use crate::graph::Graph;
 use crate::model::ForecasterConfig;
@@ -99,12 +99,30 @@ pub struct Description {
     pub model: ForecasterConfig,
     /// How it was trained.
     pub training: TrainingConfig,
-    /// The columns it reads.
-    pub columns: Vec<String>,
-    /// Their scalers.
-    pub scalers: Vec<Scaler>,
-    /// Where the data came from.
-    pub source: String,
+    /// The columns it reads and how they became windows.
+    pub layout: Layout,
+    /// For each series that it was trained on, the scalers of its columns, in the order of [`Layout::columns`].
+    pub scalers: Vec<Vec<Scaler>>,
+    /// Where each series came from.
+    pub sources: Vec<String>,
+}
+
+impl Description {
+    /// The scalers for `n_table` tables: those of the series trained on, one by one; those of a single series serve any table.
+    ///
+    /// # Errors
+    /// [`Error::Data`] where the numbers of series differ; `place` names the checkpoint.
+    pub fn scalers_of(&self, place: &str, n_table: usize) -> Result<Vec<Vec<Scaler>>> {
+        match &self.scalers[..] {
+            [scalers] => Ok(vec![scalers.clone(); n_table]),
+            all if all.len() == n_table => Ok(all.to_vec()),
+            all => Err(Error::Data {
+                place: place.into(),
+                what: format!("was trained on {} series, not {n_table}", all.len()),
+                remedy: "give as many series, in the same order".into(),
+            }),
+        }
+    }
 }
 
 /// The header's string that holds the [`Description`] as JSON.
@@ -180,7 +198,8 @@ mod tests {
             ..TrainingConfig::lab(ModelKind::Mamba)
         };
         let model = ForecasterConfig { levels: 3, ..ForecasterConfig::new(ModelKind::Mamba, 8) };
-        let description = Description { model, training, columns: vec!["Close".into()], scalers: vec![], source: "memory".into() };
+        let description =
+            Description { model, training, layout: Layout::one_column("Close", 32, 1), scalers: vec![], sources: vec!["memory".into()] };
         let checkpoint = Checkpoint { description, tensors: Tensors::default() };
         let bytes = checkpoint.to_bytes().expect("written");
         assert_eq!(Checkpoint::parse("memory", &bytes).expect("read"), checkpoint);

@@ -1,6 +1,7 @@
 //! Linear-time recurrent models (MinGRU, Mamba) for time series, trained and run on any GPU.
 
 pub mod backend;
+pub mod baseline;
 #[cfg(feature = "cli")]
 pub mod benchmark;
 pub mod checkpoint;

@@ -226,15 +226,13 @@ fn validation_forecasts(folder: &Path, checkpoint: &str) -> (Vec<f64>, usize, Ve
     let bytes = std::fs::read(folder.join(checkpoint)).expect("a checkpoint");
     let Checkpoint { description, tensors } = Checkpoint::parse(checkpoint, &bytes).expect("a checkpoint");
     let table = Table::read_csv(&folder.join("prices.csv"), Columns::Named(&["Close"])).expect("prices");
-    let split = table.split(8, 1, 0.8).expect("enough rows");
-    let windows = Windows::with_scalers(&table, description.scalers.clone(), split).expect("the same columns");
-    let (train, valid) = (windows.split().train(), windows.split().valid());
-    let series = Series::new(windows.values(), train, valid.clone());
+    let windows = Windows::with_scalers(std::slice::from_ref(&table), &description.layout, description.scalers.clone()).expect("windows");
+    let series = Series::new(windows.values(), windows.train().clone(), windows.valid().clone());
     let trainer = Trainer::new(&description.model, &description.training, &series).expect("as trained");
     let parameters = tensors.parameters(checkpoint, trainer.graph()).expect("as trained");
     let forecasts = pollster::block_on(trainer.forecast(&Cpu, &series, &series.valid, &parameters)).expect("forecasts");
-    let forecasts = forecasts.iter().map(|&value| description.scalers[0].inverse(f64::from(value))).collect();
-    (forecasts, valid.start, table.columns().next().expect("a column").to_vec())
+    let forecasts = forecasts.iter().map(|&value| description.scalers[0][0].inverse(f64::from(value))).collect();
+    (forecasts, windows.valid().get(0).expect("a window"), table.columns().next().expect("a column").to_vec())
 }
 
 #[test]

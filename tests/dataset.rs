@@ -6,7 +6,9 @@ use std::path::{Path, PathBuf};
 
 use proptest::prelude::*;
 use scanrnn::dataset::prices::{Request, resolve};
-use scanrnn::dataset::{Columns, Dates, Scaler, Scaling, Source, Split, Table, Windows, download, synthetic};
+use scanrnn::dataset::{
+    Channels, Columns, CsvOptions, Dates, Layout, Partition, Scaler, Scaling, Source, Split, Starts, Table, Windows, download, synthetic,
+};
 use scanrnn::{Error, Result};
 use tempfile::TempDir;
 
@@ -211,39 +213,128 @@ fn scalers_go_through_json() {
 
 #[test]
 fn splits_as_the_lab_does() {
-    let split = Split::by_fraction("prices", 3270, 32, 1, 0.8).expect("a split");
-    assert_eq!(split.cut, 2616);
+    let split = Partition::default().split("prices", 3270, 32, 1).expect("a split");
+    assert_eq!(split.train_end, 2616);
     assert_eq!((split.train(), split.valid()), (0..2584, 2584..3238));
+    assert!(split.test().is_empty());
 }
 
 #[test]
-fn splits_that_cannot_be_are_refused() {
-    let refused =
-        |n_row, window, horizon, fraction| message(&Split::by_fraction("p.csv", n_row, window, horizon, fraction).expect_err("refused"));
-    assert_eq!(refused(100, 0, 1, 0.8), "--window is 0: give 1 or more");
-    assert_eq!(refused(100, 1, 0, 0.8), "--horizon is 0: give 1 or more");
-    for fraction in [0.0, 1.0, -0.5, f64::NAN, f64::INFINITY] {
-        assert!(refused(100, 1, 1, fraction).starts_with("--split is "));
+fn partitions_are_read_as_shares_or_rows() {
+    let read = |text: &str| text.parse::<Partition>().expect(text);
+    assert_eq!(read("0.8"), Partition::default());
+    assert_eq!(read("0.7, 0.1, 0.2"), Partition::Shares([0.7, 0.1, 0.2]));
+    assert_eq!(read("8640,2880,2880"), Partition::Rows([8640, 2880, 2880]));
+    assert_eq!(read("100,20"), Partition::Rows([100, 20, 0]));
+    for text in ["0", "1", "1.5", "-0.5", "nan", "inf", "0.8,0.8", "0.5,0,0.5", "0.1,0.2,0.3,0.4", "100", "a,b", ""] {
+        assert!(message(&text.parse::<Partition>().expect_err(text)).starts_with("--split is "), "{text}");
     }
+    let json = |partition: Partition| serde_json::to_string(&partition).expect("JSON");
+    assert_eq!(json(Partition::Shares([0.5, 0.25, 0.0])), "\"0.5,0.25,0.0\"");
+    for partition in [Partition::default(), Partition::Rows([3, 2, 0])] {
+        assert_eq!(serde_json::from_str::<Partition>(&json(partition)).expect("a partition"), partition);
+    }
+}
+
+#[test]
+fn three_parts_leave_no_row_out() {
+    let split = Partition::Shares([0.7, 0.1, 0.2]).split("test", 100, 4, 1).expect("a split");
+    assert_eq!((split.train_end, split.valid_end, split.end), (70, 80, 100));
+    assert_eq!((split.valid(), split.test()), (66..76, 76..96));
+    let rows = Partition::Rows([50, 20, 10]).split("test", 100, 4, 1).expect("a split");
+    assert_eq!((rows.train_end, rows.valid_end, rows.end, rows.test()), (50, 70, 80, 66..76));
+    let refused = Partition::Rows([50, 20, 31]).split("p.csv", 100, 4, 1).expect_err("too few rows");
+    assert_eq!(message(&refused), "p.csv: 100 rows are fewer than --split 50,20,31 asks for; use more rows or smaller parts");
+    message(&Partition::Rows([usize::MAX, 1, 1]).split("p.csv", 100, 4, 1).expect_err("overflow"));
+}
+
+fn ramp(n_row: usize) -> Table {
+    memory(vec![(0..n_row).map(|row| row as f64).collect()])
+}
+
+fn layout(window: usize, horizon: usize) -> Layout {
+    Layout::one_column("column 0", window, horizon)
+}
+
+#[test]
+fn windows_that_cannot_be_are_refused() {
+    let refused = |n_row, window, horizon| message(&Windows::new(&[ramp(n_row)], &layout(window, horizon)).expect_err("refused"));
+    assert_eq!(refused(100, 0, 1), "--window is 0: give 1 or more");
+    assert_eq!(refused(100, 1, 0), "--horizon is 0: give 1 or more");
     assert_eq!(
-        refused(20, 32, 1, 0.8),
-        "p.csv: 20 rows give 16 for training and 4 for validation, but a window of 32 and a horizon of 1 need 33 and 1; \
-         use more rows or a smaller --window"
+        refused(20, 32, 1),
+        "test: 20 rows give 16, 4, 0 for training, validation and test, but a window of 32 and a horizon of 1 need 33 rows in all and 1 for \
+         each part: none is left for training; use more rows or a smaller --window or --horizon"
     );
-    refused(usize::MAX, usize::MAX, usize::MAX, 0.8);
-    refused(0, 1, 1, 0.8);
-    refused(100, 4, 21, 0.8);
+    refused(1, 1, 1);
+    refused(100, 4, 21);
+    refused(100, usize::MAX, usize::MAX);
+    let no_test = Layout { partition: Partition::Rows([50, 40, 2]), ..layout(4, 3) };
+    assert!(message(&Windows::new(&[ramp(100)], &no_test).expect_err("refused")).contains("none is left for test"));
 }
 
 #[test]
 fn windows_refuse_what_does_not_fit() {
-    let table = memory(vec![(0..50).map(f64::from).collect()]);
-    let split = table.split(4, 1, 0.8).expect("a split");
-    let other = memory(vec![vec![1.0; 49]]);
-    assert!(message(&Windows::new(&other, Scaling::MinMax, split).expect_err("another length")).contains("expected (50 rows"));
-    assert!(Windows::with_scalers(&table, vec![], split).is_err());
+    let other = memory(vec![vec![1.0; 50]; 2]).select(&["column 1"]).expect("a column");
+    assert!(message(&Windows::new(&[ramp(50), other], &layout(4, 1)).expect_err("no column")).contains("no column \"column 0\""));
+    assert!(Windows::with_scalers(&[ramp(50)], &layout(4, 1), vec![]).is_err());
+    let unscaled = Layout { scaling: Scaling::None, ..layout(4, 1) };
     let huge = memory(vec![vec![1e300; 50]]);
-    assert!(message(&Windows::new(&huge, Scaling::None, split).expect_err("too large")).contains("beyond float32"));
+    assert!(message(&Windows::new(&[huge], &unscaled).expect_err("too large")).contains("beyond float32"));
+    assert!(message(&Windows::new(&[], &layout(4, 1)).expect_err("nothing")).contains("no column is to be forecast"));
+}
+
+#[test]
+fn channels_are_series_of_their_own_or_features() {
+    let table = memory(vec![(0..40).map(f64::from).collect(), (100..140).map(f64::from).collect(), (200..240).map(f64::from).collect()]);
+    let names = |range: std::ops::Range<usize>| range.map(|column| format!("column {column}")).collect();
+    let layout = |channels| Layout { targets: names(0..2), covariates: names(2..3), channels, scaling: Scaling::None, ..layout(2, 1) };
+    let mixed = Windows::new(std::slice::from_ref(&table), &layout(Channels::Mixed)).expect("windows");
+    assert_eq!((mixed.n_feature(), mixed.n_target(), mixed.members().len()), (3, 2, 1));
+    assert_eq!(mixed.input(30), [30.0, 130.0, 230.0, 31.0, 131.0, 231.0]);
+    let independent = Windows::new(&[table.clone(), table], &layout(Channels::Independent)).expect("windows");
+    assert_eq!((independent.n_feature(), independent.n_target(), independent.members().len()), (2, 1, 4));
+    assert_eq!((independent.valid().len(), independent.train().len()), (4 * 8, 4 * 30));
+    let second = independent.valid().get(8).expect("a window");
+    assert_eq!(second, 40 + 30);
+    assert_eq!(independent.input(second), [130.0, 230.0, 131.0, 231.0]);
+    assert_eq!(independent.following(second), [132.0, 232.0]);
+    let member = independent.member(second).expect("a series");
+    assert_eq!((member.table, &member.columns[..], member.rows.clone()), (0, &[1, 2][..], 40..80));
+    assert_eq!(independent.member(3 * 40).expect("a series").table, 1);
+    assert_eq!(independent.member(4 * 40), None);
+}
+
+#[test]
+fn the_last_windows_end_with_the_last_rows() {
+    let layout = layout(8, 2);
+    let scalers = vec![vec![Scaler::fit(Scaling::None, &[])]; 2];
+    let windows = Windows::unsplit(&[ramp(10), ramp(8)], &layout, scalers.clone()).expect("windows");
+    assert_eq!(windows.last().iter().collect::<Vec<_>>(), [2, 10]);
+    assert_eq!(windows.input(2), [2.0, 3.0, 4.0, 5.0, 6.0, 7.0, 8.0, 9.0]);
+    assert!(windows.train().is_empty() && windows.valid().is_empty() && windows.test().is_empty());
+    let short = Windows::unsplit(&[ramp(10), ramp(7)], &layout, scalers).expect_err("too few rows");
+    assert_eq!(message(&short), "test: 7 rows are fewer than the window of 8; give more rows");
+}
+
+#[test]
+fn planted_leaks_are_caught() {
+    let tables = [ramp(100)];
+    let layout = Layout { partition: Partition::Shares([0.6, 0.2, 0.2]), ..layout(8, 2) };
+    let honest = Windows::new(&tables, &layout).expect("windows");
+    let parts = [honest.train(), honest.valid(), honest.test()];
+    honest.check_no_leak(&tables, parts).expect("no leak");
+
+    let all_rows: Vec<f64> = (0..100).map(f64::from).collect();
+    let leaky = Windows::with_scalers(&tables, &layout, vec![vec![Scaler::fit(Scaling::MinMax, &all_rows)]]).expect("windows");
+    let caught = message(&leaky.check_no_leak(&tables, parts).expect_err("a scaler of all rows"));
+    assert!(caught.contains("the scaler of column \"column 0\" is not that of the training rows"), "{caught}");
+
+    let too_far = Starts::from(0..honest.train().len() + 1);
+    let caught = message(&honest.check_no_leak(&tables, [&too_far, parts[1], parts[2]]).expect_err("a training window too far"));
+    assert!(caught.contains("a training window has its targets in rows 59..61, outside 0..60"), "{caught}");
+    let caught = message(&honest.check_no_leak(&tables, [parts[0], parts[2], parts[2]]).expect_err("test windows that choose a model"));
+    assert!(caught.contains("a validation window has its targets in rows 80..82, outside 60..80"), "{caught}");
 }
 
 #[test]
@@ -259,31 +350,31 @@ fn synthetic_prices_are_seeded_smooth_and_labelled() {
     assert!(message(&synthetic::daily_prices(0, 1).expect_err("no rows")).contains("no numbers"));
 }
 
-fn request(folder: &Path, csv: Option<PathBuf>) -> Request<'static> {
+fn request(folder: &Path, csv: &[PathBuf]) -> Request<'static> {
     Request {
         download: None,
         server: download::Server::default(),
-        csv,
+        csv: csv.to_vec(),
         folders: vec![folder.into()],
         default_ticker: "AAPL",
         save_folder: folder.into(),
-        columns: CLOSE,
+        options: CsvOptions { columns: CLOSE, ..CsvOptions::default() },
         seed: 3,
     }
 }
 
 fn announced(request: &Request<'_>) -> (Result<Table>, Vec<String>) {
     let mut lines = Vec::new();
-    let table = resolve(request, &mut |line| lines.push(line.to_string()));
+    let tables = resolve(request, &mut |line| lines.push(line.to_string()));
     assert!(lines.iter().all(|line| line.lines().count() == 1), "{lines:?}");
-    (table, lines)
+    (tables.map(|mut tables| tables.remove(0)), lines)
 }
 
 #[test]
 fn a_local_file_is_used_where_there_is_one() {
     let folder = folder();
     fs::copy(bundled("IBM"), download::csv_path(folder.path(), "AAPL")).expect("a copy");
-    let (table, lines) = announced(&request(folder.path(), None));
+    let (table, lines) = announced(&request(folder.path(), &[]));
     assert_eq!(table.expect("a table").names(), ["Close"]);
     assert_eq!(lines.len(), 1);
     assert!(lines[0].starts_with("read 3270 rows from "), "{lines:?}");
@@ -293,7 +384,7 @@ fn a_local_file_is_used_where_there_is_one() {
 fn without_data_a_synthetic_series_is_saved_and_labelled() {
     let folder = folder();
     for _ in 0..2 {
-        let (table, lines) = announced(&request(folder.path(), None));
+        let (table, lines) = announced(&request(folder.path(), &[]));
         let table = table.expect("a table");
         assert_eq!((table.source(), table.names()), (&Source::Synthetic { seed: 3 }, &["Close".to_string()][..]));
         assert!(lines[0].contains("SYNTHETIC"), "{lines:?}");
@@ -306,7 +397,7 @@ fn without_data_a_synthetic_series_is_saved_and_labelled() {
 #[test]
 fn a_named_file_has_to_exist() {
     let folder = folder();
-    let (table, lines) = announced(&request(folder.path(), Some(folder.path().join("mine.csv"))));
+    let (table, lines) = announced(&request(folder.path(), &[folder.path().join("mine.csv")]));
     assert!(message(&table.expect_err("no file")).ends_with("mine.csv: no such file; check the path"));
     assert!(lines.is_empty());
     assert_eq!(fs::read_dir(folder.path()).expect("a folder").count(), 0);
@@ -315,16 +406,35 @@ fn a_named_file_has_to_exist() {
 #[test]
 fn a_column_that_is_not_there_saves_nothing() {
     let folder = folder();
-    let (table, _) = announced(&Request { columns: Columns::Named(&["Price"]), ..request(folder.path(), None) });
+    let (table, _) = announced(&Request {
+        options: CsvOptions { columns: Columns::Named(&["Price"]), ..CsvOptions::default() },
+        ..request(folder.path(), &[])
+    });
     assert!(message(&table.expect_err("no column")).contains("choose one of: Open, High, Low, Close, Volume"));
     assert_eq!(fs::read_dir(folder.path()).expect("a folder").count(), 0);
 }
 
-/// Rows, window, horizon and fraction that give a split.
-fn splits() -> impl Strategy<Value = Split> {
-    (2usize..400, 1usize..40, 1usize..20, 0.05..0.95).prop_filter_map("too few rows", |(n_row, window, horizon, fraction)| {
-        Split::by_fraction("test", n_row, window, horizon, fraction).ok()
-    })
+/// Rows and a layout of one column that give windows.
+fn layouts() -> impl Strategy<Value = (usize, Layout)> {
+    let partition = prop_oneof![
+        (0.05..0.95).prop_map(|train| Partition::Shares([train, 1.0 - train, 0.0])),
+        (0.05..0.9, 0.1..0.9).prop_map(|(train, valid)| {
+            let valid = (1.0 - train) * valid;
+            Partition::Shares([train, valid, 1.0 - train - valid])
+        }),
+        [1usize..200, 1usize..100, 0usize..100].prop_map(Partition::Rows),
+    ];
+    (2usize..400, 1usize..40, 1usize..20, partition, scalings()).prop_filter_map(
+        "too few rows",
+        |(n_row, window, horizon, partition, scaling)| {
+            let layout = Layout { partition, scaling, ..layout(window, horizon) };
+            Windows::new(&[ramp(n_row)], &layout).ok().map(|_| (n_row, layout))
+        },
+    )
+}
+
+fn splits() -> impl Strategy<Value = (usize, Split)> {
+    layouts().prop_map(|(n_row, layout)| (n_row, layout.partition.split("test", n_row, layout.window, layout.horizon).expect("a split")))
 }
 
 fn scalings() -> impl Strategy<Value = Scaling> {
@@ -333,60 +443,63 @@ fn scalings() -> impl Strategy<Value = Scaling> {
 
 proptest! {
     #[test]
-    fn training_windows_stay_before_the_cut(split in splits()) {
-        prop_assert!(!split.train().is_empty());
-        for start in split.train() {
-            prop_assert!(start + split.window + split.horizon <= split.cut);
+    fn every_part_has_its_targets_within_its_rows((n_row, split) in splits()) {
+        prop_assert!(split.train_end <= split.valid_end && split.valid_end <= split.end && split.end <= n_row);
+        let parts = [(split.train(), 0..split.train_end), (split.valid(), split.train_end..split.valid_end), (split.test(), split.valid_end..split.end)];
+        for (starts, rows) in parts {
+            for start in starts {
+                prop_assert!(start + split.window >= rows.start && start + split.window + split.horizon <= rows.end);
+            }
         }
     }
 
     #[test]
-    fn validation_targets_stay_behind_the_cut(split in splits()) {
-        prop_assert!(!split.valid().is_empty());
-        for start in split.valid() {
-            prop_assert!(start + split.window >= split.cut);
-            prop_assert!(start + split.window + split.horizon <= split.n_row);
+    fn no_window_is_forgotten((_, split) in splits()) {
+        let all = (split.end + 1).saturating_sub(split.window + split.horizon);
+        let crosses = |start: &usize| {
+            let targets = start + split.window..start + split.window + split.horizon;
+            [split.train_end, split.valid_end].iter().any(|&border| targets.start < border && border < targets.end)
+        };
+        let taken: Vec<usize> = split.train().chain(split.valid()).chain(split.test()).collect();
+        prop_assert_eq!(taken, (0..all).filter(|start| !crosses(start)).collect::<Vec<_>>());
+    }
+
+    #[test]
+    fn nothing_learned_depends_on_later_rows((n_row, layout) in layouts(), seed in any::<u64>(), change in -1e6..1e6) {
+        let prices = synthetic::daily_prices(n_row, seed).expect("prices");
+        let close = prices.column("Close").expect("Close");
+        let honest = Windows::new(&[memory(vec![close.to_vec()])], &layout).expect("windows");
+        let split = honest.members()[0].split;
+        for (border, starts) in [(split.train_end, honest.train()), (split.valid_end, honest.valid())] {
+            let mut planted = close.to_vec();
+            planted[border..].iter_mut().for_each(|value| *value += change);
+            let leaked = Windows::new(&[memory(vec![planted])], &layout).expect("windows");
+            prop_assert_eq!(honest.scalers(), leaked.scalers());
+            for start in starts.iter() {
+                prop_assert_eq!(honest.input(start), leaked.input(start));
+                prop_assert_eq!(honest.following(start), leaked.following(start));
+            }
         }
+        honest.check_no_leak(&[memory(vec![close.to_vec()])], [honest.train(), honest.valid(), honest.test()]).expect("no leak");
     }
 
     #[test]
-    fn no_window_is_forgotten(split in splits()) {
-        let straddling = split.horizon - 1;
-        let all = split.n_row - split.window - split.horizon + 1;
-        let before_the_first = (split.cut + 1).saturating_sub(split.window + split.horizon);
-        prop_assert_eq!(split.train(), 0..before_the_first);
-        prop_assert_eq!(split.valid().end, all);
-        prop_assert!(split.valid().start - split.train().end <= straddling);
-    }
-
-    #[test]
-    fn nothing_learned_depends_on_validation_rows(
-        split in splits(), scaling in scalings(), seed in any::<u64>(), change in -1e6..1e6,
-    ) {
-        let prices = synthetic::daily_prices(split.n_row, seed).expect("prices");
-        let planted = prices.columns().map(|column| {
-            let mut column = column.to_vec();
-            column[split.cut..].iter_mut().for_each(|value| *value += change);
-            column
-        });
-        let (honest, leaked) = (Windows::new(&prices, scaling, split), Windows::new(&memory(planted.collect()), scaling, split));
-        let (honest, leaked) = (honest.expect("windows"), leaked.expect("windows"));
-        prop_assert_eq!(honest.scalers(), leaked.scalers());
-        for start in split.train() {
-            prop_assert_eq!(honest.input(start), leaked.input(start));
-            prop_assert_eq!(honest.target(start), leaked.target(start));
-        }
-    }
-
-    #[test]
-    fn windows_are_views_of_the_rows_they_name(split in splits(), n_channel in 1usize..4) {
-        let value = |row: usize, channel: usize| (row * 10 + channel) as f64;
-        let columns = (0..n_channel).map(|channel| (0..split.n_row).map(|row| value(row, channel)).collect());
-        let windows = Windows::new(&memory(columns.collect()), Scaling::None, split).expect("windows");
-        for start in split.train().chain(split.valid()) {
-            let rows = |rows: std::ops::Range<usize>| rows.flat_map(|row| (0..n_channel).map(move |channel| value(row, channel) as f32)).collect::<Vec<_>>();
-            prop_assert_eq!(windows.input(start), rows(start..start + split.window));
-            prop_assert_eq!(windows.target(start), rows(start + split.window..start + split.window + split.horizon));
+    fn windows_are_views_of_the_rows_they_name((n_row, layout) in layouts(), n_column in 1usize..4, n_table in 1usize..3, mixed in any::<bool>()) {
+        let value = |table: usize, row: usize, column: usize| (table * 100_000 + row * 10 + column) as f64;
+        let table = |table| memory((0..n_column).map(|column| (0..n_row).map(|row| value(table, row, column)).collect()).collect());
+        let targets = (0..n_column).map(|column| format!("column {column}")).collect();
+        let channels = if mixed { Channels::Mixed } else { Channels::Independent };
+        let layout = Layout { targets, channels, scaling: Scaling::None, ..layout };
+        let tables: Vec<Table> = (0..n_table).map(table).collect();
+        let windows = Windows::new(&tables, &layout).expect("windows");
+        for start in windows.train().iter().chain(windows.valid().iter()).chain(windows.test().iter()) {
+            let member = windows.member(start).expect("a series");
+            let row = start - member.rows.start;
+            let rows = |rows: std::ops::Range<usize>| {
+                rows.flat_map(|row| member.columns.iter().map(move |&column| value(member.table, row, column) as f32)).collect::<Vec<_>>()
+            };
+            prop_assert_eq!(windows.input(start), rows(row..row + layout.window));
+            prop_assert_eq!(windows.following(start), rows(row + layout.window..row + layout.window + layout.horizon));
             prop_assert!(windows.values().as_ptr_range().contains(&windows.input(start).as_ptr()));
         }
     }

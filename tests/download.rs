@@ -11,7 +11,7 @@ use std::time::{Duration, Instant};
 
 use scanrnn::dataset::download::{Server, csv_path};
 use scanrnn::dataset::prices::{Request, resolve};
-use scanrnn::dataset::{Columns, Source, Table};
+use scanrnn::dataset::{Columns, CsvOptions, Source, Table};
 use scanrnn::{Error, Result};
 
 /// Three days of prices and one without: 2024-01-30 to 2024-02-02 at 9:30 in New York. The first day is before a split of 2 for 1.
@@ -179,11 +179,11 @@ fn request<'a>(folder: &Path, server: Server) -> Request<'a> {
     Request {
         download: Some("AAPL"),
         server,
-        csv: None,
+        csv: Vec::new(),
         folders: vec![folder.into()],
         default_ticker: "AAPL",
         save_folder: folder.into(),
-        columns: Columns::Named(&["Close"]),
+        options: CsvOptions { columns: Columns::Named(&["Close"]), ..CsvOptions::default() },
         seed: 0,
     }
 }
@@ -193,7 +193,7 @@ fn a_download_is_saved_announced_and_read_again() {
     let folder = tempfile::tempdir().expect("a folder");
     let (server, _asked) = serve(json("200 OK", PRICES), Duration::ZERO);
     let mut lines = Vec::new();
-    let table = resolve(&request(folder.path(), server), &mut |line| lines.push(line.to_string())).expect("prices");
+    let table = resolve(&request(folder.path(), server), &mut |line| lines.push(line.to_string())).expect("prices").remove(0);
     assert_eq!(table.names(), ["Close"]);
     assert!(matches!(table.source(), Source::Download { .. }));
     assert_eq!(lines.len(), 2, "{lines:?}");
@@ -209,7 +209,7 @@ fn a_failed_download_falls_back_step_by_step() {
     let resolve = || {
         let (server, _asked) = serve(reply("500 Internal Server Error", "text/plain", ""), Duration::ZERO);
         let mut lines = Vec::new();
-        let table = resolve(&request(folder.path(), server), &mut |line| lines.push(line.to_string())).expect("prices");
+        let table = resolve(&request(folder.path(), server), &mut |line| lines.push(line.to_string())).expect("prices").remove(0);
         assert!(lines.iter().all(|line| line.lines().count() == 1), "{lines:?}");
         assert!(lines[1].starts_with("download failed: ") && lines[1].contains("500"), "{lines:?}");
         (table, lines)

@@ -6,11 +6,11 @@ use std::time::Instant;
 
 use serde_json::json;
 
-use super::data::{DataArgs, series, windows};
+use super::data::{DataArgs, LayoutArgs, series, title};
 use super::device::{Device, DeviceArgs};
 use super::profile::{self, ProfileArgs};
 use super::progress::Progress;
-use super::scores::{self, is_synthetic};
+use super::scores::{self, Comparison as Scored, is_synthetic};
 use super::training::TrainingArgs;
 use crate::backend::Backend;
 use crate::cpu::Cpu;
@@ -32,6 +32,8 @@ pub struct Args {
     device: DeviceArgs,
     #[command(flatten)]
     data: DataArgs,
+    #[command(flatten)]
+    layout: LayoutArgs,
     /// Models to compare, separated by commas, or `all`: the four of linear cost
     #[arg(long, default_value = "min-gru,mamba")]
     models: String,
@@ -59,7 +61,6 @@ struct Outcome {
     first_step_seconds: f64,
     /// Forecasts of the validation windows, scaled.
     predictions: Vec<f32>,
-    remarks: String,
     /// Absent where the chosen device is the CPU.
     on_cpu: Option<Fit>,
 }
@@ -77,18 +78,19 @@ pub async fn run(args: &Args) -> Result<ExitCode> {
         crate::file::check_writable(json)?;
     }
     let trace = args.profile.path(&args.out_dir)?;
-    let table = args.data.table(args.out_dir.clone(), args.training.seed)?;
-    let windows = windows(&table, args.training.window, 1)?;
+    let (window, seed) = (args.training.window, args.training.seed);
+    let (tables, windows) = args.layout.windows(&args.data, window, args.training.horizon, args.out_dir.clone(), seed)?;
+    let table = single(&tables, &windows)?;
+    let season = args.data.season(&windows);
     let device = Device::open(&args.device).await?;
     println!("{}", device.announcement(&args.device.device));
 
     let mut outcomes = Vec::new();
     let mut profiles = Vec::new();
     let mut since_start = None;
-    let mut persistence = None;
     for kind in kinds {
         let series = series(&windows);
-        let trainer = args.training.trainer(kind, &series)?;
+        let trainer = args.training.trainer(kind, &windows)?;
         let begin = Instant::now();
         let (fit, first_step) = fit(&trainer, device.backend(), &series, kind, true).await?;
         let first_step_seconds = (first_step - begin).as_secs_f64();
@@ -100,31 +102,46 @@ pub async fn run(args: &Args) -> Result<ExitCode> {
         if trace.is_some() {
             profiles.push((kind.name(), trainer.profile(device.backend(), &series).await?));
         }
-        persistence.get_or_insert_with(|| trainer.persistence(&series.valid, &series));
-        let (predictions, remarks) = (trainer.central(&fit.forecasts), scores::remarks(kind.name(), &trainer, &fit, &series));
-        outcomes.push(Outcome { kind, fit, first_step_seconds, predictions, remarks, on_cpu });
+        let predictions = trainer.central(&fit.forecasts);
+        outcomes.push(Outcome { kind, fit, first_step_seconds, predictions, on_cpu });
     }
-    let Some(persistence) = persistence else { return Err(Error::option("--models", &args.models, "name at least one model")) };
 
-    let scored: Vec<_> = outcomes.iter().map(|outcome| (outcome.kind.name(), outcome.fit.metrics)).collect();
-    print!("\n{}", scores::table(&scored, &persistence, &table, &windows));
-    println!("{}", outcomes.iter().map(|outcome| outcome.remarks.as_str()).collect::<String>());
+    let baselines = scores::baselines(&windows, season, args.training.config(outcomes[0].kind)?.normalisation);
+    let mut scored = Scored::new(&windows, windows.valid(), season, &baselines);
+    for outcome in &outcomes {
+        scored.add(outcome.kind.name(), &outcome.fit.forecasts, &args.training.loss());
+    }
+    let persistence = scored.persistence().scaled;
+    print!("\n{}", scored.text("validation", &tables));
+    let stopped = outcomes.iter().map(|outcome| scores::stopped(outcome.kind.name(), &outcome.fit));
+    println!("{}{}", stopped.collect::<String>(), scored.coverage());
     println!("{}", speeds(&outcomes, &device, args));
     let since_start = since_start.unwrap_or_default();
     println!("The first training step was done {since_start:.2} s after the start.\n");
     if let Some(path) = &trace {
         profile::show(&profiles, path)?;
     }
-    let comparison = comparison(args, &table, &windows, &outcomes, &persistence);
+    let comparison = comparison(args, table, &windows, &outcomes, &persistence);
     if let Some(warning) = picture::write(&comparison, args.lang, &picture_path)? {
         eprintln!("warning: {warning}");
     }
     println!("picture: {}", picture_path.display());
     if let Some(path) = &args.json {
-        super::save_json(path, &report(&outcomes, &persistence, &device, &table, since_start, args))?;
+        super::save_json(path, &report(&outcomes, &scored, &device, table, since_start, args))?;
         println!("figures: {}", path.display());
     }
     Ok(ExitCode::SUCCESS)
+}
+
+/// The one table of one column that the picture shows.
+fn single<'a>(tables: &'a [Data], windows: &Windows) -> Result<&'a Data> {
+    let layout = windows.layout();
+    match (tables, &layout.targets[..]) {
+        _ if layout.horizon > 1 => Err(Error::option("--horizon", layout.horizon, "bench compares forecasts of one step; use train")),
+        ([table], [_]) => Ok(table),
+        (_, targets) if targets.len() > 1 => Err(Error::option("--targets", targets.join(","), "bench compares on one column: name it")),
+        _ => Err(Error::option("--csv", format!("{} series", tables.len()), "bench compares on one series; use train")),
+    }
 }
 
 fn models(list: &str) -> Result<Vec<ModelKind>> {
@@ -208,8 +225,8 @@ fn speeds(outcomes: &[Outcome], device: &Device, args: &Args) -> String {
 }
 
 fn comparison(args: &Args, table: &Data, windows: &Windows, outcomes: &[Outcome], persistence: &Metrics) -> Comparison {
-    let scaler = &windows.scalers()[0];
-    let (valid, values) = (windows.split().valid(), table.columns().next().unwrap_or_default());
+    let layout = windows.layout();
+    let (scaler, values) = (&windows.scalers()[0][0], table.column(&layout.targets[0]).unwrap_or_default());
     let target = |start: usize| start + args.training.window;
     let date = |row: usize| table.dates().map_or_else(|| row.to_string(), |dates| dates.text[row].clone());
     let model = |outcome: &Outcome| Model {
@@ -228,17 +245,17 @@ fn comparison(args: &Args, table: &Data, windows: &Windows, outcomes: &[Outcome]
     let training = &args.training;
     let numbers = [training.window, training.hidden, training.batch, training.epochs].map(|number| number.to_string());
     Comparison {
-        series: args.data.name(table),
+        series: title(std::slice::from_ref(table), layout),
         unit: None,
         source: table.source().to_string(),
         is_synthetic: is_synthetic(table),
         settings: fill(args.lang.texts().settings, numbers.each_ref().map(String::as_str)),
-        rows: valid.map(target).map(|row| Row { date: date(row), actual: values[row], last: values[row - 1] }).collect(),
+        rows: windows.valid().iter().map(target).map(|row| Row { date: date(row), actual: values[row], last: values[row - 1] }).collect(),
         models: outcomes.iter().map(model).collect(),
     }
 }
 
-fn report(outcomes: &[Outcome], persistence: &Metrics, device: &Device, table: &Data, since_start: f64, args: &Args) -> serde_json::Value {
+fn report(outcomes: &[Outcome], scored: &Scored<'_>, device: &Device, table: &Data, since_start: f64, args: &Args) -> serde_json::Value {
     let models: serde_json::Map<_, _> = outcomes
         .iter()
         .map(|Outcome { kind, fit, first_step_seconds, on_cpu, .. }| {
@@ -265,12 +282,13 @@ fn report(outcomes: &[Outcome], persistence: &Metrics, device: &Device, table: &
         "adapter": device.backend().name(),
         "kernels": device.kernels(),
         "first_step_seconds": since_start,
-        "data": { "source": table.source().to_string(), "synthetic": is_synthetic(table), "column": args.data.column, "rows": table.n_row() },
+        "data": { "source": table.source().to_string(), "synthetic": is_synthetic(table), "column": scored.target(), "rows": table.n_row() },
         "settings": {
             "window": training.window, "hidden": training.hidden, "batch": training.batch,
             "epochs": training.epochs, "seed": training.seed, "loss": training.loss(),
         },
         "models": models,
-        "persistence": persistence,
+        "persistence": scored.persistence().scaled,
+        "validation": scored.json(),
     })
 }

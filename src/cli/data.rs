@@ -1,36 +1,46 @@
-//! Which series a command works on.
+//! Which series a command works on, and how they become windows.
 
 use std::path::PathBuf;
 
+use crate::baseline::find_season;
 use crate::dataset::download::Server;
 use crate::dataset::prices::{self, Request};
-use crate::dataset::{Columns, Scaling, Source, Table, Windows};
-use crate::error::Result;
+use crate::dataset::{Channels, Columns, CsvOptions, Layout, Missing, Partition, Scaling, Source, Table, Windows};
+use crate::error::{Error, Result};
 use crate::train::Series;
 
 /// Options that choose the series.
 #[derive(Debug, clap::Args)]
 pub struct DataArgs {
-    /// A CSV file with a header [default: data/AAPL_stock_data.csv]
+    /// A CSV file, plain or gzip; several for several series [default: data/AAPL_stock_data.csv]
     #[arg(long, value_name = "FILE")]
-    pub csv: Option<PathBuf>,
-    /// The column to forecast
-    #[arg(long, default_value = "Close")]
-    pub column: String,
+    csv: Vec<PathBuf>,
+    /// The column of dates [default: one called date, time or the like, else the first that begins with a date]
+    #[arg(long, value_name = "NAME")]
+    date: Option<String>,
+    /// The column that tells the series of a file apart
+    #[arg(long, value_name = "NAME")]
+    id: Option<String>,
+    /// What is done about cells without a value
+    #[arg(long, value_enum, default_value = "error", value_name = "RULE")]
+    missing: Missing,
     /// Download daily prices of a ticker first; where that fails, local prices are used
     #[arg(long, value_name = "TICKER", conflicts_with = "csv")]
-    pub download: Option<String>,
+    download: Option<String>,
     /// Base address of the price server
     #[arg(long, hide = true)]
-    pub download_from: Option<String>,
+    download_from: Option<String>,
+    /// Rows of a season, for the seasonal baseline and MASE [default: found in the training rows; 1 for none]
+    #[arg(long, value_name = "ROWS")]
+    season: Option<usize>,
 }
-
-/// Share of the rows that are trained on, in time order.
-pub const TRAINING_SHARE: f64 = 0.8;
 
 impl DataArgs {
     /// Reads the series; prints each step.
-    pub fn table(&self, save_folder: PathBuf, seed: u64) -> Result<Table> {
+    pub fn tables(&self, columns: Columns<'_>, save_folder: PathBuf, seed: u64) -> Result<Vec<Table>> {
+        if self.season == Some(0) {
+            return Err(Error::option("--season", 0, "must be at least 1"));
+        }
         let mut server = Server::default();
         if let Some(base_url) = &self.download_from {
             server.base_url.clone_from(base_url);
@@ -42,32 +52,104 @@ impl DataArgs {
             folders: vec!["data".into(), ".".into()],
             default_ticker: "AAPL",
             save_folder,
-            columns: Columns::Named(&[&self.column]),
+            options: CsvOptions { columns, date: self.date.as_deref(), id: self.id.as_deref(), missing: self.missing },
             seed,
         };
         prices::resolve(&request, &mut |line| println!("data: {line}"))
     }
 
-    /// Name of the series for titles: `AAPL Close`.
-    pub fn name(&self, table: &Table) -> String {
-        let stem = match table.source() {
-            Source::File(path) => path.file_stem().map(|stem| stem.to_string_lossy().replace("_stock_data", "")),
-            Source::Download { ticker, .. } => Some(ticker.clone()),
-            _ => None,
-        };
-        match stem {
-            Some(stem) => format!("{stem} {}", self.column),
-            None => format!("{} {}", table.source(), self.column),
-        }
+    /// Rows of a season of the windows; 1 where there is none.
+    pub fn season(&self, windows: &Windows) -> usize {
+        self.season.or_else(|| find_season(windows)).unwrap_or(1)
     }
 }
 
-/// Scales the series on its training part and cuts it into windows.
-pub fn windows(table: &Table, window: usize, horizon: usize) -> Result<Windows> {
-    Windows::new(table, Scaling::MinMax, table.split(window, horizon, TRAINING_SHARE)?)
+/// Options that choose columns and how they become windows.
+#[derive(Debug, clap::Args)]
+pub struct LayoutArgs {
+    /// Columns to forecast, separated by commas, or all [default: Close where there is one, else all that are read]
+    #[arg(long, visible_alias = "column", value_name = "NAMES", value_delimiter = ',')]
+    targets: Vec<String>,
+    /// Columns to read, separated by commas, or all; those that are not forecast are covariates [default: the targets]
+    #[arg(long, value_name = "NAMES", value_delimiter = ',')]
+    features: Vec<String>,
+    /// Whether each target is a series of its own or all are read together
+    #[arg(long, value_enum, default_value = "independent")]
+    channels: Channels,
+    /// How columns are scaled, fitted on training rows
+    #[arg(long, value_enum, default_value = "minmax")]
+    scaler: Scaling,
+    /// Training, validation and test part in time order: 0.7,0.1,0.2 or rows as 8640,2880,2880; 0.8 leaves the rest to validation
+    #[arg(long, default_value = "0.8", value_name = "PARTS")]
+    split: Partition,
+}
+
+/// Whether a list of names is `all`.
+fn is_all(names: &[String]) -> bool {
+    matches!(names, [name] if name == "all")
+}
+
+impl LayoutArgs {
+    /// Names of the columns to read; none where the file's own columns decide.
+    fn named(&self) -> Option<Vec<&str>> {
+        if is_all(&self.targets) || is_all(&self.features) || (self.targets.is_empty() && self.features.is_empty()) {
+            return None;
+        }
+        let mut names: Vec<&str> = Vec::new();
+        for name in self.targets.iter().chain(&self.features) {
+            if !names.contains(&name.as_str()) {
+                names.push(name);
+            }
+        }
+        Some(names)
+    }
+
+    /// Reads the series and cuts them into windows; prints each step.
+    pub fn windows(
+        &self,
+        data: &DataArgs,
+        window: usize,
+        horizon: usize,
+        save_folder: PathBuf,
+        seed: u64,
+    ) -> Result<(Vec<Table>, Windows)> {
+        let named = self.named();
+        let columns = match &named {
+            Some(names) => Columns::Named(names),
+            None if is_all(&self.targets) || is_all(&self.features) => Columns::All,
+            None => Columns::CloseOrAll,
+        };
+        let tables = data.tables(columns, save_folder, seed)?;
+        let windows = Windows::new(&tables, &self.layout(&tables, window, horizon))?;
+        windows.check_no_leak(&tables, [windows.train(), windows.valid(), windows.test()])?;
+        Ok((tables, windows))
+    }
+
+    fn layout(&self, tables: &[Table], window: usize, horizon: usize) -> Layout {
+        let names = tables.first().map(Table::names).unwrap_or_default();
+        let close = || names.iter().find(|name| name.eq_ignore_ascii_case("close"));
+        let targets = match &self.targets[..] {
+            [] => close().map_or_else(|| names.to_vec(), |name| vec![name.clone()]),
+            given if is_all(given) => names.to_vec(),
+            given => given.to_vec(),
+        };
+        let covariates = names.iter().filter(|name| !targets.contains(name)).cloned().collect();
+        Layout { targets, covariates, channels: self.channels, scaling: self.scaler, partition: self.split, window, horizon }
+    }
+}
+
+/// Name of the series for titles: `AAPL Close`.
+pub fn title(tables: &[Table], layout: &Layout) -> String {
+    let stem = |table: &Table| match table.source() {
+        Source::File(path) => path.file_stem().map(|stem| stem.to_string_lossy().replace("_stock_data", "")),
+        Source::Download { ticker, .. } => Some(ticker.clone()),
+        _ => None,
+    };
+    let names = tables.iter().map(|table| stem(table).unwrap_or_else(|| table.source().to_string()));
+    format!("{} {}", names.collect::<Vec<_>>().join(", "), layout.targets.join(", "))
 }
 
 /// The windows as training takes them.
 pub fn series(windows: &Windows) -> Series<'_> {
-    Series::new(windows.values(), windows.split().train(), windows.split().valid())
+    Series { values: windows.values(), train: windows.train().clone(), valid: windows.valid().clone(), test: windows.test().clone() }
 }

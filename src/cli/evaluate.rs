@@ -7,9 +7,9 @@ use serde_json::json;
 
 use super::data::{DataArgs, series};
 use super::device::{Device, DeviceArgs};
-use super::scores;
+use super::scores::{self, Comparison};
 use crate::checkpoint::Checkpoint;
-use crate::dataset::Windows;
+use crate::dataset::{Columns, Layout, Partition, Windows};
 use crate::error::Result;
 use crate::train::Trainer;
 
@@ -22,6 +22,9 @@ pub struct Args {
     device: DeviceArgs,
     #[command(flatten)]
     data: DataArgs,
+    /// Training, validation and test part, as for training [default: the checkpoint's]
+    #[arg(long, value_name = "PARTS")]
+    split: Option<Partition>,
     /// Write the scores as JSON
     #[arg(long, value_name = "FILE")]
     json: Option<PathBuf>,
@@ -34,27 +37,29 @@ pub async fn run(args: &Args) -> Result<ExitCode> {
     let place = args.checkpoint.display().to_string();
     let Checkpoint { description, tensors } = super::read_checkpoint(&args.checkpoint)?;
     let (model, training) = (&description.model, &description.training);
-    println!("checkpoint: {} with window {} and hidden {}, trained on {}", model.model, training.window, model.hidden, description.source);
-    let table = args.data.table(".".into(), training.seed)?;
-    let split = table.split(training.window, model.horizon, super::data::TRAINING_SHARE)?;
-    let windows = Windows::with_scalers(&table, description.scalers.clone(), split)?;
+    let sources = description.sources.join(", ");
+    println!("checkpoint: {} with window {} and hidden {}, trained on {sources}", model.model, training.window, model.hidden);
+    let layout = Layout { partition: args.split.unwrap_or(description.layout.partition), ..description.layout.clone() };
+    let columns: Vec<&str> = description.layout.columns().collect();
+    let tables = args.data.tables(Columns::Named(&columns), ".".into(), training.seed)?;
+    let scalers = description.scalers_of(&place, tables.len())?;
+    let windows = Windows::with_scalers(&tables, &layout, scalers)?;
+    let season = args.data.season(&windows);
     let device = Device::open(&args.device).await?;
     println!("{}", device.announcement(&args.device.device));
     let series = series(&windows);
     let trainer = Trainer::new(model, training, &series)?;
     let parameters = tensors.parameters(&place, trainer.graph())?;
-    let forecasts = trainer.forecast(device.backend(), &series, &series.valid, &parameters).await?;
-    let metrics = trainer.score(&forecasts, &series.valid, &series);
-    let persistence = trainer.persistence(&series.valid, &series);
-    println!("\n{}", scores::table(&[(model.model.name(), metrics)], &persistence, &table, &windows));
+    let baselines = scores::baselines(&windows, season, training.normalisation);
+    let mut figures = json!({ "device": device.kind(), "adapter": device.backend().name(), "model": model.model });
+    for (part, starts) in [("validation", windows.valid()), ("test", windows.test())].into_iter().filter(|(_, starts)| !starts.is_empty()) {
+        let forecasts = trainer.forecast(device.backend(), &series, starts, &parameters).await?;
+        let mut comparison = Comparison::new(&windows, starts, season, &baselines);
+        comparison.add(model.model.name(), &forecasts, &training.loss);
+        print!("\n{}{}", comparison.text(part, &tables), comparison.coverage());
+        figures[part] = comparison.json();
+    }
     if let Some(path) = &args.json {
-        let figures = json!({
-            "device": device.kind(),
-            "adapter": device.backend().name(),
-            "model": model.model,
-            "metrics": metrics,
-            "persistence": persistence,
-        });
         super::save_json(path, &figures)?;
     }
     Ok(ExitCode::SUCCESS)

@@ -1,46 +1,182 @@
-//! The table of scores beside persistence.
+//! The tables of scores beside the baselines.
 
-use crate::dataset::{Source, Table as Data, Windows};
-use crate::metrics::Metrics;
+use serde_json::{Map, Value, json};
+
+use crate::baseline::Baseline;
+use crate::dataset::{Source, Starts, Table as Data, Windows};
+use crate::metrics::{Evaluation, Scores};
+use crate::ops::{Loss, Normalisation};
 use crate::report::Table;
 use crate::report::table::significant;
-use crate::train::{Fit, Series, Trainer};
+use crate::train::Fit;
 
-/// Scores of models and of persistence on the validation windows, with what must be said about them in words.
-pub fn table(models: &[(&str, Metrics)], persistence: &Metrics, data: &Data, windows: &Windows) -> String {
-    let mut table = Table::new(["validation", "MSE", "RMSE", "MAE", "R2", "MSE / persistence"]);
-    for (name, metrics) in models.iter().chain([&("persistence", *persistence)]) {
-        table.push([
-            (*name).to_string(),
-            significant(metrics.mse, 5),
-            significant(metrics.rmse, 5),
-            significant(metrics.mae, 5),
-            format!("{:.5}", metrics.r2),
-            format!("{:.4}", metrics.mse / persistence.mse),
-        ]);
-    }
-    let scaler = &windows.scalers()[0];
-    let unit = scaler.inverse(1.0) - scaler.inverse(0.0);
-    let mut text = format!("{table}In scaled units: 1 is {} of {}.\n", significant(unit, 5), data.names()[0]);
-    for (name, _) in models.iter().filter(|(_, metrics)| metrics.mse > persistence.mse) {
-        text += &format!("{name} is worse than persistence (tomorrow = today) on these windows.\n");
-    }
-    if is_synthetic(data) {
-        text += "SYNTHETIC DATA: no market ever quoted them.\n";
-    }
-    text
+/// A model's or a baseline's scores.
+struct Entry {
+    name: String,
+    evaluation: Evaluation,
 }
 
-/// What training ended with, where that is more than scores: the epoch that early stopping kept, how often each quantile held.
-pub fn remarks(name: &str, trainer: &Trainer, fit: &Fit, series: &Series<'_>) -> String {
-    let mut text = String::new();
-    if fit.best_epoch < fit.epochs.len() {
-        text += &format!("{name}: stopped after epoch {}; the parameters are those of epoch {}.\n", fit.epochs.len(), fit.best_epoch);
+/// Scores of models and baselines on the same windows.
+pub struct Comparison<'a> {
+    windows: &'a Windows,
+    starts: &'a Starts,
+    season: usize,
+    models: Vec<Entry>,
+    /// Persistence first.
+    baselines: Vec<Entry>,
+}
+
+impl<'a> Comparison<'a> {
+    /// The baselines' scores on the windows that begin at `starts`. A season of 1 is none.
+    pub fn new(windows: &'a Windows, starts: &'a Starts, season: usize, baselines: &[Baseline]) -> Self {
+        let scored = |baseline: &Baseline| Entry { name: baseline.name(), evaluation: baseline.evaluate(windows, starts, season) };
+        Comparison { windows, starts, season, models: Vec::new(), baselines: baselines.iter().map(scored).collect() }
     }
-    for (level, share) in trainer.coverage(&fit.forecasts, &series.valid, series) {
-        text += &format!("{name}: {:.1} % of what came lies at or below the forecast of level {level}.\n", 100.0 * share);
+
+    /// Adds a model's forecasts of the same windows, `(window, horizon, target, level)`, scaled.
+    pub fn add(&mut self, name: &str, forecasts: &[f32], loss: &Loss) {
+        let levels = match loss {
+            Loss::Quantile { levels } => &levels[..],
+            _ => &[],
+        };
+        let evaluation = Evaluation::new(self.windows, self.starts, forecasts, levels, self.season);
+        self.models.push(Entry { name: name.into(), evaluation });
     }
-    text
+
+    /// The first column that is forecast.
+    pub fn target(&self) -> &str {
+        &self.windows.layout().targets[0]
+    }
+
+    /// Scores of persistence.
+    pub fn persistence(&self) -> &Scores {
+        &self.baselines[0].evaluation.overall
+    }
+
+    /// The tables, with what must be said about them in words; `part` names the windows.
+    pub fn text(&self, part: &str, data: &[Data]) -> String {
+        let persistence = self.persistence().scaled.mse;
+        let mut table = Table::new([part, "MSE", "RMSE", "MAE", "R2", "MSE / persistence", "MASE", "sMAPE %"]);
+        for Entry { name, evaluation: Evaluation { overall, .. } } in self.models.iter().chain(&self.baselines) {
+            table.push([
+                name.clone(),
+                significant(overall.scaled.mse, 5),
+                significant(overall.scaled.rmse, 5),
+                significant(overall.scaled.mae, 5),
+                format!("{:.5}", overall.scaled.r2),
+                format!("{:.4}", overall.scaled.mse / persistence),
+                significant(overall.mase, 4),
+                significant(overall.smape, 4),
+            ]);
+        }
+        let mut text = format!("{table}{}", self.units(data));
+        let layout = self.windows.layout();
+        if layout.horizon > 1 {
+            text += &format!("\n{}", self.steps(part));
+        }
+        if layout.targets.len() > 1 {
+            text += &format!("\n{}", self.targets(part));
+        }
+        for Entry { name, evaluation } in self.models.iter().filter(|model| model.evaluation.overall.scaled.mse > persistence) {
+            let share = evaluation.overall.scaled.mse / persistence;
+            text += &format!("{name} is worse than persistence (the last value again) on these windows: {share:.4} times its MSE.\n");
+        }
+        let is_random_walk = |baseline: &Entry| baseline.evaluation.overall.scaled.mse > 0.98 * persistence;
+        if layout.horizon == 1 && self.baselines.iter().all(is_random_walk) {
+            text +=
+                "No baseline is better than persistence by 2 %: these series are close to a random walk, which cannot be beaten by much.\n";
+        }
+        if data.iter().any(is_synthetic) {
+            text += "SYNTHETIC DATA: no market ever quoted them.\n";
+        }
+        text
+    }
+
+    fn units(&self, data: &[Data]) -> String {
+        let layout = self.windows.layout();
+        match (self.windows.scalers(), &layout.targets[..]) {
+            ([scalers], [target]) => {
+                let unit = scalers[0].inverse(1.0) - scalers[0].inverse(0.0);
+                format!("In scaled units: 1 is {} of {target}.\n", significant(unit, 5))
+            }
+            _ => format!("In scaled units, each column of {} series by its own scaler; sMAPE in the columns' units.\n", data.len()),
+        }
+    }
+
+    /// MSE at some steps ahead.
+    fn steps(&self, part: &str) -> String {
+        let horizon = self.windows.layout().horizon;
+        let mut steps = vec![1, horizon.div_ceil(4), horizon.div_ceil(2), horizon];
+        steps.dedup();
+        let header = steps.iter().map(|step| format!("MSE {step} ahead"));
+        let mut table = Table::new([part.to_string()].into_iter().chain(header));
+        for Entry { name, evaluation } in self.models.iter().chain(&self.baselines) {
+            let cells = steps.iter().map(|step| significant(evaluation.steps[step - 1].scaled.mse, 5));
+            table.push([name.clone()].into_iter().chain(cells));
+        }
+        table.to_string()
+    }
+
+    /// Scores of each target, for the models and persistence.
+    fn targets(&self, part: &str) -> String {
+        let mut table = Table::new([part, "target", "MSE", "MAE", "MSE / persistence", "RMSE in its unit", "MAE in its unit", "MASE"]);
+        for Entry { name, evaluation } in self.models.iter().chain(&self.baselines[..1]) {
+            for (target, persistence) in evaluation.targets.iter().zip(&self.baselines[0].evaluation.targets) {
+                let scores = &target.scores;
+                table.push([
+                    name.clone(),
+                    target.target.clone(),
+                    significant(scores.scaled.mse, 5),
+                    significant(scores.scaled.mae, 5),
+                    format!("{:.4}", scores.scaled.mse / persistence.scores.scaled.mse),
+                    significant(scores.original.rmse, 5),
+                    significant(scores.original.mae, 5),
+                    significant(scores.mase, 4),
+                ]);
+            }
+        }
+        table.to_string()
+    }
+
+    /// How often each quantile held.
+    pub fn coverage(&self) -> String {
+        let mut text = String::new();
+        for Entry { name, evaluation } in &self.models {
+            for level in &evaluation.overall.levels {
+                let (share, pinball) = (100.0 * level.coverage, significant(level.pinball_scaled, 4));
+                text += &format!(
+                    "{name}: {share:.1} % of what came lies at or below the forecast of level {}; its pinball loss is {pinball}.\n",
+                    level.level
+                );
+            }
+        }
+        text
+    }
+
+    /// Every figure.
+    pub fn json(&self) -> Value {
+        let entries = |entries: &[Entry]| {
+            let named = entries.iter().map(|entry| (entry.name.clone(), json!(entry.evaluation)));
+            Value::Object(named.collect::<Map<_, _>>())
+        };
+        json!({ "season": self.season, "models": entries(&self.models), "baselines": entries(&self.baselines) })
+    }
+}
+
+/// The baselines of windows, and what is said about their season.
+pub fn baselines(windows: &Windows, season: usize, normalisation: Normalisation) -> Vec<Baseline> {
+    if season > 1 {
+        println!("season: {season} rows");
+    }
+    Baseline::all(windows, Some(season), normalisation)
+}
+
+/// What training ended with, where that is not its last epoch.
+pub fn stopped(name: &str, fit: &Fit) -> String {
+    if fit.best_epoch == fit.epochs.len() {
+        return String::new();
+    }
+    format!("{name}: stopped after epoch {}; the parameters are those of epoch {}.\n", fit.epochs.len(), fit.best_epoch)
 }
 
 /// Whether a series is made up.

@@ -7,7 +7,7 @@ use std::process::ExitCode;
 use csv::{ReaderBuilder, StringRecord, Trim};
 
 use super::device::{Device, DeviceArgs};
-use crate::checkpoint::{Checkpoint, Description};
+use crate::checkpoint::Checkpoint;
 use crate::dataset::Scaler;
 use crate::error::{Error, Result};
 use crate::model::{StepGraph, Stream, WindowGraph, WindowStream};
@@ -54,6 +54,15 @@ pub async fn run(args: &Args) -> Result<ExitCode> {
         let what = "is bidirectional: each of its layers reads what comes after a row, which a stream does not have yet".into();
         return Err(Error::Data { place, what, remedy: "train without --bidirectional".into() });
     }
+    if description.layout.targets.len() > model.targets {
+        let what = "forecasts several columns, each as a series of its own; a stream is one series".into();
+        return Err(Error::Data { place, what, remedy: "train with one of --targets, or with --channels mixed".into() });
+    }
+    let [scalers] = &description.scalers[..] else {
+        let what = "was trained on several series, each with scalers of its own; a stream is one series".into();
+        return Err(Error::Data { place, what, remedy: "train on one series".into() });
+    };
+    let columns = Columns { names: description.layout.columns().collect(), scalers, n_target: model.targets, n_level: model.levels };
     let recorded = match training.normalisation {
         Normalisation::None => Recorded::Steps(StepGraph::new(model, 1)?),
         other => Recorded::Windows(WindowGraph::new(model, training.window, other)?),
@@ -74,20 +83,20 @@ pub async fn run(args: &Args) -> Result<ExitCode> {
     let (mut record, mut layout) = (StringRecord::new(), None);
     while reader.read_record(&mut record).map_err(|error| unreadable(&error))? {
         if layout.is_none()
-            && let Some(columns) = find_columns(&description, &record)?
+            && let Some(places) = columns.find(&record)?
         {
-            layout = Some((columns, record.len()));
+            layout = Some((places, record.len()));
             continue;
         }
-        let n_column = description.columns.len();
-        let (columns, n_cell) = layout.get_or_insert_with(|| ((0..n_column).collect(), n_column));
+        let n_column = columns.names.len();
+        let (places, n_cell) = layout.get_or_insert_with(|| ((0..n_column).collect(), n_column));
         if record.len() != *n_cell {
             let what = format!("{} cells where {n_cell} are expected", record.len());
-            return Err(wrong(&record, what, needed(&description)));
+            return Err(wrong(&record, what, columns.needed()));
         }
-        let row = parse(&description, &record, columns)?;
+        let row = columns.parse(&record, places)?;
         let forecast = loaded.step(&row).await?;
-        let line = forecast.map_or_else(String::new, |forecast| text(&description, &forecast));
+        let line = forecast.map_or_else(String::new, |forecast| columns.text(&forecast));
         match writeln!(output, "{line}").and_then(|()| output.flush()) {
             // Whoever reads has seen enough.
             Err(error) if error.kind() == io::ErrorKind::BrokenPipe => break,
@@ -97,41 +106,51 @@ pub async fn run(args: &Args) -> Result<ExitCode> {
     Ok(ExitCode::SUCCESS)
 }
 
-/// Where the checkpoint's columns stand in a header; none where the row names none of them.
-fn find_columns(description: &Description, record: &StringRecord) -> Result<Option<Vec<usize>>> {
-    let find = |name: &String| record.iter().position(|cell| cell.trim_start_matches('\u{feff}') == name);
-    let found: Vec<_> = description.columns.iter().map(find).collect();
-    if found.iter().all(Option::is_none) {
-        return Ok(None);
-    }
-    let missing: Vec<_> = description.columns.iter().zip(&found).filter(|(_, at)| at.is_none()).map(|(name, _)| name.as_str()).collect();
-    if missing.is_empty() {
-        return Ok(Some(found.into_iter().flatten().collect()));
-    }
-    Err(wrong(record, format!("the header has no column {}", missing.join(", ")), "name every column of the checkpoint".into()))
+/// The columns of a checkpoint.
+struct Columns<'a> {
+    names: Vec<&'a str>,
+    scalers: &'a [Scaler],
+    n_target: usize,
+    n_level: usize,
 }
 
-/// The scaled values of a row.
-fn parse(description: &Description, record: &StringRecord, columns: &[usize]) -> Result<Vec<f32>> {
-    let value = |((name, scaler), &column): ((&String, &Scaler), &usize)| {
-        let cell = record.get(column).unwrap_or_default();
-        match cell.parse::<f64>() {
-            Ok(value) if value.is_finite() => Ok(scaler.scale(value) as f32),
-            _ => Err(wrong(record, format!("{name} is {cell:?}, no finite number"), needed(description))),
+impl Columns<'_> {
+    /// Where they stand in a header; none where the row names none of them.
+    fn find(&self, record: &StringRecord) -> Result<Option<Vec<usize>>> {
+        let find = |name: &&str| record.iter().position(|cell| cell.trim_start_matches('\u{feff}') == *name);
+        let found: Vec<_> = self.names.iter().map(find).collect();
+        if found.iter().all(Option::is_none) {
+            return Ok(None);
         }
-    };
-    description.columns.iter().zip(&description.scalers).zip(columns).map(value).collect()
-}
+        let missing: Vec<_> = self.names.iter().zip(&found).filter(|(_, at)| at.is_none()).map(|(name, _)| *name).collect();
+        if missing.is_empty() {
+            return Ok(Some(found.into_iter().flatten().collect()));
+        }
+        Err(wrong(record, format!("the header has no column {}", missing.join(", ")), "name every column of the checkpoint".into()))
+    }
 
-fn needed(description: &Description) -> String {
-    format!("give rows of {}, or a header that names them", description.columns.join(", "))
-}
+    /// The scaled values of a row.
+    fn parse(&self, record: &StringRecord, places: &[usize]) -> Result<Vec<f32>> {
+        let value = |((name, scaler), &place): ((&&str, &Scaler), &usize)| {
+            let cell = record.get(place).unwrap_or_default();
+            match cell.parse::<f64>() {
+                Ok(value) if value.is_finite() => Ok(scaler.scale(value) as f32),
+                _ => Err(wrong(record, format!("{name} is {cell:?}, no finite number"), self.needed())),
+            }
+        };
+        self.names.iter().zip(self.scalers).zip(places).map(value).collect()
+    }
 
-/// A forecast in the units of its columns.
-fn text(description: &Description, forecast: &[f32]) -> String {
-    let (n_target, n_level) = (description.model.targets, description.model.levels);
-    let value = |(index, &value): (usize, &f32)| description.scalers[index / n_level % n_target].inverse(f64::from(value)).to_string();
-    forecast.iter().enumerate().map(value).collect::<Vec<_>>().join(",")
+    fn needed(&self) -> String {
+        format!("give rows of {}, or a header that names them", self.names.join(", "))
+    }
+
+    /// A forecast in the units of its columns.
+    fn text(&self, forecast: &[f32]) -> String {
+        let scaler = |index: usize| &self.scalers[index / self.n_level % self.n_target];
+        let value = |(index, &value): (usize, &f32)| scaler(index).inverse(f64::from(value)).to_string();
+        forecast.iter().enumerate().map(value).collect::<Vec<_>>().join(",")
+    }
 }
 
 fn wrong(record: &StringRecord, what: String, remedy: String) -> Error {

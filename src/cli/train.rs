@@ -4,12 +4,15 @@ use std::io::Write;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
-use super::data::{DataArgs, series, windows};
+use serde_json::json;
+
+use super::data::{DataArgs, LayoutArgs, series};
 use super::device::{Device, DeviceArgs};
 use super::progress::Progress;
-use super::scores;
+use super::scores::{self, Comparison};
 use super::training::TrainingArgs;
 use crate::checkpoint::{Checkpoint, Description, Tensors};
+use crate::dataset::{Source, Table};
 use crate::error::{Error, Result};
 use crate::model::ModelKind;
 use crate::published::read_backbone;
@@ -24,12 +27,17 @@ pub struct Args {
     device: DeviceArgs,
     #[command(flatten)]
     data: DataArgs,
+    #[command(flatten)]
+    layout: LayoutArgs,
     /// Where the checkpoint is written [default: MODEL.safetensors]
     #[arg(long, value_name = "FILE")]
     checkpoint: Option<PathBuf>,
     /// Start the backbone of mamba from a checkpoint with published names (safetensors); input and head are drawn as ever
     #[arg(long, value_name = "FILE")]
     init_from: Option<PathBuf>,
+    /// Write the scores as JSON
+    #[arg(long, value_name = "FILE")]
+    json: Option<PathBuf>,
     // last: its heading would be that of whatever follows
     #[command(flatten)]
     training: TrainingArgs,
@@ -37,17 +45,20 @@ pub struct Args {
 
 pub async fn run(args: &Args) -> Result<ExitCode> {
     let path = args.checkpoint.clone().unwrap_or_else(|| format!("{}.safetensors", args.model).into());
-    crate::file::check_writable(&path)?;
+    for path in [&path].into_iter().chain(&args.json) {
+        crate::file::check_writable(path)?;
+    }
     args.training.check(args.model)?;
     if args.init_from.is_some() && args.model != ModelKind::Mamba {
         return Err(Error::option("--init-from", "given", "it needs --model mamba"));
     }
-    let table = args.data.table(".".into(), args.training.seed)?;
-    let windows = windows(&table, args.training.window, 1)?;
+    let training = &args.training;
+    let (tables, windows) = args.layout.windows(&args.data, training.window, training.horizon, ".".into(), training.seed)?;
+    let (config, season) = (training.config(args.model)?, args.data.season(&windows));
     let device = Device::open(&args.device).await?;
     println!("{}", device.announcement(&args.device.device));
     let series = series(&windows);
-    let mut trainer = args.training.trainer(args.model, &series)?;
+    let mut trainer = training.trainer(args.model, &windows)?;
     if let Some(path) = &args.init_from {
         start_from(&mut trainer, path)?;
     }
@@ -56,17 +67,32 @@ pub async fn run(args: &Args) -> Result<ExitCode> {
     progress.finish();
     let fit = fit?;
     let description = Description {
-        model: args.training.model(args.model),
-        training: args.training.config(args.model)?,
-        columns: table.names().to_vec(),
+        model: training.model_for(args.model, &windows),
+        training: config.clone(),
+        layout: windows.layout().clone(),
         scalers: windows.scalers().to_vec(),
-        source: table.source().to_string(),
+        sources: tables.iter().map(Table::source).map(Source::to_string).collect(),
     };
     let bytes = Checkpoint::new(description, trainer.graph(), &fit.parameters).to_bytes()?;
     crate::file::save(&path, |writer| writer.write_all(&bytes))?;
-    let persistence = trainer.persistence(&series.valid, &series);
-    print!("\n{}", scores::table(&[(args.model.name(), fit.metrics)], &persistence, &table, &windows));
-    println!("{}", scores::remarks(args.model.name(), &trainer, &fit, &series));
+
+    let baselines = scores::baselines(&windows, season, config.normalisation);
+    let name = args.model.name();
+    let mut comparisons = vec![("validation", windows.valid(), fit.forecasts.clone())];
+    if !windows.test().is_empty() {
+        comparisons.push(("test", windows.test(), trainer.forecast(device.backend(), &series, windows.test(), &fit.parameters).await?));
+    }
+    let mut figures = json!({ "device": device.kind(), "adapter": device.backend().name(), "model": args.model });
+    for (part, starts, forecasts) in comparisons {
+        let mut comparison = Comparison::new(&windows, starts, season, &baselines);
+        comparison.add(name, &forecasts, &config.loss);
+        print!("\n{}{}", comparison.text(part, &tables), comparison.coverage());
+        figures[part] = comparison.json();
+    }
+    println!("{}", scores::stopped(name, &fit));
+    if let Some(path) = &args.json {
+        super::save_json(path, &figures)?;
+    }
     println!("checkpoint: {}", path.display());
     Ok(ExitCode::SUCCESS)
 }

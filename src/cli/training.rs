@@ -1,10 +1,12 @@
 //! Options of training that commands share.
 
+use super::data::series;
+use crate::dataset::Windows;
 use crate::error::{Error, Result};
 use crate::model::{ForecasterConfig, ModelKind};
 use crate::ops::{Loss, Normalisation, Optimizer};
 use crate::schedule::Schedule;
-use crate::train::{Series, Trainer, TrainingConfig};
+use crate::train::{Trainer, TrainingConfig};
 
 /// Sizes of the model and how it is trained; what is left out is the lab's setting, or PyTorch's where the lab has none.
 #[derive(Debug, clap::Args)]
@@ -16,6 +18,9 @@ pub struct TrainingArgs {
     /// Hidden channels
     #[arg(long, default_value_t = 128)]
     pub hidden: usize,
+    /// Steps that are forecast at once
+    #[arg(long, default_value_t = 1)]
+    pub horizon: usize,
     /// Layers [default: 1, for hybrid 2]
     #[arg(long)]
     layers: Option<usize>,
@@ -177,6 +182,7 @@ impl TrainingArgs {
     pub fn model(&self, kind: ModelKind) -> ForecasterConfig {
         ForecasterConfig {
             layers: self.layers.unwrap_or(kind.default_layers()),
+            horizon: self.horizon,
             levels: self.loss().columns_per_output(),
             bidirectional: self.bidirectional,
             attention_every: self.attention_every,
@@ -229,9 +235,14 @@ impl TrainingArgs {
         })
     }
 
-    /// A trainer for a model on these series.
-    pub fn trainer(&self, kind: ModelKind, series: &Series<'_>) -> Result<Trainer> {
-        Trainer::new(&self.model(kind), &self.config(kind)?, series)
+    /// Sizes of a model for these windows.
+    pub fn model_for(&self, kind: ModelKind, windows: &Windows) -> ForecasterConfig {
+        ForecasterConfig { features: windows.n_feature(), targets: windows.n_target(), ..self.model(kind) }
+    }
+
+    /// A trainer for a model on these windows.
+    pub fn trainer(&self, kind: ModelKind, windows: &Windows) -> Result<Trainer> {
+        Trainer::new(&self.model_for(kind, windows), &self.config(kind)?, &series(windows))
     }
 
     fn optimizer(&self, lab_decay: f64) -> Optimizer {

@@ -1,10 +1,10 @@
 //! Tables of numbers over time: where they come from, how they are split, scaled and cut into windows.
 //!
-//! The way of a series: a [`Table`] (a CSV, a download, a synthetic series, or columns made in memory), a [`Split`] of its rows in time
-//! order, and [`Windows`]: the scaled values with one [`Scaler`] a column, fitted on the training rows only.
+//! The way of a series: a [`Table`] (a CSV, a download, a synthetic series, or columns made in memory), a [`Layout`] of its columns and a
+//! [`Partition`] of its rows in time order, and [`Windows`]: the scaled values with one [`Scaler`] a column, fitted on the training rows only.
 //!
-//! The parts that need a file system or a network (`Table::read_csv`, `Table::save_csv`, `download`, `prices`, `synthetic`) come with the
-//! `cli` feature; the rest is plain arithmetic.
+//! The parts that need a file system or a network (`read_csv`, `Table::save_csv`, `download`, `prices`, `synthetic`) come with the `cli`
+//! feature; the rest is plain arithmetic.
 
 #[cfg(feature = "cli")]
 mod csv;
@@ -27,7 +27,7 @@ pub use self::csv::{Columns, CsvOptions, CsvTables, Missing, read_csv};
 #[cfg(feature = "cli")]
 pub use dates::{Spacing, Step};
 pub use scaler::{Scaler, Scaling};
-pub use split::Split;
+pub use split::{Partition, Split};
 pub use starts::Starts;
 pub use table::{Dates, Source, Table};
-pub use windows::Windows;
+pub use windows::{Channels, Layout, Member, Windows};

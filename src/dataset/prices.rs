@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 use jiff::Timestamp;
 
 use super::download::{Server, check_ticker, csv_path};
-use super::{Columns, Table, synthetic};
+use super::{Columns, CsvOptions, CsvTables, Table, read_csv, synthetic};
 use crate::Result;
 
 /// The first day that is downloaded, 2000-01-01, in Unix seconds.
@@ -20,52 +20,60 @@ pub struct Request<'a> {
     pub download: Option<&'a str>,
     /// Where it is downloaded from.
     pub server: Server,
-    /// The file the user names: it must exist where no download replaces it.
-    pub csv: Option<PathBuf>,
+    /// The files the user names: they must exist where no download replaces them.
+    pub csv: Vec<PathBuf>,
     /// Where `TICKER_stock_data.csv` is looked for if no file is named, in this order.
     pub folders: Vec<PathBuf>,
     /// Whose file is looked for if nothing is downloaded.
     pub default_ticker: &'a str,
     /// Where a download or the synthetic series is saved.
     pub save_folder: PathBuf,
-    /// The columns that are wanted.
-    pub columns: Columns<'a>,
+    /// The columns that are wanted, and how files are read.
+    pub options: CsvOptions<'a>,
     /// Of the synthetic series.
     pub seed: u64,
 }
 
-/// Finds the prices, and announces each step in one line.
+/// Finds the prices, a table for each series, and announces each step in one line.
 ///
 /// # Errors
 /// A ticker that cannot be one; a file that is named but missing, or cannot be used; no such column; a folder that cannot be written.
 /// A download that fails is announced and is no error.
-pub fn resolve(request: &Request<'_>, announce: &mut dyn FnMut(&str)) -> Result<Table> {
+pub fn resolve(request: &Request<'_>, announce: &mut dyn FnMut(&str)) -> Result<Vec<Table>> {
     if let Some(ticker) = request.download {
         check_ticker(ticker)?;
         let seconds = FIRST_SECOND..Timestamp::now().as_second();
         announce(&format!("downloading daily prices of {ticker} from {}", request.server.base_url));
         match request.server.daily_prices(ticker, seconds) {
-            Ok(table) => return save(request, &table, &csv_path(&request.save_folder, ticker), announce),
+            Ok(table) => return Ok(vec![save(request, &table, &csv_path(&request.save_folder, ticker), announce)?]),
             Err(error) => announce(&format!("download failed: {error}")),
         }
     }
 
     let ticker = request.download.unwrap_or(request.default_ticker);
     let local = || request.folders.iter().map(|folder| csv_path(folder, ticker)).find(|path| path.exists());
-    if let Some(path) = request.csv.clone().or_else(local) {
-        let table = Table::read_csv(&path, request.columns)?;
-        announce(&format!("read {} rows from {}", table.n_row(), path.display()));
-        return Ok(table);
+    let files = if request.csv.is_empty() { local().into_iter().collect() } else { request.csv.clone() };
+    if !files.is_empty() {
+        let mut all = Vec::new();
+        for path in files {
+            let CsvTables { tables, notes } = read_csv(&path, &request.options)?;
+            let n_row: usize = tables.iter().map(Table::n_row).sum();
+            let series = if request.options.id.is_some() { format!(" of {} series", tables.len()) } else { String::new() };
+            announce(&format!("read {n_row} rows{series} from {}", path.display()));
+            notes.iter().for_each(|note| announce(note));
+            all.extend(tables);
+        }
+        return Ok(all);
     }
 
     announce(&format!("no local prices of {ticker}: a SYNTHETIC series is used, which no market ever quoted"));
     let table = synthetic::daily_prices(SYNTHETIC_ROWS, request.seed)?;
-    save(request, &table, &csv_path(&request.save_folder, "synthetic"), announce)
+    Ok(vec![save(request, &table, &csv_path(&request.save_folder, "synthetic"), announce)?])
 }
 
 /// Saves a table that was just made, and keeps the columns that are wanted.
 fn save(request: &Request<'_>, table: &Table, path: &Path, announce: &mut dyn FnMut(&str)) -> Result<Table> {
-    let wanted = match request.columns {
+    let wanted = match request.options.columns {
         Columns::All => table.clone(),
         Columns::CloseOrAll => table.select(&["Close"])?,
         Columns::Named(names) => table.select(names)?,

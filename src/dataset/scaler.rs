@@ -5,15 +5,16 @@ use serde::{Deserialize, Serialize};
 /// How a column is brought to a common range.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
+#[cfg_attr(feature = "cli", derive(clap::ValueEnum), value(rename_all = "lower"))]
 pub enum Scaling {
-    /// As it is.
+    /// As it is
     None,
-    /// Smallest value to 0, largest to 1.
+    /// Smallest value to 0, largest to 1
     #[default]
     MinMax,
-    /// Mean to 0, standard deviation (of the population) to 1.
+    /// Mean to 0, standard deviation (of the population) to 1
     Standard,
-    /// Median to 0, distance between the quartiles to 1.
+    /// Median to 0, distance between the quartiles to 1
     Robust,
 }
 

@@ -3,7 +3,6 @@
 use std::fmt;
 use std::path::PathBuf;
 
-use super::Split;
 use crate::{Error, Result};
 
 /// Where a table's numbers come from. Its text belongs in every output made from them.
@@ -144,14 +143,6 @@ impl Table {
     pub fn select(&self, names: &[&str]) -> Result<Table> {
         let columns = names.iter().map(|&name| Ok((name.to_string(), self.column(name)?.to_vec()))).collect::<Result<_>>()?;
         Table::new(self.source.clone(), self.dates.clone(), columns)
-    }
-
-    /// Splits the rows in time order, as [`Split::by_fraction`] does.
-    ///
-    /// # Errors
-    /// Those of [`Split::by_fraction`], with this table's source as the place.
-    pub fn split(&self, window: usize, horizon: usize, fraction: f64) -> Result<Split> {
-        Split::by_fraction(&self.source.to_string(), self.n_row(), window, horizon, fraction)
     }
 }
 

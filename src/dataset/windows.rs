@@ -1,110 +1,354 @@
-//! Scaled values and the windows in them, as views.
+//! Scaled series, one below another, and the windows in them, as views.
 
-use super::{Scaler, Scaling, Split, Table};
+use std::ops::Range;
+
+use serde::{Deserialize, Serialize};
+
+use super::{Partition, Scaler, Scaling, Split, Starts, Table};
 use crate::{Error, Result};
 
-/// A table's values, scaled, with the split that cuts them into windows. A window is a slice of the values: nothing is copied for it.
+/// How the columns that are forecast reach the model.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+#[cfg_attr(feature = "cli", derive(clap::ValueEnum))]
+pub enum Channels {
+    /// Each is a series of its own, with the covariates beside it; one model for all
+    #[default]
+    Independent,
+    /// All together, as features of one series
+    Mixed,
+}
+
+/// How tables become windows.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Layout {
+    /// The columns that are forecast.
+    pub targets: Vec<String>,
+    /// Columns that are only read.
+    pub covariates: Vec<String>,
+    /// How the targets reach the model.
+    pub channels: Channels,
+    /// How each column of each table is scaled, fitted on its training rows.
+    pub scaling: Scaling,
+    /// How each table's rows are divided.
+    pub partition: Partition,
+    /// Input rows of a window.
+    pub window: usize,
+    /// Target rows of a window.
+    pub horizon: usize,
+}
+
+impl Layout {
+    /// One column, forecast from itself, with the smallest training value at 0 and the largest at 1, four fifths of the rows training.
+    pub fn one_column(name: &str, window: usize, horizon: usize) -> Self {
+        Layout {
+            targets: vec![name.into()],
+            covariates: Vec::new(),
+            channels: Channels::Independent,
+            scaling: Scaling::MinMax,
+            partition: Partition::default(),
+            window,
+            horizon,
+        }
+    }
+
+    /// The columns that are read: targets, then covariates.
+    pub fn columns(&self) -> impl Iterator<Item = &str> {
+        self.targets.iter().chain(&self.covariates).map(String::as_str)
+    }
+
+    /// The columns that are features of each series of a table, as indices into [`Layout::columns`].
+    fn features(&self) -> Vec<Vec<usize>> {
+        let n_column = self.targets.len() + self.covariates.len();
+        match self.channels {
+            Channels::Mixed => vec![(0..n_column).collect()],
+            Channels::Independent => {
+                let with_covariates = |target| std::iter::once(target).chain(self.targets.len()..n_column).collect();
+                (0..self.targets.len()).map(with_covariates).collect()
+            }
+        }
+    }
+}
+
+/// One of the series that lie one below another.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Member {
+    /// The table that it is from.
+    pub table: usize,
+    /// Its features, as indices into [`Layout::columns`].
+    pub columns: Vec<usize>,
+    /// Its rows among those of all series; the first is row 0 of the table.
+    pub rows: Range<usize>,
+    /// Its parts, in rows of the table.
+    pub split: Split,
+}
+
+/// The scaled values of tables, cut into windows. A window is a slice of the values: nothing is copied for it.
 #[derive(Debug, Clone)]
 pub struct Windows {
-    /// Scaled values, `(row, channel)`.
+    layout: Layout,
+    /// `(row, feature)`, all series.
     values: Vec<f32>,
-    /// One for each channel.
-    scalers: Vec<Scaler>,
-    split: Split,
+    /// For each table, one a column of the layout.
+    scalers: Vec<Vec<Scaler>>,
+    members: Vec<Member>,
+    train: Starts,
+    valid: Starts,
+    test: Starts,
 }
 
 impl Windows {
-    /// Scales every column of `table` by a scaler fitted on the split's training rows.
+    /// Scales the columns of every table by scalers fitted on its training rows.
     ///
     /// # Errors
-    /// [`Error::Shape`] if the split was made for another number of rows; [`Error::Data`] if a scaled value is beyond float32.
+    /// [`Error::Data`] where a table lacks a column, a part has no window in any table, or a scaled value is beyond float32; those of
+    /// [`Partition::split`].
     ///
     /// ```
-    /// use scanrnn::dataset::{Scaling, Source, Table, Windows};
+    /// use scanrnn::dataset::{Layout, Scaling, Source, Table, Windows};
     /// let ramp = (0..100).map(f64::from).collect();
     /// let table = Table::new(Source::Memory("ramp".into()), None, vec![("ramp".into(), ramp)])?;
-    /// let windows = Windows::new(&table, Scaling::None, table.split(4, 1, 0.8)?)?;
-    /// let first = windows.split().valid().start;
+    /// let layout = Layout { scaling: Scaling::None, ..Layout::one_column("ramp", 4, 1) };
+    /// let windows = Windows::new(&[table], &layout)?;
+    /// let first = windows.valid().get(0).unwrap();
     /// assert_eq!(windows.input(first), [76.0, 77.0, 78.0, 79.0]);
-    /// assert_eq!(windows.target(first), [80.0]);
+    /// assert_eq!(windows.following(first), [80.0]);
     /// # Ok::<(), scanrnn::Error>(())
     /// ```
-    pub fn new(table: &Table, scaling: Scaling, split: Split) -> Result<Self> {
-        let scalers = table
-            .columns()
-            .map(|column| column.get(split.training_rows()).map(|rows| Scaler::fit(scaling, rows)))
-            .collect::<Option<_>>()
-            .ok_or_else(|| {
-                Error::shape("windows", "table", format!("({} rows, column)", split.n_row), &[table.n_row(), table.names().len()])
-            })?;
-        Self::with_scalers(table, scalers, split)
+    pub fn new(tables: &[Table], layout: &Layout) -> Result<Self> {
+        let scalers = tables.iter().map(|table| fitted(table, layout)).collect::<Result<_>>()?;
+        Self::with_scalers(tables, layout, scalers)
     }
 
-    /// Scales the columns of `table` by scalers fitted before, such as a checkpoint's.
+    /// Scales the columns of the tables by scalers fitted before, such as a checkpoint's: for each table, one a column of the layout.
     ///
     /// # Errors
-    /// [`Error::Shape`] if there is not one scaler a column or the split was made for another number of rows; [`Error::Data`] if a scaled
-    /// value is beyond float32.
-    pub fn with_scalers(table: &Table, scalers: Vec<Scaler>, split: Split) -> Result<Self> {
-        let n_channel = scalers.len();
-        if (table.n_row(), table.names().len()) != (split.n_row, n_channel) {
-            let expected = format!("({} rows, {n_channel} columns)", split.n_row);
-            return Err(Error::shape("windows", "table", expected, &[table.n_row(), table.names().len()]));
+    /// As [`Windows::new`]; [`Error::Shape`] if there is not one scaler a column.
+    pub fn with_scalers(tables: &[Table], layout: &Layout, scalers: Vec<Vec<Scaler>>) -> Result<Self> {
+        let splits = tables.iter().map(|table| split(table, layout)).collect::<Result<Vec<_>>>()?;
+        let windows = Self::stacked(tables, layout, scalers, &splits)?;
+        let has_test = splits.iter().any(|split| split.valid_end < split.end);
+        let parts = [("training", windows.train.len()), ("validation", windows.valid.len()), ("test", windows.test.len())];
+        match parts.into_iter().find(|&(part, n_window)| n_window == 0 && (part != "test" || has_test)) {
+            Some((part, _)) => Err(too_short(tables, layout, &windows.members, part)),
+            None => Ok(windows),
         }
-        let mut values = vec![0.0; table.n_row() * n_channel];
-        for (channel, (column, scaler)) in table.columns().zip(&scalers).enumerate() {
-            for (row, &value) in column.iter().enumerate() {
-                let scaled = scaler.scale(value) as f32;
-                if !scaled.is_finite() {
-                    return Err(Error::Data {
-                        place: format!("{}, column {:?}", table.source(), table.names()[channel]),
-                        what: format!("{value:e} in row {row} is beyond float32 once scaled"),
-                        remedy: "choose another scaling or another unit".into(),
-                    });
-                }
-                values[row * n_channel + channel] = scaled;
-            }
-        }
-        Ok(Windows { values, scalers, split })
     }
 
-    /// All scaled values, `(row, channel)`.
+    /// The scaled values without parts, for forecasts of what comes after them: see [`Windows::last`].
+    ///
+    /// # Errors
+    /// [`Error::Data`] where a table lacks a column, is shorter than a window, or a scaled value is beyond float32; [`Error::Shape`] if there
+    /// is not one scaler a column.
+    pub fn unsplit(tables: &[Table], layout: &Layout, scalers: Vec<Vec<Scaler>>) -> Result<Self> {
+        let Layout { window, horizon, .. } = *layout;
+        if let Some(table) = tables.iter().find(|table| table.n_row() < window) {
+            let what = format!("{} rows are fewer than the window of {window}", table.n_row());
+            return Err(Error::Data { place: table.source().to_string(), what, remedy: "give more rows".into() });
+        }
+        let none = Split { train_end: 0, valid_end: 0, end: 0, window, horizon };
+        Self::stacked(tables, layout, scalers, &vec![none; tables.len()])
+    }
+
+    fn stacked(tables: &[Table], layout: &Layout, scalers: Vec<Vec<Scaler>>, splits: &[Split]) -> Result<Self> {
+        let n_column = layout.columns().count();
+        if scalers.len() != tables.len() || scalers.iter().any(|scalers| scalers.len() != n_column) {
+            let got: Vec<usize> = scalers.iter().map(Vec::len).collect();
+            return Err(Error::shape("windows", "scalers", format!("{n_column} for each of {} tables", tables.len()), &got));
+        }
+        let (mut values, mut members) = (Vec::new(), Vec::new());
+        for (index, (table, scalers)) in tables.iter().zip(&scalers).enumerate() {
+            let sources = layout.columns().map(|name| table.column(name)).collect::<Result<Vec<_>>>()?;
+            for columns in layout.features() {
+                let (n_feature, first) = (columns.len(), values.len());
+                values.resize(first + table.n_row() * n_feature, 0.0);
+                for (feature, &column) in columns.iter().enumerate() {
+                    scale(table, layout, column, &scalers[column], sources[column], &mut values[first + feature..], n_feature)?;
+                }
+                let first = first / n_feature;
+                members.push(Member { table: index, columns, rows: first..first + table.n_row(), split: splits[index] });
+            }
+        }
+        let starts = |part: fn(&Split) -> Range<usize>| {
+            let shifted = |member: &Member| {
+                let windows = part(&member.split);
+                member.rows.start + windows.start..member.rows.start + windows.end
+            };
+            Starts::new(members.iter().map(shifted))
+        };
+        let (train, valid, test) = (starts(Split::train), starts(Split::valid), starts(Split::test));
+        Ok(Windows { layout: layout.clone(), values, scalers, members, train, valid, test })
+    }
+
+    /// Checks that nothing a model learns from, or is chosen by, comes from rows that it must not see: every scaler is that of its table's
+    /// training rows, and the windows `[train, valid, test]` have their targets in their own part of their own series.
+    ///
+    /// # Errors
+    /// [`Error::Data`] naming the table and the scaler or window that has seen too much.
+    pub fn check_no_leak(&self, tables: &[Table], parts: [&Starts; 3]) -> Result<()> {
+        let error = |table: usize, what: String| {
+            let place = tables.get(table).map_or_else(String::new, |table| table.source().to_string());
+            Err(Error::Data { place, what, remedy: "fit on training rows only and take windows by the split".into() })
+        };
+        for (index, table) in tables.iter().enumerate() {
+            for ((name, scaler), fitted) in self.layout.columns().zip(&self.scalers[index]).zip(fitted(table, &self.layout)?) {
+                if *scaler != fitted {
+                    return error(index, format!("the scaler of column {name:?} is not that of the training rows"));
+                }
+            }
+        }
+        for (part, starts) in parts.into_iter().enumerate() {
+            for start in starts.iter() {
+                let Some(member) = self.member(start) else { return error(0, format!("no series has row {start}")) };
+                let Split { train_end, valid_end, end, window, horizon } = member.split;
+                let rows = [0..train_end, train_end..valid_end, valid_end..end][part].clone();
+                let first = start - member.rows.start + window;
+                if first < rows.start || first + horizon > rows.end {
+                    let name = ["training", "validation", "test"][part];
+                    let what = format!("a {name} window has its targets in rows {first}..{}, outside {rows:?}", first + horizon);
+                    return error(member.table, what);
+                }
+            }
+        }
+        Ok(())
+    }
+
+    /// How the tables became windows.
+    pub fn layout(&self) -> &Layout {
+        &self.layout
+    }
+
+    /// All scaled values, `(row, feature)`; the targets are the first features.
     pub fn values(&self) -> &[f32] {
         &self.values
     }
 
-    /// The scalers, one a channel.
-    pub fn scalers(&self) -> &[Scaler] {
+    /// The scalers: for each table, one a column of [`Layout::columns`].
+    pub fn scalers(&self) -> &[Vec<Scaler>] {
         &self.scalers
     }
 
-    /// Which windows train and which validate.
-    pub fn split(&self) -> &Split {
-        &self.split
+    /// The series, in the order of their rows.
+    pub fn members(&self) -> &[Member] {
+        &self.members
     }
 
-    /// How many columns a row has.
-    pub fn n_channel(&self) -> usize {
-        self.scalers.len()
+    /// First rows of the training windows.
+    pub fn train(&self) -> &Starts {
+        &self.train
     }
 
-    /// The inputs `(step, channel)` of the window that starts at row `start`.
+    /// First rows of the validation windows.
+    pub fn valid(&self) -> &Starts {
+        &self.valid
+    }
+
+    /// First rows of the test windows; none where the partition has no test part.
+    pub fn test(&self) -> &Starts {
+        &self.test
+    }
+
+    /// First rows of the windows that end with each series' last row.
+    pub fn last(&self) -> Starts {
+        let last =
+            |member: &Member| member.rows.end.saturating_sub(self.layout.window)..(member.rows.end + 1).saturating_sub(self.layout.window);
+        Starts::new(self.members.iter().map(last))
+    }
+
+    /// The windows that scores are reported on: those of the test part, of the validation part where there is no other.
+    pub fn scored(&self) -> &Starts {
+        if self.test.is_empty() { &self.valid } else { &self.test }
+    }
+
+    /// Features of a row.
+    pub fn n_feature(&self) -> usize {
+        match self.layout.channels {
+            Channels::Mixed => self.layout.targets.len() + self.layout.covariates.len(),
+            Channels::Independent => 1 + self.layout.covariates.len(),
+        }
+    }
+
+    /// Features that are targets, the first ones.
+    pub fn n_target(&self) -> usize {
+        match self.layout.channels {
+            Channels::Mixed => self.layout.targets.len(),
+            Channels::Independent => 1,
+        }
+    }
+
+    /// The series that holds a row; none behind the last.
+    pub fn member(&self, row: usize) -> Option<&Member> {
+        self.members.get(self.members.partition_point(|member| member.rows.end <= row))
+    }
+
+    /// The scaler of a series' feature.
+    pub fn scaler(&self, member: &Member, feature: usize) -> &Scaler {
+        &self.scalers[member.table][member.columns[feature]]
+    }
+
+    /// The inputs `(step, feature)` of the window that starts at row `start`.
     ///
     /// # Panics
-    /// If `start` is in neither range of the split and the window ends past the last row.
+    /// If the window ends past the last row.
     pub fn input(&self, start: usize) -> &[f32] {
-        self.rows(start, self.split.window)
+        self.rows(start, self.layout.window)
     }
 
-    /// The targets `(step, channel)` of the window that starts at row `start`.
+    /// What follows the window that starts at row `start`, `(step, feature)`.
     ///
     /// # Panics
     /// As [`input`](Self::input).
-    pub fn target(&self, start: usize) -> &[f32] {
-        self.rows(start + self.split.window, self.split.horizon)
+    pub fn following(&self, start: usize) -> &[f32] {
+        self.rows(start + self.layout.window, self.layout.horizon)
     }
 
     fn rows(&self, start: usize, n_row: usize) -> &[f32] {
-        &self.values[start * self.n_channel()..(start + n_row) * self.n_channel()]
+        &self.values[start * self.n_feature()..(start + n_row) * self.n_feature()]
     }
+}
+
+fn split(table: &Table, layout: &Layout) -> Result<Split> {
+    layout.partition.split(&table.source().to_string(), table.n_row(), layout.window, layout.horizon)
+}
+
+/// Scalers of a table's columns, fitted on its training rows.
+fn fitted(table: &Table, layout: &Layout) -> Result<Vec<Scaler>> {
+    let rows = split(table, layout)?.training_rows();
+    layout.columns().map(|name| Ok(Scaler::fit(layout.scaling, &table.column(name)?[rows.clone()]))).collect()
+}
+
+/// Writes a column's scaled values `stride` apart.
+fn scale(table: &Table, layout: &Layout, column: usize, scaler: &Scaler, from: &[f64], to: &mut [f32], stride: usize) -> Result<()> {
+    for (row, (&value, place)) in from.iter().zip(to.iter_mut().step_by(stride)).enumerate() {
+        let scaled = scaler.scale(value) as f32;
+        if !scaled.is_finite() {
+            return Err(Error::Data {
+                place: format!("{}, column {:?}", table.source(), layout.columns().nth(column).unwrap_or_default()),
+                what: format!("{value:e} in row {row} is beyond float32 once scaled"),
+                remedy: "choose another scaling or another unit".into(),
+            });
+        }
+        *place = scaled;
+    }
+    Ok(())
+}
+
+fn too_short(tables: &[Table], layout: &Layout, members: &[Member], part: &str) -> Error {
+    let longest = members.iter().max_by_key(|member| member.rows.len());
+    let Layout { window, horizon, .. } = layout;
+    let (place, what) = match longest {
+        None => ("data".into(), "no column is to be forecast".into()),
+        Some(Member { table, split: Split { train_end, valid_end, end, .. }, .. }) => {
+            let rows = [*train_end, valid_end - train_end, end - valid_end].map(|rows| rows.to_string());
+            let what = format!(
+                "{} rows give {} for training, validation and test, but a window of {window} and a horizon of {horizon} need {} rows in all and \
+                 {horizon} for each part: none is left for {part}",
+                tables[*table].n_row(),
+                rows.join(", "),
+                window.saturating_add(*horizon),
+            );
+            (tables[*table].source().to_string(), what)
+        }
+    };
+    Error::Data { place, what, remedy: "use more rows or a smaller --window or --horizon".into() }
 }

@@ -16,7 +16,7 @@ pub use self::missing::Missing;
 use self::missing::{fill, is_missing};
 use super::dates::{Order, Wrong, is_date};
 use super::table::find_column;
-use super::{Dates, Source, Table};
+use super::{Dates, Source, Spacing, Table};
 use crate::{Error, Result, file};
 
 /// Which columns to read. Only these have to be numbers.
@@ -298,14 +298,13 @@ impl Rows {
         }
         self.fill(cells, &place, notes)?;
         let dates = layout.dates.first().map(|&column| Dates { name: cells.names[column].clone(), text: self.dates });
-        if let Some(spacing) = dates.as_ref().and_then(Dates::spacing)
-            && let Some(first) = spacing.first_irregular
-        {
-            let (line, step) = (line_at(cells.path, self.bytes[first]).unwrap_or(1), spacing.step);
-            let n_step = self.bytes.len() - 1;
-            notes.push(format!("{place}: {} of {n_step} steps are not {step}, the first before line {line}", spacing.n_irregular));
-        } else if dates.as_ref().is_some_and(|dates| dates.text.len() > 2 && dates.spacing().is_none()) {
-            notes.push(format!("{place}: the dates have no step that most of them keep"));
+        match dates.as_ref().map(Dates::spacing) {
+            Some(Some(Spacing { step, n_irregular, first_irregular: Some(first) })) => {
+                let (line, n_step) = (line_at(cells.path, self.bytes[first]).unwrap_or(1), self.bytes.len() - 1);
+                notes.push(format!("{place}: {n_irregular} of {n_step} steps are not {step}, the first before line {line}"));
+            }
+            Some(None) if self.bytes.len() > 2 => notes.push(format!("{place}: the dates have no step that most of them keep")),
+            _ => {}
         }
         let columns = layout.selected.iter().map(|&column| cells.names[column].clone()).zip(self.values).collect();
         let source = match layout.id {

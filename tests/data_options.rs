@@ -1,0 +1,158 @@
+//! Options that choose the data, through the binary.
+
+use std::path::Path;
+use std::process::{Command, Output};
+
+use serde_json::Value;
+use tempfile::TempDir;
+
+fn scanrnn(folder: &Path, args: &str) -> Output {
+    Command::new(env!("CARGO_BIN_EXE_scanrnn")).current_dir(folder).args(args.split_whitespace()).output().expect("the binary runs")
+}
+
+/// What a run that has to succeed prints.
+fn prints(folder: &Path, args: &str) -> String {
+    let output = scanrnn(folder, args);
+    assert!(output.status.success(), "{args}: {}", String::from_utf8_lossy(&output.stderr));
+    String::from_utf8_lossy(&output.stdout).into_owned()
+}
+
+/// What a run that has to fail says, one line.
+fn refuses(folder: &Path, args: &str) -> String {
+    let output = scanrnn(folder, args);
+    let message = String::from_utf8_lossy(&output.stderr).into_owned();
+    assert_eq!((output.status.code(), message.lines().count()), (Some(2), 1), "{args}: {message}");
+    message
+}
+
+fn figures(folder: &Path) -> Value {
+    serde_json::from_slice(&std::fs::read(folder.join("scores.json")).expect("figures")).expect("JSON")
+}
+
+/// A folder with `load.csv`: 300 hours of three columns with a day's season, decimal commas and one empty cell.
+fn folder() -> TempDir {
+    let folder = tempfile::tempdir().expect("a folder");
+    let mut text = String::from("time;north;south;temperature\n");
+    for hour in 0..300 {
+        let day = std::f64::consts::TAU * f64::from(hour) / 24.0;
+        let cell = |value: f64| format!("{value:.3}").replace('.', ",");
+        let north = if hour == 100 { String::new() } else { cell(10.0 + day.sin()) };
+        text +=
+            &format!("{:02}.01.2024 {:02}:00;{north};{};{}\n", 1 + hour / 24, hour % 24, cell(200.0 + 20.0 * day.cos()), cell(day.sin()));
+    }
+    std::fs::write(folder.path().join("load.csv"), text).expect("written");
+    folder
+}
+
+const TRAIN: &str = "train --model min-gru-scan --device cpu --hidden 8 --epochs 1 --batch 16 --json scores.json";
+
+#[test]
+fn every_table_has_the_baselines_and_test_windows_their_own() {
+    let folder = folder();
+    let path = folder.path();
+    assert!(refuses(path, &format!("{TRAIN} --csv load.csv --window 24")).contains("load.csv:102, column north: the cell is empty"));
+    let options =
+        "--csv load.csv --missing interpolate --targets north,south --split 0.6,0.2,0.2 --scaler standard --window 24 --horizon 6";
+    let text = prints(path, &format!("{TRAIN} {options}"));
+    for part in
+        ["cells have no value", "season: 24 rows", "validation  ", "test  ", "seasonal-naive-24", "linear", "drift", "MASE", "MSE 6 ahead"]
+    {
+        assert!(text.contains(part), "{part:?} is not in\n{text}");
+    }
+    let figures = figures(path);
+    for part in ["validation", "test"] {
+        for (group, name) in
+            [("models", "min-gru-scan"), ("baselines", "persistence"), ("baselines", "linear"), ("baselines", "seasonal-naive-24")]
+        {
+            let evaluation = &figures[part][group][name];
+            // 60 rows give 55 windows for each of two columns; none is dropped.
+            assert_eq!(evaluation["n_window"], 110, "{part} {name}");
+            assert_eq!(evaluation["steps"].as_array().map(Vec::len), Some(6));
+            assert_eq!(evaluation["targets"][1]["target"], "south");
+            assert!(evaluation["overall"]["original"]["mse"].is_number() && evaluation["overall"]["mase"].is_number());
+        }
+    }
+    let seasonal = figures["test"]["baselines"]["seasonal-naive-24"]["overall"]["scaled"]["mse"].as_f64().expect("a number");
+    let persistence = figures["test"]["baselines"]["persistence"]["overall"]["scaled"]["mse"].as_f64().expect("a number");
+    assert!(seasonal < 0.01 * persistence, "{seasonal} {persistence}");
+
+    let trained = figures["test"].clone();
+    let scored =
+        prints(path, "evaluate --checkpoint min-gru-scan.safetensors --device cpu --csv load.csv --missing interpolate --json scores.json");
+    assert!(scored.contains("test  "), "{scored}");
+    assert_eq!(self::figures(path)["test"], trained);
+}
+
+#[test]
+fn covariates_are_read_and_not_forecast() {
+    let folder = folder();
+    let path = folder.path();
+    for (channels, n_window) in [("independent", 2 * 60), ("mixed", 60)] {
+        let options =
+            format!("--csv load.csv --missing forward-fill --targets north,south --features all --window 24 --channels {channels}");
+        prints(path, &format!("{TRAIN} {options}"));
+        let evaluation = &figures(path)["validation"]["models"]["min-gru-scan"];
+        assert_eq!(evaluation["n_window"], n_window, "{channels}");
+        assert_eq!(evaluation["targets"].as_array().map(Vec::len), Some(2), "{channels}");
+        prints(path, "evaluate --checkpoint min-gru-scan.safetensors --device cpu --csv load.csv --missing drop");
+    }
+    assert!(
+        refuses(path, &format!("{TRAIN} --csv load.csv --targets north,west")).contains("no column \"west\"; choose one of: time, north")
+    );
+}
+
+#[test]
+fn one_model_learns_from_many_series() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let path = folder.path();
+    let mut both = String::from("day,store,sales\n");
+    let mut each = [String::from("day,sales\n"), String::from("day,sales\n")];
+    for day in 0..120 {
+        for (store, text) in each.iter_mut().enumerate() {
+            let row = format!("{}-{:02}-{:02},", 2020, 1 + day / 28, 1 + day % 28);
+            let sales = (1 + 10 * store) as f64 * (2.0 + (f64::from(day) * 0.9).sin());
+            *text += &format!("{row}{sales:.3}\n");
+            both += &format!("{row}{store},{sales:.3}\n");
+        }
+    }
+    std::fs::write(path.join("both.csv"), both).expect("written");
+    std::fs::write(path.join("a.csv"), &each[0]).expect("written");
+    std::fs::write(path.join("b.csv"), &each[1]).expect("written");
+    let small = "--window 7 --split 60,30,30";
+    let by_id = prints(path, &format!("{TRAIN} --csv both.csv --id store --targets sales {small}"));
+    assert!(by_id.contains("read 240 rows of 2 series from both.csv"), "{by_id}");
+    let first = figures(path);
+    prints(path, &format!("{TRAIN} --csv a.csv --csv b.csv --targets sales {small}"));
+    assert_eq!(figures(path), first);
+    assert_eq!(first["test"]["models"]["min-gru-scan"]["n_window"], 2 * 30);
+    let other = refuses(path, "evaluate --checkpoint min-gru-scan.safetensors --device cpu --csv a.csv");
+    assert!(other.contains("was trained on 2 series, not 1"), "{other}");
+    assert!(refuses(path, "bench --device cpu --csv a.csv --csv b.csv").contains("bench compares on one series"));
+    assert!(refuses(path, &format!("{TRAIN} --csv both.csv --targets sales")).contains("--id"));
+}
+
+#[test]
+fn a_model_that_loses_is_said_to_lose() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let rows: String = (0..200).map(|day| format!("{:.4}\n", 100.0 + f64::from(day * day % 13) * 0.01)).collect();
+    std::fs::write(folder.path().join("walk.csv"), format!("Close\n{rows}")).expect("written");
+    let text = prints(
+        folder.path(),
+        "train --model mamba-lab --device cpu --csv walk.csv --window 8 --hidden 8 --epochs 1 --window-norm none --season 1",
+    );
+    assert!(text.contains("mamba-lab is worse than persistence (the last value again) on these windows"), "{text}");
+    assert!(!text.contains("seasonal"), "{text}");
+}
+
+#[test]
+fn splits_and_seasons_that_cannot_be_are_refused() {
+    let folder = folder();
+    let refused = |options: &str| refuses(folder.path(), &format!("train --model min-gru --csv load.csv --targets south {options}"));
+    assert!(refused("--season 0").contains("--season is 0"));
+    assert!(refused("--split 200,100,100").contains("300 rows are fewer than --split 200,100,100 asks for"));
+    assert!(refused("--date month").contains("no column \"month\""));
+    assert!(refused("--horizon 100").contains("none is left for validation"));
+    let output = scanrnn(folder.path(), "train --model min-gru --csv load.csv --split 0.5,0.6");
+    assert!(String::from_utf8_lossy(&output.stderr).contains("--split"), "{output:?}");
+    assert_eq!(output.status.code(), Some(2));
+}
