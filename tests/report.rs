@@ -7,6 +7,7 @@ use std::path::PathBuf;
 use rand::{RngExt, SeedableRng};
 use rand_chacha::ChaCha8Rng;
 use scanrnn::Error;
+use scanrnn::report::chart::{self, Chart, Line, Look, Panel, Places};
 use scanrnn::report::picture::{self, Comparison, Epoch, Model, Row};
 use scanrnn::report::{Lang, Table, Typeface, table};
 
@@ -199,4 +200,53 @@ fn figures_have_significant_digits() {
     for (value, text) in cases {
         assert_eq!(table::significant(value, 4), text);
     }
+}
+
+#[test]
+fn charts_show_bands_curves_and_scores() {
+    let wave = |row: usize| 50.0 + 10.0 * (row as f64 / 9.0).sin();
+    let dates: Vec<String> = (0..120).map(|row| format!("2024-{:02}-{:02} 00:00", 1 + row / 28, 1 + row % 28)).collect();
+    let forecast = Line {
+        band: (96..120).map(|row| (row as f64, wave(row) - 0.2 * (row - 95) as f64, wave(row) + 0.2 * (row - 95) as f64)).collect(),
+        ..Line::new(Look::Model(0), 96, (96..120).map(|row| wave(row) + 0.3))
+    };
+    let panels = vec![
+        Panel::Lines {
+            heading: "Load".into(),
+            x: Places::Rows(dates),
+            y_label: "MW".into(),
+            lines: vec![Line::new(Look::Actual, 0, (0..96).map(wave)), forecast],
+            level: None,
+            border: Some(95.5),
+        },
+        Panel::Lines {
+            heading: "Loss".into(),
+            x: Places::Counts(10, "epoch".into()),
+            y_label: "MSE".into(),
+            lines: vec![
+                Line::new(Look::Training(1), 1, (1..=10).map(|epoch| 0.4 + 0.5 / f64::from(epoch))),
+                Line::new(Look::Model(1), 1, (1..=10).map(|epoch| 0.5 + 0.4 / f64::from(epoch))),
+            ],
+            level: Some(0.6),
+            border: None,
+        },
+        Panel::Scores {
+            heading: "Test error".into(),
+            label: "MSE".into(),
+            rows: vec![("mamba".into(), Look::Model(0), 0.29, 0.01), ("persistence".into(), Look::Baseline, f64::NAN, 0.0)],
+            level: Some(0.4),
+        },
+    ];
+    let legend = vec![("actual".into(), Look::Actual), ("mamba".into(), Look::Model(0)), ("min-gru".into(), Look::Model(1))];
+    let chart = Chart { title: "Charts".into(), remarks: vec!["a test".into()], is_synthetic: true, legend, panels, n_column: 2 };
+    let bytes = chart::png(&chart, &Typeface::latin()).unwrap();
+    std::fs::write(gallery("chart.png"), &bytes).unwrap();
+    let (width, _, pixels) = decode(&bytes);
+    assert_eq!(width, 2000);
+    for color in [[213, 94, 0], [0, 114, 178]] {
+        assert!(pixels.contains(&color), "{color:?}");
+    }
+    let empty = Chart { panels: chart.panels[..1].to_vec(), legend: Vec::new(), ..Chart::default() };
+    chart::png(&empty, &Typeface::latin()).unwrap();
+    chart::png(&Chart::default(), &Typeface::latin()).unwrap();
 }

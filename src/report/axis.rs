@@ -11,6 +11,9 @@ const LARGEST: f64 = 1e30;
 /// From this ratio of largest to smallest on, an axis of positive values is logarithmic.
 const LOG_RATIO: f64 = 4.0;
 
+/// Length of a date with its hour, `YYYY-MM-DD HH`.
+const HOUR: usize = 13;
+
 /// One axis of a panel.
 #[derive(Clone, Debug)]
 pub(super) struct Axis {
@@ -50,23 +53,27 @@ impl Axis {
         Axis { ticks: ticks.map(|count| (count as f64, count.to_string())).collect(), range, is_log: false }
     }
 
-    /// An axis of the rows `0..dates.len()`, with ticks where the year, the month or the day changes: the finest that gives no more than `n_tick`.
-    /// Dates begin with `YYYY-MM-DD`; other texts get ticks at even distances.
+    /// An axis of the rows `0..dates.len()`, with ticks where the year, the month, the day or the hour changes: the finest that gives no more
+    /// than `n_tick`. Dates begin with `YYYY-MM-DD`, hours follow; other texts get ticks at even distances.
     pub fn dates(dates: &[&str], n_tick: usize) -> Self {
         let last = dates.len().saturating_sub(1).max(1) as f64;
         let range = -0.01 * last..1.01 * last;
-        let starts = |length: usize, every: u32| -> Vec<(f64, String)> {
+        // Where the first `length` characters change, and the number behind character `from`, less `first`, is a multiple of `every`.
+        let starts = |&(length, from, first, every): &(usize, usize, u32, u32)| -> Vec<(f64, String)> {
             let part = |row: usize| dates[row].get(..length).unwrap_or(dates[row]);
-            let month = |row: usize| dates[row].get(5..7).and_then(|month| month.parse::<u32>().ok()).unwrap_or(1);
+            let number = |row: usize| dates[row].get(from..from + 2).and_then(|number| number.parse::<u32>().ok()).unwrap_or(first);
             (1..dates.len())
-                .filter(|&row| part(row) != part(row - 1) && (month(row) - 1).is_multiple_of(every))
-                .map(|row| (row as f64, part(row).to_string()))
+                .filter(|&row| part(row) != part(row - 1) && number(row).saturating_sub(first).is_multiple_of(every))
+                .map(|row| (row as f64, if length == HOUR { format!("{}:00", &part(row)[5..]) } else { part(row).to_string() }))
                 .collect()
         };
-        let levels = [(10, 1), (7, 1), (7, 2), (7, 3), (7, 6), (4, 1)];
+        let hours = [(HOUR, 11, 0, 1), (HOUR, 11, 0, 3), (HOUR, 11, 0, 6), (HOUR, 11, 0, 12)];
+        let levels = [(10, 5, 1, 1), (7, 5, 1, 1), (7, 5, 1, 2), (7, 5, 1, 3), (7, 5, 1, 6), (4, 5, 1, 1)];
         let is_iso =
             dates.iter().all(|date| date.len() >= 10 && date.is_ascii() && date.as_bytes()[4] == b'-' && date.as_bytes()[7] == b'-');
-        let found = levels.iter().map(|&(length, every)| starts(length, every)).find(|ticks| (2..=n_tick).contains(&ticks.len()));
+        let has_hours = is_iso && dates.iter().all(|date| date.len() > HOUR && date.as_bytes()[HOUR] == b':');
+        let hours = hours.iter().filter(|_| has_hours);
+        let found = hours.chain(&levels).map(starts).find(|ticks| (2..=n_tick).contains(&ticks.len()));
         let even = || {
             let n = n_tick.min(dates.len()).max(1);
             let row = |tick: usize| tick * dates.len().saturating_sub(1) / (n - 1).max(1);

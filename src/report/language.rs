@@ -50,6 +50,7 @@ texts! {
     persistence: "persistence (last value)", "持续性基准（上一个值）";
     training: "training", "训练";
     validation: "validation", "验证";
+    test: "test", "测试";
     loss: "Loss per epoch, against persistence", "每轮损失（相对持续性基准）";
     epoch: "epoch", "训练轮次";
     against_persistence: "Validation error against persistence", "相对持续性基准的验证误差";
@@ -61,6 +62,18 @@ texts! {
     in_unit: "{} ({})", "{}（{}）";
     settings: "window {}  ·  hidden {}  ·  batch {}  ·  {} epochs", "窗口 {}  ·  隐藏 {}  ·  批量 {}  ·  {} 轮";
     date: "date", "日期";
+    mse: "MSE in scaled units", "均方误差（缩放后单位）";
+    errors_over_seeds: "Errors over {} seeds: mean, and its deviation", "{} 个随机种子的误差：均值与标准差";
+    error_by_step: "Error by steps ahead", "各预测步的误差";
+    steps_ahead: "steps ahead", "预测步数";
+    curves: "Loss per epoch: training (dashed), validation", "每轮损失：训练（虚线）、验证";
+    ahead: "window {}  ·  {} steps ahead", "窗口 {}  ·  向前 {} 步";
+    origin: "{}: forecasts from {} on", "{}：自 {} 起的预测";
+    against: "MSE {}, {} times that of persistence", "均方误差 {}，为持续性基准的 {} 倍";
+    error_by_origin: "Error at each origin, against persistence", "各起点的误差（相对持续性基准）";
+    forecast_title: "{}: the next {} rows", "{}：未来 {} 行";
+    band: "band: levels {} to {}", "区间：分位数 {} 至 {}";
+    recursive: "beyond {} rows from the model's own forecasts", "{} 行之后由模型自身的预测递推";
     no_finite_values: "no finite values", "没有有限的数值";
     no_font: "no font with Chinese characters was found: the picture is in English (install one, such as Debian's fonts-noto-cjk)",
         "没有找到中文字体：图片使用英文（请安装字体，例如 Debian 的 fonts-noto-cjk）";

@@ -1,8 +1,12 @@
 //! What a person sees of a run: the picture and the tables, in English or Chinese.
 
 mod axis;
+pub mod board;
+mod canvas;
+pub mod chart;
 pub mod font;
 pub mod language;
+pub mod page;
 pub mod picture;
 pub mod table;
 mod text;
