@@ -2,12 +2,11 @@
 
 use std::process::ExitCode;
 
-use clap::Parser;
-use scanrnn::cli::{Cli, run};
+use scanrnn::cli::run;
 
 fn main() -> ExitCode {
     quiet_drivers();
-    match run(Cli::parse()) {
+    match run(std::env::args_os()) {
         Ok(code) => code,
         #[expect(clippy::print_stderr, reason = "where errors end")]
         Err(error) => {

@@ -204,7 +204,10 @@ fn layers_directions_dropout_and_carried_states_train_for_every_model() {
         for (name, model) in figures["models"].as_object().expect("models") {
             assert!(model["metrics"]["mse"].as_f64().is_some_and(|mse| mse > 0.0), "{name} {options}");
         }
-        let trained = scanrnn(folder.path(), &format!("train --model mamba --device cpu --csv prices.csv {SMALL} {options}"));
+        let trained = scanrnn(
+            folder.path(),
+            &format!("train --model mamba --device cpu --csv prices.csv {SMALL} {options} --checkpoint mamba.safetensors"),
+        );
         assert!(trained.status.success(), "{options}: {}", stderr(&trained));
         let scored = scanrnn(folder.path(), "evaluate --checkpoint mamba.safetensors --device cpu --csv prices.csv");
         let row = |output: &Output| {
@@ -289,7 +292,10 @@ fn runs_on_a_gpu_exit_in_peace() {
 fn a_stream_refuses_bad_rows_and_what_needs_the_future() {
     let folder = folder();
     let train = |options: &str| {
-        let trained = scanrnn(folder.path(), &format!("train --model mamba --device cpu --csv prices.csv {SMALL} {options}"));
+        let trained = scanrnn(
+            folder.path(),
+            &format!("train --model mamba --device cpu --csv prices.csv {SMALL} {options} --checkpoint mamba.safetensors"),
+        );
         assert!(trained.status.success(), "{}", stderr(&trained));
     };
     let refuses = |input: &str, parts: &[&str]| {
@@ -329,7 +335,8 @@ fn two_runs_with_one_seed_give_the_same_bits() {
 #[test]
 fn a_checkpoint_scores_as_its_training_did() {
     let folder = folder();
-    let trained = scanrnn(folder.path(), &format!("train --model min-gru --device cpu --csv prices.csv {SMALL}"));
+    let trained =
+        scanrnn(folder.path(), &format!("train --model min-gru --device cpu --csv prices.csv {SMALL} --checkpoint min-gru.safetensors"));
     assert!(trained.status.success(), "{}", stderr(&trained));
     let scored = scanrnn(folder.path(), "evaluate --checkpoint min-gru.safetensors --device cpu --csv prices.csv");
     assert!(scored.status.success(), "{}", stderr(&scored));
@@ -344,7 +351,8 @@ fn a_checkpoint_scores_as_its_training_did() {
 #[test]
 fn a_hybrid_trains_and_scores_with_the_heads_it_was_given() {
     let folder = folder();
-    let train = |options: &str| format!("train --model hybrid --device cpu --csv prices.csv {SMALL} {options}");
+    let train =
+        |options: &str| format!("train --model hybrid --device cpu --csv prices.csv {SMALL} {options} --checkpoint hybrid.safetensors");
     let trained = scanrnn(folder.path(), &train("--layers 3 --attention-every 3 --heads 2"));
     assert!(trained.status.success(), "{}", stderr(&trained));
     let scored = scanrnn(folder.path(), "evaluate --checkpoint hybrid.safetensors --device cpu --csv prices.csv");
@@ -442,7 +450,7 @@ fn every_training_option_trains_and_its_checkpoint_scores_the_same() {
         "--optimizer rmsprop --alpha 0.9 --momentum 0.5 --loss quantile --quantiles 0.05,0.5,0.95 --l1 1e-4",
         "--schedule cosine --warmup-steps 5 --epochs 3",
     ] {
-        let trained = scanrnn(folder.path(), &format!("train --model min-gru {small} {options}"));
+        let trained = scanrnn(folder.path(), &format!("train --model min-gru {small} {options} --checkpoint min-gru.safetensors"));
         assert!(trained.status.success(), "{options}: {}", stderr(&trained));
         let scored = scanrnn(folder.path(), "evaluate --checkpoint min-gru.safetensors --device cpu --csv prices.csv");
         assert!(scored.status.success(), "{options}: {}", stderr(&scored));

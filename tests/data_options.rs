@@ -44,7 +44,8 @@ fn folder() -> TempDir {
     folder
 }
 
-const TRAIN: &str = "train --model min-gru-scan --device cpu --hidden 8 --epochs 1 --batch 16 --json scores.json";
+const TRAIN: &str =
+    "train --model min-gru-scan --device cpu --hidden 8 --epochs 1 --batch 16 --json scores.json --checkpoint min-gru-scan.safetensors";
 
 #[test]
 fn every_table_has_the_baselines_and_test_windows_their_own() {

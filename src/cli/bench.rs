@@ -67,7 +67,7 @@ struct Outcome {
 
 pub async fn run(args: &Args) -> Result<ExitCode> {
     let start = Instant::now();
-    let kinds = models(&args.models)?;
+    let kinds = super::experiment::models(&args.models)?;
     for &kind in &kinds {
         args.training.check(kind)?;
     }
@@ -142,25 +142,6 @@ fn single<'a>(tables: &'a [Data], windows: &Windows) -> Result<&'a Data> {
         (_, targets) if targets.len() > 1 => Err(Error::option("--targets", targets.join(","), "bench compares on one column: name it")),
         _ => Err(Error::option("--csv", format!("{} series", tables.len()), "bench compares on one series; use train")),
     }
-}
-
-fn models(list: &str) -> Result<Vec<ModelKind>> {
-    let mut kinds: Vec<ModelKind> = Vec::new();
-    for name in list.split(',').map(str::trim).filter(|name| !name.is_empty()) {
-        let named = match name {
-            "all" => ModelKind::LINEAR.to_vec(),
-            _ => vec![name.parse().map_err(|_| {
-                let names = ModelKind::ALL.map(ModelKind::name).join(", ");
-                Error::option("--models", name, format!("each must be one of {names}, or all"))
-            })?],
-        };
-        for kind in named {
-            if !kinds.contains(&kind) {
-                kinds.push(kind);
-            }
-        }
-    }
-    if kinds.is_empty() { Err(Error::option("--models", list, "name at least one model")) } else { Ok(kinds) }
 }
 
 /// Trains; also when the first step was done.

@@ -1,25 +1,34 @@
 //! The commands of the binary, one a file. Only this module prints.
 #![allow(clippy::print_stdout, clippy::print_stderr, reason = "a command's output")]
 
+mod backtest;
 mod bench;
 mod bench_op;
 mod check;
+mod compare;
+mod config;
 mod data;
 mod device;
 mod devices;
 mod evaluate;
+mod experiment;
+mod forecast;
+mod pictures;
 mod profile;
 mod progress;
+mod run_folder;
 mod scores;
 mod stream;
 mod train;
 mod training;
+mod tune;
 mod tune_kernels;
 
+use std::ffi::OsString;
 use std::io::Write;
 use std::process::ExitCode;
 
-use clap::{Parser, Subcommand};
+use clap::{CommandFactory, FromArgMatches, Parser, Subcommand};
 
 use crate::checkpoint::Checkpoint;
 use crate::error::{Error, Result};
@@ -38,6 +47,14 @@ enum Command {
     Bench(bench::Args),
     /// Train one model and save it as a checkpoint
     Train(train::Args),
+    /// Forecast the rows that come after a series' last one, with a checkpoint
+    Forecast(forecast::Args),
+    /// Compare models and baselines on one split, over several seeds
+    Compare(compare::Args),
+    /// Train again and again as time goes on, and score what came next
+    Backtest(backtest::Args),
+    /// Search options of `train` at random, with successive halving
+    Tune(tune::Args),
     /// Score a checkpoint on a series
     Evaluate(evaluate::Args),
     /// Forecast after every row of standard input
@@ -62,14 +79,27 @@ enum Command {
     Devices(devices::Args),
 }
 
-/// Runs a command; futures are waited for here and nowhere else.
+/// Runs the command that a command line gives, the program's name first; futures are waited for here and nowhere else. Ends the process
+/// where the line is no command, or asks for help.
 ///
 /// # Errors
 /// Whatever stops the command, to be shown on one line.
-pub fn run(cli: Cli) -> Result<ExitCode> {
+pub fn run(line: impl IntoIterator<Item = OsString>) -> Result<ExitCode> {
+    let command = Cli::command();
+    let line = config::with_config(line.into_iter().collect(), &command)?;
+    let matches = command.clone().get_matches_from(line);
+    let cli = Cli::from_arg_matches(&matches).unwrap_or_else(|error| error.exit());
+    let config = || {
+        let (name, matches) = matches.subcommand()?;
+        Some(config::record(command.find_subcommand(name)?, matches))
+    };
     match cli.command {
         Command::Bench(args) => pollster::block_on(bench::run(&args)),
-        Command::Train(args) => pollster::block_on(train::run(&args)),
+        Command::Train(args) => pollster::block_on(train::run(&args, &config().unwrap_or_default())),
+        Command::Forecast(args) => pollster::block_on(forecast::run(&args)),
+        Command::Compare(args) => pollster::block_on(compare::run(&args)),
+        Command::Backtest(args) => pollster::block_on(backtest::run(&args)),
+        Command::Tune(args) => pollster::block_on(tune::run(&args)),
         Command::Evaluate(args) => pollster::block_on(evaluate::run(&args)),
         Command::Stream(args) => pollster::block_on(stream::run(&args)),
         Command::Check(args) => pollster::block_on(check::run(&args)),

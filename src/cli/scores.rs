@@ -55,6 +55,24 @@ impl<'a> Comparison<'a> {
 
     /// The tables, with what must be said about them in words; `part` names the windows.
     pub fn text(&self, part: &str, data: &[Data]) -> String {
+        let tables = self.tables(part).iter().map(Table::to_string).collect::<Vec<_>>();
+        let mut text = format!("{}{}", tables.join("\n"), self.units(data));
+        text.extend(self.warnings().iter().map(|line| format!("{line}\n")));
+        if data.iter().any(is_synthetic) {
+            text += "SYNTHETIC DATA: no market ever quoted them.\n";
+        }
+        text
+    }
+
+    /// All scores; by steps ahead where there are several, by target where there are several.
+    pub fn tables(&self, part: &str) -> Vec<Table> {
+        let layout = self.windows.layout();
+        let steps = (layout.horizon > 1).then(|| self.steps(part));
+        let targets = (layout.targets.len() > 1).then(|| self.targets(part));
+        [self.overall(part)].into_iter().chain(steps).chain(targets).collect()
+    }
+
+    fn overall(&self, part: &str) -> Table {
         let persistence = self.persistence().scaled.mse;
         let mut table = Table::new([part, "MSE", "RMSE", "MAE", "R2", "MSE / persistence", "MASE", "sMAPE %"]);
         for Entry { name, evaluation: Evaluation { overall, .. } } in self.models.iter().chain(&self.baselines) {
@@ -69,27 +87,26 @@ impl<'a> Comparison<'a> {
                 significant(overall.smape, 4),
             ]);
         }
-        let mut text = format!("{table}{}", self.units(data));
-        let layout = self.windows.layout();
-        if layout.horizon > 1 {
-            text += &format!("\n{}", self.steps(part));
-        }
-        if layout.targets.len() > 1 {
-            text += &format!("\n{}", self.targets(part));
-        }
-        for Entry { name, evaluation } in self.models.iter().filter(|model| model.evaluation.overall.scaled.mse > persistence) {
-            let share = evaluation.overall.scaled.mse / persistence;
-            text += &format!("{name} is worse than persistence (the last value again) on these windows: {share:.4} times its MSE.\n");
-        }
+        table
+    }
+
+    /// What must be said in words: which models lose to persistence, and where nothing can be won.
+    pub fn warnings(&self) -> Vec<String> {
+        let persistence = self.persistence().scaled.mse;
+        let lost = self.models.iter().filter(|model| model.evaluation.overall.scaled.mse > persistence);
+        let mut lines: Vec<String> = lost
+            .map(|Entry { name, evaluation }| {
+                let share = evaluation.overall.scaled.mse / persistence;
+                format!("{name} is worse than persistence (the last value again) on these windows: {share:.4} times its MSE.")
+            })
+            .collect();
         let is_random_walk = |baseline: &Entry| baseline.evaluation.overall.scaled.mse > 0.98 * persistence;
-        if layout.horizon == 1 && self.baselines.iter().all(is_random_walk) {
-            text +=
-                "No baseline is better than persistence by 2 %: these series are close to a random walk, which cannot be beaten by much.\n";
+        if self.windows.layout().horizon == 1 && self.baselines.iter().all(is_random_walk) {
+            let line =
+                "No baseline is better than persistence by 2 %: these series are close to a random walk, which cannot be beaten by much.";
+            lines.push(line.into());
         }
-        if data.iter().any(is_synthetic) {
-            text += "SYNTHETIC DATA: no market ever quoted them.\n";
-        }
-        text
+        lines
     }
 
     fn units(&self, data: &[Data]) -> String {
@@ -104,7 +121,7 @@ impl<'a> Comparison<'a> {
     }
 
     /// MSE at some steps ahead.
-    fn steps(&self, part: &str) -> String {
+    fn steps(&self, part: &str) -> Table {
         let horizon = self.windows.layout().horizon;
         let mut steps = vec![1, horizon.div_ceil(4), horizon.div_ceil(2), horizon];
         steps.dedup();
@@ -114,11 +131,11 @@ impl<'a> Comparison<'a> {
             let cells = steps.iter().map(|step| significant(evaluation.steps[step - 1].scaled.mse, 5));
             table.push([name.clone()].into_iter().chain(cells));
         }
-        table.to_string()
+        table
     }
 
     /// Scores of each target, for the models and persistence.
-    fn targets(&self, part: &str) -> String {
+    fn targets(&self, part: &str) -> Table {
         let mut table = Table::new([part, "target", "MSE", "MAE", "MSE / persistence", "RMSE in its unit", "MAE in its unit", "MASE"]);
         for Entry { name, evaluation } in self.models.iter().chain(&self.baselines[..1]) {
             for (target, persistence) in evaluation.targets.iter().zip(&self.baselines[0].evaluation.targets) {
@@ -135,7 +152,7 @@ impl<'a> Comparison<'a> {
                 ]);
             }
         }
-        table.to_string()
+        table
     }
 
     /// How often each quantile held.

@@ -7,9 +7,11 @@ use std::process::ExitCode;
 use csv::{ReaderBuilder, StringRecord, Trim};
 
 use super::device::{Device, DeviceArgs};
-use crate::checkpoint::Checkpoint;
+use crate::backend::Backend;
+use crate::checkpoint::{Checkpoint, Description};
 use crate::dataset::Scaler;
 use crate::error::{Error, Result};
+use crate::graph::Graph;
 use crate::model::{StepGraph, Stream, WindowGraph, WindowStream};
 use crate::ops::Normalisation;
 
@@ -26,18 +28,49 @@ pub struct Args {
 }
 
 /// What a checkpoint is streamed by.
-enum Recorded {
+pub(super) enum Recorded {
+    /// Its step form, with states that are kept.
     Steps(StepGraph),
+    /// Its last window, which is normalised by itself.
     Windows(WindowGraph),
 }
 
-enum Loaded<'a> {
+impl Recorded {
+    /// Records the form that a checkpoint allows.
+    pub fn new(description: &Description) -> Result<Self> {
+        let (model, training) = (&description.model, &description.training);
+        Ok(match training.normalisation {
+            Normalisation::None => Recorded::Steps(StepGraph::new(model, 1)?),
+            other => Recorded::Windows(WindowGraph::new(model, training.window, other)?),
+        })
+    }
+
+    /// For its parameters' names and shapes.
+    pub fn graph(&self) -> &Graph {
+        match self {
+            Recorded::Steps(steps) => steps.graph(),
+            Recorded::Windows(windows) => windows.graph(),
+        }
+    }
+
+    /// On a device, before its first row.
+    pub async fn load<'a>(&'a self, backend: &'a dyn Backend, parameters: &[Vec<f32>]) -> Result<Loaded<'a>> {
+        Ok(match self {
+            Recorded::Steps(steps) => Loaded::Steps(steps.load(backend, parameters).await?),
+            Recorded::Windows(windows) => Loaded::Windows(windows.load(backend, parameters).await?),
+        })
+    }
+}
+
+/// A stream of either form.
+pub(super) enum Loaded<'a> {
     Steps(Stream<'a>),
     Windows(WindowStream<'a>),
 }
 
 impl Loaded<'_> {
-    async fn step(&mut self, row: &[f32]) -> Result<Option<Vec<f32>>> {
+    /// Takes a row; the forecast after it, none before the first full window.
+    pub async fn step(&mut self, row: &[f32]) -> Result<Option<Vec<f32>>> {
         match self {
             Loaded::Steps(stream) => stream.step(row).await.map(Some),
             Loaded::Windows(stream) => stream.step(row).await,
@@ -49,12 +82,11 @@ pub async fn run(args: &Args) -> Result<ExitCode> {
     let place = args.checkpoint.display().to_string();
     let Checkpoint { mut description, tensors } = super::read_checkpoint(&args.checkpoint)?;
     description.model.cache = args.cache.unwrap_or(description.model.cache);
-    let (model, training) = (&description.model, &description.training);
-    if model.bidirectional {
+    if description.model.bidirectional {
         let what = "is bidirectional: each of its layers reads what comes after a row, which a stream does not have yet".into();
         return Err(Error::Data { place, what, remedy: "train without --bidirectional".into() });
     }
-    if description.layout.targets.len() > model.targets {
+    if description.layout.targets.len() > description.model.targets {
         let what = "forecasts several columns, each as a series of its own; a stream is one series".into();
         return Err(Error::Data { place, what, remedy: "train with one of --targets, or with --channels mixed".into() });
     }
@@ -62,22 +94,16 @@ pub async fn run(args: &Args) -> Result<ExitCode> {
         let what = "was trained on several series, each with scalers of its own; a stream is one series".into();
         return Err(Error::Data { place, what, remedy: "train on one series".into() });
     };
-    let columns = Columns { names: description.layout.columns().collect(), scalers, n_target: model.targets, n_level: model.levels };
-    let recorded = match training.normalisation {
-        Normalisation::None => Recorded::Steps(StepGraph::new(model, 1)?),
-        other => Recorded::Windows(WindowGraph::new(model, training.window, other)?),
+    let columns = Columns {
+        names: description.layout.columns().collect(),
+        scalers,
+        n_target: description.model.targets,
+        n_level: description.model.levels,
     };
+    let recorded = Recorded::new(&description)?;
     let device = Device::open(&args.device).await?;
-    let mut loaded = match &recorded {
-        Recorded::Steps(steps) => {
-            let parameters = tensors.parameters(&place, steps.graph())?;
-            Loaded::Steps(steps.load(device.backend(), &parameters).await?)
-        }
-        Recorded::Windows(windows) => {
-            let parameters = tensors.parameters(&place, windows.graph())?;
-            Loaded::Windows(windows.load(device.backend(), &parameters).await?)
-        }
-    };
+    let parameters = tensors.parameters(&place, recorded.graph())?;
+    let mut loaded = recorded.load(device.backend(), &parameters).await?;
     let mut reader = ReaderBuilder::new().has_headers(false).flexible(true).trim(Trim::All).from_reader(io::stdin().lock());
     let mut output = io::stdout().lock();
     let (mut record, mut layout) = (StringRecord::new(), None);

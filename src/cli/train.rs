@@ -1,4 +1,4 @@
-//! `train`: one model, saved as a checkpoint.
+//! `train`: one model, and all that a run leaves.
 
 use std::io::Write;
 use std::path::{Path, PathBuf};
@@ -6,17 +6,21 @@ use std::process::ExitCode;
 
 use serde_json::json;
 
-use super::data::{DataArgs, LayoutArgs, series};
+use super::data::{DataArgs, LayoutArgs, series, title};
 use super::device::{Device, DeviceArgs};
+use super::pictures;
 use super::progress::Progress;
-use super::scores::{self, Comparison};
+use super::run_folder::{BEST, CONFIG, REPORT, RunFolder};
+use super::scores::{self, Comparison, is_synthetic};
 use super::training::TrainingArgs;
 use crate::checkpoint::{Checkpoint, Description, Tensors};
-use crate::dataset::{Source, Table};
+use crate::dataset::{Source, Table, Windows};
 use crate::error::{Error, Result};
 use crate::model::ModelKind;
 use crate::published::read_backbone;
-use crate::train::Trainer;
+use crate::report::page::{Page, Part};
+use crate::report::{Lang, Typeface, chart};
+use crate::train::{Event, Fit, Trainer};
 
 #[derive(Debug, clap::Args)]
 pub struct Args {
@@ -29,7 +33,11 @@ pub struct Args {
     data: DataArgs,
     #[command(flatten)]
     layout: LayoutArgs,
-    /// Where the checkpoint is written [default: MODEL.safetensors]
+    /// Folder for what the run leaves: configuration, scores an epoch, TensorBoard events, checkpoint, pictures, report [default: runs/MODEL,
+    /// with a number where that is taken]
+    #[arg(long, value_name = "DIR")]
+    run_dir: Option<PathBuf>,
+    /// Where the checkpoint is written [default: best.safetensors in the run's folder]
     #[arg(long, value_name = "FILE")]
     checkpoint: Option<PathBuf>,
     /// Start the backbone of mamba from a checkpoint with published names (safetensors); input and head are drawn as ever
@@ -38,22 +46,60 @@ pub struct Args {
     /// Write the scores as JSON
     #[arg(long, value_name = "FILE")]
     json: Option<PathBuf>,
+    /// Language of pictures and report
+    #[arg(long, value_enum, default_value = "en")]
+    lang: Lang,
+    /// Options from a file, such as the config.toml that a run left: `window = 96` is --window 96; those given here go before it
+    #[arg(long, value_name = "FILE")]
+    config: Option<PathBuf>,
     // last: its heading would be that of whatever follows
     #[command(flatten)]
     training: TrainingArgs,
 }
 
-pub async fn run(args: &Args) -> Result<ExitCode> {
-    let path = args.checkpoint.clone().unwrap_or_else(|| format!("{}.safetensors", args.model).into());
-    for path in [&path].into_iter().chain(&args.json) {
+impl Args {
+    /// Checks the options that need no data.
+    ///
+    /// # Errors
+    /// [`Error::Option`] naming one that cannot be used.
+    pub fn check(&self) -> Result<()> {
+        self.training.check(self.model)?;
+        if self.init_from.is_some() && self.model != ModelKind::Mamba {
+            return Err(Error::option("--init-from", "given", "it needs --model mamba"));
+        }
+        Ok(())
+    }
+
+    /// The model.
+    pub fn model(&self) -> ModelKind {
+        self.model
+    }
+
+    /// How it is trained.
+    pub fn training(&self) -> &TrainingArgs {
+        &self.training
+    }
+
+    /// Where it is trained.
+    pub fn device(&self) -> &DeviceArgs {
+        &self.device
+    }
+
+    /// The series and the windows in them.
+    pub fn windows(&self) -> Result<(Vec<Table>, Windows)> {
+        let training = &self.training;
+        self.layout.windows(&self.data, training.window, training.horizon, ".".into(), training.seed)
+    }
+}
+
+pub async fn run(args: &Args, options: &str) -> Result<ExitCode> {
+    let run_dir = args.run_dir.clone().unwrap_or_else(|| RunFolder::free(args.model.name()));
+    for path in args.checkpoint.iter().chain(&args.json) {
         crate::file::check_writable(path)?;
     }
-    args.training.check(args.model)?;
-    if args.init_from.is_some() && args.model != ModelKind::Mamba {
-        return Err(Error::option("--init-from", "given", "it needs --model mamba"));
-    }
+    args.check()?;
     let training = &args.training;
-    let (tables, windows) = args.layout.windows(&args.data, training.window, training.horizon, ".".into(), training.seed)?;
+    let (tables, windows) = args.windows()?;
     let (config, season) = (training.config(args.model)?, args.data.season(&windows));
     let device = Device::open(&args.device).await?;
     println!("{}", device.announcement(&args.device.device));
@@ -62,10 +108,14 @@ pub async fn run(args: &Args) -> Result<ExitCode> {
     if let Some(path) = &args.init_from {
         start_from(&mut trainer, path)?;
     }
-    let progress = Progress::new(format!("{} on {}", args.model, device.backend().name()));
-    let fit = trainer.fit(device.backend(), &series, &mut |event| progress.observe(event, Some(args.model.name()))).await;
-    progress.finish();
-    let fit = fit?;
+    let mut folder = RunFolder::create(&run_dir, options)?;
+    let fit = match fit(args, &trainer, &windows, &device, &mut folder).await {
+        Ok(fit) => fit,
+        Err(error) => {
+            folder.abandon();
+            return Err(error);
+        }
+    };
     let description = Description {
         model: training.model_for(args.model, &windows),
         training: config.clone(),
@@ -74,27 +124,104 @@ pub async fn run(args: &Args) -> Result<ExitCode> {
         sources: tables.iter().map(Table::source).map(Source::to_string).collect(),
     };
     let bytes = Checkpoint::new(description, trainer.graph(), &fit.parameters).to_bytes()?;
-    crate::file::save(&path, |writer| writer.write_all(&bytes))?;
+    let checkpoint = args.checkpoint.clone().unwrap_or_else(|| folder.file(BEST));
+    crate::file::save(&checkpoint, |writer| writer.write_all(&bytes))?;
 
     let baselines = scores::baselines(&windows, season, config.normalisation);
     let name = args.model.name();
-    let mut comparisons = vec![("validation", windows.valid(), fit.forecasts.clone())];
+    let mut parts = vec![("validation", windows.valid(), fit.forecasts.clone())];
     if !windows.test().is_empty() {
-        comparisons.push(("test", windows.test(), trainer.forecast(device.backend(), &series, windows.test(), &fit.parameters).await?));
+        parts.push(("test", windows.test(), trainer.forecast(device.backend(), &series, windows.test(), &fit.parameters).await?));
     }
     let mut figures = json!({ "device": device.kind(), "adapter": device.backend().name(), "model": args.model });
-    for (part, starts, forecasts) in comparisons {
+    let mut comparisons = Vec::new();
+    for (part, starts, forecasts) in &parts {
         let mut comparison = Comparison::new(&windows, starts, season, &baselines);
-        comparison.add(name, &forecasts, &config.loss);
+        comparison.add(name, forecasts, &config.loss);
         print!("\n{}{}", comparison.text(part, &tables), comparison.coverage());
-        figures[part] = comparison.json();
+        figures[*part] = comparison.json();
+        comparisons.push((*part, comparison));
     }
     println!("{}", scores::stopped(name, &fit));
+    folder.line(&figures)?;
     if let Some(path) = &args.json {
         super::save_json(path, &figures)?;
     }
-    println!("checkpoint: {}", path.display());
+    let scored = parts.last().map_or(&[][..], |(_, _, forecasts)| forecasts);
+    let run = Run { args, options, tables: &tables, windows: &windows, comparisons: &comparisons, fit: &fit, forecasts: scored };
+    run.report(&folder)?;
+    println!("checkpoint: {}", checkpoint.display());
+    println!("run: {}, report: {}", folder.path().display(), folder.file(REPORT).display());
     Ok(ExitCode::SUCCESS)
+}
+
+/// Trains, and writes down every epoch.
+async fn fit(args: &Args, trainer: &Trainer, windows: &Windows, device: &Device, folder: &mut RunFolder) -> Result<Fit> {
+    let progress = Progress::new(format!("{} on {}", args.model, device.backend().name()));
+    let mut written = Ok(());
+    let mut observe = |event: Event| {
+        progress.observe(event, Some(args.model.name()));
+        if let Event::Epoch { epoch, score } = event
+            && written.is_ok()
+        {
+            written = folder.epoch(epoch, &score);
+        }
+    };
+    let fit = trainer.fit(device.backend(), &series(windows), &mut observe).await;
+    progress.finish();
+    written?;
+    fit
+}
+
+/// A finished run, for its pictures and its report.
+struct Run<'a> {
+    args: &'a Args,
+    options: &'a str,
+    tables: &'a [Table],
+    windows: &'a Windows,
+    /// By the names of their parts.
+    comparisons: &'a [(&'static str, Comparison<'a>)],
+    fit: &'a Fit,
+    /// Of the windows that are scored.
+    forecasts: &'a [f32],
+}
+
+impl Run<'_> {
+    /// Writes the pictures, and a page that holds them.
+    fn report(&self, folder: &RunFolder) -> Result<()> {
+        let (lang, name) = (self.args.lang, self.args.model.name());
+        let (typeface, warning) = Typeface::system(lang);
+        if let Some(warning) = warning {
+            eprintln!("warning: {warning}");
+        }
+        let heading = title(self.tables, self.windows.layout());
+        let persistence = self.comparisons[0].1.persistence().scaled.mse;
+        let loss = self.args.training.loss();
+        let charts = [
+            ("curves", pictures::curves(name, &self.fit.epochs, persistence, lang)),
+            ("forecasts", pictures::forecasts(name, heading.clone(), self.tables, self.windows, self.forecasts, &loss, lang)),
+        ];
+        let texts = lang.texts();
+        let mut parts = Vec::new();
+        if self.tables.iter().any(is_synthetic) {
+            parts.push(Part::Warning(texts.synthetic.into()));
+        }
+        for (part, comparison) in self.comparisons {
+            let part = if *part == "test" { texts.test } else { texts.validation };
+            parts.push(Part::Heading(part.into()));
+            parts.extend(comparison.tables(part).into_iter().map(Part::Table));
+            parts.extend(comparison.warnings().into_iter().map(Part::Warning));
+        }
+        for (stem, chart) in charts {
+            let bytes = chart::png(&chart, &typeface)?;
+            crate::file::save(&folder.file(&format!("{stem}.png")), |writer| writer.write_all(&bytes))?;
+            parts.push(Part::Picture(bytes, chart.title));
+        }
+        parts.push(Part::Heading(CONFIG.into()));
+        parts.push(Part::Verbatim(self.options.into()));
+        let page = Page { title: format!("{name}: {heading}"), lead: vec![scores::stopped(name, self.fit)], parts };
+        crate::file::save(&folder.file(REPORT), |writer| writer.write_all(page.html(lang).as_bytes()))
+    }
 }
 
 fn start_from(trainer: &mut Trainer, path: &Path) -> Result<()> {

@@ -9,7 +9,7 @@ use crate::schedule::Schedule;
 use crate::train::{Trainer, TrainingConfig};
 
 /// Sizes of the model and how it is trained; what is left out is the lab's setting, or PyTorch's where the lab has none.
-#[derive(Debug, clap::Args)]
+#[derive(Clone, Debug, clap::Args)]
 #[command(next_help_heading = "Training")]
 pub struct TrainingArgs {
     /// Steps that a forecast looks back on
@@ -176,6 +176,11 @@ impl TrainingArgs {
         model.check()?;
         config.check()?;
         config.check_model(&model)
+    }
+
+    /// The same with another seed.
+    pub fn with_seed(&self, seed: u64) -> Self {
+        TrainingArgs { seed, ..self.clone() }
     }
 
     /// Sizes of a model.

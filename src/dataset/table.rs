@@ -1,6 +1,7 @@
 //! Named columns of numbers, in time order.
 
 use std::fmt;
+use std::ops::Range;
 use std::path::PathBuf;
 
 use crate::{Error, Result};
@@ -143,6 +144,19 @@ impl Table {
     pub fn select(&self, names: &[&str]) -> Result<Table> {
         let columns = names.iter().map(|&name| Ok((name.to_string(), self.column(name)?.to_vec()))).collect::<Result<_>>()?;
         Table::new(self.source.clone(), self.dates.clone(), columns)
+    }
+
+    /// The table with these rows only.
+    ///
+    /// # Errors
+    /// [`Error::Shape`] if it has not all of them; [`Error::Data`] if there is none.
+    pub fn between(&self, rows: Range<usize>) -> Result<Table> {
+        if rows.end > self.n_row() {
+            return Err(Error::shape("table", "rows", format!("at most {}", self.n_row()), &[rows.end]));
+        }
+        let dates = self.dates.as_ref().map(|dates| Dates { name: dates.name.clone(), text: dates.text[rows.clone()].to_vec() });
+        let columns = self.names.iter().zip(&self.columns).map(|(name, values)| (name.clone(), values[rows.clone()].to_vec()));
+        Table::new(self.source.clone(), dates, columns.collect())
     }
 }
 

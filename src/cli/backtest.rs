@@ -1,0 +1,288 @@
+//! `backtest`: a model trained again and again as time goes on, scored on what came next.
+
+use std::ops::Range;
+use std::path::PathBuf;
+use std::process::ExitCode;
+
+use serde_json::{Value, json};
+
+use super::data::{DataArgs, LayoutArgs, series, title};
+use super::device::{Device, DeviceArgs};
+use super::experiment::{self, spread};
+use super::pictures;
+use super::scores::is_synthetic;
+use super::training::TrainingArgs;
+use crate::baseline::Baseline;
+use crate::dataset::{Layout, Partition, Scaler, Table as Data, Windows};
+use crate::error::{Error, Result};
+use crate::metrics::Evaluation;
+use crate::model::ModelKind;
+use crate::report::chart::{self, Chart, Look, Panel};
+use crate::report::language::fill;
+use crate::report::table::significant;
+use crate::report::{Lang, Table};
+
+#[derive(Debug, clap::Args)]
+pub struct Args {
+    /// Model: min-gru, min-gru-scan, mamba-lab, mamba or hybrid
+    #[arg(long, default_value = "min-gru-scan")]
+    model: ModelKind,
+    /// Points in time from which is forecast
+    #[arg(long, default_value_t = 5)]
+    origins: usize,
+    /// Rows scored after each origin, up to the next [default: the horizon, at least a fiftieth of all rows]
+    #[arg(long, value_name = "ROWS")]
+    test_rows: Option<usize>,
+    /// Share of the rows before an origin that validate (early stopping, plateaus) instead of training
+    #[arg(long, default_value_t = 0.2, value_name = "SHARE")]
+    valid_share: f64,
+    /// Train on the last so many rows before each origin instead of on all (validation rows among them)
+    #[arg(long, value_name = "ROWS")]
+    sliding: Option<usize>,
+    /// Train at the first origin only
+    #[arg(long)]
+    no_refit: bool,
+    #[command(flatten)]
+    device: DeviceArgs,
+    #[command(flatten)]
+    data: DataArgs,
+    #[command(flatten)]
+    layout: LayoutArgs,
+    /// Folder for the pictures
+    #[arg(long, default_value = "backtest", value_name = "DIR")]
+    out_dir: PathBuf,
+    /// Language of the pictures
+    #[arg(long, value_enum, default_value = "en")]
+    lang: Lang,
+    /// Write every figure as JSON
+    #[arg(long, value_name = "FILE")]
+    json: Option<PathBuf>,
+    /// Options from a file: `window = 96` is --window 96; those given here go before it
+    #[arg(long, value_name = "FILE")]
+    config: Option<PathBuf>,
+    // last: its heading would be that of whatever follows
+    #[command(flatten)]
+    training: TrainingArgs,
+}
+
+/// Scores at one origin.
+struct Origin {
+    /// The first row that is scored.
+    row: usize,
+    date: String,
+    n_train: usize,
+    best_epoch: Option<usize>,
+    model: Evaluation,
+    persistence: Evaluation,
+}
+
+impl Origin {
+    fn ratio(&self) -> f64 {
+        self.model.overall.scaled.mse / self.persistence.overall.scaled.mse
+    }
+}
+
+/// What is trained at an origin and may serve later ones.
+struct Kept {
+    parameters: Vec<Vec<f32>>,
+    scalers: Vec<Vec<Scaler>>,
+}
+
+pub async fn run(args: &Args) -> Result<ExitCode> {
+    args.training.check(args.model)?;
+    std::fs::create_dir_all(&args.out_dir).map_err(|source| Error::File { path: args.out_dir.clone(), action: "create", source })?;
+    if let Some(json) = &args.json {
+        crate::file::check_writable(json)?;
+    }
+    let training = &args.training;
+    let (tables, whole) = args.layout.windows(&args.data, training.window, training.horizon, args.out_dir.clone(), training.seed)?;
+    let [table] = &tables[..] else {
+        return Err(Error::option("--csv", format!("{} series", tables.len()), "backtest walks through one series: name one"));
+    };
+    let season = args.data.season(&whole);
+    let folds = folds(args, table.n_row())?;
+    let device = Device::open(&args.device).await?;
+    println!("{}", device.announcement(&args.device.device));
+
+    let loss = training.loss();
+    let mut origins: Vec<Origin> = Vec::new();
+    let mut kept: Option<Kept> = None;
+    for (index, Fold { rows, partition }) in folds.iter().enumerate() {
+        let part = table.between(rows.clone())?;
+        let layout = Layout { partition: *partition, ..whole.layout().clone() };
+        let row = rows.end - partition_rows(partition)[2];
+        let date = table.dates().map_or_else(|| row.to_string(), |dates| dates.text[row].clone());
+        let title = format!("{}, origin {} of {}: {date}", args.model, index + 1, folds.len());
+        let (windows, forecasts, best_epoch) = match &kept {
+            Some(Kept { parameters, scalers }) if args.no_refit => {
+                let windows = Windows::with_scalers(std::slice::from_ref(&part), &layout, scalers.clone())?;
+                let forecasts = forecast(parameters, &windows, args, &device).await?;
+                (windows, forecasts, None)
+            }
+            _ => {
+                let windows = Windows::new(std::slice::from_ref(&part), &layout)?;
+                let outcome = experiment::run(args.model, training, &windows, &device, title).await?;
+                let best_epoch = outcome.fit.best_epoch;
+                kept = Some(Kept { parameters: outcome.fit.parameters, scalers: windows.scalers().to_vec() });
+                (windows, outcome.forecasts, Some(best_epoch))
+            }
+        };
+        let model = experiment::evaluate(&windows, &forecasts, &loss, season);
+        let persistence = Baseline::Persistence.evaluate(&windows, windows.test(), season);
+        let origin = Origin { row, date, n_train: partition_rows(partition)[0], best_epoch, model, persistence };
+        println!(
+            "origin {:3}  {}  MSE {}  {:.4} of persistence's",
+            index + 1,
+            origin.date,
+            significant(origin.model.overall.scaled.mse, 5),
+            origin.ratio()
+        );
+        let picture = args.out_dir.join(format!("origin-{:02}.png", index + 1));
+        if let Some(warning) = chart::write(&picture_of(&origin, &part, &windows, &forecasts, args), args.lang, &picture)?
+            && index == 0
+        {
+            eprintln!("warning: {warning}");
+        }
+        origins.push(origin);
+    }
+
+    print!("\n{}", text(&origins, args));
+    if is_synthetic(table) {
+        println!("SYNTHETIC DATA: no market ever quoted them.");
+    }
+    let picture = args.out_dir.join("backtest.png");
+    chart::write(&overview(&origins, table, &whole, args), args.lang, &picture)?;
+    println!("pictures: {}, and one an origin beside it", picture.display());
+    if let Some(path) = &args.json {
+        super::save_json(path, &figures(&origins, args, &device, season))?;
+        println!("figures: {}", path.display());
+    }
+    Ok(ExitCode::SUCCESS)
+}
+
+/// The rows of the series that an origin sees, the last of them scored, and their parts.
+#[derive(Debug, PartialEq)]
+struct Fold {
+    rows: Range<usize>,
+    partition: Partition,
+}
+
+fn partition_rows(partition: &Partition) -> [usize; 3] {
+    match partition {
+        Partition::Rows(rows) => *rows,
+        Partition::Shares(_) => [0; 3],
+    }
+}
+
+/// The origins, so many rows apart that the last one's scored rows end the series.
+fn folds(args: &Args, n_row: usize) -> Result<Vec<Fold>> {
+    let horizon = args.training.horizon;
+    let test_rows = args.test_rows.unwrap_or_else(|| horizon.max(n_row / 50));
+    if args.origins == 0 {
+        return Err(Error::option("--origins", 0, "must be at least 1"));
+    }
+    if test_rows < horizon {
+        return Err(Error::option("--test-rows", test_rows, format!("must be at least --horizon {horizon}")));
+    }
+    if !(args.valid_share > 0.0 && args.valid_share < 1.0) {
+        return Err(Error::option("--valid-share", args.valid_share, "must lie between 0 and 1"));
+    }
+    let scored = args.origins.saturating_mul(test_rows);
+    let first = n_row.checked_sub(scored).filter(|&first| first > 0).ok_or_else(|| {
+        Error::option("--origins", args.origins, format!("with {test_rows} rows each they take {scored} of {n_row} rows: take fewer"))
+    })?;
+    let fold = |index: usize| {
+        let origin = first + index * test_rows;
+        let start = args.sliding.map_or(0, |rows| origin.saturating_sub(rows));
+        let n_valid = (((origin - start) as f64 * args.valid_share) as usize).max(horizon);
+        let n_train = (origin - start).saturating_sub(n_valid);
+        Fold { rows: start..origin + test_rows, partition: Partition::Rows([n_train, n_valid, test_rows]) }
+    };
+    Ok((0..args.origins).map(fold).collect())
+}
+
+/// Forecasts of the scored windows with parameters that were trained before.
+async fn forecast(parameters: &[Vec<f32>], windows: &Windows, args: &Args, device: &Device) -> Result<Vec<f32>> {
+    let trainer = args.training.trainer(args.model, windows)?;
+    trainer.forecast(device.backend(), &series(windows), windows.test(), parameters).await
+}
+
+fn text(origins: &[Origin], args: &Args) -> String {
+    let mut table = Table::new(["origin", "training rows", "windows", "MSE", "MAE", "persistence MSE", "MSE / persistence", "best epoch"]);
+    for origin in origins {
+        let scores = &origin.model.overall.scaled;
+        table.push([
+            origin.date.clone(),
+            origin.n_train.to_string(),
+            origin.model.n_window.to_string(),
+            significant(scores.mse, 5),
+            significant(scores.mae, 5),
+            significant(origin.persistence.overall.scaled.mse, 5),
+            format!("{:.4}", origin.ratio()),
+            origin.best_epoch.map_or_else(|| "–".into(), |epoch| epoch.to_string()),
+        ]);
+    }
+    let ratios: Vec<f64> = origins.iter().map(Origin::ratio).collect();
+    let (mean, deviation) = spread(&ratios);
+    let n_lost = ratios.iter().filter(|&&ratio| ratio > 1.0).count();
+    let mut text = format!("{table}MSE / persistence: {mean:.4} +- {deviation:.4} over {} origins.\n", origins.len());
+    if n_lost > 0 {
+        text += &format!("{} is worse than persistence (the last value again) at {n_lost} of them.\n", args.model);
+    }
+    text += if args.no_refit { "Trained at the first origin only" } else { "Trained, scaled and stopped anew at each origin" };
+    text += match args.sliding {
+        Some(_) => ", on a window of rows that slides along.\n",
+        None => ", on all rows before it.\n",
+    };
+    text
+}
+
+/// What was forecast after the origin, and what came.
+fn picture_of(origin: &Origin, part: &Data, windows: &Windows, forecasts: &[f32], args: &Args) -> Chart {
+    let texts = args.lang.texts();
+    let tables = std::slice::from_ref(part);
+    let heading = fill(texts.origin, [&title(tables, windows.layout()), &origin.date]);
+    let mut chart = pictures::forecasts(args.model.name(), heading, tables, windows, forecasts, &args.training.loss(), args.lang);
+    chart.remarks.push(fill(texts.against, [&significant(origin.model.overall.scaled.mse, 4), &format!("{:.3}", origin.ratio())]));
+    chart
+}
+
+/// The errors over the origins.
+fn overview(origins: &[Origin], table: &Data, windows: &Windows, args: &Args) -> Chart {
+    let texts = args.lang.texts();
+    let rows = origins.iter().map(|origin| (origin.date.clone(), Look::Model(0), origin.ratio(), 0.0));
+    Chart {
+        title: title(std::slice::from_ref(table), windows.layout()),
+        remarks: vec![fill(texts.source, [&table.source().to_string()])],
+        is_synthetic: is_synthetic(table),
+        legend: vec![(args.model.name().into(), Look::Model(0)), (texts.persistence.into(), Look::Baseline)],
+        panels: vec![Panel::Scores {
+            heading: texts.error_by_origin.into(),
+            label: texts.mse_ratio.into(),
+            rows: rows.collect(),
+            level: Some(1.0),
+        }],
+        n_column: 1,
+    }
+}
+
+fn figures(origins: &[Origin], args: &Args, device: &Device, season: usize) -> Value {
+    let origin = |origin: &Origin| {
+        json!({
+            "row": origin.row,
+            "date": origin.date,
+            "training_rows": origin.n_train,
+            "best_epoch": origin.best_epoch,
+            "model": origin.model,
+            "persistence": origin.persistence,
+            "mse_ratio": origin.ratio(),
+        })
+    };
+    json!({
+        "device": device.kind(),
+        "adapter": device.backend().name(),
+        "model": args.model,
+        "season": season,
+        "origins": origins.iter().map(origin).collect::<Vec<_>>(),
+    })
+}

@@ -1,0 +1,243 @@
+//! `compare`: models and baselines on one split, over several seeds.
+
+use std::path::PathBuf;
+use std::process::ExitCode;
+
+use serde_json::{Value, json};
+
+use super::data::{DataArgs, LayoutArgs, title};
+use super::device::{Device, DeviceArgs};
+use super::experiment::{self, spread};
+use super::scores::{self, is_synthetic};
+use super::training::TrainingArgs;
+use crate::dataset::{Table as Data, Windows};
+use crate::error::{Error, Result};
+use crate::metrics::Evaluation;
+use crate::report::chart::{self, Chart, Line, Look, Panel, Places};
+use crate::report::language::fill;
+use crate::report::table::significant;
+use crate::report::{Lang, Table};
+use crate::train::EpochScore;
+
+/// Name of the picture.
+const PICTURE: &str = "compare.png";
+
+#[derive(Debug, clap::Args)]
+pub struct Args {
+    /// Models to compare, separated by commas, or `all`: the four of linear cost
+    #[arg(long, default_value = "min-gru-scan,mamba")]
+    models: String,
+    /// Trainings of each model, with the seeds from --seed on
+    #[arg(long, default_value_t = 3)]
+    seeds: u64,
+    #[command(flatten)]
+    device: DeviceArgs,
+    #[command(flatten)]
+    data: DataArgs,
+    #[command(flatten)]
+    layout: LayoutArgs,
+    /// Folder for the picture
+    #[arg(long, default_value = ".", value_name = "DIR")]
+    out_dir: PathBuf,
+    /// Language of the picture
+    #[arg(long, value_enum, default_value = "en")]
+    lang: Lang,
+    /// Write every figure as JSON
+    #[arg(long, value_name = "FILE")]
+    json: Option<PathBuf>,
+    /// Options from a file: `window = 96` is --window 96; those given here go before it
+    #[arg(long, value_name = "FILE")]
+    config: Option<PathBuf>,
+    // last: its heading would be that of whatever follows
+    #[command(flatten)]
+    training: TrainingArgs,
+}
+
+/// What one name scored, a seed each; baselines have one.
+struct Entry {
+    name: String,
+    look: Look,
+    evaluations: Vec<Evaluation>,
+    epochs: Vec<EpochScore>,
+    seconds: f64,
+}
+
+impl Entry {
+    fn spread(&self, figure: impl Fn(&Evaluation) -> f64) -> (f64, f64) {
+        spread(&self.evaluations.iter().map(figure).collect::<Vec<_>>())
+    }
+
+    fn mse(&self) -> (f64, f64) {
+        self.spread(|evaluation| evaluation.overall.scaled.mse)
+    }
+}
+
+pub async fn run(args: &Args) -> Result<ExitCode> {
+    if args.seeds == 0 {
+        return Err(Error::option("--seeds", 0, "must be at least 1"));
+    }
+    let kinds = experiment::models(&args.models)?;
+    for &kind in &kinds {
+        args.training.check(kind)?;
+    }
+    std::fs::create_dir_all(&args.out_dir).map_err(|source| Error::File { path: args.out_dir.clone(), action: "create", source })?;
+    let picture = args.out_dir.join(PICTURE);
+    for path in [&picture].into_iter().chain(&args.json) {
+        crate::file::check_writable(path)?;
+    }
+    let training = &args.training;
+    let (tables, windows) = args.layout.windows(&args.data, training.window, training.horizon, args.out_dir.clone(), training.seed)?;
+    let season = args.data.season(&windows);
+    let device = Device::open(&args.device).await?;
+    println!("{}", device.announcement(&args.device.device));
+
+    let mut entries = Vec::new();
+    for (index, &kind) in kinds.iter().enumerate() {
+        let look = Look::Model(index);
+        let mut entry = Entry { name: kind.name().into(), look, evaluations: Vec::new(), epochs: Vec::new(), seconds: 0.0 };
+        for seed in training.seed..training.seed + args.seeds {
+            let training = training.with_seed(seed);
+            let outcome = experiment::run(kind, &training, &windows, &device, format!("{kind}, seed {seed}")).await?;
+            let evaluation = experiment::evaluate(&windows, &outcome.forecasts, &training.loss(), season);
+            println!("{kind}, seed {seed}: MSE {} in {:.1} s", significant(evaluation.overall.scaled.mse, 5), outcome.fit.seconds);
+            entry.seconds += outcome.fit.seconds;
+            entry.evaluations.push(evaluation);
+            if entry.epochs.is_empty() {
+                entry.epochs = outcome.fit.epochs;
+            }
+        }
+        entries.push(entry);
+    }
+    for baseline in scores::baselines(&windows, season, training.config(kinds[0])?.normalisation) {
+        let evaluations = vec![baseline.evaluate(&windows, windows.scored(), season)];
+        entries.push(Entry { name: baseline.name(), look: Look::Baseline, evaluations, epochs: Vec::new(), seconds: 0.0 });
+    }
+
+    print!("\n{}", text(&entries, &windows, args.seeds));
+    if tables.iter().any(is_synthetic) {
+        println!("SYNTHETIC DATA: no market ever quoted them.");
+    }
+    if let Some(warning) = chart::write(&chart(&entries, &tables, &windows, args), args.lang, &picture)? {
+        eprintln!("warning: {warning}");
+    }
+    println!("picture: {}", picture.display());
+    if let Some(path) = &args.json {
+        super::save_json(path, &figures(&entries, &windows, &device, season))?;
+        println!("figures: {}", path.display());
+    }
+    Ok(ExitCode::SUCCESS)
+}
+
+/// The entry that all are held against.
+fn persistence(entries: &[Entry]) -> f64 {
+    entries.iter().find(|entry| entry.name == "persistence").map_or(f64::NAN, |entry| entry.mse().0)
+}
+
+fn text(entries: &[Entry], windows: &Windows, seeds: u64) -> String {
+    let part = experiment::scored_part(windows);
+    let persistence = persistence(entries);
+    let mut table = Table::new([part, "MSE", "+-", "MAE", "+-", "MSE / persistence", "MASE", "seconds"]);
+    let mut ranked: Vec<&Entry> = entries.iter().collect();
+    ranked.sort_by(|a, b| a.mse().0.total_cmp(&b.mse().0));
+    for entry in &ranked {
+        let (mse, mae) = (entry.mse(), entry.spread(|evaluation| evaluation.overall.scaled.mae));
+        let deviation = |deviation: f64| if entry.look == Look::Baseline { "–".into() } else { significant(deviation, 2) };
+        table.push([
+            entry.name.clone(),
+            significant(mse.0, 5),
+            deviation(mse.1),
+            significant(mae.0, 5),
+            deviation(mae.1),
+            format!("{:.4}", mse.0 / persistence),
+            significant(entry.spread(|evaluation| evaluation.overall.mase).0, 4),
+            if entry.look == Look::Baseline { "–".into() } else { format!("{:.1}", entry.seconds) },
+        ]);
+    }
+    let mut text = format!("{table}Means over {seeds} seeds, +- their standard deviation, in scaled units; seconds of all trainings.\n");
+    let is_model = |entry: &&&Entry| entry.look != Look::Baseline;
+    for entry in ranked.iter().filter(is_model).filter(|entry| entry.mse().0 > persistence) {
+        text += &format!("{} is worse than persistence (the last value again) on these windows.\n", entry.name);
+    }
+    text
+}
+
+fn chart(entries: &[Entry], tables: &[Data], windows: &Windows, args: &Args) -> Chart {
+    let texts = args.lang.texts();
+    let horizon = windows.layout().horizon;
+    let rows = entries.iter().map(|entry| {
+        let (mean, deviation) = entry.mse();
+        (entry.name.clone(), entry.look, mean, deviation)
+    });
+    let mut panels = vec![Panel::Scores {
+        heading: fill(texts.errors_over_seeds, [&args.seeds.to_string()]),
+        label: texts.mse.into(),
+        rows: rows.collect(),
+        level: Some(persistence(entries)),
+    }];
+    let shown = || entries.iter().filter(|entry| entry.look != Look::Baseline || entry.name == "persistence");
+    if horizon > 1 {
+        let steps =
+            |entry: &Entry| (0..horizon).map(|step| entry.spread(|evaluation| evaluation.steps[step].scaled.mse).0).collect::<Vec<_>>();
+        panels.push(Panel::Lines {
+            heading: texts.error_by_step.into(),
+            x: Places::Counts(horizon, texts.steps_ahead.into()),
+            y_label: texts.mse.into(),
+            lines: shown().map(|entry| Line::new(entry.look, 1, steps(entry))).collect(),
+            level: None,
+            border: None,
+        });
+    }
+    let n_epoch = entries.iter().map(|entry| entry.epochs.len()).max().unwrap_or(0);
+    let curves = entries.iter().filter(|entry| !entry.epochs.is_empty()).flat_map(|entry| {
+        let Look::Model(index) = entry.look else { return Vec::new() };
+        vec![
+            Line::new(Look::Training(index), 1, entry.epochs.iter().map(|epoch| epoch.train_mse)),
+            Line::new(entry.look, 1, entry.epochs.iter().map(|epoch| epoch.valid_mse)),
+        ]
+    });
+    panels.push(Panel::Lines {
+        heading: texts.curves.into(),
+        x: Places::Counts(n_epoch, texts.epoch.into()),
+        y_label: texts.mse.into(),
+        lines: curves.collect(),
+        level: None,
+        border: None,
+    });
+    let sources: Vec<String> = tables.iter().map(|table| table.source().to_string()).collect();
+    Chart {
+        title: title(tables, windows.layout()),
+        remarks: vec![
+            fill(texts.source, [&sources.join(", ")]),
+            fill(texts.ahead, [&windows.layout().window.to_string(), &horizon.to_string()]),
+        ],
+        is_synthetic: tables.iter().any(is_synthetic),
+        legend: shown().map(|entry| (entry.name.clone(), entry.look)).collect(),
+        panels,
+        n_column: 1,
+    }
+}
+
+fn figures(entries: &[Entry], windows: &Windows, device: &Device, season: usize) -> Value {
+    let entry = |entry: &Entry| {
+        let (mse, mse_deviation) = entry.mse();
+        let (mae, mae_deviation) = entry.spread(|evaluation| evaluation.overall.scaled.mae);
+        json!({
+            "name": entry.name,
+            "is_baseline": entry.look == Look::Baseline,
+            "mse": mse,
+            "mse_deviation": mse_deviation,
+            "mae": mae,
+            "mae_deviation": mae_deviation,
+            "seconds": entry.seconds,
+            "evaluations": entry.evaluations,
+        })
+    };
+    json!({
+        "device": device.kind(),
+        "adapter": device.backend().name(),
+        "part": experiment::scored_part(windows),
+        "season": season,
+        "layout": windows.layout(),
+        "entries": entries.iter().map(entry).collect::<Vec<_>>(),
+    })
+}

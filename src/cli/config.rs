@@ -1,0 +1,117 @@
+//! `--config FILE`: a command's options from a file, and the file that a run leaves so that it can be run again.
+//!
+//! A configuration is the options themselves: `window = 96` is `--window 96`, `carry-state = true` is `--carry-state`, and a list is an
+//! option given several times. What is given on the command line takes the place of what the file says.
+
+use std::ffi::{OsStr, OsString};
+use std::path::Path;
+
+use clap::parser::ValueSource;
+use clap::{Arg, ArgAction, ArgMatches, Command};
+use toml::{Table, Value};
+
+use crate::error::{Error, Result};
+
+/// The command line with the options of the file that its `--config` names, where it has one, after the command's name.
+///
+/// # Errors
+/// [`Error::File`] where the file cannot be read, [`Error::Data`] where it is no TOML or has an option that the command lacks.
+pub fn with_config(line: Vec<OsString>, cli: &Command) -> Result<Vec<OsString>> {
+    let (Some(path), Some(name)) = (given(&line, "config"), line.get(1)) else { return Ok(line) };
+    let Some(command) = name.to_str().and_then(|name| cli.find_subcommand(name)) else { return Ok(line) };
+    let text = std::fs::read_to_string(&path).map_err(|source| Error::File { path: (&path).into(), action: "read", source })?;
+    let place = Path::new(&path).display().to_string();
+    let wrong = |what: String, remedy: &str| Error::Data { place: place.clone(), what, remedy: remedy.into() };
+    let table: Table = text.parse().map_err(|error: toml::de::Error| {
+        let what = error.to_string().split_whitespace().collect::<Vec<_>>().join(" ");
+        wrong(what, "write one `option = value` a line")
+    })?;
+    let mut from_file = Vec::new();
+    for (key, value) in table {
+        let Some(arg) = options(command).find(|arg| arg.get_long() == Some(key.as_str())) else {
+            let remedy = format!("take it out, or see `scanrnn {} --help`", command.get_name());
+            return Err(wrong(format!("{} has no option {key:?}", command.get_name()), &remedy));
+        };
+        if given(&line, &key).is_some() {
+            continue;
+        }
+        let values = match value {
+            Value::Array(values) => values,
+            value => vec![value],
+        };
+        for value in values {
+            let text = match value {
+                Value::String(text) => text,
+                Value::Integer(number) => number.to_string(),
+                Value::Float(number) => number.to_string(),
+                Value::Boolean(is_set) if is_flag(arg) => {
+                    from_file.extend(is_set.then(|| OsString::from(format!("--{key}"))));
+                    continue;
+                }
+                Value::Boolean(is_set) => is_set.to_string(),
+                other => return Err(wrong(format!("{key} is a {}", other.type_str()), "give a text, a number, true, false or a list")),
+            };
+            from_file.push(format!("--{key}={text}").into());
+        }
+    }
+    let mut line = line;
+    line.splice(2..2, from_file);
+    Ok(line)
+}
+
+/// Every option of the command as it was run, defaults and files' options included, for [`with_config`] to read.
+pub fn record(command: &Command, matches: &ArgMatches) -> String {
+    let mut table = Table::new();
+    for arg in options(command) {
+        let (Some(long), id) = (arg.get_long(), arg.get_id().as_str()) else { continue };
+        if is_flag(arg) {
+            table.insert(long.into(), Value::Boolean(matches.get_flag(id)));
+            continue;
+        }
+        if !matches!(matches.value_source(id), Some(ValueSource::CommandLine | ValueSource::DefaultValue | ValueSource::EnvVariable)) {
+            continue;
+        }
+        let delimiter = arg.get_value_delimiter().map(String::from);
+        let texts: Vec<String> = matches.get_raw(id).into_iter().flatten().map(|text| text.to_string_lossy().into_owned()).collect();
+        let value = match (texts.as_slice(), delimiter) {
+            (_, Some(delimiter)) => Value::String(texts.join(&delimiter)),
+            ([text], None) => value(text),
+            _ => Value::Array(texts.iter().map(|text| value(text)).collect()),
+        };
+        table.insert(long.into(), value);
+    }
+    table.to_string()
+}
+
+/// The options that a configuration holds: all but those about this run alone.
+fn options(command: &Command) -> impl Iterator<Item = &Arg> {
+    let here = ["config", "resume", "help", "version"];
+    command.get_arguments().filter(move |arg| arg.get_long().is_some_and(|long| !here.contains(&long)))
+}
+
+fn is_flag(arg: &Arg) -> bool {
+    matches!(arg.get_action(), ArgAction::SetTrue)
+}
+
+/// A text as a number where that reads back as the same text.
+fn value(text: &str) -> Value {
+    let integer = text.parse::<i64>().ok().filter(|number| number.to_string() == text).map(Value::Integer);
+    let float = || text.parse::<f64>().ok().filter(|number| number.is_finite() && number.to_string() == text).map(Value::Float);
+    integer.or_else(float).unwrap_or_else(|| Value::String(text.into()))
+}
+
+/// What a command line gives for `--key`: the value after it, or after its `=`.
+fn given(line: &[OsString], key: &str) -> Option<OsString> {
+    let option = format!("--{key}");
+    let prefix = format!("{option}=");
+    let options = line.iter().take_while(|text| *text != "--");
+    for (index, text) in options.enumerate() {
+        if text == OsStr::new(&option) {
+            return Some(line.get(index + 1).cloned().unwrap_or_default());
+        }
+        if let Some(value) = text.to_str().and_then(|text| text.strip_prefix(&prefix)) {
+            return Some(value.into());
+        }
+    }
+    None
+}

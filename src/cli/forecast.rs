@@ -1,0 +1,268 @@
+//! `forecast`: the rows that come after a series' last one.
+
+use std::path::PathBuf;
+use std::process::ExitCode;
+
+use csv::Writer;
+
+use super::data::DataArgs;
+use super::device::{Device, DeviceArgs};
+use super::scores::is_synthetic;
+use super::stream::Recorded;
+use crate::checkpoint::{Checkpoint, Description};
+use crate::dataset::{Channels, Columns, Layout, Scaler, Table};
+use crate::error::{Error, Result};
+use crate::ops::Loss;
+use crate::report::Lang;
+use crate::report::chart::{self, Chart, Line, Look, Panel, Places};
+use crate::report::language::fill;
+
+#[derive(Debug, clap::Args)]
+pub struct Args {
+    /// The checkpoint that `train` wrote
+    #[arg(long, value_name = "FILE")]
+    checkpoint: PathBuf,
+    /// Rows to forecast; more than the model was trained for are forecast from its own forecasts [default: the model's horizon]
+    #[arg(long, value_name = "ROWS")]
+    horizon: Option<usize>,
+    #[command(flatten)]
+    device: DeviceArgs,
+    #[command(flatten)]
+    data: DataArgs,
+    /// Where the rows are written, as CSV
+    #[arg(long, default_value = "forecast.csv", value_name = "FILE")]
+    out: PathBuf,
+    /// Where the picture is written
+    #[arg(long, default_value = "forecast.png", value_name = "FILE")]
+    picture: PathBuf,
+    /// Language of the picture
+    #[arg(long, value_enum, default_value = "en")]
+    lang: Lang,
+}
+
+/// The forecast of a table.
+struct Future {
+    /// One a row; none where the table has no dates.
+    dates: Vec<String>,
+    /// For each target, `(row, level)` in its unit.
+    targets: Vec<Vec<f64>>,
+}
+
+/// How a row is forecast from those before it.
+struct Model<'a> {
+    description: &'a Description,
+    /// The levels of a quantile loss.
+    levels: &'a [f32],
+    n_level: usize,
+    central: usize,
+}
+
+pub async fn run(args: &Args) -> Result<ExitCode> {
+    let place = args.checkpoint.display().to_string();
+    let Checkpoint { description, tensors } = super::read_checkpoint(&args.checkpoint)?;
+    for path in [&args.out, &args.picture] {
+        crate::file::check_writable(path)?;
+    }
+    let horizon = args.horizon.unwrap_or(description.model.horizon);
+    check(&description, horizon)?;
+    let columns: Vec<&str> = description.layout.columns().collect();
+    let tables = args.data.tables(Columns::Named(&columns), ".".into(), description.training.seed)?;
+    let scalers = description.scalers_of(&place, tables.len())?;
+    let recorded = Recorded::new(&description)?;
+    let device = Device::open(&args.device).await?;
+    println!("{}", device.announcement(&args.device.device));
+    let parameters = tensors.parameters(&place, recorded.graph())?;
+
+    let (levels, n_level) = match &description.training.loss {
+        Loss::Quantile { levels } => (&levels[..], levels.len()),
+        _ => (&[][..], 1),
+    };
+    let model = Model { description: &description, levels, n_level, central: description.training.loss.central_column() };
+    let mut futures = Vec::new();
+    for (table, scalers) in tables.iter().zip(&scalers) {
+        futures.push(model.future(table, scalers, horizon, &recorded, &parameters, &device).await?);
+    }
+    save(&args.out, &tables, &futures, &model)?;
+    println!("forecast: {horizon} rows of {} in {}", description.layout.targets.join(", "), args.out.display());
+    if let Some(warning) = chart::write(&picture(&tables, &futures, &model, horizon, args.lang), args.lang, &args.picture)? {
+        eprintln!("warning: {warning}");
+    }
+    println!("picture: {}", args.picture.display());
+    if tables.iter().any(is_synthetic) {
+        println!("SYNTHETIC DATA: no market ever quoted them.");
+    }
+    Ok(ExitCode::SUCCESS)
+}
+
+/// Checks that so many rows can be forecast.
+fn check(description: &Description, horizon: usize) -> Result<()> {
+    if horizon == 0 {
+        return Err(Error::option("--horizon", 0, "must be at least 1"));
+    }
+    let Layout { covariates, .. } = &description.layout;
+    if horizon > description.model.horizon && !covariates.is_empty() {
+        let what = format!(
+            "the model forecasts {} rows; further ones would need values of {} to come",
+            description.model.horizon,
+            covariates.join(", ")
+        );
+        return Err(Error::option("--horizon", horizon, what));
+    }
+    Ok(())
+}
+
+impl Model<'_> {
+    async fn future(
+        &self,
+        table: &Table,
+        scalers: &[Scaler],
+        horizon: usize,
+        recorded: &Recorded,
+        parameters: &[Vec<f32>],
+        device: &Device,
+    ) -> Result<Future> {
+        let layout = &self.description.layout;
+        let (n_row, window) = (table.n_row(), self.description.training.window);
+        if n_row < window {
+            return Err(Error::Data {
+                place: table.source().to_string(),
+                what: format!("{n_row} rows, but the model looks back on {window}"),
+                remedy: "give a longer series".into(),
+            });
+        }
+        let columns = layout.columns().map(|name| table.column(name)).collect::<Result<Vec<_>>>()?;
+        let n_target = layout.targets.len();
+        let covariates = n_target..columns.len();
+        let members: Vec<Vec<usize>> = match layout.channels {
+            Channels::Mixed => vec![(0..columns.len()).collect()],
+            Channels::Independent => (0..n_target).map(|target| std::iter::once(target).chain(covariates.clone()).collect()).collect(),
+        };
+        let mut targets = vec![Vec::new(); n_target];
+        for features in &members {
+            let of_row =
+                |row: usize| -> Vec<f32> { features.iter().map(|&column| scalers[column].scale(columns[column][row]) as f32).collect() };
+            let rows = (n_row - window..n_row).map(of_row);
+            let n_here = features.iter().filter(|&&column| column < n_target).count();
+            let forecast = self.member(rows, n_here, horizon, recorded, parameters, device).await?;
+            for (index, value) in forecast.into_iter().enumerate() {
+                let column = features[index / self.n_level % n_here];
+                targets[column].push(scalers[column].inverse(f64::from(value)));
+            }
+        }
+        let dates = table.dates().map(|dates| dates.continued(horizon)).transpose()?.unwrap_or_default();
+        Ok(Future { dates, targets })
+    }
+
+    /// The forecast of one series, `(horizon, target, level)`, scaled, after rows of its features.
+    async fn member(
+        &self,
+        rows: impl Iterator<Item = Vec<f32>>,
+        n_target: usize,
+        horizon: usize,
+        recorded: &Recorded,
+        parameters: &[Vec<f32>],
+        device: &Device,
+    ) -> Result<Vec<f32>> {
+        let mut stream = recorded.load(device.backend(), parameters).await?;
+        let mut next = Vec::new();
+        for row in rows {
+            next = stream.step(&row).await?.unwrap_or_default();
+        }
+        let mut forecast = next.clone();
+        let n_row = n_target * self.n_level;
+        while forecast.len() < horizon * n_row {
+            let rows: Vec<Vec<f32>> =
+                next.chunks(n_row).map(|row| row.iter().skip(self.central).step_by(self.n_level).copied().collect()).collect();
+            for row in rows {
+                next = stream.step(&row).await?.unwrap_or_default();
+            }
+            forecast.extend(&next);
+        }
+        forecast.truncate(horizon * n_row);
+        Ok(forecast)
+    }
+
+    /// Names of a target's columns: its own, or one for each level.
+    fn names(&self, target: &str) -> Vec<String> {
+        match self.levels {
+            [] => vec![target.to_string()],
+            levels => levels.iter().map(|level| format!("{target} q{level}")).collect(),
+        }
+    }
+}
+
+/// Writes the rows: the series' name where there are several, the date or the number of rows ahead, the targets.
+fn save(path: &std::path::Path, tables: &[Table], futures: &[Future], model: &Model<'_>) -> Result<()> {
+    let layout = &model.description.layout;
+    crate::file::save(path, |file| {
+        let mut writer = Writer::from_writer(file);
+        let dates = tables.first().and_then(Table::dates);
+        let mut header: Vec<String> = Vec::new();
+        header.extend((tables.len() > 1).then(|| "series".to_string()));
+        header.push(dates.map_or_else(|| "ahead".to_string(), |dates| dates.name.clone()));
+        header.extend(layout.targets.iter().flat_map(|target| model.names(target)));
+        writer.write_record(&header)?;
+        for (table, future) in tables.iter().zip(futures) {
+            let n_row = future.targets[0].len() / model.n_level;
+            for row in 0..n_row {
+                let mut record: Vec<String> = Vec::new();
+                record.extend((tables.len() > 1).then(|| table.source().to_string()));
+                record.push(future.dates.get(row).cloned().unwrap_or_else(|| (row + 1).to_string()));
+                for target in &future.targets {
+                    record.extend(target[row * model.n_level..(row + 1) * model.n_level].iter().map(f64::to_string));
+                }
+                writer.write_record(&record)?;
+            }
+        }
+        writer.flush()
+    })
+}
+
+/// Panels of a picture, at most.
+const MOST_PANELS: usize = 8;
+
+/// History, forecast and band of the first series' targets, or of the first target of several series.
+fn picture(tables: &[Table], futures: &[Future], model: &Model<'_>, horizon: usize, lang: Lang) -> Chart {
+    let texts = lang.texts();
+    let layout = &model.description.layout;
+    let shown = tables.iter().zip(futures).flat_map(|(table, future)| (0..layout.targets.len()).map(move |target| (table, future, target)));
+    let panel = |(table, future, target): (&Table, &Future, usize)| {
+        let name = &layout.targets[target];
+        let values = table.column(name).unwrap_or_default();
+        let first = table.n_row().saturating_sub((3 * horizon).max(model.description.training.window).max(60));
+        let n_history = table.n_row() - first;
+        let past = (first..table.n_row()).map(|row| table.dates().map_or_else(|| row.to_string(), |dates| dates.text[row].clone()));
+        let to_come = (0..horizon).map(|row| future.dates.get(row).cloned().unwrap_or_else(|| (table.n_row() + row).to_string()));
+        let levels = |row: usize| &future.targets[target][row * model.n_level..(row + 1) * model.n_level];
+        let mut line = Line::new(Look::Model(0), n_history, (0..horizon).map(|row| levels(row)[model.central]));
+        if model.n_level > 1 {
+            line.band = (0..horizon).map(|row| ((n_history + row) as f64, levels(row)[0], levels(row)[model.n_level - 1])).collect();
+        }
+        let heading = if tables.len() > 1 { format!("{}: {name}", table.source()) } else { name.clone() };
+        Panel::Lines {
+            heading,
+            x: Places::Rows(past.chain(to_come).collect()),
+            y_label: name.clone(),
+            lines: vec![Line::new(Look::Actual, 0, values[first..].iter().copied()), line],
+            level: None,
+            border: Some(n_history as f64 - 0.5),
+        }
+    };
+    let panels: Vec<Panel> = shown.take(MOST_PANELS).map(panel).collect();
+    let sources: Vec<String> = tables.iter().map(|table| table.source().to_string()).collect();
+    let mut remarks = vec![fill(texts.source, [&sources.join(", ")])];
+    if let [low, .., high] = model.levels {
+        remarks.push(fill(texts.band, [&low.to_string(), &high.to_string()]));
+    }
+    if horizon > model.description.model.horizon {
+        remarks.push(fill(texts.recursive, [&model.description.model.horizon.to_string()]));
+    }
+    Chart {
+        title: fill(texts.forecast_title, [&layout.targets.join(", "), &horizon.to_string()]),
+        remarks,
+        is_synthetic: tables.iter().any(is_synthetic),
+        legend: vec![(texts.actual.into(), Look::Actual), (model.description.model.model.name().into(), Look::Model(0))],
+        n_column: if panels.len() > 1 { 2 } else { 1 },
+        panels,
+    }
+}

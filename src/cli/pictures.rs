@@ -1,0 +1,105 @@
+//! The charts of a training: its curves, and what it forecast beside what came.
+
+use super::scores::is_synthetic;
+use crate::dataset::{Table, Windows};
+use crate::ops::Loss;
+use crate::report::Lang;
+use crate::report::chart::{Chart, Line, Look, Panel, Places};
+use crate::report::language::fill;
+use crate::train::EpochScore;
+
+/// Training and validation error of each epoch; `persistence` is that of the validation windows.
+pub fn curves(name: &str, epochs: &[EpochScore], persistence: f64, lang: Lang) -> Chart {
+    let texts = lang.texts();
+    let panel = Panel::Lines {
+        heading: texts.curves.into(),
+        x: Places::Counts(epochs.len(), texts.epoch.into()),
+        y_label: texts.mse.into(),
+        lines: vec![
+            Line::new(Look::Training(0), 1, epochs.iter().map(|epoch| epoch.train_mse)),
+            Line::new(Look::Model(0), 1, epochs.iter().map(|epoch| epoch.valid_mse)),
+        ],
+        level: Some(persistence),
+        border: None,
+    };
+    Chart {
+        title: name.into(),
+        legend: vec![(name.into(), Look::Model(0)), (texts.persistence.into(), Look::Baseline)],
+        panels: vec![panel],
+        n_column: 1,
+        ..Chart::default()
+    }
+}
+
+/// Rows of a picture, at least, where there are so many.
+const N_ROW: usize = 120;
+/// Panels of a picture, at most.
+const MOST_PANELS: usize = 8;
+
+/// Forecasts of the last scored windows, `(window, horizon, target, level)`, scaled, each window beginning where the one before ends,
+/// beside what came: a panel for each target of the first series, in its own unit.
+pub fn forecasts(name: &str, title: String, tables: &[Table], windows: &Windows, forecasts: &[f32], loss: &Loss, lang: Lang) -> Chart {
+    let texts = lang.texts();
+    let panels = panels(tables, windows, forecasts, loss);
+    Chart {
+        title,
+        remarks: vec![
+            fill(texts.source, [&tables[0].source().to_string()]),
+            fill(texts.ahead, [&windows.layout().window.to_string(), &windows.layout().horizon.to_string()]),
+        ],
+        is_synthetic: tables.iter().any(is_synthetic),
+        legend: vec![(texts.actual.into(), Look::Actual), (name.into(), Look::Model(0))],
+        n_column: if panels.len() > 1 { 2 } else { 1 },
+        panels,
+    }
+}
+
+fn panels(tables: &[Table], windows: &Windows, forecasts: &[f32], loss: &Loss) -> Vec<Panel> {
+    let layout = windows.layout();
+    let (horizon, n_target) = (layout.horizon, windows.n_target());
+    let n_level = loss.columns_per_output();
+    let n_value = horizon * n_target * n_level;
+    let mut before = 0;
+    let mut panels = Vec::new();
+    for (member, starts) in windows.members().iter().zip(windows.scored().ranges()) {
+        let of_member = &forecasts[before * n_value..(before + starts.len()) * n_value];
+        before += starts.len();
+        if member.table > 0 || starts.is_empty() {
+            continue;
+        }
+        let n_shown = N_ROW.max(3 * horizon).min(starts.len() + horizon - 1).div_ceil(horizon);
+        let mut shown: Vec<usize> = (0..n_shown).filter_map(|back| (starts.len() - 1).checked_sub(back * horizon)).collect();
+        shown.reverse();
+        let first_row = |window: usize| starts.start + window - member.rows.start + layout.window;
+        let first = first_row(shown[0]).saturating_sub(horizon.max(20));
+        let last = first_row(starts.len() - 1) + horizon;
+        for target in 0..n_target {
+            let (column, scaler) = (member.columns[target], windows.scaler(member, target));
+            let name = layout.columns().nth(column).unwrap_or_default().to_string();
+            let values = tables[0].column(&name).unwrap_or_default();
+            let mut line = Line { look: Look::Model(0), points: Vec::new(), band: Vec::new() };
+            for &window in &shown {
+                for step in 0..horizon {
+                    let at = window * n_value + (step * n_target + target) * n_level;
+                    let value = |level: usize| scaler.inverse(f64::from(of_member[at + level]));
+                    let place = (first_row(window) + step - first) as f64;
+                    line.points.push((place, value(loss.central_column())));
+                    if n_level > 1 {
+                        line.band.push((place, value(0), value(n_level - 1)));
+                    }
+                }
+            }
+            let date = |row: usize| tables[0].dates().map_or_else(|| row.to_string(), |dates| dates.text[row].clone());
+            panels.push(Panel::Lines {
+                heading: name.clone(),
+                x: Places::Rows((first..last).map(date).collect()),
+                y_label: name,
+                lines: vec![Line::new(Look::Actual, 0, values[first..last].iter().copied()), line],
+                level: None,
+                border: Some((first_row(shown[0]) - first) as f64 - 0.5),
+            });
+        }
+    }
+    panels.truncate(MOST_PANELS);
+    panels
+}

@@ -1,0 +1,115 @@
+//! What a training leaves: its configuration, its scores as they come, checkpoints, pictures and a report, in one folder.
+
+use std::fs::{File, OpenOptions};
+use std::io::Write;
+use std::path::{Path, PathBuf};
+
+use serde_json::{Value, json};
+
+use crate::error::{Error, Result};
+use crate::report::board::EventFile;
+use crate::train::EpochScore;
+
+/// Where runs go that have no place of their own.
+const RUNS: &str = "runs";
+/// The options of the run, for `--config`.
+pub const CONFIG: &str = "config.toml";
+/// A line of JSON an epoch, then one with the final scores.
+pub const METRICS: &str = "metrics.jsonl";
+/// Parameters of the epoch that is kept.
+pub const BEST: &str = "best.safetensors";
+/// What a person reads.
+pub const REPORT: &str = "report.html";
+
+/// The folder of a run.
+#[derive(Debug)]
+pub struct RunFolder {
+    path: PathBuf,
+    metrics: File,
+    events: EventFile,
+}
+
+impl RunFolder {
+    /// Where a run goes that has no place of its own: `runs/NAME`, with a number where that is taken.
+    pub fn free(name: &str) -> PathBuf {
+        let numbered = (2..).map(|number| format!("{name}-{number}"));
+        let mut names = std::iter::once(name.to_string()).chain(numbered).map(|name| Path::new(RUNS).join(name));
+        names.find(|path| !path.exists()).unwrap_or_else(|| RUNS.into())
+    }
+
+    /// A folder for a run that begins.
+    ///
+    /// # Errors
+    /// [`Error::Option`] where `path` already holds a run, [`Error::File`] where it cannot be written.
+    pub fn create(path: &Path, config: &str) -> Result<Self> {
+        if path.join(METRICS).exists() {
+            return Err(Error::option("--run-dir", path.display(), "it holds a run already: name another folder"));
+        }
+        std::fs::create_dir_all(path).map_err(|source| Error::File { path: path.into(), action: "create", source })?;
+        crate::file::save(&path.join(CONFIG), |writer| writer.write_all(config.as_bytes()))?;
+        Self::open(path)
+    }
+
+    /// The folder of a run that goes on.
+    ///
+    /// # Errors
+    /// [`Error::File`] where it cannot be written.
+    pub fn open(path: &Path) -> Result<Self> {
+        let file = path.join(METRICS);
+        let metrics = OpenOptions::new().append(true).create(true).open(&file);
+        let metrics = metrics.map_err(|source| Error::File { path: file, action: "write", source })?;
+        Ok(RunFolder { path: path.into(), metrics, events: EventFile::create(path)? })
+    }
+
+    /// The folder.
+    pub fn path(&self) -> &Path {
+        &self.path
+    }
+
+    /// A file in the folder.
+    pub fn file(&self, name: &str) -> PathBuf {
+        self.path.join(name)
+    }
+
+    /// Takes the folder away again where no epoch was written down; what else lies in it stays.
+    pub fn abandon(self) {
+        if std::fs::metadata(self.file(METRICS)).is_ok_and(|metrics| metrics.len() > 0) {
+            return;
+        }
+        // A folder that stays does no harm.
+        for file in [self.file(CONFIG), self.file(METRICS), self.events.path().into()] {
+            let _ = std::fs::remove_file(file);
+        }
+        let _ = std::fs::remove_dir(&self.path).and_then(|()| std::fs::remove_dir(RUNS));
+    }
+
+    /// Writes down an epoch's scores.
+    ///
+    /// # Errors
+    /// [`Error::File`] where they cannot be written.
+    pub fn epoch(&mut self, epoch: usize, score: &EpochScore) -> Result<()> {
+        self.line(&json!({
+            "epoch": epoch,
+            "train_mse": score.train_mse,
+            "valid_mse": score.valid_mse,
+            "valid_loss": score.valid_loss,
+            "learning_rate": score.learning_rate,
+        }))?;
+        let figures = [
+            ("mse/train", score.train_mse),
+            ("mse/valid", score.valid_mse),
+            ("loss/valid", score.valid_loss),
+            ("learning_rate", score.learning_rate.into()),
+        ];
+        self.events.figures(epoch, &figures)
+    }
+
+    /// Writes a line of [`METRICS`].
+    ///
+    /// # Errors
+    /// [`Error::File`] where it cannot be written.
+    pub fn line(&mut self, value: &Value) -> Result<()> {
+        let written = writeln!(self.metrics, "{value}").and_then(|()| self.metrics.flush());
+        written.map_err(|source| Error::File { path: self.file(METRICS), action: "write", source })
+    }
+}

@@ -1,0 +1,338 @@
+//! `tune`: a seeded random search with successive halving.
+
+use std::ffi::OsString;
+use std::fs::OpenOptions;
+use std::path::{Path, PathBuf};
+use std::process::ExitCode;
+
+use clap::Parser;
+use csv::{ReaderBuilder, WriterBuilder};
+use rand::{RngExt, SeedableRng};
+use rand_chacha::ChaCha8Rng;
+use toml::{Table as Toml, Value};
+
+use super::device::Device;
+use super::{Cli, Command, experiment, train};
+use crate::error::{Error, Result};
+use crate::report::Table;
+use crate::report::table::significant;
+
+#[derive(Debug, clap::Args)]
+pub struct Args {
+    /// TOML with the options of `train`: a value is fixed, a list is chosen from, { min, max } is drawn from, with log = true by its
+    /// logarithm
+    #[arg(long, value_name = "FILE")]
+    space: PathBuf,
+    /// Trials of the first round
+    #[arg(long, default_value_t = 27)]
+    trials: usize,
+    /// Of the trials' draws
+    #[arg(long, default_value_t = 0)]
+    seed: u64,
+    /// Of each round's trials, one in so many goes on to the next, with so many times the epochs
+    #[arg(long, default_value_t = 3, value_name = "N")]
+    halving: usize,
+    /// Epochs of the last round's trials [default: those of the space, else 27]
+    #[arg(long)]
+    epochs: Option<usize>,
+    /// Folder for trials.csv, to which a search that was interrupted adds, and for best.toml, which `train --config` reads
+    #[arg(long, default_value = "tune", value_name = "DIR")]
+    out_dir: PathBuf,
+}
+
+/// The trials that were run, one a row.
+const TRIALS: &str = "trials.csv";
+/// The options of the best one.
+const BEST: &str = "best.toml";
+
+/// Options of a trial: drawn ones by name, in the order of the space.
+type Options = Vec<(String, Value)>;
+
+/// A trial's result in a round.
+#[derive(Clone, Debug, PartialEq)]
+struct Row {
+    round: usize,
+    trial: usize,
+    epochs: usize,
+    valid_mse: f64,
+}
+
+pub async fn run(args: &Args) -> Result<ExitCode> {
+    for (option, value, least) in [("--trials", args.trials, 1), ("--halving", args.halving, 2)] {
+        if value < least {
+            return Err(Error::option(option, value, format!("must be at least {least}")));
+        }
+    }
+    let space = Space::read(&args.space)?;
+    let epochs = match args.epochs.or_else(|| space.fixed.get("epochs")?.as_integer().and_then(|epochs| usize::try_from(epochs).ok())) {
+        Some(0) => return Err(Error::option("--epochs", 0, "must be at least 1")),
+        epochs => epochs.unwrap_or(27),
+    };
+    let trials: Vec<Options> = (0..args.trials).map(|trial| space.draw(args.seed, trial)).collect();
+    // Every trial is checked before the first one runs.
+    let parsed = trials.iter().map(|trial| space.train_args(trial, epochs)).collect::<Result<Vec<_>>>()?;
+    parsed.iter().try_for_each(train::Args::check)?;
+    std::fs::create_dir_all(&args.out_dir).map_err(|source| Error::File { path: args.out_dir.clone(), action: "create", source })?;
+    let log = Log::open(&args.out_dir.join(TRIALS), &trials)?;
+    let device = Device::open(parsed[0].device()).await?;
+    println!("{}", device.announcement(&parsed[0].device().device));
+
+    let rounds = rounds(args.trials, args.halving, epochs);
+    let mut alive: Vec<usize> = (0..args.trials).collect();
+    let mut last = Vec::new();
+    for (round, &epochs) in rounds.iter().enumerate() {
+        let mut rows = Vec::new();
+        for &trial in &alive {
+            let valid_mse = match log.find(round, trial, epochs) {
+                Some(valid_mse) => valid_mse,
+                None => {
+                    let train = space.train_args(&trials[trial], epochs)?;
+                    let title = format!("round {} of {}, trial {trial}", round + 1, rounds.len());
+                    let (_, windows) = train.windows()?;
+                    let valid_mse = match experiment::run(train.model(), train.training(), &windows, &device, title).await {
+                        Ok(outcome) => outcome.fit.metrics.mse,
+                        // A rate that diverges is a bad draw, no end of the search.
+                        Err(Error::Diverged { .. }) => f64::INFINITY,
+                        Err(error) => return Err(error),
+                    };
+                    log.push(&Row { round, trial, epochs, valid_mse }, &trials[trial])?;
+                    valid_mse
+                }
+            };
+            println!(
+                "round {}  trial {trial:3}  {epochs:3} epochs  validation MSE {}  {}",
+                round + 1,
+                significant(valid_mse, 5),
+                text(&trials[trial])
+            );
+            rows.push((trial, valid_mse));
+        }
+        rows.sort_by(|a, b| a.1.total_cmp(&b.1).then(a.0.cmp(&b.0)));
+        alive = rows.iter().take(rows.len().div_ceil(args.halving)).map(|row| row.0).collect();
+        last = rows;
+    }
+
+    let mut table = Table::new(["trial", "validation MSE", "options"]);
+    for (trial, valid_mse) in &last {
+        table.push([trial.to_string(), significant(*valid_mse, 5), text(&trials[*trial])]);
+    }
+    print!("\nThe last round, {epochs} epochs:\n{table}");
+    println!("The best trial was chosen on validation windows: score it on test windows before trusting its figure.");
+    let best = args.out_dir.join(BEST);
+    let mut options = space.fixed.clone();
+    options.insert("epochs".into(), Value::Integer(epochs as i64));
+    options.extend(trials[last[0].0].iter().cloned());
+    crate::file::save(&best, |writer| std::io::Write::write_all(writer, options.to_string().as_bytes()))?;
+    println!("trials: {}", args.out_dir.join(TRIALS).display());
+    println!("best: {0}; train it with `scanrnn train --config {0}`", best.display());
+    Ok(ExitCode::SUCCESS)
+}
+
+/// Epochs of each round's trials: as many rounds as the trials can be divided, the last with all epochs.
+fn rounds(n_trial: usize, halving: usize, epochs: usize) -> Vec<usize> {
+    let mut rounds = vec![epochs];
+    let mut left = n_trial;
+    while left >= halving && rounds[0] >= halving {
+        left /= halving;
+        rounds.insert(0, rounds[0] / halving);
+    }
+    rounds
+}
+
+fn text(options: &Options) -> String {
+    options.iter().map(|(name, value)| format!("{name} {}", plain(value))).collect::<Vec<_>>().join(", ")
+}
+
+fn plain(value: &Value) -> String {
+    match value {
+        Value::String(text) => text.clone(),
+        other => other.to_string(),
+    }
+}
+
+/// What may be drawn.
+enum Draw {
+    /// One of these.
+    Choice(Vec<Value>),
+    /// A number between two, whole ones where both are.
+    Range { min: f64, max: f64, is_log: bool, is_whole: bool },
+}
+
+/// The options that are searched, and those that are fixed.
+struct Space {
+    place: String,
+    fixed: Toml,
+    drawn: Vec<(String, Draw)>,
+}
+
+impl Space {
+    fn read(path: &Path) -> Result<Self> {
+        let text = std::fs::read_to_string(path).map_err(|source| Error::File { path: path.into(), action: "read", source })?;
+        Self::parse(&path.display().to_string(), &text)
+    }
+
+    fn parse(place: &str, text: &str) -> Result<Self> {
+        let wrong = |what: String| Error::Data {
+            place: place.into(),
+            what,
+            remedy: "write option = value, option = [values], or option = { min = .., max = .., log = true }".into(),
+        };
+        let table: Toml = text.parse().map_err(|error: toml::de::Error| wrong(error.message().into()))?;
+        let (mut fixed, mut drawn) = (Toml::new(), Vec::new());
+        for (name, value) in table {
+            match value {
+                Value::Array(values) if values.is_empty() => return Err(wrong(format!("{name} has nothing to choose from"))),
+                Value::Array(values) => drawn.push((name, Draw::Choice(values))),
+                Value::Table(range) => {
+                    let end = |end: &str| match range.get(end) {
+                        Some(Value::Integer(number)) => Ok((*number as f64, true)),
+                        Some(Value::Float(number)) => Ok((*number, false)),
+                        _ => Err(wrong(format!("{name} has no number {end}"))),
+                    };
+                    let ((min, min_whole), (max, max_whole)) = (end("min")?, end("max")?);
+                    let is_log = range.get("log").is_some_and(|log| log.as_bool() == Some(true));
+                    if let Some(other) = range.keys().find(|key| !["min", "max", "log"].contains(&key.as_str())) {
+                        return Err(wrong(format!("{name} has {other:?}")));
+                    }
+                    if min.partial_cmp(&max).is_none_or(std::cmp::Ordering::is_gt) || (is_log && min <= 0.0) {
+                        return Err(wrong(format!("{name} goes from {min} to {max}")));
+                    }
+                    drawn.push((name, Draw::Range { min, max, is_log, is_whole: min_whole && max_whole }));
+                }
+                value => {
+                    fixed.insert(name, value);
+                }
+            }
+        }
+        Ok(Space { place: place.into(), fixed, drawn })
+    }
+
+    /// The options of a trial: each trial has random numbers of its own, so that more trials leave the first ones as they were.
+    fn draw(&self, seed: u64, trial: usize) -> Options {
+        let mut random = ChaCha8Rng::seed_from_u64(seed);
+        random.set_stream(trial as u64);
+        let value = |draw: &Draw, random: &mut ChaCha8Rng| match draw {
+            Draw::Choice(values) => values[random.random_range(0..values.len())].clone(),
+            Draw::Range { min, max, is_log, is_whole } => {
+                let share: f64 = random.random();
+                let number = if *is_log { (min.ln() + share * (max / min).ln()).exp() } else { min + share * (max - min) };
+                let number = number.clamp(*min, *max);
+                // Three digits tell one rate from another and read well.
+                let rounded = format!("{number:.2e}").parse().unwrap_or(number);
+                if *is_whole { Value::Integer(number.round() as i64) } else { Value::Float(rounded) }
+            }
+        };
+        self.drawn.iter().map(|(name, draw)| (name.clone(), value(draw, &mut random))).collect()
+    }
+
+    /// The options as `train` reads them.
+    fn train_args(&self, options: &Options, epochs: usize) -> Result<train::Args> {
+        let mut line: Vec<OsString> = vec!["scanrnn".into(), "train".into()];
+        let fixed = self.fixed.iter().filter(|(name, _)| *name != "epochs");
+        for (name, value) in fixed.chain(options.iter().map(|(name, value)| (name, value))) {
+            match value {
+                Value::Boolean(true) => line.push(format!("--{name}").into()),
+                Value::Boolean(false) => (),
+                Value::Array(values) => line.extend(values.iter().map(|value| format!("--{name}={}", plain(value)).into())),
+                value => line.push(format!("--{name}={}", plain(value)).into()),
+            }
+        }
+        line.push(format!("--epochs={epochs}").into());
+        let wrong = |what: String| Error::Data { place: self.place.clone(), what, remedy: "see `scanrnn train --help`".into() };
+        match Cli::try_parse_from(line) {
+            Ok(Cli { command: Command::Train(args) }) => Ok(args),
+            Ok(_) => Err(wrong("is no training".into())),
+            Err(error) => Err(wrong(error.to_string().lines().next().unwrap_or_default().trim_start_matches("error: ").into())),
+        }
+    }
+}
+
+/// The file of trials.
+struct Log {
+    path: PathBuf,
+    done: Vec<Row>,
+}
+
+impl Log {
+    /// Opens a file, or begins one; rows of another search in it are refused.
+    fn open(path: &Path, trials: &[Options]) -> Result<Self> {
+        let mut log = Log { path: path.into(), done: Vec::new() };
+        if !path.exists() {
+            let header = ["round", "trial", "epochs", "valid_mse", "options"];
+            log.write(&header.map(String::from))?;
+            return Ok(log);
+        }
+        let wrong = |what: String| Error::Data {
+            place: path.display().to_string(),
+            what,
+            remedy: "name another --out-dir, or give the --space and --seed that it was begun with".into(),
+        };
+        let mut reader = ReaderBuilder::new().from_path(path).map_err(|error| wrong(error.to_string()))?;
+        for record in reader.records() {
+            let record = record.map_err(|error| wrong(error.to_string()))?;
+            let cell = |index: usize| record.get(index).unwrap_or_default();
+            let row = || {
+                Some(Row {
+                    round: cell(0).parse().ok()?,
+                    trial: cell(1).parse().ok()?,
+                    epochs: cell(2).parse().ok()?,
+                    valid_mse: cell(3).parse().ok()?,
+                })
+            };
+            let row = row().ok_or_else(|| wrong(format!("no trial: {:?}", record.iter().collect::<Vec<_>>())))?;
+            if trials.get(row.trial).is_some_and(|options| text(options) != cell(4)) {
+                return Err(wrong(format!("trial {} was run with other options: {}", row.trial, cell(4))));
+            }
+            log.done.push(row);
+        }
+        Ok(log)
+    }
+
+    fn find(&self, round: usize, trial: usize, epochs: usize) -> Option<f64> {
+        self.done.iter().find(|row| (row.round, row.trial, row.epochs) == (round, trial, epochs)).map(|row| row.valid_mse)
+    }
+
+    fn push(&self, row: &Row, options: &Options) -> Result<()> {
+        self.write(&[row.round.to_string(), row.trial.to_string(), row.epochs.to_string(), row.valid_mse.to_string(), text(options)])
+    }
+
+    fn write(&self, record: &[String]) -> Result<()> {
+        let written = || {
+            let file = OpenOptions::new().append(true).create(true).open(&self.path)?;
+            let mut writer = WriterBuilder::new().from_writer(file);
+            writer.write_record(record)?;
+            writer.flush()
+        };
+        written().map_err(|source| Error::File { path: self.path.clone(), action: "write", source })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn rounds_end_with_all_epochs() {
+        assert_eq!(rounds(27, 3, 27), [1, 3, 9, 27]);
+        assert_eq!(rounds(9, 3, 5), [1, 5]);
+        assert_eq!(rounds(1, 3, 5), [5]);
+    }
+
+    #[test]
+    fn draws_lie_in_their_ranges_and_repeat() {
+        let text =
+            "horizon = 4\nmodel = [\"mamba\", \"min-gru\"]\nlr = { min = 1e-4, max = 1e-2, log = true }\nhidden = { min = 8, max = 16 }\n";
+        let space = Space::parse("space.toml", text).expect("a space");
+        for trial in 0..50 {
+            let options = space.draw(3, trial);
+            assert_eq!(options, space.draw(3, trial));
+            let named = |name: &str| &options.iter().find(|option| option.0 == name).expect("drawn").1;
+            assert!((1e-4..=1e-2).contains(&named("lr").as_float().expect("a number")));
+            assert!((8..=16).contains(&named("hidden").as_integer().expect("whole")));
+            assert!(["mamba", "min-gru"].contains(&named("model").as_str().expect("a name")));
+        }
+        for wrong in ["lr = []", "lr = { min = 1 }", "lr = { min = 2.0, max = 1.0 }", "lr = { min = 0.0, max = 1.0, log = true }", "lr ="] {
+            assert!(Space::parse("space.toml", wrong).is_err(), "{wrong}");
+        }
+    }
+}

@@ -1,0 +1,201 @@
+//! The forecasting commands through the binary: runs and what they leave, forecasts, comparisons, walks through time, searches.
+
+use std::path::Path;
+use std::process::{Command, Output};
+
+use serde_json::Value;
+use tempfile::TempDir;
+
+fn scanrnn(folder: &Path, args: &str) -> Output {
+    Command::new(env!("CARGO_BIN_EXE_scanrnn")).current_dir(folder).args(args.split_whitespace()).output().expect("the binary runs")
+}
+
+fn stderr(output: &Output) -> String {
+    String::from_utf8_lossy(&output.stderr).into_owned()
+}
+
+/// The output of a run that must end well.
+fn succeeds(folder: &Path, args: &str) -> String {
+    let output = scanrnn(folder, args);
+    assert!(output.status.success(), "{args}: {}", stderr(&output));
+    String::from_utf8_lossy(&output.stdout).into_owned()
+}
+
+fn refuses(folder: &Path, args: &str, parts: &[&str]) {
+    let output = scanrnn(folder, args);
+    let message = stderr(&output);
+    assert_eq!(output.status.code(), Some(2), "{args}: {message}");
+    assert_eq!(message.trim_end().lines().count(), 1, "{args}: {message}");
+    for part in parts {
+        assert!(message.contains(part), "{args}: {part:?} is not in {message:?}");
+    }
+}
+
+fn hour(row: usize) -> String {
+    format!("2024-01-{:02} {:02}:00:00", 1 + row / 24, row % 24)
+}
+
+/// Loads of ten days, hour by hour, in two columns: a daily wave with a trend; from row `changed` on something else.
+fn loads(changed: usize) -> String {
+    let value = |row: usize, phase: f64| {
+        let value = 100.0 + 10.0 * (std::f64::consts::TAU * (row as f64 + phase) / 24.0).sin() + 0.02 * row as f64;
+        if row < changed { value } else { -value }
+    };
+    let rows = (0..240).map(|row| format!("{},{:.3},{:.3}\n", hour(row), value(row, 0.0), value(row, 6.0)));
+    format!("date,north,south\n{}", rows.collect::<String>())
+}
+
+fn folder() -> TempDir {
+    let folder = tempfile::tempdir().expect("a folder");
+    std::fs::write(folder.path().join("loads.csv"), loads(240)).expect("written");
+    folder
+}
+
+fn json(path: &Path) -> Value {
+    serde_json::from_slice(&std::fs::read(path).expect("figures")).expect("JSON")
+}
+
+fn is_png(path: &Path) -> bool {
+    std::fs::read(path).is_ok_and(|bytes| bytes.starts_with(b"\x89PNG"))
+}
+
+const SMALL: &str =
+    "--device cpu --csv loads.csv --targets all --window 24 --horizon 6 --hidden 8 --batch 16 --epochs 2 --split 0.6,0.2,0.2";
+
+#[test]
+fn a_run_leaves_all_that_is_needed_to_read_it_and_to_run_it_again() {
+    let folder = folder();
+    let text = succeeds(folder.path(), &format!("train --model min-gru-scan {SMALL} --lr 0.05"));
+    for part in ["validation", "test", "north", "south", "persistence", "report: runs/min-gru-scan/report.html"] {
+        assert!(text.contains(part), "{part:?} is not in\n{text}");
+    }
+    let run = folder.path().join("runs/min-gru-scan");
+    assert!(is_png(&run.join("curves.png")) && is_png(&run.join("forecasts.png")));
+    let lines = std::fs::read_to_string(run.join("metrics.jsonl")).expect("lines");
+    let lines: Vec<Value> = lines.lines().map(|line| serde_json::from_str(line).expect("JSON")).collect();
+    assert_eq!(lines.len(), 3);
+    assert!(lines[1]["epoch"] == 2 && lines[1]["valid_mse"].is_number() && lines[2]["test"].is_object());
+    let names: Vec<String> = std::fs::read_dir(&run)
+        .expect("a folder")
+        .map(|entry| entry.expect("an entry").file_name().to_string_lossy().into_owned())
+        .collect();
+    assert_eq!(names.iter().filter(|name| name.starts_with("events.out.tfevents.")).count(), 1, "{names:?}");
+    let report = std::fs::read_to_string(run.join("report.html")).expect("a report");
+    for part in ["<!DOCTYPE html>", "data:image/png;base64,", "persistence", "lr = 0.05"] {
+        assert!(report.contains(part), "{part:?} is not in the report");
+    }
+    succeeds(folder.path(), "train --config runs/min-gru-scan/config.toml --run-dir again");
+    let checkpoint = |path: &str| std::fs::read(folder.path().join(path).join("best.safetensors")).expect("a checkpoint");
+    assert!(checkpoint("runs/min-gru-scan") == checkpoint("again"), "the same bits");
+    let other = succeeds(folder.path(), "train --config runs/min-gru-scan/config.toml --run-dir other --epochs 1");
+    assert!(!other.contains("epoch   2"), "{other}");
+
+    refuses(folder.path(), "train --config runs/min-gru-scan/config.toml --run-dir again", &["--run-dir", "again", "holds a run"]);
+    std::fs::write(folder.path().join("wrong.toml"), "model = \"mamba\"\nwindows = 3\n").expect("written");
+    refuses(folder.path(), "train --config wrong.toml", &["wrong.toml", "\"windows\""]);
+    std::fs::write(folder.path().join("wrong.toml"), "model =\n").expect("written");
+    refuses(folder.path(), "train --config wrong.toml", &["wrong.toml"]);
+    refuses(folder.path(), "train --config missing.toml", &["missing.toml"]);
+}
+
+#[test]
+fn a_forecast_goes_on_at_the_series_own_step() {
+    let folder = folder();
+    for (options, columns) in
+        [("", "date,north,south"), ("--channels mixed --loss quantile", "date,north q0.1,north q0.5,north q0.9,south q0.1")]
+    {
+        succeeds(folder.path(), &format!("train --model mamba {SMALL} {options} --checkpoint a.safetensors"));
+        for (horizon, n_row) in [("", 6), ("--horizon 15", 15)] {
+            succeeds(folder.path(), &format!("forecast --checkpoint a.safetensors --device cpu --csv loads.csv {horizon}"));
+            let text = std::fs::read_to_string(folder.path().join("forecast.csv")).expect("rows");
+            let mut lines = text.lines();
+            assert!(lines.next().is_some_and(|header| header.starts_with(columns)), "{text}");
+            let rows: Vec<Vec<&str>> = lines.map(|line| line.split(',').collect()).collect();
+            assert_eq!(rows.len(), n_row);
+            for (row, cells) in rows.iter().enumerate() {
+                assert_eq!(cells[0], hour(240 + row));
+                let values: Vec<f64> = cells[1..].iter().map(|cell| cell.parse().expect("a number")).collect();
+                assert!(values.iter().all(|value| (50.0..200.0).contains(value)), "{cells:?}");
+            }
+            assert!(is_png(&folder.path().join("forecast.png")));
+        }
+    }
+    let covariate = SMALL.replace("--targets all", "--targets north --features all");
+    succeeds(folder.path(), &format!("train --model mamba {covariate} --checkpoint b.safetensors"));
+    refuses(folder.path(), "forecast --checkpoint b.safetensors --device cpu --csv loads.csv --horizon 7", &["--horizon", "south"]);
+    succeeds(folder.path(), "forecast --checkpoint b.safetensors --device cpu --csv loads.csv");
+    std::fs::write(folder.path().join("short.csv"), "date,north,south\n2024-01-01 00:00:00,1,2\n").expect("written");
+    refuses(folder.path(), "forecast --checkpoint b.safetensors --device cpu --csv short.csv", &["short.csv", "24"]);
+}
+
+#[test]
+fn a_comparison_shows_models_and_baselines_over_seeds() {
+    let folder = folder();
+    let text = succeeds(folder.path(), &format!("compare --models min-gru-scan,mamba-lab --seeds 2 {SMALL} --json figures.json"));
+    for part in ["min-gru-scan, seed 1", "mamba-lab", "persistence", "drift", "linear", "+-"] {
+        assert!(text.contains(part), "{part:?} is not in\n{text}");
+    }
+    assert!(is_png(&folder.path().join("compare.png")));
+    let figures = json(&folder.path().join("figures.json"));
+    let entries = figures["entries"].as_array().expect("entries");
+    let model = entries.iter().find(|entry| entry["name"] == "mamba-lab").expect("an entry");
+    assert_eq!(model["evaluations"].as_array().map(Vec::len), Some(2));
+    assert!(model["mse_deviation"].as_f64().is_some_and(|deviation| deviation > 0.0));
+    assert_eq!(figures["part"], "test");
+    refuses(folder.path(), &format!("compare --seeds 0 {SMALL}"), &["--seeds"]);
+    refuses(folder.path(), &format!("compare --models lstm {SMALL}"), &["--models", "lstm"]);
+}
+
+#[test]
+fn a_backtest_sees_nothing_of_what_comes_after_an_origin() {
+    let folder = folder();
+    let options = "--device cpu --targets north --window 24 --horizon 6 --hidden 8 --batch 16 --epochs 2 --origins 3 --test-rows 20";
+    let origins = |csv: &str, more: &str| {
+        succeeds(folder.path(), &format!("backtest --model min-gru-scan --csv {csv} {options} {more} --json figures.json"));
+        json(&folder.path().join("figures.json"))["origins"].as_array().expect("origins").clone()
+    };
+    let whole = origins("loads.csv", "");
+    assert_eq!(whole.iter().map(|origin| origin["row"].as_u64()).collect::<Vec<_>>(), [Some(180), Some(200), Some(220)]);
+    assert_eq!(whole[0]["date"], hour(180));
+    assert_eq!(whole[2]["model"]["n_window"], 15);
+    assert!(is_png(&folder.path().join("backtest/backtest.png")) && is_png(&folder.path().join("backtest/origin-03.png")));
+    // What comes after the second origin's rows is another story: the first two must not know.
+    std::fs::write(folder.path().join("changed.csv"), loads(220)).expect("written");
+    let changed = origins("changed.csv", "");
+    assert_eq!(whole[..2], changed[..2]);
+    assert_ne!(whole[2]["model"], changed[2]["model"]);
+
+    let kept = origins("loads.csv", "--no-refit");
+    assert_eq!(kept[0], whole[0]);
+    assert!(kept[1]["best_epoch"].is_null() && kept[1]["model"] != whole[1]["model"]);
+    let sliding = origins("loads.csv", "--sliding 100");
+    assert!(sliding.iter().all(|origin| origin["training_rows"] == 80));
+    refuses(folder.path(), "backtest --device cpu --csv loads.csv --targets north --origins 300", &["--origins", "300"]);
+    refuses(folder.path(), "backtest --device cpu --csv loads.csv --targets north --horizon 6 --test-rows 3", &["--test-rows", "3"]);
+}
+
+#[test]
+fn a_search_halves_goes_on_and_leaves_its_best() {
+    let folder = folder();
+    let space = "csv = \"loads.csv\"\ndevice = \"cpu\"\ntargets = \"all\"\nwindow = 24\nhorizon = 6\nbatch = 16\nhidden = [4, 8]\n\
+        model = [\"min-gru-scan\", \"mamba-lab\"]\nlr = { min = 1e-3, max = 1e-1, log = true }\n";
+    std::fs::write(folder.path().join("space.toml"), space).expect("written");
+    let search = "tune --space space.toml --trials 4 --halving 2 --epochs 4";
+    let text = succeeds(folder.path(), search);
+    assert!(text.contains("round 3"), "{text}");
+    let trials = || std::fs::read_to_string(folder.path().join("tune/trials.csv")).expect("trials");
+    let first = trials();
+    assert_eq!(first.lines().count(), 1 + 4 + 2 + 1);
+    // A search that was cut off ends as one that was not.
+    let cut: String = first.lines().take(4).map(|line| format!("{line}\n")).collect();
+    std::fs::write(folder.path().join("tune/trials.csv"), cut).expect("written");
+    succeeds(folder.path(), search);
+    assert_eq!(trials(), first);
+    let trained = succeeds(folder.path(), "train --config tune/best.toml");
+    let best = first.lines().last().expect("a row").split(',').nth(3).expect("a figure").parse::<f64>().expect("a number");
+    assert!(trained.contains(&format!("{:.6e}", best)), "{best} is not in\n{trained}");
+
+    refuses(folder.path(), "tune --space space.toml --trials 4 --seed 1 --epochs 4", &["trials.csv", "other options"]);
+    std::fs::write(folder.path().join("space.toml"), "model = \"mamba\"\nlrr = [1]\n").expect("written");
+    refuses(folder.path(), "tune --space space.toml --out-dir other", &["space.toml", "--lrr"]);
+}
