@@ -14,6 +14,7 @@ struct Params {
     n_level: u32,
     n_item: u32,
     n_prediction_column: u32,
+    is_root: u32,
     series_offset: u32,
     series_stride: u32,
     prediction_offset: u32,
@@ -35,6 +36,7 @@ struct Params {
 
 const LAST = 1u;
 const MEAN_STD = 2u;
+const LEAST_SCALE = 0.1;
 
 fn value_at(row: u32, feature: u32) -> f32 {
     return series[params.series_offset + row * params.series_stride + feature];
@@ -122,4 +124,19 @@ fn restore(@builtin(global_invocation_id) global: vec3<u32>, @builtin(num_workgr
     let place = batch * params.n_feature + feature;
     let within = index % (params.horizon * n_column);
     out[params.out_offset + item * params.horizon * n_column + within] = value * scale[place] + shift[place];
+}
+
+// out = prediction factor, where the factor is the scale of the target or scale / sqrt(max(scale, 0.1)); one invocation an element
+@compute @workgroup_size(LANES)
+fn rescale(@builtin(global_invocation_id) global: vec3<u32>, @builtin(num_workgroups) workgroups: vec3<u32>) {
+    let index = global.y * workgroups.x * LANES + global.x;
+    let n_column = params.n_target * params.n_level;
+    let batch = index / (params.horizon * n_column);
+    if batch >= params.n_batch {
+        return;
+    }
+    let feature = targets[index % n_column / params.n_level];
+    let value = prediction[params.prediction_offset + index / n_column * params.prediction_stride + index % n_column];
+    let by = scale[batch * params.n_feature + feature];
+    out[params.out_offset + index] = value * select(by, by / sqrt(max(by, LEAST_SCALE)), params.is_root == 1u);
 }

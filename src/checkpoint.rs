@@ -9,7 +9,7 @@ use crate::dataset::{Layout, Scaler};
 use crate::error::{Error, Result};
 use crate::graph::Graph;
 use crate::model::ForecasterConfig;
-use crate::train::TrainingConfig;
+use crate::train::{TrainPlan, TrainProgress, TrainState, TrainingConfig};
 
 /// A tensor of a file, as 32-bit floats.
 #[derive(Clone, Debug, PartialEq)]
@@ -168,6 +168,42 @@ impl Checkpoint {
         let json = tensors.metadata.remove(DESCRIPTION).ok_or_else(|| fail("has no scanrnn configuration".into()))?;
         let description = serde_json::from_str(&json).map_err(|error| fail(format!("has an unreadable configuration ({error})")))?;
         Ok(Checkpoint { description, tensors })
+    }
+}
+
+/// The header's string that holds the plan and the progress of a [`TrainState`] as JSON.
+const STATE: &str = "scanrnn.state";
+
+/// The tensor of the losses so far; no parameter has a name with a colon.
+const LOSSES: &str = "state:losses";
+
+impl TrainState {
+    /// A file's bytes.
+    ///
+    /// # Errors
+    /// As [`Tensors::to_bytes`].
+    pub fn to_bytes(&self) -> Result<Vec<u8>> {
+        let json = serde_json::to_string(&(&self.plan, &self.progress));
+        let json = json.map_err(|error| Error::Unsupported { operation: "checkpoint", what: error.to_string() })?;
+        let flat = |values: &Vec<f32>| NamedTensor { shape: vec![values.len()], values: values.clone() };
+        let mut tensors: BTreeMap<_, _> = self.tensors.iter().map(|(name, values)| (name.clone(), flat(values))).collect();
+        tensors.insert(LOSSES.into(), flat(&self.losses));
+        Tensors { metadata: HashMap::from([(STATE.to_string(), json)]), tensors }.to_bytes()
+    }
+
+    /// Reads a file's bytes; `place` names it in errors.
+    ///
+    /// # Errors
+    /// [`Error::Data`] where the bytes are no state of a training.
+    pub fn parse(place: &str, bytes: &[u8]) -> Result<Self> {
+        let Tensors { mut metadata, mut tensors } = Tensors::parse(place, bytes)?;
+        let fail =
+            |what: String| Error::Data { place: place.into(), what, remedy: "name the file that an interrupted training left".into() };
+        let json = metadata.remove(STATE).ok_or_else(|| fail("holds no state of a training".into()))?;
+        let read: serde_json::Result<(TrainPlan, TrainProgress)> = serde_json::from_str(&json);
+        let (plan, progress) = read.map_err(|error| fail(format!("has an unreadable state ({error})")))?;
+        let losses = tensors.remove(LOSSES).ok_or_else(|| fail("has no losses".into()))?.values;
+        Ok(TrainState { plan, progress, losses, tensors: tensors.into_iter().map(|(name, tensor)| (name, tensor.values)).collect() })
     }
 }
 

@@ -4,7 +4,8 @@ mod reference_cases;
 
 use ndarray::{Array2, ArrayD, Zip};
 use reference_cases::{Operation, Options, Recurrence, Tensors, borders};
-use scanrnn::reference::{dropout, elementwise, loss};
+use scanrnn::ops::Rescaling;
+use scanrnn::reference::{dropout, elementwise, loss, window};
 
 /// Of a central difference of a smooth function of size 1 at this step: truncation 1e-10, rounding 1e-11.
 const STEP: f64 = 1e-5;
@@ -139,6 +140,19 @@ fn dropout_keeps_its_mask_on_the_way_back() {
     let n_kept = grad.iter().filter(|&&grad| grad != 0.0).count();
     assert!(n_kept > 5 && n_kept < 30, "{n_kept}");
     check("dropout", &tensors.0["x"], &grad, |x| (dropout::forward(x.view(), mask, scale) * &tensors.0["cotangent"]).sum());
+}
+
+#[test]
+fn rescale_is_its_own_gradient() {
+    let tensors = Tensors::<f64>::random(9, &[("x", &[3, 4, 2]), ("scale", &[3, 2]), ("cotangent", &[3, 4, 2])]);
+    let [x, cotangent] = ["x", "cotangent"].map(|name| tensors.get::<ndarray::Ix3>(name));
+    for rescaling in [Rescaling::Scale, Rescaling::Root] {
+        let grad = window::rescale(cotangent, tensors.get("scale"), &[1, 0], rescaling).into_dyn();
+        check(&format!("{rescaling:?}"), &x.to_owned().into_dyn(), &grad, |x| {
+            let x = x.view().into_dimensionality().expect("three axes");
+            (window::rescale(x, tensors.get("scale"), &[1, 0], rescaling) * cotangent).sum()
+        });
+    }
 }
 
 #[test]

@@ -11,7 +11,7 @@ use scanrnn::model::{ForecasterConfig, ModelKind};
 use scanrnn::ops::{
     Activation, AttentionInputs, KERNELS, KeyValueCache, Loss, Normalisation, Optimizer, Recurrence, SHADERS, SelectiveScanInputs, Update,
 };
-use scanrnn::train::{Series, Trainer, TrainingConfig};
+use scanrnn::train::{LossUnits, Series, Trainer, TrainingConfig};
 
 /// Programs that use every operation with and without its options.
 fn graphs() -> Vec<Graph> {
@@ -37,6 +37,19 @@ fn graphs() -> Vec<Graph> {
             let config = TrainingConfig { normalisation, ..TrainingConfig::lab(model) };
             graphs.push(Trainer::new(&ForecasterConfig::new(model, 128), &config, &series).expect("fits").into_graph());
         }
+    }
+    for loss_units in [LossUnits::Series, LossUnits::Balanced] {
+        let skip = ForecasterConfig {
+            features: 4,
+            targets: 3,
+            horizon: 7,
+            independent: true,
+            own_skip: true,
+            linear_skip: Some(32),
+            ..ForecasterConfig::new(ModelKind::MinGruScan, 65)
+        };
+        let config = TrainingConfig { loss_units, ..TrainingConfig::lab(skip.model) };
+        graphs.push(Trainer::new(&skip, &config, &Series::new(&[0.0; 2000], 0..300, 300..400)).expect("fits").into_graph());
     }
     for model in ModelKind::LINEAR {
         let both = ForecasterConfig { layers: 2, bidirectional: true, ..ForecasterConfig::new(model, 65) };

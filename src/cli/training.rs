@@ -6,7 +6,7 @@ use crate::error::{Error, Result};
 use crate::model::{ForecasterConfig, ModelKind};
 use crate::ops::{Loss, Normalisation, Optimizer};
 use crate::schedule::Schedule;
-use crate::train::{Trainer, TrainingConfig};
+use crate::train::{LossUnits, Shuffle, Trainer, TrainingConfig};
 
 /// Sizes of the model and how it is trained; what is left out is the lab's setting, or PyTorch's where the lab has none.
 #[derive(Clone, Debug, clap::Args)]
@@ -33,6 +33,9 @@ pub struct TrainingArgs {
     /// Each layer runs over the window in both directions
     #[arg(long)]
     pub bidirectional: bool,
+    /// A linear map from the window to the forecast beside the recurrent path, the same for every target
+    #[arg(long)]
+    linear_skip: bool,
     /// Share of what passes from one layer to the next that is dropped in training
     #[arg(long, default_value_t = 0.0, value_name = "SHARE")]
     dropout: f32,
@@ -51,6 +54,12 @@ pub struct TrainingArgs {
     /// What is done to each window before the model and undone after it
     #[arg(long, value_enum, default_value = "last")]
     window_norm: WindowNorm,
+    /// In which units the loss is taken
+    #[arg(long, value_enum, default_value = "window", value_name = "UNITS")]
+    loss_units: LossUnitsName,
+    /// When the order of the training windows is drawn
+    #[arg(long, value_enum, default_value = "once")]
+    shuffle: ShuffleName,
     /// Of the first parameters and the order of the windows
     #[arg(long, default_value_t = 0)]
     pub seed: u64,
@@ -118,8 +127,30 @@ pub struct TrainingArgs {
 enum WindowNorm {
     /// Subtract the window's last value, divide by its one-step deviation
     Last,
+    /// Subtract the window's mean, divide by its deviation
+    MeanStd,
     /// Nothing: the lab as it was
     None,
+}
+
+/// `--loss-units`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
+enum LossUnitsName {
+    /// Those of each normalised window
+    Window,
+    /// Those of the scaled series
+    Series,
+    /// Squared errors of the series over the window's scale
+    Balanced,
+}
+
+/// `--shuffle`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
+enum ShuffleName {
+    /// Once: every epoch takes the same windows in the same order
+    Once,
+    /// Anew for every epoch
+    Epoch,
 }
 
 /// `--loss`.
@@ -189,6 +220,7 @@ impl TrainingArgs {
             layers: self.layers.unwrap_or(kind.default_layers()),
             horizon: self.horizon,
             levels: self.loss().columns_per_output(),
+            linear_skip: self.linear_skip.then_some(self.window),
             bidirectional: self.bidirectional,
             attention_every: self.attention_every,
             heads: self.heads,
@@ -202,7 +234,11 @@ impl TrainingArgs {
             LossName::Mse => Loss::Mse,
             LossName::Mae => Loss::Mae,
             LossName::Huber => Loss::Huber { delta: self.huber_delta.unwrap_or(1.0) },
-            LossName::Quantile => Loss::Quantile { levels: self.quantiles.clone().unwrap_or_else(|| vec![0.1, 0.5, 0.9]) },
+            LossName::Quantile => {
+                let mut levels = self.quantiles.clone().unwrap_or_else(|| vec![0.1, 0.5, 0.9]);
+                levels.sort_by(f32::total_cmp);
+                Loss::Quantile { levels }
+            }
         }
     }
 
@@ -226,14 +262,24 @@ impl TrainingArgs {
             learning_rate: self.lr.unwrap_or(default_rate),
             schedule: self.schedule(),
             loss: self.loss(),
+            loss_units: match self.loss_units {
+                LossUnitsName::Window => LossUnits::Window,
+                LossUnitsName::Series => LossUnits::Series,
+                LossUnitsName::Balanced => LossUnits::Balanced,
+            },
             l1: self.l1,
             clip_norm: (self.clip_norm != 0.0).then_some(self.clip_norm),
             clip_value: self.clip_value,
             patience: self.patience,
             dropout: self.dropout,
             carry_state: self.carry_state,
+            shuffle: match self.shuffle {
+                ShuffleName::Once => Shuffle::Once,
+                ShuffleName::Epoch => Shuffle::Epoch,
+            },
             normalisation: match self.window_norm {
                 WindowNorm::Last => Normalisation::Last,
+                WindowNorm::MeanStd => Normalisation::MeanStd,
                 WindowNorm::None => Normalisation::None,
             },
             seed: self.seed,

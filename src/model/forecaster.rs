@@ -7,7 +7,7 @@ use super::mamba::{MixerSizes, NORM_EPS};
 use super::{Sequence, fan_in};
 use crate::error::{Error, Result};
 use crate::graph::{Graph, Init, Tensor};
-use crate::ops::{DropoutSource, Recurrence};
+use crate::ops::{DropoutSource, Elementwise, Recurrence};
 
 /// The models by their names on the command line.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
@@ -106,6 +106,16 @@ pub struct ForecasterConfig {
     /// Whether each layer runs over the window in both directions, with parameters of its own for each.
     #[serde(default)]
     pub bidirectional: bool,
+    /// Whether each target is forecast from its own window and the covariates (the features behind the targets) alone, all targets by the
+    /// same parameters; else every target is forecast from all features.
+    #[serde(default)]
+    pub independent: bool,
+    /// Steps of the window that a linear map leads from to the forecast, beside the recurrent path; no such map where absent.
+    #[serde(default)]
+    pub linear_skip: Option<usize>,
+    /// Whether each target has a linear map of its own beside the one that all share.
+    #[serde(default)]
+    pub own_skip: bool,
     /// Every so many layers, the last is one of attention (`hybrid`).
     #[serde(default = "default_attention_every")]
     pub attention_every: usize,
@@ -156,6 +166,9 @@ impl ForecasterConfig {
             expand: default_expand(),
             dt_rank: 0,
             bidirectional: false,
+            independent: false,
+            linear_skip: None,
+            own_skip: false,
             attention_every: default_attention_every(),
             heads: default_heads(),
             cache: default_cache(),
@@ -194,6 +207,10 @@ impl ForecasterConfig {
         ];
         match sizes.into_iter().find(|(_, size)| *size == 0) {
             Some((option, _)) => Err(Error::option(option, 0, "must be at least 1")),
+            None if self.targets > self.features => {
+                Err(Error::option("--targets", self.targets, format!("must be among the {} features", self.features)))
+            }
+            None if self.linear_skip == Some(0) => Err(Error::option("--linear-skip", 0, "needs a window of at least 1 step")),
             None if self.model.has_mixers() && self.d_conv < 2 => Err(Error::option("--d-conv", self.d_conv, "must be at least 2")),
             None if self.model == ModelKind::Hybrid => self.check_attention(),
             None => Ok(()),
@@ -212,6 +229,16 @@ impl ForecasterConfig {
             return Err(Error::option("--bidirectional", "given", "it cannot go with hybrid, whose attention is causal"));
         }
         Ok(())
+    }
+
+    /// Columns that the recurrent path reads, and targets that it forecasts, at once.
+    fn path(&self) -> (usize, usize) {
+        if self.independent { (1 + self.features - self.targets, 1) } else { (self.features, self.targets) }
+    }
+
+    /// Whether the recurrent path takes the windows of the targets one below another.
+    fn is_stacked(&self) -> bool {
+        self.independent && self.features > 1
     }
 
     /// Whether a layer is one of attention.
@@ -251,6 +278,16 @@ pub struct Forecaster {
     norm: Option<Tensor>,
     head_weight: Tensor,
     head_bias: Tensor,
+    skip: Option<LinearSkip>,
+}
+
+/// Linear maps from a target's window to its forecast, each a weight `(horizon * levels, window)` and a bias `(horizon * levels)`.
+#[derive(Clone, Debug)]
+struct LinearSkip {
+    /// Of every target.
+    shared: (Tensor, Tensor),
+    /// Of each target alone, added to the shared one; there may be none.
+    own: Vec<(Tensor, Tensor)>,
 }
 
 impl Forecaster {
@@ -260,7 +297,7 @@ impl Forecaster {
     /// As [`ForecasterConfig::check`].
     pub fn new(graph: &mut Graph, config: &ForecasterConfig) -> Result<Self> {
         config.check()?;
-        let (hidden, features) = (config.hidden, config.features);
+        let (hidden, (features, n_together)) = (config.hidden, config.path());
         let has_mixers = config.model.has_mixers();
         let input = has_mixers.then(|| {
             let weight = graph.parameter("input.weight", &[hidden, features], fan_in(features));
@@ -272,10 +309,22 @@ impl Forecaster {
             layers.push(Layer::new(graph, &prefix, config, n_input, config.is_attention(index)));
         }
         let norm = has_mixers.then(|| graph.parameter("norm_f.weight", &[hidden], Init::Constant(1.0)));
-        let n_output = config.horizon * config.targets * config.levels;
-        let head_weight = graph.parameter("head.weight", &[n_output, hidden], fan_in(hidden));
-        let head_bias = graph.parameter("head.bias", &[n_output], Init::Constant(0.0));
-        Ok(Forecaster { config: config.clone(), input, layers, norm, head_weight, head_bias })
+        let n_output = config.horizon * n_together * config.levels;
+        let zero = Init::Constant(0.0);
+        // Beside a linear map the recurrent path starts at nothing and learns what the map cannot.
+        let head_init = if config.linear_skip.is_some() { zero } else { fan_in(hidden) };
+        let head_weight = graph.parameter("head.weight", &[n_output, hidden], head_init);
+        let head_bias = graph.parameter("head.bias", &[n_output], zero);
+        let skip = config.linear_skip.map(|n_step| {
+            let n_row = config.horizon * config.levels;
+            let mut map = |name: String| {
+                let weight = graph.parameter(&format!("{name}.weight"), &[n_row, n_step], zero);
+                (weight, graph.parameter(&format!("{name}.bias"), &[n_row], zero))
+            };
+            let n_own = if config.own_skip { config.targets } else { 0 };
+            LinearSkip { shared: map("skip".into()), own: (0..n_own).map(|target| map(format!("skip.{target}"))).collect() }
+        });
+        Ok(Forecaster { config: config.clone(), input, layers, norm, head_weight, head_bias, skip })
     }
 
     /// Sizes.
@@ -296,21 +345,42 @@ impl Forecaster {
     /// Forecasts from windows `x (batch, step, features)`, each after its last step.
     ///
     /// # Errors
-    /// [`Error::Shape`] where `x` or the states do not fit, [`Error::Unsupported`] where a bidirectional model is given states.
+    /// [`Error::Shape`] where `x` or the states do not fit, or `x` has not as many steps as the linear skip; [`Error::Unsupported`] where a
+    /// bidirectional model is given states.
     pub fn forward(&self, graph: &mut Graph, x: Tensor, pass: &Pass) -> Result<Forecast> {
-        let run = self.run_layers(graph, x, pass)?;
+        let is_stacked = self.config.is_stacked();
+        let stacked = if is_stacked {
+            if pass.states.is_some() || pass.reset.is_some() {
+                let what = "independent targets take no states and no packed sequences".into();
+                return Err(Error::Unsupported { operation: "forecaster", what });
+            }
+            self.stack(graph, "windows", x, self.config.features - self.config.targets)?
+        } else {
+            x
+        };
+        let run = self.run_layers(graph, stacked, pass)?;
         let last = match self.layers.last() {
             Some(layer) => layer.last_output(graph, &run)?,
             None => return Err(Error::option("--layers", 0, "must be at least 1")),
         };
-        Ok(Forecast { y: self.head(graph, last)?, last_states: run.last_states })
+        let mut y = self.head(graph, last)?;
+        if let Some(skip) = &self.skip {
+            let linear = self.run_skip(graph, x, skip)?;
+            let linear = if is_stacked { linear } else { self.unstack(graph, "skip.targets", linear)? };
+            y = graph.sum("forecast+skip", y, linear)?;
+        }
+        if is_stacked {
+            y = self.unstack(graph, "forecast.targets", y)?;
+        }
+        Ok(Forecast { y, last_states: run.last_states })
     }
 
     /// Forecasts from sequences `x (batch, step, features)` after every step: `y` is `(batch, step, horizon * targets * levels)`.
     ///
     /// # Errors
-    /// As [`Forecaster::forward`].
+    /// As [`Forecaster::forward`]; [`Error::Unsupported`] with a linear skip or several independent targets, which need a whole window.
     pub fn every_step(&self, graph: &mut Graph, x: Tensor, pass: &Pass) -> Result<Forecast> {
+        self.refuse_whole_windows()?;
         let run = self.run_layers(graph, x, pass)?;
         Ok(Forecast { y: self.head(graph, run.y)?, last_states: run.last_states })
     }
@@ -319,8 +389,9 @@ impl Forecaster {
     /// large ones in their place where `pass` allows it.
     ///
     /// # Errors
-    /// As [`Forecaster::forward`].
+    /// As [`Forecaster::every_step`].
     pub fn step(&self, graph: &mut Graph, x: Tensor, pass: &Pass) -> Result<Forecast> {
+        self.refuse_whole_windows()?;
         let [n_batch, features] = graph.axes("forecaster", x)?;
         let x = graph.reshape(x, &[n_batch, 1, features])?;
         self.forward(graph, x, pass)
@@ -349,6 +420,77 @@ impl Forecaster {
             last_states.extend(output.last_states);
         }
         Ok(Sequence { y, last_states })
+    }
+
+    fn refuse_whole_windows(&self) -> Result<()> {
+        let option = match (self.skip.is_some(), self.config.is_stacked()) {
+            (true, _) => "a linear skip reads",
+            (_, true) => "independent targets read",
+            _ => return Ok(()),
+        };
+        let what = format!("{option} a whole window at once: forecast window by window, or train without");
+        Err(Error::Unsupported { operation: "forecaster", what })
+    }
+
+    /// Of windows `x (batch, step, features)`, those of the targets one below another, each with the first columns behind the targets:
+    /// `(target * batch, step, 1 + n_beside)`.
+    fn stack(&self, graph: &mut Graph, label: &str, x: Tensor, n_beside: usize) -> Result<Tensor> {
+        let [n_batch, n_step, _] = graph.axes("forecaster", x)?;
+        let targets = self.config.targets;
+        if self.config.features == 1 {
+            return Ok(x);
+        }
+        let whole = graph.tensor(label, &[targets * n_batch, n_step, 1 + n_beside]);
+        for target in 0..targets {
+            let rows = graph.rows(whole, &format!("{label}[{target}]"), target * n_batch, n_batch);
+            let mut copy = |from, to, n_column| {
+                let x = graph.columns(x, &format!("{label}.x[{from}]"), from, n_column);
+                let y = graph.columns(rows, &format!("{label}[{target}][{to}]"), to, n_column);
+                graph.push(Elementwise::Copy { x, y });
+            };
+            copy(target, 0, 1);
+            if n_beside > 0 {
+                copy(targets, 1, n_beside);
+            }
+        }
+        Ok(whole)
+    }
+
+    /// Forecasts `(target * batch, horizon * levels)` as `(batch, horizon * targets * levels)`.
+    fn unstack(&self, graph: &mut Graph, label: &str, y: Tensor) -> Result<Tensor> {
+        let ForecasterConfig { horizon, targets, levels, .. } = self.config;
+        if targets == 1 {
+            return Ok(y);
+        }
+        let n_batch = graph.shape(y)[0] / targets;
+        let part = |target| {
+            let rows = graph.rows(y, &format!("{label}[{target}]"), target * n_batch, n_batch);
+            graph.reshape(rows, &[n_batch, horizon, levels])
+        };
+        let parts = (0..targets).map(part).collect::<Result<Vec<_>>>()?;
+        let y = graph.concat(label, &parts)?;
+        graph.reshape(y, &[n_batch, horizon * targets * levels])
+    }
+
+    /// The linear maps of each target's window, `(target * batch, horizon * levels)`.
+    fn run_skip(&self, graph: &mut Graph, x: Tensor, skip: &LinearSkip) -> Result<Tensor> {
+        let [n_batch, n_step, _] = graph.axes("linear skip", x)?;
+        graph.expect("linear skip", x, &[n_batch, graph.shape(skip.shared.0)[1], self.config.features])?;
+        let targets = self.config.targets;
+        let windows = self.stack(graph, "skip.windows", x, 0)?;
+        let windows = graph.reshape(windows, &[targets * n_batch, n_step])?;
+        let shared = graph.linear("skip", windows, skip.shared.0, Some(skip.shared.1))?;
+        if skip.own.is_empty() {
+            return Ok(shared);
+        }
+        let own = graph.tensor("skip.own", &[targets * n_batch, self.config.horizon * self.config.levels]);
+        for (target, &(weight, bias)) in skip.own.iter().enumerate() {
+            let window = graph.rows(windows, &format!("skip.windows[{target}]"), target * n_batch, n_batch);
+            let x = graph.linear(&format!("skip.{target}"), window, weight, Some(bias))?;
+            let y = graph.rows(own, &format!("skip.own[{target}]"), target * n_batch, n_batch);
+            graph.push(Elementwise::Copy { x, y });
+        }
+        graph.sum("skip.sum", shared, own)
     }
 
     fn head(&self, graph: &mut Graph, x: Tensor) -> Result<Tensor> {

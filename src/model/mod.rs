@@ -9,6 +9,7 @@ pub mod mamba_lab;
 pub mod min_gru;
 pub mod min_gru_scan;
 mod packing;
+mod quantiles;
 mod stream;
 mod window_stream;
 
@@ -16,6 +17,7 @@ pub use forecaster::{Forecast, Forecaster, ForecasterConfig, ModelKind, Pass};
 pub use init::initial_values;
 pub use layer::Layer;
 pub use packing::{Packing, Place};
+pub use quantiles::rearrange;
 pub use stream::{StepGraph, Stream};
 pub use window_stream::{WindowGraph, WindowStream};
 

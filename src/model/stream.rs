@@ -1,5 +1,6 @@
 //! The step form of a forecaster as a session: one row of each sequence in, a forecast out, states kept on the device.
 
+use super::quantiles::rearrange;
 use super::{Forecaster, ForecasterConfig, Pass};
 use crate::backend::{Backend, Session};
 use crate::error::{Error, Result};
@@ -33,6 +34,7 @@ pub struct StepGraph {
     x: Tensor,
     /// `(batch, horizon * targets * levels)`.
     y: Tensor,
+    n_level: usize,
     states: Vec<Tensor>,
     most_steps: Option<usize>,
     /// `(batch, 1)`: 1 where the step begins a sequence.
@@ -59,7 +61,7 @@ impl StepGraph {
             }
         }
         let (prepare, step) = graph.finish_prepared("prepare", "step");
-        Ok(StepGraph { graph, prepare, step, x, y: forecast.y, states, most_steps: forecaster.most_steps(), reset })
+        Ok(StepGraph { graph, prepare, step, x, y: forecast.y, n_level: config.levels, states, most_steps: forecaster.most_steps(), reset })
     }
 
     /// The graph, for its parameters' names and shapes.
@@ -119,7 +121,9 @@ impl Stream<'_> {
             begins.fill(0);
             self.session.write_indices(self.steps.reset, &begins)?;
         }
-        self.session.read(self.steps.y).await
+        let mut forecast = self.session.read(self.steps.y).await?;
+        rearrange(&mut forecast, self.steps.n_level);
+        Ok(forecast)
     }
 
     /// Tells that the next step begins new sequences in the marked rows of the batch; the others go on.

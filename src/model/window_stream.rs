@@ -2,6 +2,7 @@
 
 use std::collections::VecDeque;
 
+use super::quantiles::rearrange;
 use super::stream::write_parameters;
 use super::{Forecaster, ForecasterConfig, Pass};
 use crate::backend::{Backend, Session};
@@ -23,6 +24,7 @@ pub struct WindowGraph {
     horizon: usize,
     features: usize,
     n_target: usize,
+    n_level: usize,
 }
 
 impl WindowGraph {
@@ -43,7 +45,7 @@ impl WindowGraph {
         let y = graph.tensor("restored", &[1, horizon, n_target * levels]);
         graph.restore(forecast, &gathered, counter, y)?;
         let program = graph.finish("window");
-        Ok(WindowGraph { graph, program, series, targets, y, window, horizon, features, n_target })
+        Ok(WindowGraph { graph, program, series, targets, y, window, horizon, features, n_target, n_level: levels })
     }
 
     /// The graph, for its parameters' names and shapes.
@@ -91,6 +93,8 @@ impl WindowStream<'_> {
         let behind = std::iter::repeat_n(0.0, horizon * features);
         self.session.write(series, &self.rows.iter().copied().chain(behind).collect::<Vec<_>>())?;
         self.session.run(program, 1)?;
-        Ok(Some(self.session.read(y).await?))
+        let mut forecast = self.session.read(y).await?;
+        rearrange(&mut forecast, self.windows.n_level);
+        Ok(Some(forecast))
     }
 }

@@ -65,6 +65,9 @@ impl Loss {
                 let expected = format!("1 to {MOST_LEVELS} numbers between 0 and 1");
                 Err(Error::option("quantile levels", format!("{levels:?}"), expected))
             }
+            Loss::Quantile { levels } if levels.windows(2).any(|pair| pair[0] >= pair[1]) => {
+                Err(Error::option("quantile levels", format!("{levels:?}"), "each greater than the one before"))
+            }
             _ => Ok(()),
         }
     }

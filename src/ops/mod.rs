@@ -33,7 +33,7 @@ pub use min_gru_scan::{MinGruScan, MinGruScanBackward};
 pub use optimizer::{L1Penalty, Optimize, Optimizer, Update};
 pub use rms_norm::{RmsNorm, RmsNormBackward};
 pub use selective_scan::{SelectiveScan, SelectiveScanBackward, SelectiveScanInputs};
-pub use window::{Gather, Normalisation, Restore, Window, WindowSource};
+pub use window::{Gather, Normalisation, Rescale, Rescaling, Restore, Window, WindowSource};
 
 use std::collections::HashSet;
 
@@ -143,6 +143,7 @@ ops!(
     MinGruScan,
     MinGruScanBackward,
     Optimize,
+    Rescale,
     Restore,
     RmsNorm,
     RmsNormBackward,

@@ -3,8 +3,8 @@
 use super::Operation;
 use crate::error::{Error, Result};
 use crate::gpu::{Constant, Planner, Shader};
-use crate::graph::{Graph, Tensor};
-pub use crate::reference::window::Normalisation;
+use crate::graph::{Gradients, Graph, Tensor};
+pub use crate::reference::window::{Normalisation, Rescaling};
 
 pub(crate) const SHADER: Shader = Shader {
     name: "window",
@@ -69,6 +69,19 @@ pub struct Restore {
     pub out: Tensor,
 }
 
+/// `y = x * factor`, a factor of the target's scale: from errors in the units of a window to others.
+#[derive(Clone, Copy, Debug)]
+pub struct Rescale {
+    /// `(batch, horizon, target * level)`.
+    pub x: Tensor,
+    /// The windows that give the scale.
+    pub window: Window,
+    /// By which factor.
+    pub rescaling: Rescaling,
+    /// As `x`.
+    pub y: Tensor,
+}
+
 impl Graph {
     /// A batch of windows `x (batch, step, feature)` with the values that follow them, `y (batch, horizon, target)`, both normalised
     /// window by window. No gradient passes.
@@ -120,6 +133,25 @@ impl Graph {
         }
         self.push(Restore { prediction, window: *window, counter, out });
         Ok(())
+    }
+}
+
+impl Graph {
+    /// `x (batch, horizon, target * level)` times a factor of the scale of each window's target. No gradient reaches the scale.
+    ///
+    /// # Errors
+    /// [`Error::Shape`] where the shapes do not fit.
+    pub fn rescale(&mut self, label: &str, x: Tensor, window: &Window, rescaling: Rescaling) -> Result<Tensor> {
+        let [n_batch, _] = self.axes("rescale", window.scale)?;
+        let [n_target] = self.axes("rescale", window.targets)?;
+        let [n_item, horizon, n_column] = self.axes("rescale", x)?;
+        if n_item != n_batch || n_target == 0 || n_column % n_target != 0 {
+            let expected = format!("[{n_batch}, {horizon}, a multiple of {n_target}]");
+            return Err(Error::shape("rescale", &self.spec(x).label, expected, self.shape(x)));
+        }
+        let y = self.tensor(label, &[n_item, horizon, n_column]);
+        self.push(Rescale { x, window: *window, rescaling, y });
+        Ok(y)
     }
 }
 
@@ -199,6 +231,46 @@ impl Operation for Restore {
             .param("n_target", n_target)
             .param("n_level", n_column / n_target)
             .param("n_prediction_column", n_prediction_column)
+            .lanes(n_element)
+    }
+}
+
+impl Operation for Rescale {
+    fn name(&self) -> &'static str {
+        "rescale"
+    }
+
+    fn inputs(&self) -> Vec<Tensor> {
+        let Window { targets, scale, .. } = self.window;
+        vec![self.x, targets, scale]
+    }
+
+    fn outputs(&self) -> Vec<Tensor> {
+        vec![self.y]
+    }
+
+    fn backward(&self, graph: &mut Graph, gradients: &mut Gradients) -> Result<()> {
+        if let (Some(grad_y), Some(grad_x)) = (gradients.of(graph, self.y), gradients.target(graph, self.x)) {
+            graph.push(Rescale { x: grad_y, y: grad_x, ..*self });
+        }
+        Ok(())
+    }
+
+    fn encode(&self, plan: &mut Planner) -> Result<()> {
+        let [n_batch, n_feature] = [0, 1].map(|axis| plan.spec(self.window.scale).shape[axis]);
+        let [horizon, n_column] = [1, 2].map(|axis| plan.spec(self.x).shape[axis]);
+        let (n_element, n_target) = (plan.spec(self.x).len(), plan.spec(self.window.targets).len());
+        plan.kernel(&SHADER, "rescale")
+            .bind("prediction", self.x)
+            .bind("targets", self.window.targets)
+            .bind("scale", self.window.scale)
+            .bind("out", self.y)
+            .param("n_batch", n_batch)
+            .param("n_feature", n_feature)
+            .param("horizon", horizon)
+            .param("n_target", n_target)
+            .param("n_level", n_column / n_target)
+            .param("is_root", usize::from(self.rescaling == Rescaling::Root))
             .lanes(n_element)
     }
 }

@@ -111,6 +111,7 @@ pub fn execute<T: Float>(op: &Op, memory: &mut Memory<T>) {
         Op::L1Penalty(op) => optimizer::run_l1_penalty(op, memory),
         Op::Advance(op) => counter::run(op, memory),
         Op::Gather(op) => window::run(op, memory),
+        Op::Rescale(op) => window::run_rescale(op, memory),
         Op::Restore(op) => window::run_restore(op, memory),
     }
 }

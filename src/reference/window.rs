@@ -5,13 +5,13 @@
 //! so that a high level costs no digits and a constant window deviates by exactly 0. A scale that `f32` could not resolve at the level of
 //! the shift, or at all, is 1 instead.
 
-use ndarray::{Array2, Array3, ArrayView1, ArrayView2, ArrayView3, Axis, Ix2, s};
+use ndarray::{Array2, Array3, ArrayView1, ArrayView2, ArrayView3, Axis, Ix2, Ix3, s};
 
 use super::Float;
 use super::session::index;
 use crate::graph::Tensor;
 use crate::memory::Memory;
-use crate::ops::{Gather, Restore};
+use crate::ops::{Gather, Rescale, Restore};
 
 /// What a window's features are shifted and scaled by.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
@@ -87,6 +87,28 @@ pub fn restore<T: Float>(prediction: ArrayView3<T>, shift: ArrayView2<T>, scale:
     &prediction * &of_targets(scale) + of_targets(shift)
 }
 
+/// What errors in the units of a window are multiplied by.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Rescaling {
+    /// The window's scale: to the units of the series.
+    Scale,
+    /// `scale / sqrt(max(scale, `[`LEAST_SCALE`]`))`: squares are then those of the series over the scale, so that neither the windows
+    /// that move much nor those that hardly move outweigh the others.
+    Root,
+}
+
+/// The scale below which windows count as errors of the series do, under [`Rescaling::Root`].
+pub const LEAST_SCALE: f64 = 0.1;
+
+/// Values `(batch, horizon, column)` by the `scale`, `(batch, feature)`, of the feature that each column stands for; its own gradient.
+pub fn rescale<T: Float>(values: ArrayView3<T>, scale: ArrayView2<T>, of_column: &[usize], rescaling: Rescaling) -> Array3<T> {
+    let factor = scale.mapv(|scale| match rescaling {
+        Rescaling::Scale => scale,
+        Rescaling::Root => scale / scale.max(T::from_f64(LEAST_SCALE)).sqrt(),
+    });
+    &values * &factor.select(Axis(1), of_column).insert_axis(Axis(1))
+}
+
 /// The shift and the scale of one feature, `(step)`.
 fn statistics<T: Float>(values: ArrayView1<T>, normalisation: Normalisation) -> (T, T) {
     let last = values[values.len() - 1];
@@ -130,12 +152,19 @@ pub(super) fn run<T: Float>(op: &Gather, memory: &mut Memory<T>) {
     memory.store(op.window.scale, &outputs.scale);
 }
 
+pub(super) fn run_rescale<T: Float>(op: &Rescale, memory: &mut Memory<T>) {
+    let values = memory.axes::<Ix3>(op.x);
+    let of_column = columns(&indices(memory, op.window.targets), values.dim().2);
+    let rescaled = rescale(values, memory.axes::<Ix2>(op.window.scale), &of_column, op.rescaling);
+    memory.store(op.y, &rescaled);
+}
+
 pub(super) fn run_restore<T: Float>(op: &Restore, memory: &mut Memory<T>) {
     let [n_item, horizon, n_column] = [0, 1, 2].map(|axis| memory.spec(op.out).shape[axis]);
     let (shift, scale) = (memory.axes::<Ix2>(op.window.shift), memory.axes::<Ix2>(op.window.scale));
     let n_batch = shift.nrows();
     let targets = indices(memory, op.window.targets);
-    let of_column: Vec<usize> = (0..n_column).map(|column| targets[column * targets.len() / n_column]).collect();
+    let of_column = columns(&targets, n_column);
     let prediction = Array3::from_shape_vec((n_batch, horizon, n_column), memory.view(op.prediction).iter().copied().collect())
         .expect("the operation has checked how many elements there are");
     let restored = restore(prediction.view(), shift, scale, &of_column);
@@ -143,6 +172,11 @@ pub(super) fn run_restore<T: Float>(op: &Restore, memory: &mut Memory<T>) {
     let count = n_batch.min(n_item - first);
     let mut out = memory.view_mut(op.out);
     out.slice_axis_mut(Axis(0), (first..first + count).into()).assign(&restored.slice(s![..count, .., ..]));
+}
+
+/// The feature that each column stands for: as many columns as there are levels for a target, beside each other.
+fn columns(targets: &[usize], n_column: usize) -> Vec<usize> {
+    (0..n_column).map(|column| targets[column * targets.len() / n_column]).collect()
 }
 
 fn indices<T: Float>(memory: &Memory<T>, tensor: Tensor) -> Vec<usize> {

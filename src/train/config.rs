@@ -7,6 +7,30 @@ use crate::model::{ForecasterConfig, ModelKind};
 use crate::ops::{Loss, Normalisation, Optimizer};
 use crate::schedule::Schedule;
 
+/// In which units the loss is taken.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum LossUnits {
+    /// Those of the window, as the model sees it: every window counts alike, however little it moves.
+    #[default]
+    Window,
+    /// Those of the scaled series, in which forecasts are scored: windows that move much count most.
+    Series,
+    /// Between the two: a squared error of the series is divided by the window's scale.
+    Balanced,
+}
+
+/// When the order of the training windows is drawn.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Shuffle {
+    /// Once: every epoch takes the same windows in the same order, so that the epochs' losses compare.
+    #[default]
+    Once,
+    /// Anew for every epoch, over all windows.
+    Epoch,
+}
+
 /// How a forecaster is trained.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct TrainingConfig {
@@ -23,9 +47,12 @@ pub struct TrainingConfig {
     /// How the step size changes.
     #[serde(default)]
     pub schedule: Schedule,
-    /// What is minimised, in the units that the model sees.
+    /// What is minimised.
     #[serde(default)]
     pub loss: Loss,
+    /// In which units it is taken.
+    #[serde(default)]
+    pub loss_units: LossUnits,
     /// Strength of an L1 penalty on every parameter that is no bias; 0 for none.
     #[serde(default)]
     pub l1: f32,
@@ -45,6 +72,9 @@ pub struct TrainingConfig {
     /// the state after the one before. The order is not shuffled; each epoch begins at zero states, at one row drawn from the seed.
     #[serde(default)]
     pub carry_state: bool,
+    /// When the order of the windows is drawn.
+    #[serde(default)]
+    pub shuffle: Shuffle,
     /// What is done to each window before the model, and undone after it.
     pub normalisation: Normalisation,
     /// Of the first parameters, the order of the windows and the masks of dropout.
@@ -62,12 +92,14 @@ impl TrainingConfig {
             learning_rate: Self::lab_rate(model),
             schedule: Schedule::Constant,
             loss: Loss::Mse,
+            loss_units: LossUnits::Window,
             l1: 0.0,
             clip_norm: Some(1.0),
             clip_value: None,
             patience: None,
             dropout: 0.0,
             carry_state: false,
+            shuffle: Shuffle::Once,
             normalisation: Normalisation::Last,
             seed: 0,
         }
@@ -111,6 +143,10 @@ impl TrainingConfig {
             let needed = "it needs --window-norm none: a window with units of its own cannot go on from the state of another";
             return Err(Error::option("--carry-state", "given", needed));
         }
+        if self.carry_state && self.shuffle == Shuffle::Epoch {
+            let needed = "it needs --shuffle once: the order is that of time";
+            return Err(Error::option("--carry-state", "given", needed));
+        }
         self.optimizer.check()?;
         self.loss.check()
     }
@@ -126,6 +162,13 @@ impl TrainingConfig {
         if self.carry_state && model.model == ModelKind::Hybrid {
             let needed = "it cannot go with hybrid, whose key-value cache would grow with every window";
             return Err(Error::option("--carry-state", "given", needed));
+        }
+        if self.carry_state && (model.linear_skip.is_some() || model.independent && model.features > 1) {
+            let needed = "it cannot go with --linear-skip or independent channels, which read every window whole";
+            return Err(Error::option("--carry-state", "given", needed));
+        }
+        if let Some(n_step) = model.linear_skip.filter(|n_step| *n_step != self.window) {
+            return Err(Error::option("steps of the linear skip", n_step, format!("must be {}, those of the window", self.window)));
         }
         if self.carry_state && model.bidirectional {
             let needed = "it cannot go with --bidirectional, whose backward direction begins with the future";

@@ -6,6 +6,7 @@ use crate::backend::Session;
 use crate::dataset::Starts;
 use crate::error::Result;
 use crate::graph::Graph;
+use crate::model::{ForecasterConfig, rearrange};
 
 /// Windows that an evaluation runs at once, at least, and most steps of a walk that it runs at once.
 const WIDTH: usize = 128;
@@ -24,16 +25,18 @@ pub(super) struct EvaluationPlan {
     n_run: usize,
     /// `horizon * target * level`, the forecasts of a window.
     n_output: usize,
+    n_level: usize,
 }
 
 impl EvaluationPlan {
     /// A plan whose runs suit `n_window` windows.
-    pub(super) fn new(config: &TrainingConfig, n_window: usize, n_output: usize) -> Self {
+    pub(super) fn new(config: &TrainingConfig, n_window: usize, model: &ForecasterConfig) -> Self {
+        let n_output = model.horizon * model.targets * model.levels;
         let TrainingConfig { carry_state: is_walk, window, batch, .. } = *config;
         let n_item = if is_walk { n_window + window - 1 } else { n_window };
         let width = if is_walk { n_item.div_ceil(n_item.div_ceil(WIDTH).max(1)) } else { batch.max(WIDTH).min(n_item) }.max(1);
         let most = (MOST_FORECASTS / (width * n_output)).max(1);
-        EvaluationPlan { window, is_walk, width, n_run: n_item.div_ceil(width).clamp(1, most), n_output }
+        EvaluationPlan { window, is_walk, width, n_run: n_item.div_ceil(width).clamp(1, most), n_output, n_level: model.levels }
     }
 
     /// Runs, windows side by side and steps of a window, of the program.
@@ -59,6 +62,7 @@ impl EvaluationPlan {
             session.run(side.program, n_run)?;
             forecasts.extend_from_slice(&session.read(side.forecasts).await?[..n_run * self.width * self.n_output]);
         }
+        rearrange(&mut forecasts, self.n_level);
         let n_forecast = windows.len() * self.n_output;
         if self.is_walk {
             forecasts.drain(..forecasts.len() - n_forecast);

@@ -1,16 +1,22 @@
 //! The fit loop: epochs of training steps, each followed by an evaluation.
 
+use std::collections::BTreeMap;
+use std::ops::ControlFlow;
+
 use rand::seq::SliceRandom;
 use rand::{RngExt, SeedableRng};
 use rand_chacha::ChaCha8Rng;
 use serde::{Deserialize, Serialize};
 
-use super::{Series, Trainer, TrainingConfig};
+use super::programs::BestParameters;
+use super::state::{Outcome, TrainPlan, TrainProgress, TrainState};
+use super::{Series, Shuffle, Trainer, TrainingConfig};
 use crate::backend::{Backend, Session};
 use crate::dataset::Starts;
 use crate::error::{Error, Result};
+use crate::graph::Tensor;
 use crate::metrics::Metrics;
-use crate::model::initial_values;
+use crate::model::{initial_values, rearrange};
 use crate::profile::Profile;
 use crate::schedule::Rates;
 
@@ -69,22 +75,34 @@ pub enum Event {
     },
 }
 
-/// The best epoch so far.
-struct Best {
-    /// Counted from 1.
-    epoch: usize,
-    loss: f64,
-    forecasts: Vec<f32>,
+/// Where a training is, on the host.
+struct Run {
+    progress: TrainProgress,
+    losses: Vec<f32>,
+    rates: Rates,
+    best: Best,
 }
 
-/// What the slices of an epoch add to.
-struct Slices<'a> {
-    /// Of all steps so far.
-    losses: &'a mut Vec<f32>,
-    /// Of all steps so far.
-    seconds: &'a mut f64,
-    /// Sum of the epoch's squared errors.
-    squares: f64,
+/// The best epoch so far.
+struct Best {
+    /// Counted from 1; 0 before the first is over.
+    epoch: usize,
+    loss: f64,
+    /// Its forecasts, where it was evaluated since the training began or went on.
+    forecasts: Option<Vec<f32>>,
+}
+
+impl Run {
+    /// Hears of an epoch's score; whether it is the best so far.
+    fn observe(&mut self, score: EpochScore, keeps_best: bool) -> bool {
+        self.rates.observe(score.valid_loss);
+        let is_best = !keeps_best || score.valid_loss < self.best.loss;
+        if is_best {
+            self.best = Best { epoch: self.progress.epochs.len() + 1, loss: score.valid_loss, forecasts: None };
+        }
+        self.progress.epochs.push(score);
+        is_best
+    }
 }
 
 impl Trainer {
@@ -94,36 +112,75 @@ impl Trainer {
     /// [`Error::Diverged`] where a loss is not finite; [`Error::Gpu`] where the device fails; [`Error::Shape`] where the series is not what
     /// the trainer was built for.
     pub async fn fit(&self, backend: &dyn Backend, series: &Series<'_>, observe: &mut dyn FnMut(Event)) -> Result<Fit> {
+        let mut go_on = |event| {
+            observe(event);
+            ControlFlow::Continue(())
+        };
+        match self.fit_from(backend, series, None, &mut go_on).await? {
+            Outcome::Finished(fit) => Ok(*fit),
+            Outcome::Stopped(_) => Err(Error::Unsupported { operation: "training", what: "it stopped without being asked to".into() }),
+        }
+    }
+
+    /// Trains on a backend, from the beginning or from where another training of the same plan stopped. `observe` hears of progress and may
+    /// break: the training then stops at once, which is after some steps or an epoch, and can go on later.
+    ///
+    /// # Errors
+    /// As [`Trainer::fit`]; [`Error::Unsupported`] where the state is of a training of another plan.
+    pub async fn fit_from(
+        &self,
+        backend: &dyn Backend,
+        series: &Series<'_>,
+        state: Option<&TrainState>,
+        observe: &mut dyn FnMut(Event) -> ControlFlow<()>,
+    ) -> Result<Outcome> {
         let mut session = self.load(backend, series).await?;
+        let session = &mut *session;
         let n_step = self.config.epochs * self.n_train_step;
-        let mut rates = Rates::new(self.config.schedule, f64::from(self.config.learning_rate), n_step);
-        let order = self.order(&series.train);
-        let (mut epochs, mut losses, mut seconds) = (Vec::new(), Vec::new(), 0.0);
-        let mut best = Best { epoch: 0, loss: f64::INFINITY, forecasts: Vec::new() };
-        for epoch in 1..=self.config.epochs {
-            let mut train = Slices { losses: &mut losses, seconds: &mut seconds, squares: 0.0 };
-            let learning_rate = self.train_epoch(&mut *session, series, &order, &rates, &mut train, observe).await?;
-            let train_mse = train.squares / self.n_value(order.len());
-            let forecasts = self.plan.run(&mut *session, &self.graph, &self.evaluation, &series.valid).await?;
+        let rates = Rates::new(self.config.schedule, f64::from(self.config.learning_rate), n_step);
+        let best = Best { epoch: 0, loss: f64::INFINITY, forecasts: None };
+        let mut run = Run { progress: TrainProgress::default(), losses: Vec::new(), rates, best };
+        if let Some(state) = state {
+            self.restore(session, state, &mut run)?;
+        }
+        let mut order = Vec::new();
+        while run.progress.epochs.len() < self.config.epochs && !self.is_out_of_patience(&run) {
+            let epoch = run.progress.epochs.len() + 1;
+            if order.is_empty() || self.config.shuffle == Shuffle::Epoch {
+                order = self.order(&series.train, epoch);
+            }
+            if self.train_epoch(session, series, &order, &mut run, observe).await?.is_break() {
+                return Ok(Outcome::Stopped(Box::new(self.state(session, run).await?)));
+            }
+            let forecasts = self.plan.run(session, &self.graph, &self.evaluation, &series.valid).await?;
             let score = EpochScore {
-                train_mse,
+                train_mse: run.progress.squared_errors / self.n_value(order.len()),
                 valid_mse: self.score(&forecasts, &series.valid, series).mse,
                 valid_loss: self.loss(&forecasts, &series.valid, series),
-                learning_rate,
+                learning_rate: run.rates.of(run.losses.len() - 1..run.losses.len())[0],
             };
-            self.check_finite(&[score.valid_loss as f32], losses.len() - 1)?;
-            epochs.push(score);
-            observe(Event::Epoch { epoch, score });
-            rates.observe(score.valid_loss);
-            if self.best.is_none() || score.valid_loss < best.loss {
-                best = Best { epoch, loss: score.valid_loss, forecasts };
+            self.check_finite(&[score.valid_loss as f32], run.losses.len() - 1)?;
+            run.progress.squared_errors = 0.0;
+            if run.observe(score, self.best.is_some()) {
+                run.best.forecasts = Some(forecasts);
                 if let Some(programs) = &self.best {
                     session.run(programs.keep, 1)?;
                 }
-            } else if self.config.patience.is_some_and(|patience| epoch - best.epoch >= patience) {
-                break;
+            }
+            let is_over = epoch == self.config.epochs || self.is_out_of_patience(&run);
+            if observe(Event::Epoch { epoch, score }).is_break() && !is_over {
+                return Ok(Outcome::Stopped(Box::new(self.state(session, run).await?)));
             }
         }
+        self.finish(session, series, run).await.map(|fit| Outcome::Finished(Box::new(fit)))
+    }
+
+    /// Whether early stopping ends the training.
+    fn is_out_of_patience(&self, run: &Run) -> bool {
+        self.config.patience.is_some_and(|patience| run.progress.epochs.len() >= run.best.epoch + patience)
+    }
+
+    async fn finish(&self, session: &mut dyn Session, series: &Series<'_>, run: Run) -> Result<Fit> {
         if let Some(programs) = &self.best {
             session.run(programs.restore, 1)?;
         }
@@ -131,21 +188,23 @@ impl Trainer {
         for parameter in self.graph.parameters() {
             parameters.push(session.read(parameter.tensor).await?);
         }
-        let metrics = self.score(&best.forecasts, &series.valid, series);
-        let steps = losses.len();
+        let forecasts = match run.best.forecasts {
+            Some(forecasts) => forecasts,
+            None => self.plan.run(session, &self.graph, &self.evaluation, &series.valid).await?,
+        };
+        let order = self.order(&series.train, 1);
         let persistent: f64 =
             order.iter().flat_map(|&start| self.squared_errors(self.repeated(start as usize, series), start, series)).sum();
-        let train_persistence_mse = persistent / self.n_value(order.len());
         Ok(Fit {
-            epochs,
-            best_epoch: best.epoch,
-            losses,
-            forecasts: best.forecasts,
-            metrics,
+            best_epoch: run.best.epoch,
+            steps: run.losses.len(),
+            losses: run.losses,
+            metrics: self.score(&forecasts, &series.valid, series),
+            forecasts,
             parameters,
-            seconds,
-            steps,
-            train_persistence_mse,
+            seconds: run.progress.seconds,
+            epochs: run.progress.epochs,
+            train_persistence_mse: persistent / self.n_value(order.len()),
         })
     }
 
@@ -156,7 +215,7 @@ impl Trainer {
     pub async fn profile(&self, backend: &dyn Backend, series: &Series<'_>) -> Result<Profile> {
         let mut session = self.load(backend, series).await?;
         session.write(self.learning_rates, &vec![self.config.learning_rate; self.slice])?;
-        let order = self.order(&series.train);
+        let order = self.order(&series.train, 1);
         self.train.begin(&mut *session, &self.graph, &order[..self.slice * self.config.batch], 0)?;
         Profile::fastest(&mut *session, self.train.program).await
     }
@@ -174,18 +233,61 @@ impl Trainer {
         Ok(session)
     }
 
-    /// First rows of the windows of every epoch, `(step, batch)`, of all those in `rows`.
+    fn train_plan(&self) -> TrainPlan {
+        TrainPlan { model: self.model.clone(), training: self.config.clone(), steps_per_epoch: self.n_train_step }
+    }
+
+    async fn state(&self, session: &dyn Session, run: Run) -> Result<TrainState> {
+        let mut tensors = BTreeMap::new();
+        for (name, tensor) in self.kept() {
+            tensors.insert(name, session.read(tensor).await?);
+        }
+        Ok(TrainState { plan: self.train_plan(), progress: run.progress, losses: run.losses, tensors })
+    }
+
+    fn restore(&self, session: &mut dyn Session, state: &TrainState, run: &mut Run) -> Result<()> {
+        state.check(&self.train_plan())?;
+        for (name, tensor) in self.kept() {
+            let values = state.tensors.get(&name);
+            let missing = || Error::Unsupported { operation: "resume", what: format!("the state has no tensor {name}: begin anew") };
+            session.write(tensor, values.ok_or_else(missing)?)?;
+        }
+        for &score in &state.progress.epochs {
+            run.observe(score, self.best.is_some());
+        }
+        run.progress = state.progress.clone();
+        run.losses.clone_from(&state.losses);
+        Ok(())
+    }
+
+    /// The tensors that one step leaves to the next, by name.
+    fn kept(&self) -> Vec<(String, Tensor)> {
+        let is_kept = |label: &str| label.starts_with("optimizer.") || label == BestParameters::LABEL;
+        let states = self.graph.tensors().filter(|(_, spec)| is_kept(&spec.label)).map(|(tensor, spec)| (spec.label.clone(), tensor));
+        let carried = self.train.states.iter().map(|&tensor| (self.graph.spec(tensor).label.clone(), tensor));
+        let parameters = self.graph.parameters().iter().map(|parameter| (parameter.name.clone(), parameter.tensor));
+        parameters.chain(states).chain(carried).collect()
+    }
+
+    /// First rows of the windows of an epoch, counted from 1, `(step, batch)`, of all those given.
     ///
-    /// They are shuffled once, and what fills no batch is left out at the old end: only where every epoch takes the same windows in the same
-    /// order do the epochs' losses compare. Shuffling anew adds more noise than an epoch gains on prices.
-    fn order(&self, windows: &Starts) -> Vec<u32> {
-        let TrainingConfig { batch, window, carry_state, seed, .. } = self.config;
+    /// Shuffled once, what fills no batch is left out at the old end: only where every epoch takes the same windows in the same order do
+    /// the epochs' losses compare, and shuffling anew adds more noise than an epoch gains on prices.
+    fn order(&self, windows: &Starts, epoch: usize) -> Vec<u32> {
+        let TrainingConfig { batch, window, carry_state, shuffle, seed, .. } = self.config;
         let mut random = ChaCha8Rng::seed_from_u64(seed);
         if carry_state {
             let (n_row, offset) = (windows.len() / batch, random.random_range(0..window));
             let stretch = |step: usize| (0..batch).map(move |row| row * n_row + offset + step * window);
             let first = windows.get(0).unwrap_or(0);
             return (0..self.n_train_step).flat_map(stretch).map(|at| (first + at) as u32).collect();
+        }
+        if shuffle == Shuffle::Epoch {
+            random.set_stream(epoch as u64);
+            let mut order: Vec<u32> = windows.iter().map(|row| row as u32).collect();
+            order.shuffle(&mut random);
+            order.truncate(self.n_train_step * batch);
+            return order;
         }
         let left_out = windows.len() - self.n_train_step * batch;
         let mut order: Vec<u32> = windows.iter().skip(left_out).map(|row| row as u32).collect();
@@ -233,45 +335,50 @@ impl Trainer {
         self.plan.run(&mut *session, &self.graph, &self.evaluation, windows).await
     }
 
-    /// Runs an epoch's steps, a slice after the other; the learning rate of the last one.
+    /// Runs the steps that are left of an epoch, a slice after the other.
     async fn train_epoch(
         &self,
         session: &mut dyn Session,
         series: &Series<'_>,
         order: &[u32],
-        rates: &Rates,
-        train: &mut Slices<'_>,
-        observe: &mut dyn FnMut(Event),
-    ) -> Result<f32> {
+        run: &mut Run,
+        observe: &mut dyn FnMut(Event) -> ControlFlow<()>,
+    ) -> Result<ControlFlow<()>> {
         let total = self.config.epochs * self.n_train_step;
-        let mut learning_rate = 0.0;
-        self.train.clear_states(session, &self.graph)?;
+        let n_done = run.losses.len() - run.progress.epochs.len() * self.n_train_step;
+        if n_done == 0 {
+            self.train.clear_states(session, &self.graph)?;
+        }
         // the very first step by itself, so that `observe` hears when the device has begun
-        let n_first = if train.losses.is_empty() { self.config.batch } else { 0 };
-        let (first, others) = order.split_at(n_first);
-        for starts in first.chunks(self.config.batch).chain(others.chunks(self.slice * self.config.batch)) {
-            let (first, count) = (train.losses.len(), starts.len() / self.config.batch);
-            let mut slice_rates = rates.of(first..first + count);
-            learning_rate = slice_rates[count - 1];
-            slice_rates.resize(self.slice, learning_rate);
+        let n_first = if run.losses.is_empty() { self.config.batch } else { 0 };
+        let (one, others) = order[n_done * self.config.batch..].split_at(n_first);
+        for starts in one.chunks(self.config.batch).chain(others.chunks(self.slice * self.config.batch)) {
+            let (first, count) = (run.losses.len(), starts.len() / self.config.batch);
+            let mut slice_rates = run.rates.of(first..first + count);
+            slice_rates.resize(self.slice, slice_rates[count - 1]);
             session.write(self.learning_rates, &slice_rates)?;
             self.train.begin(session, &self.graph, starts, first)?;
             session.wait().await?;
             let clock = web_time::Instant::now();
             session.run(self.train.program, count)?;
             session.wait().await?;
-            *train.seconds += clock.elapsed().as_secs_f64();
+            run.progress.seconds += clock.elapsed().as_secs_f64();
             let losses = &session.read(self.losses).await?[..count];
             self.check_finite(losses, first)?;
-            train.losses.extend(losses);
-            let forecasts = self.central(&session.read(self.train.forecasts).await?);
+            run.losses.extend(losses);
+            let mut forecasts = session.read(self.train.forecasts).await?;
+            rearrange(&mut forecasts, self.model.levels);
+            let forecasts = self.central(&forecasts);
             for (&start, forecast) in starts.iter().zip(forecasts.chunks(self.model.horizon * self.model.targets)) {
                 let forecast = forecast.iter().map(|&value| f64::from(value));
-                train.squares = self.squared_errors(forecast, start, series).fold(train.squares, |sum, square| sum + square);
+                let squares = &mut run.progress.squared_errors;
+                *squares = self.squared_errors(forecast, start, series).fold(*squares, |sum, square| sum + square);
             }
-            observe(Event::Steps { done: first + count, total });
+            if observe(Event::Steps { done: first + count, total }).is_break() {
+                return Ok(ControlFlow::Break(()));
+            }
         }
-        Ok(learning_rate)
+        Ok(ControlFlow::Continue(()))
     }
 
     fn check_finite(&self, losses: &[f32], before: usize) -> Result<()> {

@@ -5,15 +5,17 @@ mod evaluation;
 mod fit;
 mod programs;
 mod scores;
+mod state;
 
-pub use config::TrainingConfig;
+pub use config::{LossUnits, Shuffle, TrainingConfig};
 pub use fit::{EpochScore, Event, Fit};
+pub use state::{Outcome, TrainPlan, TrainProgress, TrainState};
 
 use crate::dataset::Starts;
 use crate::error::{Error, Result};
 use crate::graph::{Graph, Tensor};
 use crate::model::{Forecaster, ForecasterConfig};
-use crate::ops::Update;
+use crate::ops::{Rescaling, Update};
 use evaluation::EvaluationPlan;
 use programs::{BestParameters, Recorder, Side, l1_penalty};
 
@@ -128,14 +130,26 @@ impl Trainer {
         let train = recorder.record(&mut graph, "train", [slice, config.batch, config.window], true)?;
         let counter = train.counter;
         let forecast = graph.reshape(train.forecast.y, &[config.batch, model.horizon, n_column])?;
-        graph.loss("loss", config.loss.clone(), forecast, train.window.y, counter, losses)?;
+        let rescaling = match config.loss_units {
+            LossUnits::Window => None,
+            LossUnits::Series => Some(Rescaling::Scale),
+            LossUnits::Balanced => Some(Rescaling::Root),
+        };
+        let (forecast, target) = match rescaling {
+            None => (forecast, train.window.y),
+            Some(rescaling) => {
+                let forecast = graph.rescale("rescaled", forecast, &train.window, rescaling)?;
+                (forecast, graph.rescale("target", train.window.y, &train.window, rescaling)?)
+            }
+        };
+        graph.loss("loss", config.loss.clone(), forecast, target, counter, losses)?;
         graph.backward(&[])?;
         let l1_mask = if config.l1 > 0.0 { Some(l1_penalty(&mut graph, config.l1)?) } else { None };
         let clip = config.clip_norm.map(|norm| graph.clip_grad_norm(norm)).transpose()?;
         graph.optimize(&Update { optimizer: config.optimizer, clip, clip_value: config.clip_value, learning_rates, counter })?;
         let train = recorder.finish(&mut graph, "train", train, &[slice * config.batch, model.horizon, n_column])?;
 
-        let plan = EvaluationPlan::new(config, n_valid, n_output);
+        let plan = EvaluationPlan::new(config, n_valid, model);
         let evaluation = recorder.record(&mut graph, "evaluation", plan.sizes(), false)?;
         let evaluation = recorder.finish(&mut graph, "evaluation", evaluation, &plan.forecasts(model.horizon))?;
         let best = config.patience.map(|_| BestParameters::new(&mut graph));

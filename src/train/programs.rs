@@ -15,10 +15,13 @@ pub(super) struct BestParameters {
 }
 
 impl BestParameters {
+    /// Label of the state that they are kept in.
+    pub(super) const LABEL: &str = "best_parameters";
+
     pub(super) fn new(graph: &mut Graph) -> Self {
         let parameters = graph.flat_parameters();
         let shape = graph.shape(parameters).to_vec();
-        let best = graph.state("best_parameters", &shape);
+        let best = graph.state(Self::LABEL, &shape);
         graph.push(Elementwise::Copy { x: parameters, y: best });
         let keep = graph.finish("keep");
         graph.push(Elementwise::Copy { x: best, y: parameters });

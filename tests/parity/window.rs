@@ -1,7 +1,7 @@
 //! `window` against the reference.
 
 use scanrnn::graph::Tensor;
-use scanrnn::ops::{Normalisation, Window, WindowSource};
+use scanrnn::ops::{Normalisation, Rescaling, Window, WindowSource};
 
 use super::harness::{Case, LENGTHS};
 
@@ -56,6 +56,19 @@ fn predictions_are_restored_to_their_items() {
             let out = case.values("out", &[n_item, 5, 2 * n_level], vec![-1.0; n_item * 10 * n_level]);
             case.graph.restore(prediction, &window, counter, out).expect("shapes fit");
             case.check_values(&[out]);
+        }
+    }
+}
+
+#[test]
+fn errors_are_rescaled_with_their_gradient() {
+    for n_level in [1, 3] {
+        for (horizon, rescaling) in [(1, Rescaling::Scale), (5, Rescaling::Root), (41, Rescaling::Scale), (41, Rescaling::Root)] {
+            let mut case = Case::new(format!("rescale of {n_level} levels over {horizon} steps, {rescaling:?}"));
+            let (window, _) = windows(&mut case, 20, horizon, Normalisation::MeanStd);
+            let x = case.variable("x", &[3, horizon, 2 * n_level], -1.0, 1.0);
+            let y = case.graph.rescale("y", x, &window, rescaling).expect("shapes fit");
+            case.check(&[y]);
         }
     }
 }

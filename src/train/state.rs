@@ -1,0 +1,77 @@
+//! Where an interrupted training stands.
+
+use std::collections::BTreeMap;
+
+use serde::{Deserialize, Serialize};
+
+use super::{EpochScore, Fit, TrainingConfig};
+use crate::error::{Error, Result};
+use crate::model::ForecasterConfig;
+
+/// All that a training needs to go on as if it had not been interrupted: the same bits come out on the same device.
+///
+/// What is drawn (first parameters, the order of windows, masks of dropout) depends on the seed and the count of steps alone, and the
+/// schedule and early stopping on the scores so far, so that neither has a state of its own here.
+#[derive(Clone, Debug, PartialEq)]
+pub struct TrainState {
+    /// What is trained, and how.
+    pub plan: TrainPlan,
+    /// How far it is.
+    pub progress: TrainProgress,
+    /// The loss before each step so far.
+    pub losses: Vec<f32>,
+    /// Parameters by their names, and what the device keeps from step to step: moments of the optimizer, the best epoch's parameters,
+    /// carried states.
+    pub tensors: BTreeMap<String, Vec<f32>>,
+}
+
+/// What is trained, and how.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct TrainPlan {
+    /// Sizes.
+    pub model: ForecasterConfig,
+    /// Settings.
+    pub training: TrainingConfig,
+    /// Training steps of an epoch.
+    pub steps_per_epoch: usize,
+}
+
+/// How far a training is.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub struct TrainProgress {
+    /// Scores of the epochs that are over.
+    pub epochs: Vec<EpochScore>,
+    /// Sum of the squared errors of the training forecasts of the epoch under way.
+    pub squared_errors: f64,
+    /// Seconds spent in training steps.
+    pub seconds: f64,
+}
+
+impl TrainState {
+    /// Checks that a training of this plan can go on from here.
+    ///
+    /// # Errors
+    /// [`Error::Unsupported`] where another model, other settings or other data were trained.
+    pub(super) fn check(&self, plan: &TrainPlan) -> Result<()> {
+        let what = if self.plan.model != plan.model {
+            "another model"
+        } else if self.plan.training != plan.training {
+            "other settings"
+        } else if self.plan.steps_per_epoch != plan.steps_per_epoch {
+            "another number of windows"
+        } else {
+            return Ok(());
+        };
+        let what = format!("the state is of a training with {what}: go on with those, or begin anew");
+        Err(Error::Unsupported { operation: "resume", what })
+    }
+}
+
+/// What became of a training.
+#[derive(Clone, Debug)]
+pub enum Outcome {
+    /// It is done.
+    Finished(Box<Fit>),
+    /// It was asked to stop, and can go on from this.
+    Stopped(Box<TrainState>),
+}
