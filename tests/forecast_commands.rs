@@ -116,6 +116,9 @@ fn a_forecast_goes_on_at_the_series_own_step() {
                 assert_eq!(cells[0], hour(240 + row));
                 let values: Vec<f64> = cells[1..].iter().map(|cell| cell.parse().expect("a number")).collect();
                 assert!(values.iter().all(|value| (50.0..200.0).contains(value)), "{cells:?}");
+                if values.len() == 6 {
+                    assert!(values.chunks(3).all(|levels| levels.is_sorted()), "{cells:?}");
+                }
             }
             assert!(is_png(&folder.path().join("forecast.png")));
         }
@@ -198,4 +201,37 @@ fn a_search_halves_goes_on_and_leaves_its_best() {
     refuses(folder.path(), "tune --space space.toml --trials 4 --seed 1 --epochs 4", &["trials.csv", "other options"]);
     std::fs::write(folder.path().join("space.toml"), "model = \"mamba\"\nlrr = [1]\n").expect("written");
     refuses(folder.path(), "tune --space space.toml --out-dir other", &["space.toml", "--lrr"]);
+}
+
+/// Ctrl-C in the middle of a training; what goes on from there ends with the bits of a training that nobody stopped.
+#[cfg(unix)]
+#[test]
+fn an_interrupted_run_goes_on_with_the_same_bits() {
+    let folder = folder();
+    let small = SMALL.replace("--epochs 2", "--epochs 900 --optimizer adam --patience 900");
+    let train = format!("train --model min-gru {small}");
+    succeeds(folder.path(), &format!("{train} --run-dir whole"));
+    let mut command = Command::new(env!("CARGO_BIN_EXE_scanrnn"));
+    command.current_dir(folder.path()).args(train.split_whitespace()).args(["--run-dir", "cut"]).stdout(std::process::Stdio::piped());
+    let child = command.spawn().expect("the binary runs");
+    let cut = folder.path().join("cut");
+    while std::fs::metadata(cut.join("metrics.jsonl")).map_or(0, |metrics| metrics.len()) == 0 {
+        std::thread::sleep(std::time::Duration::from_millis(1));
+    }
+    assert!(Command::new("kill").args(["-INT", &child.id().to_string()]).status().expect("kill runs").success());
+    let output = child.wait_with_output().expect("the binary ends");
+    let text = String::from_utf8_lossy(&output.stdout).into_owned();
+    assert_eq!(output.status.code(), Some(130), "{text}");
+    assert!(text.contains("scanrnn train --resume cut"), "{text}");
+    assert!(!cut.join("best.safetensors").exists());
+    let goes_on = succeeds(folder.path(), "train --resume cut");
+    assert!(goes_on.contains("epoch 900") && !goes_on.contains("epoch   1 "), "{goes_on}");
+    for file in ["best.safetensors", "last.safetensors"] {
+        let read = |run: &str| scanrnn::checkpoint::Tensors::parse(file, &std::fs::read(folder.path().join(run).join(file)).expect(file));
+        assert!(read("whole").expect(file).tensors == read("cut").expect(file).tensors, "{file}");
+    }
+    let lines = std::fs::read_to_string(cut.join("metrics.jsonl")).expect("lines");
+    assert_eq!(lines.lines().count(), 901, "an epoch each, once");
+    refuses(folder.path(), "train --resume nowhere", &["nowhere"]);
+    refuses(folder.path(), "train --resume cut --window 12", &["other", "begin anew"]);
 }

@@ -10,14 +10,18 @@ use clap::parser::ValueSource;
 use clap::{Arg, ArgAction, ArgMatches, Command};
 use toml::{Table, Value};
 
+use super::run_folder::CONFIG;
 use crate::error::{Error, Result};
 
-/// The command line with the options of the file that its `--config` names, where it has one, after the command's name.
+/// The command line with the options of the file that its `--config` names, or that lies in the folder that its `--resume` names, after
+/// the command's name; the line itself where it has neither.
 ///
 /// # Errors
 /// [`Error::File`] where the file cannot be read, [`Error::Data`] where it is no TOML or has an option that the command lacks.
 pub fn with_config(line: Vec<OsString>, cli: &Command) -> Result<Vec<OsString>> {
-    let (Some(path), Some(name)) = (given(&line, "config"), line.get(1)) else { return Ok(line) };
+    let of_run = |folder: OsString| Path::new(&folder).join(CONFIG).into_os_string();
+    let path = given(&line, "resume").map(of_run).or_else(|| given(&line, "config"));
+    let (Some(path), Some(name)) = (path, line.get(1)) else { return Ok(line) };
     let Some(command) = name.to_str().and_then(|name| cli.find_subcommand(name)) else { return Ok(line) };
     let text = std::fs::read_to_string(&path).map_err(|source| Error::File { path: (&path).into(), action: "read", source })?;
     let place = Path::new(&path).display().to_string();
@@ -59,11 +63,15 @@ pub fn with_config(line: Vec<OsString>, cli: &Command) -> Result<Vec<OsString>> 
     Ok(line)
 }
 
-/// Every option of the command as it was run, defaults and files' options included, for [`with_config`] to read.
+/// Every option of the command as it was run, defaults and files' options included, for [`with_config`] to read; not the run's folder, which
+/// holds one run alone.
 pub fn record(command: &Command, matches: &ArgMatches) -> String {
     let mut table = Table::new();
     for arg in options(command) {
         let (Some(long), id) = (arg.get_long(), arg.get_id().as_str()) else { continue };
+        if long == "run-dir" {
+            continue;
+        }
         if is_flag(arg) {
             table.insert(long.into(), Value::Boolean(matches.get_flag(id)));
             continue;

@@ -18,6 +18,8 @@ pub const CONFIG: &str = "config.toml";
 pub const METRICS: &str = "metrics.jsonl";
 /// Parameters of the epoch that is kept.
 pub const BEST: &str = "best.safetensors";
+/// All that is needed to go on where training ended.
+pub const LAST: &str = "last.safetensors";
 /// What a person reads.
 pub const REPORT: &str = "report.html";
 
@@ -43,7 +45,7 @@ impl RunFolder {
     /// [`Error::Option`] where `path` already holds a run, [`Error::File`] where it cannot be written.
     pub fn create(path: &Path, config: &str) -> Result<Self> {
         if path.join(METRICS).exists() {
-            return Err(Error::option("--run-dir", path.display(), "it holds a run already: name another folder"));
+            return Err(Error::option("--run-dir", path.display(), "it holds a run already: name another folder, or go on with --resume"));
         }
         std::fs::create_dir_all(path).map_err(|source| Error::File { path: path.into(), action: "create", source })?;
         crate::file::save(&path.join(CONFIG), |writer| writer.write_all(config.as_bytes()))?;

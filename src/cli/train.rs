@@ -1,8 +1,11 @@
 //! `train`: one model, and all that a run leaves.
 
 use std::io::Write;
+use std::ops::ControlFlow;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use serde_json::json;
 
@@ -10,7 +13,7 @@ use super::data::{DataArgs, LayoutArgs, series, title};
 use super::device::{Device, DeviceArgs};
 use super::pictures;
 use super::progress::Progress;
-use super::run_folder::{BEST, CONFIG, REPORT, RunFolder};
+use super::run_folder::{BEST, CONFIG, LAST, REPORT, RunFolder};
 use super::scores::{self, Comparison, is_synthetic};
 use super::training::TrainingArgs;
 use crate::checkpoint::{Checkpoint, Description, Tensors};
@@ -20,7 +23,7 @@ use crate::model::ModelKind;
 use crate::published::read_backbone;
 use crate::report::page::{Page, Part};
 use crate::report::{Lang, Typeface, chart};
-use crate::train::{Event, Fit, Trainer};
+use crate::train::{Event, Fit, Outcome, TrainState, Trainer};
 
 #[derive(Debug, clap::Args)]
 pub struct Args {
@@ -52,6 +55,9 @@ pub struct Args {
     /// Options from a file, such as the config.toml that a run left: `window = 96` is --window 96; those given here go before it
     #[arg(long, value_name = "FILE")]
     config: Option<PathBuf>,
+    /// Go on with the run in this folder, which was interrupted; its own options are taken
+    #[arg(long, value_name = "DIR", conflicts_with_all = ["config", "run_dir", "init_from"])]
+    resume: Option<PathBuf>,
     // last: its heading would be that of whatever follows
     #[command(flatten)]
     training: TrainingArgs,
@@ -93,7 +99,7 @@ impl Args {
 }
 
 pub async fn run(args: &Args, options: &str) -> Result<ExitCode> {
-    let run_dir = args.run_dir.clone().unwrap_or_else(|| RunFolder::free(args.model.name()));
+    let state = args.resume.as_deref().map(interrupted).transpose()?;
     for path in args.checkpoint.iter().chain(&args.json) {
         crate::file::check_writable(path)?;
     }
@@ -108,14 +114,19 @@ pub async fn run(args: &Args, options: &str) -> Result<ExitCode> {
     if let Some(path) = &args.init_from {
         start_from(&mut trainer, path)?;
     }
-    let mut folder = RunFolder::create(&run_dir, options)?;
-    let fit = match fit(args, &trainer, &windows, &device, &mut folder).await {
-        Ok(fit) => fit,
+    let mut folder = match &args.resume {
+        Some(path) => RunFolder::open(path)?,
+        None => RunFolder::create(&args.run_dir.clone().unwrap_or_else(|| RunFolder::free(args.model.name())), options)?,
+    };
+    let fit = match fit(args, &trainer, &windows, &device, &mut folder, state.as_ref()).await {
+        Ok(Outcome::Finished(fit)) => *fit,
+        Ok(Outcome::Stopped(state)) => return stopped(&state, &folder),
         Err(error) => {
             folder.abandon();
             return Err(error);
         }
     };
+    save_state(&fit.last, &folder)?;
     let description = Description {
         model: training.model_for(args.model, &windows),
         training: config.clone(),
@@ -155,8 +166,47 @@ pub async fn run(args: &Args, options: &str) -> Result<ExitCode> {
     Ok(ExitCode::SUCCESS)
 }
 
-/// Trains, and writes down every epoch.
-async fn fit(args: &Args, trainer: &Trainer, windows: &Windows, device: &Device, folder: &mut RunFolder) -> Result<Fit> {
+/// Exit code of a run that Ctrl-C ended: 128 and the signal's number.
+const INTERRUPTED: u8 = 130;
+
+/// Where an interrupted run stands.
+fn interrupted(folder: &Path) -> Result<TrainState> {
+    let path = folder.join(LAST);
+    let bytes = std::fs::read(&path).map_err(|source| Error::File { path: path.clone(), action: "read", source })?;
+    TrainState::parse(&path.display().to_string(), &bytes)
+}
+
+fn save_state(state: &TrainState, folder: &RunFolder) -> Result<()> {
+    let bytes = state.to_bytes()?;
+    crate::file::save(&folder.file(LAST), |writer| writer.write_all(&bytes))
+}
+
+/// Saves where training stands, and says how it goes on.
+fn stopped(state: &TrainState, folder: &RunFolder) -> Result<ExitCode> {
+    save_state(state, folder)?;
+    let (done, total) = (state.losses.len(), state.plan.steps_per_epoch * state.plan.training.epochs);
+    println!("interrupted after {done} of {total} steps; go on with `scanrnn train --resume {}`", folder.path().display());
+    Ok(ExitCode::from(INTERRUPTED))
+}
+
+/// Trains, from a state where there is one, and writes down every epoch. Ctrl-C stops it after the steps that are under way; a second one
+/// ends the process.
+async fn fit(
+    args: &Args,
+    trainer: &Trainer,
+    windows: &Windows,
+    device: &Device,
+    folder: &mut RunFolder,
+    state: Option<&TrainState>,
+) -> Result<Outcome> {
+    let is_interrupted = Arc::new(AtomicBool::new(false));
+    let flag = is_interrupted.clone();
+    let handler = move || {
+        if flag.swap(true, Ordering::Relaxed) {
+            std::process::exit(INTERRUPTED.into());
+        }
+    };
+    ctrlc::set_handler(handler).map_err(|error| Error::Unsupported { operation: "Ctrl-C", what: error.to_string() })?;
     let progress = Progress::new(format!("{} on {}", args.model, device.backend().name()));
     let mut written = Ok(());
     let mut observe = |event: Event| {
@@ -166,11 +216,12 @@ async fn fit(args: &Args, trainer: &Trainer, windows: &Windows, device: &Device,
         {
             written = folder.epoch(epoch, &score);
         }
+        if is_interrupted.load(Ordering::Relaxed) { ControlFlow::Break(()) } else { ControlFlow::Continue(()) }
     };
-    let fit = trainer.fit(device.backend(), &series(windows), &mut observe).await;
+    let outcome = trainer.fit_from(device.backend(), &series(windows), state, &mut observe).await;
     progress.finish();
     written?;
-    fit
+    outcome
 }
 
 /// A finished run, for its pictures and its report.

@@ -48,6 +48,8 @@ pub struct Fit {
     pub metrics: Metrics,
     /// Every parameter's values, in the order of [`Graph::parameters`](crate::graph::Graph::parameters).
     pub parameters: Vec<Vec<f32>>,
+    /// Where training ended, whichever epoch was kept.
+    pub last: TrainState,
     /// Seconds spent in training steps.
     pub seconds: f64,
     /// Training steps.
@@ -150,7 +152,7 @@ impl Trainer {
                 order = self.order(&series.train, epoch);
             }
             if self.train_epoch(session, series, &order, &mut run, observe).await?.is_break() {
-                return Ok(Outcome::Stopped(Box::new(self.state(session, run).await?)));
+                return Ok(Outcome::Stopped(Box::new(self.state(session, &run).await?)));
             }
             let forecasts = self.plan.run(session, &self.graph, &self.evaluation, &series.valid).await?;
             let score = EpochScore {
@@ -169,7 +171,7 @@ impl Trainer {
             }
             let is_over = epoch == self.config.epochs || self.is_out_of_patience(&run);
             if observe(Event::Epoch { epoch, score }).is_break() && !is_over {
-                return Ok(Outcome::Stopped(Box::new(self.state(session, run).await?)));
+                return Ok(Outcome::Stopped(Box::new(self.state(session, &run).await?)));
             }
         }
         self.finish(session, series, run).await.map(|fit| Outcome::Finished(Box::new(fit)))
@@ -181,6 +183,7 @@ impl Trainer {
     }
 
     async fn finish(&self, session: &mut dyn Session, series: &Series<'_>, run: Run) -> Result<Fit> {
+        let last = self.state(session, &run).await?;
         if let Some(programs) = &self.best {
             session.run(programs.restore, 1)?;
         }
@@ -204,6 +207,7 @@ impl Trainer {
             parameters,
             seconds: run.progress.seconds,
             epochs: run.progress.epochs,
+            last,
             train_persistence_mse: persistent / self.n_value(order.len()),
         })
     }
@@ -237,12 +241,12 @@ impl Trainer {
         TrainPlan { model: self.model.clone(), training: self.config.clone(), steps_per_epoch: self.n_train_step }
     }
 
-    async fn state(&self, session: &dyn Session, run: Run) -> Result<TrainState> {
+    async fn state(&self, session: &dyn Session, run: &Run) -> Result<TrainState> {
         let mut tensors = BTreeMap::new();
         for (name, tensor) in self.kept() {
             tensors.insert(name, session.read(tensor).await?);
         }
-        Ok(TrainState { plan: self.train_plan(), progress: run.progress, losses: run.losses, tensors })
+        Ok(TrainState { plan: self.train_plan(), progress: run.progress.clone(), losses: run.losses.clone(), tensors })
     }
 
     fn restore(&self, session: &mut dyn Session, state: &TrainState, run: &mut Run) -> Result<()> {
