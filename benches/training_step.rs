@@ -4,16 +4,18 @@ mod common;
 
 use scanrnn::benchmark::{LossOn, Shape, training_step};
 use scanrnn::model::ModelKind;
+use scanrnn::reference::Reference;
 
 fn main() {
     let mut criterion = common::criterion();
-    let devices = common::devices();
+    let devices: Vec<_> = std::iter::once(common::reference()).chain(common::devices(false)).collect();
     for model in ModelKind::LINEAR {
         for (batch, length) in [(32, 32), (32, 256), (8, 2048)] {
             for (loss, loss_on) in [("last step", LossOn::LastStep), ("every step", LossOn::EveryStep)] {
                 let shape = Shape { batch, length, channels: 128, state: 16 };
                 let measured = training_step(model, shape, loss_on).expect("the shape fits");
-                common::group(&mut criterion, &devices, &format!("{model} {batch} x {length}, loss on the {loss}"), shape, &measured);
+                let name = format!("{model} {batch} x {length}, loss on the {loss}");
+                common::group(&mut criterion, &devices, &Reference::<f64>::new(), &name, batch * length, &measured);
             }
         }
     }

@@ -1,10 +1,11 @@
 // clip = (norm, factor) with norm = sqrt(sum of gradients²), factor = min(1, max_norm / (norm + 1e-6)), not a number where the
 // norm is none.
-// n_partial workgroups sum stripes of the gradients, then one workgroup sums those sums.
+// n_partial workgroups sum stripes of the gradients, of one window of them after the other; then one workgroup sums those sums.
 
 struct Params {
     n_gradient: u32,
     n_partial: u32,
+    first_partial: u32,
     max_norm: f32,
 }
 
@@ -22,7 +23,7 @@ fn sum_squares(@builtin(workgroup_id) group: vec3<u32>, @builtin(local_invocatio
     }
     sum = sum_lanes(lane, vec2(sum, 0.0)).x;
     if lane == 0u {
-        partials[group.x] = sum;
+        partials[params.first_partial + group.x] = sum;
     }
 }
 

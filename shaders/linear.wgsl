@@ -15,6 +15,7 @@ struct Params {
     bias_offset: u32,
     part_rows: u32,
     n_part: u32,
+    first_part: u32,
     part_stride: u32,
     a_offset: u32,
     a_stride: u32,
@@ -219,7 +220,7 @@ fn multiply_tiles(
         }
         workgroupBarrier();
     }
-    put_tile(place_of(group.z, row + 4u * local.y, column + 4u * local.x, TILE / 2u), tile);
+    put_tile(place_of(params.first_part + group.z, row + 4u * local.y, column + 4u * local.x, TILE / 2u), tile);
 }
 
 // product = the sum of its parts, in their order, and the bias; one invocation an element
@@ -254,7 +255,7 @@ fn sum_rows(@builtin(global_invocation_id) global: vec3<u32>, @builtin(num_workg
     for (var row = first; row < min(first + params.part_rows, params.n_row); row++) {
         sum += grad_y[params.grad_y_offset + row * params.grad_y_stride + out];
     }
-    product[params.product_offset + index] = sum;
+    product[params.product_offset + params.first_part * params.n_out + index] = sum;
 }
 
 // one slice of the terms of a block of the product

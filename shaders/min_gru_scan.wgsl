@@ -19,6 +19,8 @@ struct Params {
     p_stride: u32,
     h0_offset: u32,
     h0_stride: u32,
+    h_offset: u32,
+    last_offset: u32,
     grad_h_offset: u32,
     grad_h_stride: u32,
     grad_last_offset: u32,
@@ -107,7 +109,7 @@ fn run_forward(lane: Lane, entering: f32) -> f32 {
             state = 0.0;
         }
         state = sigmoid(-p_z) * state + sigmoid(p_z) * candidate(p[at + params.n_hidden]);
-        h[row * params.n_hidden + lane.channel] = state;
+        h[params.h_offset + row * params.n_hidden + lane.channel] = state;
     }
     return state;
 }
@@ -116,7 +118,7 @@ fn run_forward(lane: Lane, entering: f32) -> f32 {
 fn forward(@builtin(global_invocation_id) global: vec3<u32>, @builtin(num_workgroups) workgroups: vec3<u32>) {
     let lane = lane_of(global, workgroups);
     if lane.exists {
-        last[lane.batch * params.n_hidden + lane.channel] = run_forward(lane, initial(lane.batch, lane.channel));
+        last[params.last_offset + lane.batch * params.n_hidden + lane.channel] = run_forward(lane, initial(lane.batch, lane.channel));
     }
 }
 
@@ -173,7 +175,7 @@ fn forward_chunk(@builtin(global_invocation_id) global: vec3<u32>, @builtin(num_
     }
     let state = run_forward(lane, chunks[chunk_at(lane.batch, lane.chunk, lane.channel)].x);
     if lane.end == params.n_step {
-        last[lane.batch * params.n_hidden + lane.channel] = state;
+        last[params.last_offset + lane.batch * params.n_hidden + lane.channel] = state;
     }
 }
 
@@ -193,7 +195,7 @@ fn run_backward(lane: Lane, leaving: f32) -> f32 {
             if position == 1u {
                 previous = initial(lane.batch, lane.channel);
             } else {
-                previous = h[row_of(lane, position - 2u) * params.n_hidden + lane.channel];
+                previous = h[params.h_offset + row_of(lane, position - 2u) * params.n_hidden + lane.channel];
             }
         }
         let e = carry + grad_h_of(lane, row);

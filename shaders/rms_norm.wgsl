@@ -16,6 +16,7 @@ struct Params {
     grad_x_offset: u32,
     grad_x_stride: u32,
     grad_weight_offset: u32,
+    first_block: u32,
 }
 
 @group(0) @binding(0) var<uniform> params: Params;
@@ -93,7 +94,7 @@ fn backward_input(
     }
 }
 
-// sums of grad_y n over blocks of BLOCK rows; one invocation a block and channel
+// sums of grad_y n over blocks of BLOCK rows, whose first is first_block; one invocation a block and channel
 @compute @workgroup_size(LANES)
 fn backward_weight_partial(@builtin(global_invocation_id) global: vec3<u32>, @builtin(num_workgroups) workgroups: vec3<u32>) {
     let item = global.y * workgroups.x * LANES + global.x;
@@ -107,7 +108,7 @@ fn backward_weight_partial(@builtin(global_invocation_id) global: vec3<u32>, @bu
         let n = x[params.x_offset + row * params.x_stride + channel] * inverse_rms[row];
         sum += grad_y[params.grad_y_offset + row * params.grad_y_stride + channel] * n;
     }
-    partial_weight[item] = sum;
+    partial_weight[params.first_block * params.n_channel + item] = sum;
 }
 
 // grad_weight = sum over blocks; a COLUMNS x COLUMNS workgroup sums COLUMNS channels

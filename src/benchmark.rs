@@ -289,7 +289,7 @@ const ALLOWED: f64 = 1e-4;
 /// # Errors
 /// The reference's own.
 pub async fn expected(measured: &Measured) -> Result<Vec<Vec<f32>>> {
-    run(measured, &Reference::<f64>::new()).await
+    results(measured, &Reference::<f64>::new()).await
 }
 
 /// Runs on a backend and compares every result with what is expected of it.
@@ -297,7 +297,7 @@ pub async fn expected(measured: &Measured) -> Result<Vec<Vec<f32>>> {
 /// # Errors
 /// The backend's own.
 pub async fn compare(measured: &Measured, backend: &dyn Backend, expected: &[Vec<f32>]) -> Result<Vec<Checked>> {
-    let got = run(measured, backend).await?;
+    let got = results(measured, backend).await?;
     let checked = measured.results.iter().zip(got.iter().zip(expected)).map(|(&tensor, (got, want))| {
         let largest = want.iter().fold(1e-30f64, |largest, want| largest.max(f64::from(want.abs())));
         let differences = got.iter().zip(want).map(|(got, want)| f64::from((got - want).abs()));
@@ -321,7 +321,11 @@ impl Measured {
     }
 }
 
-async fn run(measured: &Measured, backend: &dyn Backend) -> Result<Vec<Vec<f32>>> {
+/// What a backend gives.
+///
+/// # Errors
+/// The backend's own.
+pub async fn results(measured: &Measured, backend: &dyn Backend) -> Result<Vec<Vec<f32>>> {
     let mut session = measured.load(backend).await?;
     session.run(measured.program, 1)?;
     let mut results = Vec::new();

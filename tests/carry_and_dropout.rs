@@ -4,7 +4,7 @@ mod common;
 
 use std::sync::{Mutex, PoisonError};
 
-use common::gpu;
+use common::{Setting, gpu};
 use scanrnn::backend::Backend;
 use scanrnn::cpu::Cpu;
 use scanrnn::graph::Graph;
@@ -24,7 +24,7 @@ const N_VALID: usize = N_ROW - N_TRAIN - WINDOW;
 static TURN: Mutex<()> = Mutex::new(());
 
 fn devices() -> Vec<&'static dyn Backend> {
-    [Some(&Cpu as &dyn Backend), gpu(None).map(|gpu| gpu as &dyn Backend)].into_iter().flatten().collect()
+    [Some(&Cpu as &dyn Backend), gpu(Setting::default()).map(|gpu| gpu as &dyn Backend)].into_iter().flatten().collect()
 }
 
 fn values() -> Vec<f32> {

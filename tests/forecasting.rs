@@ -23,7 +23,7 @@ const N_ROW: usize = 120;
 static TURN: Mutex<()> = Mutex::new(());
 
 fn devices() -> Vec<&'static dyn Backend> {
-    [Some(&Cpu as &dyn Backend), common::gpu(None).map(|gpu| gpu as &dyn Backend)].into_iter().flatten().collect()
+    [Some(&Cpu as &dyn Backend), common::gpu(common::Setting::default()).map(|gpu| gpu as &dyn Backend)].into_iter().flatten().collect()
 }
 
 /// Two series of two targets and a covariate, one below the other.

@@ -70,7 +70,7 @@ fn every_recurrence_runs_against_time() {
     let _turn = TURN.lock().unwrap_or_else(PoisonError::into_inner);
     let folder = tempfile::tempdir().expect("a folder");
     let mut failures = Vec::new();
-    let devices = [Some(&Cpu as &dyn Backend), common::gpu(None).map(|gpu| gpu as &dyn Backend)];
+    let devices = [Some(&Cpu as &dyn Backend), common::gpu(common::Setting::default()).map(|gpu| gpu as &dyn Backend)];
     for path in list(&self::folder()).expect("the folder of cases") {
         let Some(file) = against_time(&path) else { continue };
         let turned = folder.path().join(path.file_name().expect("a name"));
@@ -103,7 +103,7 @@ fn cpu() {
 
 #[test]
 fn gpu() {
-    if let Some(gpu) = common::gpu(None) {
+    if let Some(gpu) = common::gpu(common::Setting::default()) {
         check(gpu);
     }
 }

@@ -1,6 +1,7 @@
 //! Work on a device and on buffers of the caller's.
 
-use scanrnn::backend::Session;
+use scanrnn::backend::{Backend, Session};
+use scanrnn::cpu::Cpu;
 use scanrnn::gpu::Gpu;
 use scanrnn::graph::{Graph, Init, Program, Tensor};
 use scanrnn::ops::{Recurrence, SelectiveScanInputs};
@@ -100,4 +101,41 @@ fn a_device_with_too_few_storage_buffers_is_told_so() {
     graph.finish("scan");
     let message = pollster::block_on(gpu.load_with(&graph, &[])).expect_err("refused").to_string();
     assert!(message.contains("storage buffers, at most 4"), "{message}");
+}
+
+/// A driver holds a kernel to the device's limits: nothing larger is bound.
+#[test]
+fn tensors_larger_than_a_binding_are_worked_on_window_by_window() {
+    let limits = wgpu::Limits { max_storage_buffer_binding_size: 16 << 10, ..Default::default() };
+    let Some((device, queue)) = open(limits) else { return };
+    let gpu = Gpu::from_device(device, queue);
+    let mut graph = Graph::new();
+    let x = graph.input("x", &[600, 20]);
+    let weight = graph.parameter("weight", &[20, 20], Init::Constant(0.01));
+    let scale = graph.parameter("scale", &[20], Init::Constant(1.0));
+    let projected = graph.linear("projected", x, weight, None).expect("fits");
+    let y = graph.rms_norm("y", projected, scale, 1e-5).expect("fits");
+    let cotangent = graph.input("cotangent", &[600, 20]);
+    let gradients = graph.backward(&[(y, cotangent)]).expect("differentiable");
+    let results = [y, gradients.of(&mut graph, weight).expect("reached"), gradients.of(&mut graph, scale).expect("reached")];
+    let program = graph.finish("work");
+    let values = |step: f32| (0..12_000).map(|index| (index as f32 * step).sin()).collect::<Vec<_>>();
+    let run = |backend: &dyn Backend| -> Vec<Vec<f32>> {
+        pollster::block_on(async {
+            let mut session = backend.load(&graph).await.expect("fits");
+            session.write(x, &values(0.7)).expect("as many");
+            session.write(cotangent, &values(0.3)).expect("as many");
+            session.write(weight, &values(0.9)[..400]).expect("as many");
+            session.write(scale, &[1.0; 20]).expect("as many");
+            session.run(program, 1).expect("runs");
+            let mut read = Vec::new();
+            for tensor in results {
+                read.push(session.read(tensor).await.expect("read"));
+            }
+            read
+        })
+    };
+    for (got, want) in run(&gpu).iter().flatten().zip(run(&Cpu).iter().flatten()) {
+        assert!((got - want).abs() < 1e-3 * want.abs().max(1.0), "{got} is not {want}");
+    }
 }

@@ -6,7 +6,7 @@ mod common;
 use std::ops::Range;
 use std::sync::{Mutex, PoisonError};
 
-use common::gpu;
+use common::{Setting, gpu};
 use rand::{RngExt, SeedableRng};
 use rand_chacha::ChaCha8Rng;
 use scanrnn::backend::Backend;
@@ -28,7 +28,7 @@ fn random(seed: u64, len: usize) -> Vec<f32> {
 }
 
 fn devices() -> Vec<&'static dyn Backend> {
-    [Some(&Cpu as &dyn Backend), gpu(None).map(|gpu| gpu as &dyn Backend)].into_iter().flatten().collect()
+    [Some(&Cpu as &dyn Backend), gpu(Setting::default()).map(|gpu| gpu as &dyn Backend)].into_iter().flatten().collect()
 }
 
 /// Held while a device works: an OpenGL context serves one thread at a time and gives the others six seconds to wait.

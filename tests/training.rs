@@ -42,7 +42,7 @@ fn fit(config: &TrainingConfig, backend: &dyn Backend) -> Fit {
 }
 
 fn devices() -> Vec<&'static dyn Backend> {
-    [Some(&Cpu as &dyn Backend), common::gpu(None).map(|gpu| gpu as &dyn Backend)].into_iter().flatten().collect()
+    [Some(&Cpu as &dyn Backend), common::gpu(common::Setting::default()).map(|gpu| gpu as &dyn Backend)].into_iter().flatten().collect()
 }
 
 #[test]
@@ -61,7 +61,7 @@ fn every_loss_optimizer_and_penalty_learns_the_same_on_every_device() {
         let mean = |losses: &[f32]| losses.iter().sum::<f32>() / losses.len() as f32;
         let (first, last) = (mean(&cpu.losses[..12]), mean(&cpu.losses[36..]));
         assert!(last < first, "{config:?}: {first} to {last}");
-        if let Some(gpu) = common::gpu(None) {
+        if let Some(gpu) = common::gpu(common::Setting::default()) {
             let other = fit(&config, gpu);
             for (a, b) in cpu.losses.iter().zip(&other.losses) {
                 assert!((a - b).abs() <= 1e-3 * a.abs(), "{config:?}: {a} and {b}");

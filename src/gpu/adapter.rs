@@ -269,6 +269,11 @@ impl Gpu {
         Ok(())
     }
 
+    /// Binds at most so many bytes of a tensor at once, fewer than the adapter could: larger tensors are worked on window by window.
+    pub fn limit_binding(&mut self, bytes: u64) {
+        self.traits.max_binding = self.traits.max_binding.min(bytes);
+    }
+
     /// Takes back [`Gpu::force_kernel`].
     pub fn unforce_kernel(&mut self, operation: &str) {
         self.traits.kernels.remove(operation);

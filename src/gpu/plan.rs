@@ -117,6 +117,17 @@ pub enum Place {
 pub enum Operand {
     /// A tensor.
     Tensor(Tensor),
+    /// Some neighbouring ones of the equal parts that a tensor's rows form, or the elements of a tensor of one row.
+    Part {
+        /// The whole.
+        tensor: Tensor,
+        /// The first part.
+        first: usize,
+        /// How many.
+        count: usize,
+        /// Parts of the whole.
+        of: usize,
+    },
     /// Scratch memory by number and length in elements.
     Scratch(usize, usize),
     /// [`WINDOW_BYTES`] of scratch memory by number, from an element on, which a shader reads as a uniform.
@@ -215,6 +226,19 @@ impl<'a> Planner<'a> {
         Err(Error::Gpu { adapter: self.traits.name.clone(), what })
     }
 
+    /// Cuts `n_part` equal parts of tensors (see [`Operand::Part`]) into windows, first part and count, each of which can be bound. Where
+    /// there are several, they begin at multiples of 64 parts, as far as so many fit.
+    pub fn windows(&self, n_part: usize, tensors: &[Tensor]) -> Vec<(usize, usize)> {
+        if n_part == 0 {
+            return Vec::new();
+        }
+        let most_elements = (self.traits.max_binding - BINDING_ALIGNMENT.min(self.traits.max_binding)) as usize / 4;
+        let part = |tensor: &Tensor| part_elements(self.spec(*tensor), n_part).max(1);
+        let most = tensors.iter().map(|tensor| most_elements / part(tensor)).min().unwrap_or(n_part).max(1);
+        let most = if most < n_part && most > 64 { most - most % 64 } else { most };
+        (0..n_part).step_by(most).map(|first| (first, most.min(n_part - first))).collect()
+    }
+
     /// Scratch memory of `len` floats, for this operation alone; its contents are arbitrary.
     pub fn scratch(&mut self, len: usize) -> Operand {
         let index = self.scratch_used;
@@ -238,6 +262,11 @@ impl<'a> Planner<'a> {
     pub fn kernel(&mut self, shader: &'static Shader, entry: &'static str) -> Kernel<'_, 'a> {
         Kernel { plan: self, shader, entry, constants: Vec::new(), operands: Vec::new(), params: Vec::new(), flops: 0, bytes: None }
     }
+}
+
+/// Elements from one to the next of so many equal parts of a tensor's rows, or of the elements of its one row.
+fn part_elements(spec: &TensorSpec, n_part: usize) -> usize {
+    if spec.rows() > 1 { spec.rows() / n_part * spec.row_stride } else { spec.len() / n_part }
 }
 
 /// A dispatch under construction.
@@ -310,13 +339,18 @@ impl Kernel<'_, '_> {
         self
     }
 
+    /// Binds some parts of a tensor, of so many: see [`Operand::Part`].
+    pub fn bind_part(self, name: &'static str, tensor: Tensor, (first, count): (usize, usize), of: usize) -> Self {
+        self.bind(name, Operand::Part { tensor, first, count, of })
+    }
+
     /// Binds a tensor that may be absent, and sets the constant `HAS_NAME`, which the shader must have.
-    pub fn bind_optional(mut self, name: &'static str, operand: Option<Tensor>) -> Self {
+    pub fn bind_optional(mut self, name: &'static str, operand: Option<impl Into<Operand>>) -> Self {
         let flag = format!("HAS_{}", name.to_uppercase());
         if let Some((flag, _)) = self.shader.constants.iter().find(|(known, _)| *known == flag) {
             self.constants.push((flag, Constant::Bool(operand.is_some())));
         }
-        self.operands.push((name, operand.map(Operand::Tensor)));
+        self.operands.push((name, operand.map(Into::into)));
         self
     }
 
@@ -410,8 +444,18 @@ impl Kernel<'_, '_> {
                     n_bound += spec.len();
                     (Place::Graph(spec.storage), 4 * spec.offset as u64, spec.span() as u64)
                 }
+                Some(Operand::Part { tensor, first, count, of }) => {
+                    let spec = plan.graph.spec(*tensor);
+                    if !set(&format!("{name}_stride"), 0, spec.row_stride as u32) && !spec.is_contiguous() {
+                        return Err(refuse(format!("{name} (`{}`) must be contiguous", spec.label)));
+                    }
+                    let part = part_elements(spec, *of);
+                    let gap = if spec.rows() > 1 { spec.row_stride - spec.columns() } else { 0 };
+                    n_bound += spec.len() / of * count;
+                    (Place::Graph(spec.storage), 4 * (spec.offset + first * part) as u64, (count * part - gap) as u64)
+                }
             };
-            if !matches!(operand, Some(Operand::Tensor(_))) {
+            if matches!(operand, Some(Operand::Scratch(..) | Operand::Window(..))) {
                 n_bound += len as usize;
             }
             let offset = start - start % BINDING_ALIGNMENT;
@@ -420,7 +464,7 @@ impl Kernel<'_, '_> {
                 return Err(refuse(format!("{name} must begin at a multiple of {BINDING_ALIGNMENT} bytes")));
             }
             let size = 4 * (len + skipped).max(1);
-            if size > plan.traits.max_binding {
+            if size > plan.traits.max_binding && info.kind != BindingKind::Window {
                 return Err(limited(format!("{name} takes {size} bytes, at most {} can be bound", plan.traits.max_binding)));
             }
             if (info.kind == BindingKind::Window) != matches!(operand, Some(Operand::Window(..))) {

@@ -1,8 +1,8 @@
 //! Operations that take each element by itself.
 
-use super::Operation;
+use super::{Operation, present};
 use crate::error::Result;
-use crate::gpu::{Planner, Shader};
+use crate::gpu::{Operand, Planner, Shader};
 use crate::graph::{Gradients, Graph, Tensor};
 
 pub(crate) const SHADER: Shader =
@@ -164,13 +164,27 @@ impl Operation for Elementwise {
     fn encode(&self, plan: &mut Planner) -> Result<()> {
         let written = self.outputs()[0];
         let (n_row, n_column) = (plan.spec(written).rows(), plan.spec(written).columns());
-        let kernel = plan.kernel(&SHADER, self.name()).param("n_row", n_row).param("n_column", n_column);
-        let kernel = match *self {
-            Elementwise::Fill { y, value } => kernel.param("value", value).bind("y", y),
-            Elementwise::Copy { x, y } | Elementwise::Add { x, y } | Elementwise::NegExp { x, y } => kernel.bind("x", x).bind("y", y),
-            Elementwise::Sum { a, b, y } => kernel.bind("x", a).bind("b", b).bind("y", y),
-            Elementwise::NegExpBackward { y, grad_y, grad_x } => kernel.bind("x", y).bind("b", grad_y).bind("y", grad_x),
+        let (x, b, y, value) = match *self {
+            Elementwise::Fill { y, value } => (None, None, y, value),
+            Elementwise::Copy { x, y } | Elementwise::Add { x, y } | Elementwise::NegExp { x, y } => (Some(x), None, y, 0.0),
+            Elementwise::Sum { a, b, y } => (Some(a), Some(b), y, 0.0),
+            Elementwise::NegExpBackward { y, grad_y, grad_x } => (Some(y), Some(grad_y), grad_x, 0.0),
         };
-        kernel.lanes(n_row * n_column)
+        // a vector is cut into elements, all else into rows
+        let n_part = if n_row == 1 { n_column } else { n_row };
+        for window in plan.windows(n_part, &present([x, b, Some(y)])) {
+            let (n_row, n_column) = if n_row == 1 { (1, window.1) } else { (window.1, n_column) };
+            let part = |tensor: Tensor| Operand::Part { tensor, first: window.0, count: window.1, of: n_part };
+            plan.kernel(&SHADER, self.name())
+                .flops(n_row * n_column)
+                .bind_optional("x", x.map(part))
+                .bind_optional("b", b.map(part))
+                .bind("y", part(y))
+                .param("n_row", n_row)
+                .param("n_column", n_column)
+                .param("value", value)
+                .lanes(n_row * n_column)?;
+        }
+        Ok(())
     }
 }

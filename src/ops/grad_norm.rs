@@ -65,15 +65,22 @@ impl Operation for GradNorm {
 
     fn encode(&self, plan: &mut Planner) -> Result<()> {
         let n_gradient = plan.spec(self.gradients).len();
-        let n_partial = n_gradient.div_ceil(ELEMENTS_PER_GROUP).clamp(1, MOST_GROUPS);
+        let windows = plan.windows(n_gradient, &[self.gradients]);
+        let groups = |count: usize| count.div_ceil(ELEMENTS_PER_GROUP).clamp(1, MOST_GROUPS);
+        let n_partial = windows.iter().map(|(_, count)| groups(*count)).sum();
         let partials = plan.scratch(n_partial);
-        plan.kernel(&SHADER, "sum_squares")
-            .flops(2 * n_gradient)
-            .bind("gradients", self.gradients)
-            .bind("partials", partials)
-            .param("n_gradient", n_gradient)
-            .param("n_partial", n_partial)
-            .workgroups([n_partial, 1, 1])?;
+        let mut first_partial = 0;
+        for window @ (_, count) in windows {
+            plan.kernel(&SHADER, "sum_squares")
+                .flops(2 * count)
+                .bind_part("gradients", self.gradients, window, n_gradient)
+                .bind("partials", partials)
+                .param("n_gradient", count)
+                .param("n_partial", groups(count))
+                .param("first_partial", first_partial)
+                .workgroups([groups(count), 1, 1])?;
+            first_partial += groups(count);
+        }
         plan.kernel(&SHADER, "norm")
             .bind("partials", partials)
             .bind("clip", self.clip)

@@ -156,35 +156,46 @@ impl Operation for LinearBackward {
 /// `sum (column)` of all rows, first by parts and then over these.
 fn sum_rows(plan: &mut Planner, rows: Tensor, sum: Tensor) -> Result<()> {
     let (n_row, n_out) = (plan.spec(rows).rows(), plan.spec(rows).columns());
+    let windows = plan.windows(n_row, &[rows]);
     let part_rows = n_row.div_ceil(MOST_ITERATIONS).max(PART_ROWS);
-    let n_part = n_row.div_ceil(part_rows);
+    let n_part = windows.iter().map(|(_, count)| count.div_ceil(part_rows)).sum();
     let parts = plan.scratch(n_part * n_out);
-    let to = if n_part > 1 { parts } else { sum.into() };
-    plan.kernel(&SHADER, "sum_rows")
-        .flops(n_row * n_out)
-        .bind("grad_y", rows)
-        .bind("product", to)
-        .param("n_row", n_row)
-        .param("n_out", n_out)
-        .param("part_rows", part_rows)
-        .lanes(n_part * n_out)?;
-    if n_part > 1 { sum_parts(plan, parts, n_part, None, sum) } else { Ok(()) }
+    let mut first_part = 0;
+    for window @ (_, count) in windows {
+        let to = if n_part > 1 { parts } else { sum.into() };
+        plan.kernel(&SHADER, "sum_rows")
+            .flops(count * n_out)
+            .bind_part("grad_y", rows, window, n_row)
+            .bind("product", to)
+            .param("n_row", count)
+            .param("n_out", n_out)
+            .param("part_rows", part_rows)
+            .param("first_part", first_part)
+            .lanes(count.div_ceil(part_rows) * n_out)?;
+        first_part += count.div_ceil(part_rows);
+    }
+    if n_part > 1 { sum_parts(plan, parts, n_part, None, sum.into(), (1, n_out)) } else { Ok(()) }
 }
 
-/// `sum` of parts of as many elements each, and a bias of its columns.
-fn sum_parts(plan: &mut Planner, parts: Operand, n_part: usize, bias: Option<Tensor>, sum: Tensor) -> Result<()> {
-    let spec = plan.spec(sum);
-    let n_element = spec.len();
+/// `sum (n_row, n_column)` of parts of as many elements each, and a bias of its columns.
+fn sum_parts(
+    plan: &mut Planner,
+    parts: Operand,
+    n_part: usize,
+    bias: Option<Tensor>,
+    sum: Operand,
+    (n_row, n_column): (usize, usize),
+) -> Result<()> {
     plan.kernel(&SHADER, "sum_parts")
-        .flops(n_part * n_element)
+        .flops(n_part * n_row * n_column)
         .bind("parts", parts)
         .bind_optional("bias", bias)
         .bind("product", sum)
         .param("n_part", n_part)
-        .param("part_stride", n_element)
-        .param("n_product_row", spec.rows())
-        .param("n_product_column", spec.columns())
-        .lanes(n_element)
+        .param("part_stride", n_row * n_column)
+        .param("n_product_row", n_row)
+        .param("n_product_column", n_column)
+        .lanes(n_row * n_column)
 }
 
 /// How a product is computed.
@@ -196,9 +207,15 @@ enum Choice {
 }
 
 impl Choice {
-    /// Of a product of factors of `(rows, terms)`.
-    fn new(plan: &Planner, a: (usize, usize), b: (usize, usize)) -> Self {
-        let fit = || [a, b].iter().all(|&(n_row, n_term)| Panels::new(n_row, n_term).fit(plan));
+    /// Of the product of two factors.
+    fn new(plan: &Planner, a: &Source, b: &Source) -> Self {
+        let is_bound_whole = |source: &Source| plan.windows(plan.spec(source.tensor).rows(), &[source.tensor]).len() <= 1;
+        let fits = |source: &Source| {
+            let (n_row, n_term) = source.rows_and_terms();
+            is_bound_whole(source) && Panels::new(n_row, n_term).fit(plan)
+        };
+        let fit = || fits(a) && fits(b);
+        let (a, b) = (a.rows_and_terms(), b.rows_and_terms());
         let is_wide = a.0.div_ceil(128) * b.0.div_ceil(128) >= FILLING / 2;
         match plan.chosen("linear", &[a.0, b.0, a.1]) {
             Some("tile_64") => Choice::Tile(8),
@@ -212,36 +229,60 @@ impl Choice {
 
 /// `to = A B^T + bias`.
 fn product(plan: &mut Planner, a: Source, b: Source, bias: Option<Tensor>, to: Tensor) -> Result<()> {
-    match Choice::new(plan, a.rows_and_terms(), b.rows_and_terms()) {
+    match Choice::new(plan, &a, &b) {
         Choice::Tile(side) => multiply_tiles(plan, side, a, b, bias, to),
         Choice::Panel => multiply_panels(plan, a, b, bias, to),
     }
 }
 
+/// By tiles, window by window where a factor cannot be bound as a whole: of its rows, or of the terms where these are its rows.
 fn multiply_tiles(plan: &mut Planner, side: usize, a: Source, b: Source, bias: Option<Tensor>, to: Tensor) -> Result<()> {
     let ((n_row, n_term), (n_column, _), tile) = (a.rows_and_terms(), b.rows_and_terms(), 8 * side);
-    let [x, y] = [n_column.div_ceil(tile), n_row.div_ceil(tile)];
-    let most_parts = (plan.traits().max_binding as usize / (4 * n_row * n_column)).max(1);
-    let to_fill = FILLING.div_ceil(x * y).min(n_term / LEAST_TERMS).clamp(1, most_parts);
-    let split_terms = n_term.div_ceil(to_fill.max(n_term.div_ceil(MOST_TERMS)));
-    let n_split = n_term.div_ceil(split_terms);
-    let parts = (n_split > 1).then(|| plan.scratch(n_split * n_row * n_column));
-    let kernel = plan
-        .kernel(&SHADER, "multiply_tiles")
-        .flops(2 * n_row * n_column * n_term)
-        .constant("SIDE", side)
-        .constant("A_BY_TERM", a.by_term)
-        .constant("B_BY_TERM", b.by_term)
-        .bind("a", a.tensor)
-        .bind("b", b.tensor)
-        .param("n_term", n_term)
-        .param("split_terms", split_terms)
-        .param("n_product_row", n_row)
-        .param("n_product_column", n_column);
-    let Some(parts) = parts else { return kernel.bind_optional("bias", bias).bind("product", to).workgroups([x, y, 1]) };
-    let kernel = kernel.bind_optional("bias", None).bind("product", parts);
-    kernel.param("product_stride", n_column).param("part_stride", n_row * n_column).workgroups([x, y, n_split])?;
-    sum_parts(plan, parts, n_split, bias, to)
+    let part = |tensor: Tensor, (first, count): (usize, usize), of: usize| Operand::Part { tensor, first, count, of };
+    let rows = if a.by_term { vec![(0, n_row)] } else { plan.windows(n_row, &[a.tensor, to]) };
+    let terms = if a.by_term && b.by_term { plan.windows(n_term, &[a.tensor, b.tensor]) } else { vec![(0, n_term)] };
+    for row_window @ (_, n_row) in rows {
+        let [x, y] = [n_column.div_ceil(tile), n_row.div_ceil(tile)];
+        let most_parts = plan.traits().max_binding as usize / (4 * n_row * n_column) / terms.len();
+        let to_fill = FILLING.div_ceil(x * y).min(n_term / LEAST_TERMS).min(most_parts).max(1);
+        let split_terms = n_term.div_ceil(to_fill.max(n_term.div_ceil(MOST_TERMS)));
+        let n_part = terms.iter().map(|(_, count)| count.div_ceil(split_terms)).sum();
+        let parts = (n_part > 1).then(|| plan.scratch(n_part * n_row * n_column));
+        let result = part(to, row_window, plan.spec(to).rows().max(1));
+        let mut first_part = 0;
+        for &term_window in &terms {
+            let (a_part, b_part) = if terms.len() > 1 {
+                (part(a.tensor, term_window, n_term), part(b.tensor, term_window, n_term))
+            } else if a.by_term {
+                (a.tensor.into(), b.tensor.into())
+            } else {
+                (part(a.tensor, row_window, plan.spec(a.tensor).rows()), b.tensor.into())
+            };
+            let n_split = term_window.1.div_ceil(split_terms);
+            plan.kernel(&SHADER, "multiply_tiles")
+                .flops(2 * n_row * n_column * term_window.1)
+                .constant("SIDE", side)
+                .constant("A_BY_TERM", a.by_term)
+                .constant("B_BY_TERM", b.by_term)
+                .bind("a", a_part)
+                .bind("b", b_part)
+                .bind_optional("bias", bias.filter(|_| parts.is_none()))
+                .param("product_stride", n_column)
+                .bind("product", parts.unwrap_or(result))
+                .param("n_term", term_window.1)
+                .param("split_terms", split_terms)
+                .param("first_part", first_part)
+                .param("part_stride", n_row * n_column)
+                .param("n_product_row", n_row)
+                .param("n_product_column", n_column)
+                .workgroups([x, y, n_split])?;
+            first_part += n_split;
+        }
+        if let Some(parts) = parts {
+            sum_parts(plan, parts, n_part, bias, result, (n_row, n_column))?;
+        }
+    }
+    Ok(())
 }
 
 fn multiply_panels(plan: &mut Planner, a: Source, b: Source, bias: Option<Tensor>, to: Tensor) -> Result<()> {

@@ -2,7 +2,7 @@
 
 use super::{Operation, Recurrence, present};
 use crate::error::{Error, Result};
-use crate::gpu::{Constant, Kernel, MOST_ITERATIONS, Planner, Shader};
+use crate::gpu::{Constant, Kernel, MOST_ITERATIONS, Operand, Planner, Shader};
 use crate::graph::{Gradients, Graph, Tensor};
 
 const NAME: &str = "min_gru_scan";
@@ -99,22 +99,26 @@ impl Operation for MinGruScan {
     }
 
     fn encode(&self, plan: &mut Planner) -> Result<()> {
-        let layout = Layout::new(plan, self);
-        let flops = self.flops(plan.graph());
-        let h0 = self.recurrence.initial_state;
-        if layout.n_chunk == 1 {
-            let kernel = layout.kernel(plan, "forward", self).bind_optional("h0", h0);
-            return kernel.bind("h", self.h).bind("last", self.last).lanes(layout.lanes());
+        let whole = Layout::new(plan, self);
+        for layout in whole.windows(plan, &[self.p, self.h]) {
+            let part = |tensor: Tensor| layout.part(tensor, whole.n_batch);
+            let h0 = self.recurrence.initial_state.map(part);
+            if layout.n_chunk == 1 {
+                let kernel = layout.kernel(plan, "forward", self, whole.n_batch).flops(layout.flops(12)).bind_optional("h0", h0);
+                kernel.bind("h", part(self.h)).bind("last", part(self.last)).lanes(layout.lanes())?;
+                continue;
+            }
+            let chunks = plan.scratch(2 * layout.lanes());
+            layout.kernel(plan, "summarize_forward", self, whole.n_batch).bind("chunks", chunks).lanes(layout.lanes())?;
+            layout
+                .kernel(plan, "carry_forward", self, whole.n_batch)
+                .bind("chunks", chunks)
+                .bind_optional("h0", h0)
+                .lanes(layout.n_batch * layout.n_hidden)?;
+            let kernel = layout.kernel(plan, "forward_chunk", self, whole.n_batch).flops(layout.flops(12)).bind("chunks", chunks);
+            kernel.bind("h", part(self.h)).bind("last", part(self.last)).lanes(layout.lanes())?;
         }
-        let chunks = plan.scratch(2 * layout.lanes());
-        layout.kernel(plan, "summarize_forward", self).bind("chunks", chunks).lanes(layout.lanes())?;
-        layout
-            .kernel(plan, "carry_forward", self)
-            .bind("chunks", chunks)
-            .bind_optional("h0", h0)
-            .lanes(layout.n_batch * layout.n_hidden)?;
-        let kernel = layout.kernel(plan, "forward_chunk", self).flops(flops).bind("chunks", chunks);
-        kernel.bind("h", self.h).bind("last", self.last).lanes(layout.lanes())
+        Ok(())
     }
 }
 
@@ -138,27 +142,30 @@ impl Operation for MinGruScanBackward {
 
     fn encode(&self, plan: &mut Planner) -> Result<()> {
         let op = &self.forward;
-        let layout = Layout::new(plan, op);
-        let flops = self.flops(plan.graph());
-        let n_carrier = layout.n_batch * layout.n_hidden;
-        let chunks = plan.scratch(2 * layout.lanes());
-        if layout.n_chunk > 1 {
-            let kernel = layout.kernel(plan, "summarize_backward", op).bind_optional("grad_h", self.grad_h);
-            kernel.bind("chunks", chunks).lanes(layout.lanes())?;
-            let kernel = layout.kernel(plan, "carry_backward", op).bind_optional("grad_last", self.grad_last);
-            kernel.bind("chunks", chunks).lanes(n_carrier)?;
+        let whole = Layout::new(plan, op);
+        for layout in whole.windows(plan, &present([Some(op.p), Some(op.h), self.grad_h, self.grad_p])) {
+            let part = |tensor: Tensor| layout.part(tensor, whole.n_batch);
+            let (grad_h, grad_last) = (self.grad_h.map(part), self.grad_last.map(part));
+            let chunks = plan.scratch(2 * layout.lanes());
+            if layout.n_chunk > 1 {
+                let kernel = layout.kernel(plan, "summarize_backward", op, whole.n_batch).bind_optional("grad_h", grad_h);
+                kernel.bind("chunks", chunks).lanes(layout.lanes())?;
+                let kernel = layout.kernel(plan, "carry_backward", op, whole.n_batch).bind_optional("grad_last", grad_last);
+                kernel.bind("chunks", chunks).lanes(layout.n_batch * layout.n_hidden)?;
+            }
+            layout
+                .kernel(plan, if layout.n_chunk > 1 { "backward_chunk" } else { "backward" }, op, whole.n_batch)
+                .flops(layout.flops(20))
+                .bind("chunks", chunks)
+                .bind_optional("h0", op.recurrence.initial_state.map(part))
+                .bind("h", part(op.h))
+                .bind_optional("grad_h", grad_h)
+                .bind_optional("grad_last", grad_last)
+                .bind_optional("grad_p", self.grad_p.map(part))
+                .bind_optional("grad_h0", self.grad_h0.map(part))
+                .lanes(layout.lanes())?;
         }
-        layout
-            .kernel(plan, if layout.n_chunk > 1 { "backward_chunk" } else { "backward" }, op)
-            .flops(flops)
-            .bind("chunks", chunks)
-            .bind_optional("h0", op.recurrence.initial_state)
-            .bind("h", op.h)
-            .bind_optional("grad_h", self.grad_h)
-            .bind_optional("grad_last", self.grad_last)
-            .bind_optional("grad_p", self.grad_p)
-            .bind_optional("grad_h0", self.grad_h0)
-            .lanes(layout.lanes())
+        Ok(())
     }
 }
 
@@ -169,7 +176,10 @@ const FILLING: usize = 1 << 14;
 const MIN_CHUNK: usize = 32;
 
 /// How the run is cut into chunks.
+#[derive(Clone, Copy)]
 struct Layout {
+    /// The first sequence of a window of the batch.
+    first_batch: usize,
     n_batch: usize,
     n_step: usize,
     n_hidden: usize,
@@ -188,7 +198,22 @@ impl Layout {
         let wanted_chunks = FILLING.div_ceil((n_batch * n_hidden).max(1));
         let chunk_steps = if chunked { n_step.div_ceil(wanted_chunks).max(MIN_CHUNK) } else { n_step };
         let chunk_steps = chunk_steps.clamp(1, MOST_ITERATIONS);
-        Layout { n_batch, n_step, n_hidden, chunk_steps, n_chunk: n_step.div_ceil(chunk_steps).max(1) }
+        Layout { first_batch: 0, n_batch, n_step, n_hidden, chunk_steps, n_chunk: n_step.div_ceil(chunk_steps).max(1) }
+    }
+
+    /// Windows of sequences for which tensors can be bound.
+    fn windows(self, plan: &Planner, tensors: &[Tensor]) -> impl Iterator<Item = Layout> + use<> {
+        plan.windows(self.n_batch, tensors).into_iter().map(move |(first_batch, n_batch)| Layout { first_batch, n_batch, ..self })
+    }
+
+    /// The window's sequences of a tensor.
+    fn part(&self, tensor: Tensor, n_batch: usize) -> Operand {
+        Operand::Part { tensor, first: self.first_batch, count: self.n_batch, of: n_batch }
+    }
+
+    /// Floating-point operations of the window, so many for a state.
+    fn flops(&self, of_state: usize) -> usize {
+        of_state * self.n_batch * self.n_step * self.n_hidden
     }
 
     /// Invocations that have one chunk of one channel each.
@@ -197,10 +222,10 @@ impl Layout {
     }
 
     /// Starts a dispatch with everything set that is the same for all of them.
-    fn kernel<'p, 'a>(&self, plan: &'p mut Planner<'a>, entry: &'static str, op: &MinGruScan) -> Kernel<'p, 'a> {
+    fn kernel<'p, 'a>(&self, plan: &'p mut Planner<'a>, entry: &'static str, op: &MinGruScan, n_batch: usize) -> Kernel<'p, 'a> {
         plan.kernel(&SHADER, entry)
-            .bind("p", op.p)
-            .bind_optional("reset", op.recurrence.reset)
+            .bind("p", self.part(op.p, n_batch))
+            .bind_optional("reset", op.recurrence.reset.map(|reset| self.part(reset, n_batch)))
             .param("n_batch", self.n_batch)
             .param("n_step", self.n_step)
             .param("n_hidden", self.n_hidden)

@@ -4,7 +4,7 @@ use serde::{Deserialize, Serialize};
 
 use super::{Operation, present};
 use crate::error::{Error, Result};
-use crate::gpu::{Constant, Planner, Shader};
+use crate::gpu::{Constant, Operand, Planner, Shader};
 use crate::graph::{Graph, Tensor};
 
 pub(crate) const SHADER: Shader = Shader {
@@ -288,30 +288,34 @@ impl Operation for Optimize {
         };
         // a decay of 0 leaves nothing after the first step: any logarithm below that of the smallest float says so
         let log = |decay: f64| decay.ln().max(-1e3) as f32;
-        plan.kernel(&SHADER, entry)
-            .constant("HAS_CLIP_VALUE", clip_value.is_some())
-            .constant("NESTEROV", matches!(optimizer, Optimizer::Sgd { nesterov: true, .. }))
-            .constant("DECOUPLED", matches!(optimizer, Optimizer::AdamW { .. }))
-            .bind("parameters", self.parameters)
-            .bind("gradients", self.gradients)
-            .bind_optional("first", self.first)
-            .bind_optional("second", self.second)
-            .bind_optional("clip", clip)
-            .bind("learning_rates", learning_rates)
-            .bind("counter", counter)
-            .param("n_parameter", n_parameter)
-            .param("n_rate", n_rate)
-            .param("clip_value", clip_value.unwrap_or_default())
-            .param("weight_decay", optimizer.weight_decay() as f32)
-            .param("momentum", optimizer.momentum() as f32)
-            .param("eps", eps as f32)
-            .param("decay_first", decay_first as f32)
-            .param("gain_first", (1.0 - decay_first) as f32)
-            .param("log_decay_first", log(decay_first))
-            .param("decay_second", decay_second as f32)
-            .param("gain_second", (1.0 - decay_second) as f32)
-            .param("log_decay_second", log(decay_second))
-            .groups(n_parameter.div_ceil(PARAMETERS_PER_GROUP))
+        for (first, count) in plan.windows(n_parameter, &present([Some(self.parameters), self.first, self.second])) {
+            let part = |tensor: Tensor| Operand::Part { tensor, first, count, of: n_parameter };
+            plan.kernel(&SHADER, entry)
+                .constant("HAS_CLIP_VALUE", clip_value.is_some())
+                .constant("NESTEROV", matches!(optimizer, Optimizer::Sgd { nesterov: true, .. }))
+                .constant("DECOUPLED", matches!(optimizer, Optimizer::AdamW { .. }))
+                .bind("parameters", part(self.parameters))
+                .bind("gradients", part(self.gradients))
+                .bind_optional("first", self.first.map(part))
+                .bind_optional("second", self.second.map(part))
+                .bind_optional("clip", clip)
+                .bind("learning_rates", learning_rates)
+                .bind("counter", counter)
+                .param("n_parameter", count)
+                .param("n_rate", n_rate)
+                .param("clip_value", clip_value.unwrap_or_default())
+                .param("weight_decay", optimizer.weight_decay() as f32)
+                .param("momentum", optimizer.momentum() as f32)
+                .param("eps", eps as f32)
+                .param("decay_first", decay_first as f32)
+                .param("gain_first", (1.0 - decay_first) as f32)
+                .param("log_decay_first", log(decay_first))
+                .param("decay_second", decay_second as f32)
+                .param("gain_second", (1.0 - decay_second) as f32)
+                .param("log_decay_second", log(decay_second))
+                .groups(count.div_ceil(PARAMETERS_PER_GROUP))?;
+        }
+        Ok(())
     }
 }
 
@@ -330,13 +334,16 @@ impl Operation for L1Penalty {
 
     fn encode(&self, plan: &mut Planner) -> Result<()> {
         let n_parameter = plan.spec(self.parameters).len();
-        plan.kernel(&SHADER, "l1_penalty")
-            .bind("values", self.parameters)
-            .bind("mask", self.mask)
-            .bind("penalised", self.gradients)
-            .param("n_parameter", n_parameter)
-            .param("strength", self.strength)
-            .groups(n_parameter.div_ceil(PARAMETERS_PER_GROUP))
+        for window @ (_, count) in plan.windows(n_parameter, &[self.parameters]) {
+            plan.kernel(&SHADER, "l1_penalty")
+                .bind_part("values", self.parameters, window, n_parameter)
+                .bind_part("mask", self.mask, window, n_parameter)
+                .bind_part("penalised", self.gradients, window, n_parameter)
+                .param("n_parameter", count)
+                .param("strength", self.strength)
+                .groups(count.div_ceil(PARAMETERS_PER_GROUP))?;
+        }
+        Ok(())
     }
 }
 

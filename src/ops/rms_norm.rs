@@ -2,7 +2,7 @@
 
 use super::{COLUMNS, Operation, present};
 use crate::error::{Error, Result};
-use crate::gpu::{Constant, LANES, Planner, Shader};
+use crate::gpu::{Constant, LANES, Operand, Planner, Shader};
 use crate::graph::{Gradients, Graph, Tensor};
 
 pub(crate) const SHADER: Shader = Shader {
@@ -96,15 +96,19 @@ impl Operation for RmsNorm {
     fn encode(&self, plan: &mut Planner) -> Result<()> {
         let (n_row, n_channel) = (plan.spec(self.x).rows(), plan.spec(self.x).columns());
         let row_lanes = row_lanes(plan, n_row, n_channel);
-        plan.kernel(&SHADER, "forward")
-            .constant("ROW_LANES", row_lanes)
-            .bind("x", self.x)
-            .bind("weight", self.weight)
-            .bind("y", self.y)
-            .param("n_row", n_row)
-            .param("n_channel", n_channel)
-            .param("eps", self.eps)
-            .lanes(n_row * row_lanes)
+        for window @ (_, count) in plan.windows(n_row, &[self.x, self.y]) {
+            plan.kernel(&SHADER, "forward")
+                .flops(4 * count * n_channel)
+                .constant("ROW_LANES", row_lanes)
+                .bind_part("x", self.x, window, n_row)
+                .bind("weight", self.weight)
+                .bind_part("y", self.y, window, n_row)
+                .param("n_row", count)
+                .param("n_channel", n_channel)
+                .param("eps", self.eps)
+                .lanes(count * row_lanes)?;
+        }
+        Ok(())
     }
 }
 
@@ -128,31 +132,38 @@ impl Operation for RmsNormBackward {
     fn encode(&self, plan: &mut Planner) -> Result<()> {
         let (n_row, n_channel) = (plan.spec(self.x).rows(), plan.spec(self.x).columns());
         let inverse_rms = plan.scratch(n_row);
-        let row_lanes = row_lanes(plan, n_row, n_channel);
-        plan.kernel(&SHADER, "backward_input")
-            .flops(7 * n_row * n_channel)
-            .constant("ROW_LANES", row_lanes)
-            .bind("x", self.x)
-            .bind("weight", self.weight)
-            .bind("grad_y", self.grad_y)
-            .bind_optional("grad_x", self.grad_x)
-            .bind("inverse_rms", inverse_rms)
-            .param("n_row", n_row)
-            .param("n_channel", n_channel)
-            .param("eps", self.eps)
-            .lanes(n_row * row_lanes)?;
-        let Some(grad_weight) = self.grad_weight else { return Ok(()) };
         let n_partial = n_row.div_ceil(BLOCK) * n_channel;
         let partial_weight = plan.scratch(n_partial);
-        plan.kernel(&SHADER, "backward_weight_partial")
-            .flops(3 * n_row * n_channel)
-            .bind("x", self.x)
-            .bind("grad_y", self.grad_y)
-            .bind("inverse_rms", inverse_rms)
-            .bind("partial_weight", partial_weight)
-            .param("n_row", n_row)
-            .param("n_channel", n_channel)
-            .lanes(n_partial)?;
+        let row_lanes = row_lanes(plan, n_row, n_channel);
+        // windows of whole blocks: where there are several, they begin at multiples of 64 rows
+        for window @ (first, count) in plan.windows(n_row, &present([Some(self.x), Some(self.grad_y), self.grad_x])) {
+            let part = |tensor: Tensor| Operand::Part { tensor, first, count, of: n_row };
+            plan.kernel(&SHADER, "backward_input")
+                .flops(7 * count * n_channel)
+                .constant("ROW_LANES", row_lanes)
+                .bind("x", part(self.x))
+                .bind("weight", self.weight)
+                .bind("grad_y", part(self.grad_y))
+                .bind_optional("grad_x", self.grad_x.map(part))
+                .bind("inverse_rms", inverse_rms)
+                .param("n_row", count)
+                .param("n_channel", n_channel)
+                .param("eps", self.eps)
+                .lanes(count * row_lanes)?;
+            if self.grad_weight.is_some() {
+                plan.kernel(&SHADER, "backward_weight_partial")
+                    .flops(3 * count * n_channel)
+                    .bind_part("x", self.x, window, n_row)
+                    .bind_part("grad_y", self.grad_y, window, n_row)
+                    .bind("inverse_rms", inverse_rms)
+                    .bind("partial_weight", partial_weight)
+                    .param("n_row", count)
+                    .param("n_channel", n_channel)
+                    .param("first_block", first / BLOCK)
+                    .lanes(count.div_ceil(BLOCK) * n_channel)?;
+            }
+        }
+        let Some(grad_weight) = self.grad_weight else { return Ok(()) };
         plan.kernel(&SHADER, "backward_weight")
             .bind("partial_weight", partial_weight)
             .bind("grad_weight", grad_weight)

@@ -5,22 +5,30 @@ use std::sync::{Mutex, PoisonError};
 
 use scanrnn::gpu::{Gpu, Selection};
 
-/// An operation and the kernel that is forced for it.
-pub type Kernel = Option<(&'static str, &'static str)>;
+/// How a GPU is to be used.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
+pub struct Setting {
+    /// An operation and the kernel that is forced for it.
+    pub kernel: Option<(&'static str, &'static str)>,
+    /// Bytes of a tensor that are bound at once, at most.
+    pub bound: Option<u64>,
+}
 
-/// The adapter that `WGPU_BACKEND` and `WGPU_ADAPTER_NAME` leave first, opened once for each forced kernel; none where
-/// `SCANRNN_NO_GPU=1` says so.
-pub fn gpu(kernel: Kernel) -> Option<&'static Gpu> {
-    static GPUS: Mutex<Option<HashMap<Kernel, &'static Gpu>>> = Mutex::new(None);
+/// The adapter that `WGPU_BACKEND` and `WGPU_ADAPTER_NAME` leave first, opened once for each setting; none where `SCANRNN_NO_GPU=1` says so.
+pub fn gpu(setting: Setting) -> Option<&'static Gpu> {
+    static GPUS: Mutex<Option<HashMap<Setting, &'static Gpu>>> = Mutex::new(None);
     if std::env::var("SCANRNN_NO_GPU").is_ok_and(|value| value == "1") {
         return None;
     }
     let mut gpus = GPUS.lock().unwrap_or_else(PoisonError::into_inner);
-    let gpu = gpus.get_or_insert_default().entry(kernel).or_insert_with(|| {
+    let gpu = gpus.get_or_insert_default().entry(setting).or_insert_with(|| {
         let opened = pollster::block_on(Gpu::open(&Selection::Any));
         let mut gpu = opened.unwrap_or_else(|error| panic!("{error}; or set SCANRNN_NO_GPU=1 to test without a GPU"));
-        if let Some((operation, kernel)) = kernel {
+        if let Some((operation, kernel)) = setting.kernel {
             gpu.force_kernel(operation, kernel).expect("an operation with such a kernel");
+        }
+        if let Some(bytes) = setting.bound {
+            gpu.limit_binding(bytes);
         }
         Box::leak(Box::new(gpu))
     });

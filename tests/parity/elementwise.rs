@@ -24,3 +24,16 @@ fn parts_side_by_side() {
     let mixed = case.graph.linear("mixed", whole, weight, None).expect("shapes fit");
     case.check(&[whole, mixed]);
 }
+
+#[test]
+fn window_by_window_where_not_all_can_be_bound() {
+    for shape in [[1, 9000], [300, 65], [5, 1000]] {
+        let mut case = Case::new(format!("elementwise {shape:?}"));
+        case.limit_binding(8 << 10);
+        let a = case.variable("a", &shape, -3.0, 3.0);
+        let b = case.variable("b", &shape, -3.0, 3.0);
+        let sum = case.graph.sum("sum", a, b).expect("same shapes");
+        let decay = case.graph.neg_exp("decay", sum);
+        case.check(&[decay, sum]);
+    }
+}

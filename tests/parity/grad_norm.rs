@@ -41,3 +41,14 @@ fn a_norm_of_zero_is_refused() {
     let message = case.graph.clip_grad_norm(0.0).expect_err("refused").to_string();
     assert_eq!(message, "clip norm is 0: a number greater than 0");
 }
+
+#[test]
+fn window_by_window_where_not_all_can_be_bound() {
+    let mut case = Case::new("grad_norm 20,000");
+    case.limit_binding(16 << 10);
+    case.graph.parameter("w", &[20_000], Init::Constant(0.0));
+    let gradients = case.graph.flat_gradients();
+    case.fill(gradients, -1.0, 1.0);
+    let clip = case.graph.clip_grad_norm(0.1).expect("greater than 0");
+    case.check_values(&[clip]);
+}

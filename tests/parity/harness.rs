@@ -13,7 +13,7 @@ use scanrnn::cpu::Cpu;
 use scanrnn::graph::{Graph, Program, Tensor};
 use scanrnn::reference::Reference;
 
-use super::common::{Kernel, gpu};
+use super::common::{Setting, gpu};
 
 /// Steps that cover: one, two, around a tile of 64, around one of 256, and a length that fits no tile.
 pub const LENGTHS: [usize; 6] = [1, 2, 63, 65, 257, 1000];
@@ -40,7 +40,7 @@ pub struct Case {
     variables: Vec<Tensor>,
     /// How many times the program runs.
     pub runs: usize,
-    kernel: Kernel,
+    setting: Setting,
 }
 
 impl Case {
@@ -53,14 +53,20 @@ impl Case {
             indices: Vec::new(),
             variables: Vec::new(),
             runs: 1,
-            kernel: None,
+            setting: Setting::default(),
         }
     }
 
     /// Forces a kernel of an operation on the GPU.
     pub fn force_kernel(&mut self, operation: &'static str, kernel: &'static str) {
         self.name += &format!(", {kernel}");
-        self.kernel = Some((operation, kernel));
+        self.setting.kernel = Some((operation, kernel));
+    }
+
+    /// Lets the GPU bind at most so many bytes of a tensor at once.
+    pub fn limit_binding(&mut self, bytes: u64) {
+        self.name += &format!(", at most {bytes} bytes bound");
+        self.setting.bound = Some(bytes);
     }
 
     /// Values uniform in `low..high`, with a gradient.
@@ -138,7 +144,7 @@ impl Case {
         let exact = self.run_on(&Reference::<f64>::new(), program, compared);
         let single = self.run_on(&Reference::<f32>::new(), program, compared);
         let mut failures = Vec::new();
-        for device in devices(self.kernel) {
+        for device in devices(self.setting) {
             let got = self.run_on(device, program, compared);
             for (index, &tensor) in compared.iter().enumerate() {
                 let (error, allowed) =
@@ -156,7 +162,7 @@ impl Case {
     pub fn read_everywhere(mut self, tensor: Tensor) -> Vec<(String, Vec<f32>)> {
         let program = self.graph.finish("case");
         let single = Reference::<f32>::new();
-        let everywhere = devices(self.kernel).into_iter().chain([&single as &dyn Backend]);
+        let everywhere = devices(self.setting).into_iter().chain([&single as &dyn Backend]);
         everywhere.map(|device| (device.name(), self.run_on(device, program, &[tensor]).concat())).collect()
     }
 
@@ -193,6 +199,6 @@ fn distance(got: &[f32], want: &[f32]) -> f64 {
 }
 
 /// What is held against the reference.
-fn devices(kernel: Kernel) -> Vec<&'static dyn Backend> {
-    [Some(&Cpu as &dyn Backend), gpu(kernel).map(|gpu| gpu as &dyn Backend)].into_iter().flatten().collect()
+fn devices(setting: Setting) -> Vec<&'static dyn Backend> {
+    [Some(&Cpu as &dyn Backend), gpu(setting).map(|gpu| gpu as &dyn Backend)].into_iter().flatten().collect()
 }

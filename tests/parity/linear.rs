@@ -59,3 +59,18 @@ fn more_rows_than_a_software_driver_loops() {
         case.check(&[y]);
     }
 }
+
+#[test]
+fn window_by_window_where_not_all_can_be_bound() {
+    for (kernel, n_row, n_in, n_out) in [("tile_64", 700, 20, 30), ("tile_128", 700, 20, 30), ("panel", 2000, 33, 3), ("panel", 40, 5, 65)]
+    {
+        let mut case = Case::new(format!("linear {n_row} x {n_in} x {n_out}"));
+        case.force_kernel("linear", kernel);
+        case.limit_binding(16 << 10);
+        let x = case.variable("x", &[n_row, n_in], -1.0, 1.0);
+        let weight = case.variable("weight", &[n_out, n_in], -1.0, 1.0);
+        let bias = case.variable("bias", &[n_out], -1.0, 1.0);
+        let y = case.graph.linear("y", x, weight, Some(bias)).expect("shapes fit");
+        case.check(&[y]);
+    }
+}

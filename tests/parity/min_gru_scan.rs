@@ -33,3 +33,17 @@ fn lengths_channels_and_options() {
 fn more_steps_than_software_drivers_count() {
     check(None, [1, 70_000, 2], true, false, false);
 }
+
+#[test]
+fn window_by_window_where_not_all_can_be_bound() {
+    for kernel in ["sequential", "chunked"] {
+        let mut case = Case::new("min_gru_scan 7 x 65 x 9");
+        case.force_kernel("min_gru_scan", kernel);
+        case.limit_binding(12 << 10);
+        let p = case.variable("p", &[7, 65, 18], -2.0, 2.0);
+        let initial_state = Some(case.variable("h0", &[7, 9], -1.0, 1.0));
+        let reset = Some(case.reset(7, 65));
+        let (h, last) = case.graph.min_gru_scan("h", p, &Recurrence { initial_state, reset, reverse: false }).expect("shapes fit");
+        case.check(&[h, last]);
+    }
+}

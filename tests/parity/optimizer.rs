@@ -133,3 +133,14 @@ fn what_an_optimizer_refuses() {
     let adam = Optimizer::Adam { betas: [0.9, 1.0], eps: 1e-8, weight_decay: 0.0 };
     assert_eq!(message(adam, None), "beta is 1: a number from 0 to below 1");
 }
+
+#[test]
+fn window_by_window_where_not_all_can_be_bound() {
+    for optimizer in optimizers() {
+        let mut case = Case::new(format!("{optimizer:?}, 5000"));
+        case.limit_binding(8 << 10);
+        let (update, mut written) = update(&mut case, optimizer, 5000, 3);
+        push(&mut case, &update, &mut written);
+        case.check_values(&written);
+    }
+}

@@ -49,3 +49,16 @@ fn small_and_zero_rows_stay_finite() {
     let y = case.graph.rms_norm("y", x, weight, 1e-5).expect("shapes fit");
     case.check(&[y]);
 }
+
+#[test]
+fn window_by_window_where_not_all_can_be_bound() {
+    for kernel in ["lane", "group"] {
+        let mut case = Case::new("rms_norm 530 x 33");
+        case.force_kernel("rms_norm", kernel);
+        case.limit_binding(16 << 10);
+        let x = case.variable("x", &[530, 33], -2.0, 2.0);
+        let weight = case.variable("weight", &[33], 0.5, 1.5);
+        let y = case.graph.rms_norm("y", x, weight, 1e-5).expect("shapes fit");
+        case.check(&[y]);
+    }
+}
