@@ -4,6 +4,7 @@
 // One invocation has one channel of one batch and all its states, four to a vector, over one chunk of steps: the whole run, where
 // batches times channels fill the device (`sequential`: one chunk), or a part of it (`chunked`), and then a pass of summaries and one of
 // carries between chunks come first. One workgroup has LANES neighbouring channels of one batch and one chunk.
+// `subgroup` sums over channels by subgroup operations; `f16` saves states as 16-bit floats.
 // A chunk consists of spans of SPAN steps. Forward saves the states at the borders of the spans; backward recomputes them inside.
 // Steps are counted as `position` in the order in which they are visited, and as `step` where they lie in memory.
 //
@@ -75,7 +76,7 @@ struct Params {
 @group(0) @binding(3) var<storage, read> z: array<f32>; // (batch, step, channel)
 @group(0) @binding(4) var<storage, read_write> y: array<f32>; // (batch, step, channel)
 @group(0) @binding(5) var<storage, read_write> last_state: array<f32>; // (batch, channel, state)
-@group(0) @binding(6) var<storage, read_write> borders: array<vec4<f32>>; // (batch, span, channel, QUADS)
+@group(0) @binding(6) var<storage, read_write> borders: array<Border>; // (batch, span, channel, QUADS)
 @group(0) @binding(7) var<storage, read_write> workspace: array<vec4<f32>>;
 @group(0) @binding(8) var<storage, read> grad_y: array<f32>; // (batch, step, channel)
 @group(0) @binding(9) var<storage, read_write> grad_u: array<f32>; // (batch, step, channel)
@@ -88,7 +89,7 @@ struct Params {
 @group(0) @binding(16) var<storage, read> delta_bias: array<f32>; // (channel)
 @group(0) @binding(17) var<storage, read> state: array<f32>; // (batch, channel, state)
 @group(0) @binding(18) var<storage, read> reset: array<u32>; // (batch, step)
-@group(0) @binding(19) var<storage, read> saved_borders: array<vec4<f32>>; // (batch, span, channel, QUADS)
+@group(0) @binding(19) var<storage, read> saved_borders: array<Border>; // (batch, span, channel, QUADS)
 @group(0) @binding(20) var<storage, read_write> sum_target: array<f32>; // (row, column)
 
 const LOG2_E = 1.4426950408889634;
@@ -326,7 +327,7 @@ fn carry_forward(@builtin(global_invocation_id) global: vec3<u32>, @builtin(num_
     let decay_rate = workspace[channel_at(lane.channel) + lane.quad];
     var h = workspace[state_at(lane.batch, lane.channel) + lane.quad];
     for (var chunk = 0u; chunk < params.n_chunk; chunk++) {
-        borders[border_at(lane.batch, chunk * params.chunk_spans, lane.channel) + lane.quad] = h;
+        borders[border_at(lane.batch, chunk * params.chunk_spans, lane.channel) + lane.quad] = to_border(h);
         h = leave(h, decay_rate, slot_at(lane.batch, chunk, lane.channel), lane.quad);
     }
 }
@@ -374,13 +375,13 @@ fn forward(
         if params.n_chunk == 1u {
             h[quad] = workspace[at_state + quad];
         } else {
-            h[quad] = borders[at_first_border + quad];
+            h[quad] = vec4<f32>(borders[at_first_border + quad]);
         }
     }
     for (var span = first_span; span < end_span; span++) {
         let at_border = border_at(lane.batch, span, lane.channel);
         for (var quad = 0u; quad < QUADS; quad++) {
-            borders[at_border + quad] = h[quad];
+            borders[at_border + quad] = to_border(h[quad]);
         }
         let end = min((span + 1u) * SPAN, params.n_step);
         for (var position = span * SPAN; position < end; position++) {
@@ -418,47 +419,12 @@ fn forward(
 fn pack_borders(@builtin(global_invocation_id) global: vec3<u32>, @builtin(num_workgroups) workgroups: vec3<u32>) {
     let index = global.y * workgroups.x * LANES + global.x;
     if index < params.n_batch * params.n_span * params.n_channel * QUADS {
-        workspace[params.borders_start + index] = saved_borders[index];
+        workspace[params.borders_start + index] = vec4<f32>(saved_borders[index]);
     }
-}
-
-// Values on their way to a sum over the channels of a workgroup: ROUND steps of grad_B and grad_C for one quad.
-var<workgroup> tile: array<array<vec4<f32>, LANES>, 2u * ROUND>;
-
-// Steps whose sums over channels are taken together.
-const ROUND = 8u;
-// Rows of the tile that one invocation sums.
-const TILE_ROWS = LANES / PARTS;
-const PARTS = LANES / (2u * ROUND);
-
-// Sums the tile over its lanes: first TILE_ROWS of them by each invocation, then PARTS of these sums by some.
-// The caller has passed a barrier after the tile was written; a barrier is passed before the return.
-fn sum_tile(index: u32) -> vec4<f32> {
-    let column = index % (2u * ROUND);
-    let first = index / (2u * ROUND) * TILE_ROWS;
-    var sum = vec4<f32>();
-    for (var i = 0u; i < TILE_ROWS; i++) {
-        sum += tile[column][first + (i + column) % TILE_ROWS];
-    }
-    tile[column][first] = sum;
-    workgroupBarrier();
-    var total = vec4<f32>();
-    if index < 2u * ROUND {
-        for (var part = 0u; part < PARTS; part++) {
-            total += tile[column][part * TILE_ROWS];
-        }
-    }
-    workgroupBarrier();
-    return total;
 }
 
 // The gradients of one chunk, walked from its last step to its first, span by span; within a span four states at a time.
-@compute @workgroup_size(LANES)
-fn backward(
-    @builtin(workgroup_id) workgroup: vec3<u32>,
-    @builtin(num_workgroups) workgroups: vec3<u32>,
-    @builtin(local_invocation_index) index: u32,
-) {
+fn run_backward(workgroup: vec3<u32>, workgroups: vec3<u32>, index: u32) {
     let lane = lane_of(workgroup, workgroups, index);
     let at_channel = channel_at(lane.channel);
     let channel = workspace[at_channel + QUADS];
@@ -535,8 +501,8 @@ fn backward(
                     let x = dt[t] * u_t[t];
                     let h_t = decayed[t] + x * b_t;
                     grad_h += grad_read_out[t] * c_t;
-                    tile[2u * i - 2u][index] = x * grad_h;
-                    tile[2u * i - 1u][index] = grad_read_out[t] * h_t;
+                    keep_term(2u * i - 2u, index, x * grad_h);
+                    keep_term(2u * i - 1u, index, grad_read_out[t] * h_t);
                     read_out[t] += dot(h_t, c_t);
                     grad_x[t] += dot(grad_h, b_t);
                     let through_decay = grad_h * decayed[t];
@@ -545,7 +511,7 @@ fn backward(
                     grad_h *= decay[t];
                 }
                 workgroupBarrier();
-                let sum = sum_tile(index);
+                let sum = sum_terms(index);
                 let position = start + (round - 1u) * ROUND + index / 2u;
                 if index < 2u * ROUND && position < params.n_step {
                     let row = (lane.group * params.n_batch + lane.batch) * params.n_step + step_at(position);

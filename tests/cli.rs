@@ -194,6 +194,15 @@ fn a_table_of_kernels_chooses_and_is_recorded() {
 }
 
 #[test]
+fn a_kernel_that_the_adapter_has_no_features_for_is_refused() {
+    let folder = folder();
+    if std::env::var("WGPU_BACKEND").is_ok_and(|backend| backend == "gl") {
+        let bench = format!("bench --device gpu --models mamba --csv prices.csv {SMALL}");
+        refuses(folder.path(), &format!("{bench} --kernel selective_scan=subgroup"), &["selective_scan=subgroup", "subgroup operations"]);
+    }
+}
+
+#[test]
 fn layers_directions_dropout_and_carried_states_train_for_every_model() {
     let folder = folder();
     for options in ["--layers 2 --bidirectional --dropout 0.2", "--layers 2 --window-norm none --carry-state"] {

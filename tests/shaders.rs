@@ -166,8 +166,8 @@ fn update(optimizer: Optimizer) -> Graph {
 /// Adapters to plan for: the default limits, hardware and software, with each kernel forced.
 fn traits() -> Vec<Traits> {
     let mut all = Vec::new();
-    for software in [false, true] {
-        let base = Traits { software, ..Traits::webgpu_default() };
+    for (software, variants) in [(false, false), (true, false), (false, true)] {
+        let base = Traits { software, subgroups: variants, f16: variants, ..Traits::webgpu_default() };
         all.push(base.clone());
         for (operation, kernels) in KERNELS {
             for kernel in *kernels {
@@ -207,7 +207,9 @@ fn every_dispatch_fits_the_default_limits_and_every_module_is_valid() {
         let folder = tempfile::tempdir().expect("a folder");
         for (name, module) in &texts {
             let path = folder.path().join("module.wgsl");
-            std::fs::write(&path, &module.text).expect("written");
+            // naga knows subgroup operations without the directive, and not the directive
+            let directive = if module.text.contains("subgroupAdd") { "enable subgroups;\n" } else { "" };
+            std::fs::write(&path, format!("{directive}{}", module.text)).expect("written");
             let output = Command::new("tint").arg("--format").arg("wgsl").arg(&path).output().expect("tint runs");
             assert!(output.status.success(), "{name}: {}", String::from_utf8_lossy(&output.stderr));
         }

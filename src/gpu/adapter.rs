@@ -198,7 +198,8 @@ impl Gpu {
             max_workgroups: limits.max_compute_workgroups_per_dimension,
             max_workgroup_memory: limits.max_compute_workgroup_storage_size,
             max_invocations: limits.max_compute_invocations_per_workgroup,
-            subgroups: features.contains(wgpu::Features::SUBGROUP),
+            subgroups: summary.subgroup.is_some_and(|(smallest, _)| smallest >= 4),
+            f16: summary.f16,
             kernels: HashMap::new(),
             table: None,
         };
@@ -257,13 +258,18 @@ impl Gpu {
     /// Forces a kernel: `("min_gru", "step")`.
     ///
     /// # Errors
-    /// [`Error::Option`] where there is no such kernel.
+    /// [`Error::Option`] where there is no such kernel, or the adapter lacks what it needs.
     pub fn force_kernel(&mut self, operation: &str, kernel: &str) -> Result<()> {
         let known = KERNELS.iter().find(|(name, _)| *name == operation).map_or(&[][..], |(_, kernels)| kernels);
         if !known.contains(&kernel) {
             let all = KERNELS.iter().flat_map(|(name, kernels)| kernels.iter().map(move |kernel| format!("{name}={kernel}")));
             let all = all.collect::<Vec<_>>().join(", ");
             return Err(Error::option("--kernel", format!("{operation}={kernel}"), format!("must be one of {all}")));
+        }
+        let Traits { subgroups, f16, name, .. } = &self.traits;
+        let missing = [("subgroup", *subgroups, "subgroup operations"), ("f16", *f16, "16-bit floats")];
+        if let Some((.., what)) = missing.into_iter().find(|(variant, offered, _)| *variant == kernel && !offered) {
+            return Err(Error::option("--kernel", format!("{operation}={kernel}"), format!("{name} has no {what}")));
         }
         self.traits.kernels.insert(operation.into(), kernel.into());
         Ok(())

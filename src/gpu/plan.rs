@@ -29,8 +29,10 @@ pub struct Traits {
     pub max_workgroup_memory: u32,
     /// Invocations of a workgroup.
     pub max_invocations: u32,
-    /// Subgroup operations.
+    /// Subgroup operations, over four invocations at least.
     pub subgroups: bool,
+    /// 16-bit floats in shaders and storage buffers.
+    pub f16: bool,
     /// Kernels forced by name: `selective_scan` to `chunked`, say. Where none is forced, the table decides, else shape and adapter.
     pub kernels: HashMap<String, String>,
     /// Kernels that were measured on this adapter.
@@ -49,6 +51,7 @@ impl Traits {
             max_workgroup_memory: 16_384,
             max_invocations: 256,
             subgroups: false,
+            f16: false,
             kernels: HashMap::new(),
             table: None,
         }
@@ -56,7 +59,10 @@ impl Traits {
 
     /// What naga may accept.
     pub fn capabilities(&self) -> Capabilities {
-        if self.subgroups { Capabilities::SUBGROUP } else { Capabilities::empty() }
+        let mut capabilities = Capabilities::empty();
+        capabilities.set(Capabilities::SUBGROUP, self.subgroups);
+        capabilities.set(Capabilities::SHADER_FLOAT16, self.f16);
+        capabilities
     }
 }
 

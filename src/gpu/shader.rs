@@ -103,7 +103,11 @@ pub const LANES: usize = 64;
 impl Shader {
     /// The module's text under the given constants.
     pub fn assemble(&self, constants: &[(&'static str, Constant)]) -> String {
-        let mut text = format!("const LANES = {LANES}u;\n");
+        let parts = || self.shared.iter().chain([&self.source]);
+        // directives come before all else
+        let mut text: String =
+            parts().flat_map(|part| part.lines().take_while(|line| is_directive(line))).map(|line| format!("{line}\n")).collect();
+        text += &format!("const LANES = {LANES}u;\n");
         let chosen = |name: &str| constants.iter().find(|(given, _)| *given == name).map(|(_, value)| *value);
         for (name, default) in self.constants {
             text += &match chosen(name).unwrap_or(*default) {
@@ -111,8 +115,9 @@ impl Shader {
                 Constant::Bool(value) => format!("const {name} = {value};\n"),
             };
         }
-        for part in self.shared.iter().chain([&self.source]) {
-            text += part;
+        for line in parts().flat_map(|part| part.lines().skip_while(|line| is_directive(line))) {
+            text += line;
+            text += "\n";
         }
         text
     }
@@ -161,6 +166,10 @@ impl Shader {
         let entries = naga.entry_points.iter().enumerate().map(|(index, point)| (point.name.clone(), entry(index, point))).collect();
         Ok(Module { text, naga, bindings, params, params_size, entries })
     }
+}
+
+fn is_directive(line: &str) -> bool {
+    line.starts_with("enable ")
 }
 
 /// A module by shader and constants.

@@ -7,25 +7,43 @@ use crate::graph::{Gradients, Graph, Tensor};
 
 const NAME: &str = "selective_scan";
 
-pub(crate) const SHADER: Shader = Shader {
-    name: NAME,
-    source: include_str!("../../shaders/selective_scan.wgsl"),
-    shared: &[include_str!("../../shaders/shared/activation.wgsl"), include_str!("../../shaders/shared/exponential.wgsl")],
-    constants: &[
-        ("N_STATE", Constant::U32(16)),
-        ("QUADS", Constant::U32(4)),
-        ("SPAN", Constant::U32(SPAN as u32)),
-        ("HAS_D", Constant::Bool(false)),
-        ("HAS_Z", Constant::Bool(false)),
-        ("HAS_DELTA_BIAS", Constant::Bool(false)),
-        ("HAS_STATE", Constant::Bool(false)),
-        ("HAS_RESET", Constant::Bool(false)),
-        ("HAS_GRAD_Y", Constant::Bool(false)),
-        ("HAS_GRAD_U", Constant::Bool(false)),
-        ("HAS_GRAD_DELTA", Constant::Bool(false)),
-        ("HAS_GRAD_Z", Constant::Bool(false)),
-    ],
-};
+pub(crate) const SHADER: Shader = variant(&[ACTIVATION, EXPONENTIAL, CHANNEL_SUM, BORDER_F32]);
+
+/// Sums over channels by subgroup operations.
+const SUBGROUP_SHADER: Shader =
+    variant(&[ACTIVATION, EXPONENTIAL, include_str!("../../shaders/shared/channel_sum_subgroup.wgsl"), BORDER_F32]);
+
+/// Saves states in half the bytes: for y and last_state as right as the others where the run is one chunk, else to 11 bits, as gradients are.
+const F16_SHADER: Shader = variant(&[ACTIVATION, EXPONENTIAL, CHANNEL_SUM, include_str!("../../shaders/shared/border_f16.wgsl")]);
+
+const ACTIVATION: &str = include_str!("../../shaders/shared/activation.wgsl");
+const EXPONENTIAL: &str = include_str!("../../shaders/shared/exponential.wgsl");
+const CHANNEL_SUM: &str = include_str!("../../shaders/shared/channel_sum.wgsl");
+const BORDER_F32: &str = include_str!("../../shaders/shared/border_f32.wgsl");
+
+const fn variant(shared: &'static [&'static str]) -> Shader {
+    Shader {
+        name: NAME,
+        source: include_str!("../../shaders/selective_scan.wgsl"),
+        shared,
+        constants: &[
+            ("SUBGROUPS", Constant::Bool(false)),
+            ("F16", Constant::Bool(false)),
+            ("N_STATE", Constant::U32(16)),
+            ("QUADS", Constant::U32(4)),
+            ("SPAN", Constant::U32(SPAN as u32)),
+            ("HAS_D", Constant::Bool(false)),
+            ("HAS_Z", Constant::Bool(false)),
+            ("HAS_DELTA_BIAS", Constant::Bool(false)),
+            ("HAS_STATE", Constant::Bool(false)),
+            ("HAS_RESET", Constant::Bool(false)),
+            ("HAS_GRAD_Y", Constant::Bool(false)),
+            ("HAS_GRAD_U", Constant::Bool(false)),
+            ("HAS_GRAD_DELTA", Constant::Bool(false)),
+            ("HAS_GRAD_Z", Constant::Bool(false)),
+        ],
+    }
+}
 
 /// Steps between the states that forward saves for backward.
 const SPAN: usize = 16;
@@ -362,8 +380,17 @@ struct Parts {
     row: usize,
 }
 
+/// What the kernels are made of beside the common text.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Variant {
+    Plain,
+    Subgroup,
+    F16,
+}
+
 /// How the work is cut, and where the sections of the workspace begin, in vectors of four; the shader says what they hold.
 struct Layout {
+    variant: Variant,
     n_batch: usize,
     n_step: usize,
     n_channel: usize,
@@ -389,9 +416,16 @@ impl Layout {
         let quads = n_state.div_ceil(4);
         let n_group = n_channel.div_ceil(LANES);
         let n_span = n_step.div_ceil(SPAN);
-        let chunked = match plan.chosen(NAME, &[n_batch, n_step, n_channel, n_state]) {
-            Some(kernel) => kernel == "chunked",
-            None => !plan.traits().software && n_batch * n_channel < FILLING,
+        let chosen = plan.chosen(NAME, &[n_batch, n_step, n_channel, n_state]);
+        let chunked = match chosen {
+            Some("sequential") => false,
+            Some("chunked") => true,
+            _ => !plan.traits().software && n_batch * n_channel < FILLING,
+        };
+        let variant = match chosen {
+            Some("subgroup") if plan.traits().subgroups => Variant::Subgroup,
+            Some("f16") if plan.traits().f16 => Variant::F16,
+            _ => Variant::Plain,
         };
         let wanted_chunks = FILLING.div_ceil(n_batch * n_channel);
         let chunk_spans = match chunked {
@@ -408,6 +442,7 @@ impl Layout {
         let sums_start = borders_start + n_batch * n_span * n_channel * quads;
         let end = sums_start + n_group * n_batch * n_step * 2 * quads;
         Layout {
+            variant,
             n_batch,
             n_step,
             n_channel,
@@ -445,7 +480,14 @@ impl Layout {
         inputs: &SelectiveScanInputs,
         workspace: Operand,
     ) -> Kernel<'p, 'a> {
-        plan.kernel(&SHADER, entry)
+        let (shader, entry): (&'static Shader, _) = match self.variant {
+            Variant::Plain => (&SHADER, entry),
+            Variant::Subgroup => (&SUBGROUP_SHADER, if entry == "backward" { "backward_subgroup" } else { entry }),
+            Variant::F16 => (&F16_SHADER, entry),
+        };
+        plan.kernel(shader, entry)
+            .constant("SUBGROUPS", self.variant == Variant::Subgroup)
+            .constant("F16", self.variant == Variant::F16)
             .constant("N_STATE", self.n_state)
             .constant("QUADS", self.quads)
             .constant("HAS_RESET", inputs.recurrence.reset.is_some())

@@ -41,6 +41,8 @@ pub struct Case {
     /// How many times the program runs.
     pub runs: usize,
     setting: Setting,
+    /// Rounding of the forced kernel beside that of `f32`.
+    rounding: f64,
 }
 
 impl Case {
@@ -54,6 +56,7 @@ impl Case {
             variables: Vec::new(),
             runs: 1,
             setting: Setting::default(),
+            rounding: 0.0,
         }
     }
 
@@ -61,6 +64,11 @@ impl Case {
     pub fn force_kernel(&mut self, operation: &'static str, kernel: &'static str) {
         self.name += &format!(", {kernel}");
         self.setting.kernel = Some((operation, kernel));
+    }
+
+    /// Lets a device be off by [`MULTIPLE`] times a rounding, relative to the largest element, where that is more.
+    pub fn allow_rounding(&mut self, rounding: f64) {
+        self.rounding = rounding;
     }
 
     /// Lets the GPU bind at most so many bytes of a tensor at once.
@@ -146,9 +154,11 @@ impl Case {
         let mut failures = Vec::new();
         for device in devices(self.setting) {
             let got = self.run_on(device, program, compared);
+            // the CPU has no forced kernel
+            let rounding = if device.name().starts_with("CPU") { 0.0 } else { self.rounding };
             for (index, &tensor) in compared.iter().enumerate() {
                 let (error, allowed) =
-                    (distance(&got[index], &exact[index]), MULTIPLE * distance(&single[index], &exact[index]).max(FLOOR));
+                    (distance(&got[index], &exact[index]), MULTIPLE * distance(&single[index], &exact[index]).max(FLOOR).max(rounding));
                 if error.is_nan() || error > allowed {
                     let label = &self.graph.spec(tensor).label;
                     failures.push(format!("{}: {}: {label}: error {error:.2e}, allowed {allowed:.2e}", device.name(), self.name));

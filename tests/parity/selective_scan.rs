@@ -2,9 +2,14 @@
 
 use scanrnn::ops::{Recurrence, SelectiveScanInputs};
 
+use super::common::{Setting, gpu};
 use super::harness::{CHANNELS, Case, LENGTHS};
 
-const KERNELS: [&str; 2] = ["sequential", "chunked"];
+/// The kernels that the adapter has; all of them compute as `f32` does.
+fn kernels() -> Vec<&'static str> {
+    let has_subgroups = gpu(Setting::default()).is_some_and(|gpu| gpu.traits().subgroups);
+    ["sequential", "chunked"].into_iter().chain(has_subgroups.then_some("subgroup")).collect()
+}
 
 /// Which optional inputs there are, and how the run goes.
 #[derive(Clone, Copy, Debug, Default)]
@@ -47,7 +52,7 @@ fn case(n_batch: usize, n_step: usize, n_channel: usize, n_state: usize, options
 }
 
 fn check(n_batch: usize, n_step: usize, n_channel: usize, n_state: usize, options: Options) {
-    for kernel in KERNELS {
+    for kernel in kernels() {
         let (mut case, inputs) = case(n_batch, n_step, n_channel, n_state, options);
         case.force_kernel("selective_scan", kernel);
         let (y, last_state) = case.graph.selective_scan("y", &inputs).expect("shapes fit");
@@ -76,7 +81,7 @@ fn one_step_without_gradients() {
         (13, 24, Options { reset: true, reverse: true, ..FULL }),
         (256, 16, Options { gate: false, ..FULL }),
     ] {
-        for kernel in KERNELS {
+        for kernel in kernels() {
             let (mut case, inputs) = case(3, 1, n_channel, n_state, options);
             case.force_kernel("selective_scan", kernel);
             let (y, last_state) = case.graph.selective_scan("y", &inputs).expect("shapes fit");
@@ -108,7 +113,7 @@ fn options_one_by_one() {
 
 #[test]
 fn columns_of_wider_tensors() {
-    for kernel in KERNELS {
+    for kernel in kernels() {
         let (n_batch, n_step, n_channel, n_state) = (2, 130, 5, 6);
         let mut case = Case::new("selective_scan over columns");
         case.force_kernel("selective_scan", kernel);
@@ -133,7 +138,7 @@ fn columns_of_wider_tensors() {
 
 #[test]
 fn one_output_alone() {
-    for kernel in KERNELS {
+    for kernel in kernels() {
         for only_state in [false, true] {
             let (mut case, inputs) = case(2, 100, 3, 5, Options { skip: false, ..FULL });
             case.force_kernel("selective_scan", kernel);
@@ -145,7 +150,7 @@ fn one_output_alone() {
 
 #[test]
 fn inputs_without_a_gradient() {
-    for kernel in KERNELS {
+    for kernel in kernels() {
         let mut case = Case::new("selective_scan, only A is trained");
         case.force_kernel("selective_scan", kernel);
         let inputs = SelectiveScanInputs {
@@ -168,4 +173,21 @@ fn inputs_without_a_gradient() {
 #[test]
 fn more_steps_than_a_software_driver_loops() {
     check(1, 70_000, 2, 4, Options { softplus: true, reset: true, ..PLAIN });
+}
+
+/// 16-bit floats round to 11 bits: saved states, and what follows from them, are right to 2^-11 of the largest.
+#[test]
+fn states_saved_as_16_bit_floats() {
+    if !gpu(Setting::default()).is_some_and(|gpu| gpu.traits().f16) {
+        return;
+    }
+    for (n_batch, n_step, n_channel, n_state, options) in
+        [(2, 65, 3, 5, FULL), (1, 257, 65, 16, PLAIN), (2, 150, 3, 4, Options { reset: true, reverse: true, ..FULL })]
+    {
+        let (mut case, inputs) = case(n_batch, n_step, n_channel, n_state, options);
+        case.force_kernel("selective_scan", "f16");
+        case.allow_rounding(1.0 / 2048.0);
+        let (y, last_state) = case.graph.selective_scan("y", &inputs).expect("shapes fit");
+        case.check(&[y, last_state]);
+    }
 }
