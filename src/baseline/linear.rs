@@ -23,11 +23,12 @@ const RIDGES: [f64; 7] = [1e-6, 1e-5, 1e-4, 1e-3, 1e-2, 1e-1, 1.0];
 /// A fitted map.
 #[derive(Clone, Debug)]
 pub struct Linear {
-    /// `(window, horizon)`
-    weight: Array2<f64>,
+    /// `(window, horizon)`, from a window less its shift to what follows it less the same shift.
+    pub weight: Array2<f64>,
     /// `(horizon)`
-    bias: Array1<f64>,
-    normalisation: Normalisation,
+    pub bias: Array1<f64>,
+    /// What windows are shifted by.
+    pub normalisation: Normalisation,
     /// The ridge that was chosen, relative to the windows' mean variance.
     pub ridge: f64,
 }
