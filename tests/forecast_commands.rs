@@ -203,6 +203,19 @@ fn a_search_halves_goes_on_and_leaves_its_best() {
     refuses(folder.path(), "tune --space space.toml --out-dir other", &["space.toml", "--lrr"]);
 }
 
+#[test]
+fn what_is_shown_is_in_chinese_where_that_is_asked_for() {
+    let folder = folder();
+    let text = succeeds(folder.path(), &format!("train --model min-gru-scan {SMALL} --lang zh"));
+    for part in ["第   1 轮", "测试", "持续性", "检查点：", "运行目录："] {
+        assert!(text.contains(part), "{part:?} is not in\n{text}");
+    }
+    let report = std::fs::read_to_string(folder.path().join("runs/min-gru-scan/report.html")).expect("a report");
+    assert!(report.contains("lang=\"zh-CN\"") && report.contains("第 1 步 MSE"));
+    let text = succeeds(folder.path(), &format!("compare --models min-gru-scan --seeds 1 {SMALL} --lang zh"));
+    assert!(text.contains("种子 0") && text.contains("图片："), "{text}");
+}
+
 /// Ctrl-C in the middle of a training; what goes on from there ends with the bits of a training that nobody stopped.
 #[cfg(unix)]
 #[test]

@@ -51,7 +51,7 @@ pub struct Args {
     /// Folder for the pictures
     #[arg(long, default_value = "backtest", value_name = "DIR")]
     out_dir: PathBuf,
-    /// Language of the pictures
+    /// Language of what is shown
     #[arg(long, value_enum, default_value = "en")]
     lang: Lang,
     /// Write every figure as JSON
@@ -104,7 +104,7 @@ pub async fn run(args: &Args) -> Result<ExitCode> {
     let device = Device::open(&args.device).await?;
     println!("{}", device.announcement(&args.device.device));
 
-    let loss = training.loss();
+    let (loss, texts) = (training.loss(), args.lang.texts());
     let mut origins: Vec<Origin> = Vec::new();
     let mut kept: Option<Kept> = None;
     for (index, Fold { rows, partition }) in folds.iter().enumerate() {
@@ -121,7 +121,7 @@ pub async fn run(args: &Args) -> Result<ExitCode> {
             }
             _ => {
                 let windows = Windows::new(std::slice::from_ref(&part), &layout)?;
-                let outcome = experiment::run(args.model, training, &windows, &device, title).await?;
+                let outcome = experiment::run(args.model, training, &windows, &device, title, args.lang).await?;
                 let best_epoch = outcome.fit.best_epoch;
                 kept = Some(Kept { parameters: outcome.fit.parameters, scalers: windows.scalers().to_vec() });
                 (windows, outcome.forecasts, Some(best_epoch))
@@ -130,13 +130,8 @@ pub async fn run(args: &Args) -> Result<ExitCode> {
         let model = experiment::evaluate(&windows, &forecasts, &loss, season);
         let persistence = Baseline::Persistence.evaluate(&windows, windows.test(), season);
         let origin = Origin { row, date, n_train: partition_rows(partition)[0], best_epoch, model, persistence };
-        println!(
-            "origin {:3}  {}  MSE {}  {:.4} of persistence's",
-            index + 1,
-            origin.date,
-            significant(origin.model.overall.scaled.mse, 5),
-            origin.ratio()
-        );
+        let [mse, ratio] = [significant(origin.model.overall.scaled.mse, 5), format!("{:.4}", origin.ratio())];
+        println!("{}", fill(texts.origin_line, [&format!("{:3}", index + 1), &origin.date, &mse, &ratio]));
         let picture = args.out_dir.join(format!("origin-{:02}.png", index + 1));
         if let Some(warning) = chart::write(&picture_of(&origin, &part, &windows, &forecasts, args), args.lang, &picture)?
             && index == 0
@@ -148,14 +143,14 @@ pub async fn run(args: &Args) -> Result<ExitCode> {
 
     print!("\n{}", text(&origins, args));
     if is_synthetic(table) {
-        println!("SYNTHETIC DATA: no market ever quoted them.");
+        println!("{}", texts.made_up);
     }
     let picture = args.out_dir.join("backtest.png");
     chart::write(&overview(&origins, table, &whole, args), args.lang, &picture)?;
-    println!("pictures: {}, and one an origin beside it", picture.display());
+    println!("{}", fill(texts.pictures, [&picture.display().to_string()]));
     if let Some(path) = &args.json {
         super::save_json(path, &figures(&origins, args, &device, season))?;
-        println!("figures: {}", path.display());
+        println!("{}", fill(texts.figures, [&path.display().to_string()]));
     }
     Ok(ExitCode::SUCCESS)
 }
@@ -208,7 +203,17 @@ async fn forecast(parameters: &[Vec<f32>], windows: &Windows, args: &Args, devic
 }
 
 fn text(origins: &[Origin], args: &Args) -> String {
-    let mut table = Table::new(["origin", "training rows", "windows", "MSE", "MAE", "persistence MSE", "MSE / persistence", "best epoch"]);
+    let texts = args.lang.texts();
+    let mut table = Table::new([
+        texts.origin_column,
+        texts.training_rows,
+        texts.windows,
+        "MSE",
+        "MAE",
+        texts.persistence_mse,
+        texts.to_persistence,
+        texts.best_epoch,
+    ]);
     for origin in origins {
         let scores = &origin.model.overall.scaled;
         table.push([
@@ -225,16 +230,14 @@ fn text(origins: &[Origin], args: &Args) -> String {
     let ratios: Vec<f64> = origins.iter().map(Origin::ratio).collect();
     let (mean, deviation) = spread(&ratios);
     let n_lost = ratios.iter().filter(|&&ratio| ratio > 1.0).count();
-    let mut text = format!("{table}MSE / persistence: {mean:.4} +- {deviation:.4} over {} origins.\n", origins.len());
+    let [mean, deviation] = [mean, deviation].map(|figure| format!("{figure:.4}"));
+    let mut lines = vec![fill(texts.over_origins, [&mean, &deviation, &origins.len().to_string()])];
     if n_lost > 0 {
-        text += &format!("{} is worse than persistence (the last value again) at {n_lost} of them.\n", args.model);
+        lines.push(fill(texts.lost_at, [args.model.name(), &n_lost.to_string()]));
     }
-    text += if args.no_refit { "Trained at the first origin only" } else { "Trained, scaled and stopped anew at each origin" };
-    text += match args.sliding {
-        Some(_) => ", on a window of rows that slides along.\n",
-        None => ", on all rows before it.\n",
-    };
-    text
+    lines.push((if args.no_refit { texts.no_refit } else { texts.refit }).into());
+    lines.push((if args.sliding.is_some() { texts.sliding } else { texts.expanding }).into());
+    format!("{table}{}\n", lines.join("\n"))
 }
 
 /// What was forecast after the origin, and what came.

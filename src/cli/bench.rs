@@ -92,12 +92,12 @@ pub async fn run(args: &Args) -> Result<ExitCode> {
         let series = series(&windows);
         let trainer = args.training.trainer(kind, &windows)?;
         let begin = Instant::now();
-        let (fit, first_step) = fit(&trainer, device.backend(), &series, kind, true).await?;
+        let (fit, first_step) = fit(&trainer, device.backend(), &series, kind, Some(args.lang)).await?;
         let first_step_seconds = (first_step - begin).as_secs_f64();
         since_start.get_or_insert((first_step - start).as_secs_f64());
         let on_cpu = match device {
             Device::Cpu(_) => None,
-            Device::Gpu(_) => Some(self::fit(&trainer, &Cpu, &series, kind, false).await?.0),
+            Device::Gpu(_) => Some(self::fit(&trainer, &Cpu, &series, kind, None).await?.0),
         };
         if trace.is_some() {
             profiles.push((kind.name(), trainer.profile(device.backend(), &series).await?));
@@ -106,14 +106,14 @@ pub async fn run(args: &Args) -> Result<ExitCode> {
         outcomes.push(Outcome { kind, fit, first_step_seconds, predictions, on_cpu });
     }
 
-    let baselines = scores::baselines(&windows, season, args.training.config(outcomes[0].kind)?.normalisation);
-    let mut scored = Scored::new(&windows, windows.valid(), season, &baselines);
+    let baselines = scores::baselines(&windows, season, args.training.config(outcomes[0].kind)?.normalisation, args.lang);
+    let mut scored = Scored::new(&windows, windows.valid(), season, &baselines, args.lang);
     for outcome in &outcomes {
         scored.add(outcome.kind.name(), &outcome.fit.forecasts, &args.training.loss());
     }
     let persistence = scored.persistence().scaled;
     print!("\n{}", scored.text("validation", &tables));
-    let stopped = outcomes.iter().map(|outcome| scores::stopped(outcome.kind.name(), &outcome.fit));
+    let stopped = outcomes.iter().map(|outcome| scores::stopped(outcome.kind.name(), &outcome.fit, args.lang));
     println!("{}{}", stopped.collect::<String>(), scored.coverage());
     println!("{}", speeds(&outcomes, &device, args));
     let since_start = since_start.unwrap_or_default();
@@ -125,10 +125,10 @@ pub async fn run(args: &Args) -> Result<ExitCode> {
     if let Some(warning) = picture::write(&comparison, args.lang, &picture_path)? {
         eprintln!("warning: {warning}");
     }
-    println!("picture: {}", picture_path.display());
+    println!("{}", fill(args.lang.texts().picture, [&picture_path.display().to_string()]));
     if let Some(path) = &args.json {
         super::save_json(path, &report(&outcomes, &scored, &device, table, since_start, args))?;
-        println!("figures: {}", path.display());
+        println!("{}", fill(args.lang.texts().figures, [&path.display().to_string()]));
     }
     Ok(ExitCode::SUCCESS)
 }
@@ -144,13 +144,19 @@ fn single<'a>(tables: &'a [Data], windows: &Windows) -> Result<&'a Data> {
     }
 }
 
-/// Trains; also when the first step was done.
-async fn fit(trainer: &Trainer, backend: &dyn Backend, series: &Series<'_>, kind: ModelKind, print: bool) -> Result<(Fit, Instant)> {
-    let progress = Progress::new(format!("{kind} on {}", backend.name()));
+/// Trains, each epoch shown in a language where there is one; also when the first step was done.
+async fn fit(
+    trainer: &Trainer,
+    backend: &dyn Backend,
+    series: &Series<'_>,
+    kind: ModelKind,
+    shown: Option<Lang>,
+) -> Result<(Fit, Instant)> {
+    let progress = Progress::new(format!("{kind} on {}", backend.name()), shown.unwrap_or_default());
     let mut first_step = None;
     let mut observe = |event: Event| {
         first_step.get_or_insert_with(Instant::now);
-        progress.observe(event, print.then_some(kind.name()));
+        progress.observe(event, shown.map(|_| kind.name()));
     };
     let fit = trainer.fit(backend, series, &mut observe).await;
     progress.finish();

@@ -14,7 +14,7 @@ use crate::dataset::{Table as Data, Windows};
 use crate::error::{Error, Result};
 use crate::metrics::Evaluation;
 use crate::report::chart::{self, Chart, Line, Look, Panel, Places};
-use crate::report::language::fill;
+use crate::report::language::{Texts, fill};
 use crate::report::table::significant;
 use crate::report::{Lang, Table};
 use crate::train::EpochScore;
@@ -39,7 +39,7 @@ pub struct Args {
     /// Folder for the picture
     #[arg(long, default_value = ".", value_name = "DIR")]
     out_dir: PathBuf,
-    /// Language of the picture
+    /// Language of what is shown
     #[arg(long, value_enum, default_value = "en")]
     lang: Lang,
     /// Write every figure as JSON
@@ -91,15 +91,17 @@ pub async fn run(args: &Args) -> Result<ExitCode> {
     let device = Device::open(&args.device).await?;
     println!("{}", device.announcement(&args.device.device));
 
+    let texts = args.lang.texts();
     let mut entries = Vec::new();
     for (index, &kind) in kinds.iter().enumerate() {
         let look = Look::Model(index);
         let mut entry = Entry { name: kind.name().into(), look, evaluations: Vec::new(), epochs: Vec::new(), seconds: 0.0 };
         for seed in training.seed..training.seed + args.seeds {
             let training = training.with_seed(seed);
-            let outcome = experiment::run(kind, &training, &windows, &device, format!("{kind}, seed {seed}")).await?;
+            let outcome = experiment::run(kind, &training, &windows, &device, format!("{kind}, seed {seed}"), args.lang).await?;
             let evaluation = experiment::evaluate(&windows, &outcome.forecasts, &training.loss(), season);
-            println!("{kind}, seed {seed}: MSE {} in {:.1} s", significant(evaluation.overall.scaled.mse, 5), outcome.fit.seconds);
+            let [mse, seconds] = [significant(evaluation.overall.scaled.mse, 5), format!("{:.1}", outcome.fit.seconds)];
+            println!("{}", fill(texts.seed_line, [kind.name(), &seed.to_string(), &mse, &seconds]));
             entry.seconds += outcome.fit.seconds;
             entry.evaluations.push(evaluation);
             if entry.epochs.is_empty() {
@@ -108,22 +110,22 @@ pub async fn run(args: &Args) -> Result<ExitCode> {
         }
         entries.push(entry);
     }
-    for baseline in scores::baselines(&windows, season, training.config(kinds[0])?.normalisation) {
+    for baseline in scores::baselines(&windows, season, training.config(kinds[0])?.normalisation, args.lang) {
         let evaluations = vec![baseline.evaluate(&windows, windows.scored(), season)];
         entries.push(Entry { name: baseline.name(), look: Look::Baseline, evaluations, epochs: Vec::new(), seconds: 0.0 });
     }
 
-    print!("\n{}", text(&entries, &windows, args.seeds));
+    print!("\n{}", text(&entries, &windows, args.seeds, texts));
     if tables.iter().any(is_synthetic) {
-        println!("SYNTHETIC DATA: no market ever quoted them.");
+        println!("{}", texts.made_up);
     }
     if let Some(warning) = chart::write(&chart(&entries, &tables, &windows, args), args.lang, &picture)? {
         eprintln!("warning: {warning}");
     }
-    println!("picture: {}", picture.display());
+    println!("{}", fill(texts.picture, [&picture.display().to_string()]));
     if let Some(path) = &args.json {
         super::save_json(path, &figures(&entries, &windows, &device, season))?;
-        println!("figures: {}", path.display());
+        println!("{}", fill(texts.figures, [&path.display().to_string()]));
     }
     Ok(ExitCode::SUCCESS)
 }
@@ -133,10 +135,10 @@ fn persistence(entries: &[Entry]) -> f64 {
     entries.iter().find(|entry| entry.name == "persistence").map_or(f64::NAN, |entry| entry.mse().0)
 }
 
-fn text(entries: &[Entry], windows: &Windows, seeds: u64) -> String {
+fn text(entries: &[Entry], windows: &Windows, seeds: u64, texts: &Texts) -> String {
     let part = experiment::scored_part(windows);
     let persistence = persistence(entries);
-    let mut table = Table::new([part, "MSE", "+-", "MAE", "+-", "MSE / persistence", "MASE", "seconds"]);
+    let mut table = Table::new([texts.part(part), "MSE", "+-", "MAE", "+-", texts.to_persistence, "MASE", texts.seconds]);
     let mut ranked: Vec<&Entry> = entries.iter().collect();
     ranked.sort_by(|a, b| a.mse().0.total_cmp(&b.mse().0));
     for entry in &ranked {
@@ -153,10 +155,10 @@ fn text(entries: &[Entry], windows: &Windows, seeds: u64) -> String {
             if entry.look == Look::Baseline { "–".into() } else { format!("{:.1}", entry.seconds) },
         ]);
     }
-    let mut text = format!("{table}Means over {seeds} seeds, +- their standard deviation, in scaled units; seconds of all trainings.\n");
+    let mut text = format!("{table}{}\n", fill(texts.over_seeds, [&seeds.to_string()]));
     let is_model = |entry: &&&Entry| entry.look != Look::Baseline;
     for entry in ranked.iter().filter(is_model).filter(|entry| entry.mse().0 > persistence) {
-        text += &format!("{} is worse than persistence (the last value again) on these windows.\n", entry.name);
+        text += &(fill(texts.lost, [&entry.name, &format!("{:.4}", entry.mse().0 / persistence)]) + "\n");
     }
     text
 }

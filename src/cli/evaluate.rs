@@ -11,6 +11,7 @@ use super::scores::{self, Comparison};
 use crate::checkpoint::Checkpoint;
 use crate::dataset::{Columns, Layout, Partition, Windows};
 use crate::error::Result;
+use crate::report::Lang;
 use crate::train::Trainer;
 
 #[derive(Debug, clap::Args)]
@@ -25,6 +26,9 @@ pub struct Args {
     /// Training, validation and test part, as for training [default: the checkpoint's]
     #[arg(long, value_name = "PARTS")]
     split: Option<Partition>,
+    /// Language of what is shown
+    #[arg(long, value_enum, default_value = "en")]
+    lang: Lang,
     /// Write the scores as JSON
     #[arg(long, value_name = "FILE")]
     json: Option<PathBuf>,
@@ -50,11 +54,11 @@ pub async fn run(args: &Args) -> Result<ExitCode> {
     let series = series(&windows);
     let trainer = Trainer::new(model, training, &series)?;
     let parameters = tensors.parameters(&place, trainer.graph())?;
-    let baselines = scores::baselines(&windows, season, training.normalisation);
+    let baselines = scores::baselines(&windows, season, training.normalisation, args.lang);
     let mut figures = json!({ "device": device.kind(), "adapter": device.backend().name(), "model": model.model });
     for (part, starts) in [("validation", windows.valid()), ("test", windows.test())].into_iter().filter(|(_, starts)| !starts.is_empty()) {
         let forecasts = trainer.forecast(device.backend(), &series, starts, &parameters).await?;
-        let mut comparison = Comparison::new(&windows, starts, season, &baselines);
+        let mut comparison = Comparison::new(&windows, starts, season, &baselines, args.lang);
         comparison.add(model.model.name(), &forecasts, &training.loss);
         print!("\n{}{}", comparison.text(part, &tables), comparison.coverage());
         figures[part] = comparison.json();

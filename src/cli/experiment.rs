@@ -9,6 +9,7 @@ use crate::error::{Error, Result};
 use crate::metrics::Evaluation;
 use crate::model::ModelKind;
 use crate::ops::Loss;
+use crate::report::Lang;
 use crate::train::Fit;
 
 /// A trained model and what it forecasts.
@@ -23,10 +24,17 @@ pub struct Outcome {
 ///
 /// # Errors
 /// Whatever stops the training.
-pub async fn run(kind: ModelKind, training: &TrainingArgs, windows: &Windows, device: &Device, title: String) -> Result<Outcome> {
+pub async fn run(
+    kind: ModelKind,
+    training: &TrainingArgs,
+    windows: &Windows,
+    device: &Device,
+    title: String,
+    lang: Lang,
+) -> Result<Outcome> {
     let trainer = training.trainer(kind, windows)?;
     let series = series(windows);
-    let progress = Progress::new(title);
+    let progress = Progress::new(title, lang);
     let fit = trainer.fit(device.backend(), &series, &mut |event| progress.observe(event, None)).await;
     progress.finish();
     let fit = fit?;

@@ -35,7 +35,7 @@ pub struct Args {
     /// Where the picture is written
     #[arg(long, default_value = "forecast.png", value_name = "FILE")]
     picture: PathBuf,
-    /// Language of the picture
+    /// Language of what is shown
     #[arg(long, value_enum, default_value = "en")]
     lang: Lang,
 }
@@ -83,13 +83,15 @@ pub async fn run(args: &Args) -> Result<ExitCode> {
         futures.push(model.future(table, scalers, horizon, &recorded, &parameters, &device).await?);
     }
     save(&args.out, &tables, &futures, &model)?;
-    println!("forecast: {horizon} rows of {} in {}", description.layout.targets.join(", "), args.out.display());
+    let texts = args.lang.texts();
+    let [targets, out] = [description.layout.targets.join(", "), args.out.display().to_string()];
+    println!("{}", fill(texts.forecast_rows, [&horizon.to_string(), &targets, &out]));
     if let Some(warning) = chart::write(&picture(&tables, &futures, &model, horizon, args.lang), args.lang, &args.picture)? {
         eprintln!("warning: {warning}");
     }
-    println!("picture: {}", args.picture.display());
+    println!("{}", fill(texts.picture, [&args.picture.display().to_string()]));
     if tables.iter().any(is_synthetic) {
-        println!("SYNTHETIC DATA: no market ever quoted them.");
+        println!("{}", texts.made_up);
     }
     Ok(ExitCode::SUCCESS)
 }

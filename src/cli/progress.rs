@@ -2,18 +2,20 @@
 
 use indicatif::{ProgressBar, ProgressStyle};
 
+use crate::report::Lang;
+use crate::report::language::fill;
 use crate::train::Event;
 
 /// A bar of training steps with the time left; it shows nothing where standard error is no terminal.
-pub struct Progress(ProgressBar);
+pub struct Progress(ProgressBar, Lang);
 
 impl Progress {
     /// A bar titled `title`.
-    pub fn new(title: String) -> Self {
+    pub fn new(title: String, lang: Lang) -> Self {
         let bar = ProgressBar::new(0).with_message(title);
         let template = "{msg} [{bar:30}] {pos}/{len} steps, {eta} left";
         bar.set_style(ProgressStyle::with_template(template).expect("a valid template").progress_chars("=> "));
-        Progress(bar)
+        Progress(bar, lang)
     }
 
     /// Shows an event; the scores of an epoch go to standard output where `title` is given.
@@ -25,7 +27,8 @@ impl Progress {
             }
             Event::Epoch { epoch, score } => {
                 if let Some(title) = title {
-                    let line = format!("{title:12}  epoch {epoch:3}  train MSE {:.6e}  valid MSE {:.6e}", score.train_mse, score.valid_mse);
+                    let [train, valid] = [score.train_mse, score.valid_mse].map(|mse| format!("{mse:.6e}"));
+                    let line = fill(self.1.texts().epoch_line, [&format!("{title:12}"), &format!("{epoch:3}"), &train, &valid]);
                     self.0.suspend(|| println!("{line}"));
                 }
             }

@@ -6,8 +6,9 @@ use crate::baseline::Baseline;
 use crate::dataset::{Source, Starts, Table as Data, Windows};
 use crate::metrics::{Evaluation, Scores};
 use crate::ops::{Loss, Normalisation};
-use crate::report::Table;
+use crate::report::language::{Texts, fill};
 use crate::report::table::significant;
+use crate::report::{Lang, Table};
 use crate::train::Fit;
 
 /// A model's or a baseline's scores.
@@ -18,6 +19,7 @@ struct Entry {
 
 /// Scores of models and baselines on the same windows.
 pub struct Comparison<'a> {
+    texts: &'static Texts,
     windows: &'a Windows,
     starts: &'a Starts,
     season: usize,
@@ -27,10 +29,11 @@ pub struct Comparison<'a> {
 }
 
 impl<'a> Comparison<'a> {
-    /// The baselines' scores on the windows that begin at `starts`. A season of 1 is none.
-    pub fn new(windows: &'a Windows, starts: &'a Starts, season: usize, baselines: &[Baseline]) -> Self {
+    /// The baselines' scores on the windows that begin at `starts`, to be shown in `lang`. A season of 1 is none.
+    pub fn new(windows: &'a Windows, starts: &'a Starts, season: usize, baselines: &[Baseline], lang: Lang) -> Self {
         let scored = |baseline: &Baseline| Entry { name: baseline.name(), evaluation: baseline.evaluate(windows, starts, season) };
-        Comparison { windows, starts, season, models: Vec::new(), baselines: baselines.iter().map(scored).collect() }
+        let baselines = baselines.iter().map(scored).collect();
+        Comparison { texts: lang.texts(), windows, starts, season, models: Vec::new(), baselines }
     }
 
     /// Adds a model's forecasts of the same windows, `(window, horizon, target, level)`, scaled.
@@ -59,13 +62,14 @@ impl<'a> Comparison<'a> {
         let mut text = format!("{}{}", tables.join("\n"), self.units(data));
         text.extend(self.warnings().iter().map(|line| format!("{line}\n")));
         if data.iter().any(is_synthetic) {
-            text += "SYNTHETIC DATA: no market ever quoted them.\n";
+            text += &format!("{}\n", self.texts.made_up);
         }
         text
     }
 
     /// All scores; by steps ahead where there are several, by target where there are several.
     pub fn tables(&self, part: &str) -> Vec<Table> {
+        let part = self.texts.part(part);
         let layout = self.windows.layout();
         let steps = (layout.horizon > 1).then(|| self.steps(part));
         let targets = (layout.targets.len() > 1).then(|| self.targets(part));
@@ -74,7 +78,7 @@ impl<'a> Comparison<'a> {
 
     fn overall(&self, part: &str) -> Table {
         let persistence = self.persistence().scaled.mse;
-        let mut table = Table::new([part, "MSE", "RMSE", "MAE", "R2", "MSE / persistence", "MASE", "sMAPE %"]);
+        let mut table = Table::new([part, "MSE", "RMSE", "MAE", "R2", self.texts.to_persistence, "MASE", "sMAPE %"]);
         for Entry { name, evaluation: Evaluation { overall, .. } } in self.models.iter().chain(&self.baselines) {
             table.push([
                 name.clone(),
@@ -97,14 +101,12 @@ impl<'a> Comparison<'a> {
         let mut lines: Vec<String> = lost
             .map(|Entry { name, evaluation }| {
                 let share = evaluation.overall.scaled.mse / persistence;
-                format!("{name} is worse than persistence (the last value again) on these windows: {share:.4} times its MSE.")
+                fill(self.texts.lost, [name, &format!("{share:.4}")])
             })
             .collect();
         let is_random_walk = |baseline: &Entry| baseline.evaluation.overall.scaled.mse > 0.98 * persistence;
         if self.windows.layout().horizon == 1 && self.baselines.iter().all(is_random_walk) {
-            let line =
-                "No baseline is better than persistence by 2 %: these series are close to a random walk, which cannot be beaten by much.";
-            lines.push(line.into());
+            lines.push(self.texts.random_walk.into());
         }
         lines
     }
@@ -114,9 +116,9 @@ impl<'a> Comparison<'a> {
         match (self.windows.scalers(), &layout.targets[..]) {
             ([scalers], [target]) => {
                 let unit = scalers[0].inverse(1.0) - scalers[0].inverse(0.0);
-                format!("In scaled units: 1 is {} of {target}.\n", significant(unit, 5))
+                fill(self.texts.unit_of_one, [&significant(unit, 5), target]) + "\n"
             }
-            _ => format!("In scaled units, each column of {} series by its own scaler; sMAPE in the columns' units.\n", data.len()),
+            _ => fill(self.texts.units_of_many, [&data.len().to_string()]) + "\n",
         }
     }
 
@@ -125,7 +127,7 @@ impl<'a> Comparison<'a> {
         let horizon = self.windows.layout().horizon;
         let mut steps = vec![1, horizon.div_ceil(4), horizon.div_ceil(2), horizon];
         steps.dedup();
-        let header = steps.iter().map(|step| format!("MSE {step} ahead"));
+        let header = steps.iter().map(|step| fill(self.texts.mse_ahead, [&step.to_string()]));
         let mut table = Table::new([part.to_string()].into_iter().chain(header));
         for Entry { name, evaluation } in self.models.iter().chain(&self.baselines) {
             let cells = steps.iter().map(|step| significant(evaluation.steps[step - 1].scaled.mse, 5));
@@ -136,7 +138,8 @@ impl<'a> Comparison<'a> {
 
     /// Scores of each target, for the models and persistence.
     fn targets(&self, part: &str) -> Table {
-        let mut table = Table::new([part, "target", "MSE", "MAE", "MSE / persistence", "RMSE in its unit", "MAE in its unit", "MASE"]);
+        let texts = self.texts;
+        let mut table = Table::new([part, texts.target, "MSE", "MAE", texts.to_persistence, texts.rmse_in_unit, texts.mae_in_unit, "MASE"]);
         for Entry { name, evaluation } in self.models.iter().chain(&self.baselines[..1]) {
             for (target, persistence) in evaluation.targets.iter().zip(&self.baselines[0].evaluation.targets) {
                 let scores = &target.scores;
@@ -160,11 +163,8 @@ impl<'a> Comparison<'a> {
         let mut text = String::new();
         for Entry { name, evaluation } in &self.models {
             for level in &evaluation.overall.levels {
-                let (share, pinball) = (100.0 * level.coverage, significant(level.pinball_scaled, 4));
-                text += &format!(
-                    "{name}: {share:.1} % of what came lies at or below the forecast of level {}; its pinball loss is {pinball}.\n",
-                    level.level
-                );
+                let (share, pinball) = (format!("{:.1}", 100.0 * level.coverage), significant(level.pinball_scaled, 4));
+                text += &(fill(self.texts.coverage, [name, &share, &level.level.to_string(), &pinball]) + "\n");
             }
         }
         text
@@ -181,19 +181,19 @@ impl<'a> Comparison<'a> {
 }
 
 /// The baselines of windows, and what is said about their season.
-pub fn baselines(windows: &Windows, season: usize, normalisation: Normalisation) -> Vec<Baseline> {
+pub fn baselines(windows: &Windows, season: usize, normalisation: Normalisation, lang: Lang) -> Vec<Baseline> {
     if season > 1 {
-        println!("season: {season} rows");
+        println!("{}", fill(lang.texts().season, [&season.to_string()]));
     }
     Baseline::all(windows, Some(season), normalisation)
 }
 
 /// What training ended with, where that is not its last epoch.
-pub fn stopped(name: &str, fit: &Fit) -> String {
+pub fn stopped(name: &str, fit: &Fit, lang: Lang) -> String {
     if fit.best_epoch == fit.epochs.len() {
         return String::new();
     }
-    format!("{name}: stopped after epoch {}; the parameters are those of epoch {}.\n", fit.epochs.len(), fit.best_epoch)
+    fill(lang.texts().stopped, [name, &fit.epochs.len().to_string(), &fit.best_epoch.to_string()]) + "\n"
 }
 
 /// Whether a series is made up.

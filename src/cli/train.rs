@@ -21,6 +21,7 @@ use crate::dataset::{Source, Table, Windows};
 use crate::error::{Error, Result};
 use crate::model::ModelKind;
 use crate::published::read_backbone;
+use crate::report::language::fill;
 use crate::report::page::{Page, Part};
 use crate::report::{Lang, Typeface, chart};
 use crate::train::{Event, Fit, Outcome, TrainState, Trainer};
@@ -49,7 +50,7 @@ pub struct Args {
     /// Write the scores as JSON
     #[arg(long, value_name = "FILE")]
     json: Option<PathBuf>,
-    /// Language of pictures and report
+    /// Language of what is shown
     #[arg(long, value_enum, default_value = "en")]
     lang: Lang,
     /// Options from a file, such as the config.toml that a run left: `window = 96` is --window 96; those given here go before it
@@ -86,6 +87,11 @@ impl Args {
         &self.training
     }
 
+    /// The language of what is shown.
+    pub fn lang(&self) -> Lang {
+        self.lang
+    }
+
     /// Where it is trained.
     pub fn device(&self) -> &DeviceArgs {
         &self.device
@@ -120,7 +126,7 @@ pub async fn run(args: &Args, options: &str) -> Result<ExitCode> {
     };
     let fit = match fit(args, &trainer, &windows, &device, &mut folder, state.as_ref()).await {
         Ok(Outcome::Finished(fit)) => *fit,
-        Ok(Outcome::Stopped(state)) => return stopped(&state, &folder),
+        Ok(Outcome::Stopped(state)) => return stopped(&state, &folder, args.lang),
         Err(error) => {
             folder.abandon();
             return Err(error);
@@ -138,7 +144,7 @@ pub async fn run(args: &Args, options: &str) -> Result<ExitCode> {
     let checkpoint = args.checkpoint.clone().unwrap_or_else(|| folder.file(BEST));
     crate::file::save(&checkpoint, |writer| writer.write_all(&bytes))?;
 
-    let baselines = scores::baselines(&windows, season, config.normalisation);
+    let baselines = scores::baselines(&windows, season, config.normalisation, args.lang);
     let name = args.model.name();
     let mut parts = vec![("validation", windows.valid(), fit.forecasts.clone())];
     if !windows.test().is_empty() {
@@ -147,13 +153,13 @@ pub async fn run(args: &Args, options: &str) -> Result<ExitCode> {
     let mut figures = json!({ "device": device.kind(), "adapter": device.backend().name(), "model": args.model });
     let mut comparisons = Vec::new();
     for (part, starts, forecasts) in &parts {
-        let mut comparison = Comparison::new(&windows, starts, season, &baselines);
+        let mut comparison = Comparison::new(&windows, starts, season, &baselines, args.lang);
         comparison.add(name, forecasts, &config.loss);
         print!("\n{}{}", comparison.text(part, &tables), comparison.coverage());
         figures[*part] = comparison.json();
         comparisons.push((*part, comparison));
     }
-    println!("{}", scores::stopped(name, &fit));
+    println!("{}", scores::stopped(name, &fit, args.lang));
     folder.line(&figures)?;
     if let Some(path) = &args.json {
         super::save_json(path, &figures)?;
@@ -161,8 +167,10 @@ pub async fn run(args: &Args, options: &str) -> Result<ExitCode> {
     let scored = parts.last().map_or(&[][..], |(_, _, forecasts)| forecasts);
     let run = Run { args, options, tables: &tables, windows: &windows, comparisons: &comparisons, fit: &fit, forecasts: scored };
     run.report(&folder)?;
-    println!("checkpoint: {}", checkpoint.display());
-    println!("run: {}, report: {}", folder.path().display(), folder.file(REPORT).display());
+    let texts = args.lang.texts();
+    println!("{}", fill(texts.checkpoint, [&checkpoint.display().to_string()]));
+    let [run, report] = [folder.path().to_path_buf(), folder.file(REPORT)].map(|path| path.display().to_string());
+    println!("{}", fill(texts.run_and_report, [&run, &report]));
     Ok(ExitCode::SUCCESS)
 }
 
@@ -182,10 +190,10 @@ fn save_state(state: &TrainState, folder: &RunFolder) -> Result<()> {
 }
 
 /// Saves where training stands, and says how it goes on.
-fn stopped(state: &TrainState, folder: &RunFolder) -> Result<ExitCode> {
+fn stopped(state: &TrainState, folder: &RunFolder, lang: Lang) -> Result<ExitCode> {
     save_state(state, folder)?;
     let (done, total) = (state.losses.len(), state.plan.steps_per_epoch * state.plan.training.epochs);
-    println!("interrupted after {done} of {total} steps; go on with `scanrnn train --resume {}`", folder.path().display());
+    println!("{}", fill(lang.texts().interrupted, [&done.to_string(), &total.to_string(), &folder.path().display().to_string()]));
     Ok(ExitCode::from(INTERRUPTED))
 }
 
@@ -207,7 +215,7 @@ async fn fit(
         }
     };
     ctrlc::set_handler(handler).map_err(|error| Error::Unsupported { operation: "Ctrl-C", what: error.to_string() })?;
-    let progress = Progress::new(format!("{} on {}", args.model, device.backend().name()));
+    let progress = Progress::new(format!("{} on {}", args.model, device.backend().name()), args.lang);
     let mut written = Ok(());
     let mut observe = |event: Event| {
         progress.observe(event, Some(args.model.name()));
@@ -258,8 +266,7 @@ impl Run<'_> {
             parts.push(Part::Warning(texts.synthetic.into()));
         }
         for (part, comparison) in self.comparisons {
-            let part = if *part == "test" { texts.test } else { texts.validation };
-            parts.push(Part::Heading(part.into()));
+            parts.push(Part::Heading(texts.part(part).into()));
             parts.extend(comparison.tables(part).into_iter().map(Part::Table));
             parts.extend(comparison.warnings().into_iter().map(Part::Warning));
         }
@@ -270,7 +277,7 @@ impl Run<'_> {
         }
         parts.push(Part::Heading(CONFIG.into()));
         parts.push(Part::Verbatim(self.options.into()));
-        let page = Page { title: format!("{name}: {heading}"), lead: vec![scores::stopped(name, self.fit)], parts };
+        let page = Page { title: format!("{name}: {heading}"), lead: vec![scores::stopped(name, self.fit, lang)], parts };
         crate::file::save(&folder.file(REPORT), |writer| writer.write_all(page.html(lang).as_bytes()))
     }
 }

@@ -89,7 +89,7 @@ pub async fn run(args: &Args) -> Result<ExitCode> {
                     let train = space.train_args(&trials[trial], epochs)?;
                     let title = format!("round {} of {}, trial {trial}", round + 1, rounds.len());
                     let (_, windows) = train.windows()?;
-                    let valid_mse = match experiment::run(train.model(), train.training(), &windows, &device, title).await {
+                    let valid_mse = match experiment::run(train.model(), train.training(), &windows, &device, title, train.lang()).await {
                         Ok(outcome) => outcome.fit.metrics.mse,
                         // A rate that diverges is a bad draw, no end of the search.
                         Err(Error::Diverged { .. }) => f64::INFINITY,

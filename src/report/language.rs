@@ -40,6 +40,13 @@ macro_rules! texts {
     };
 }
 
+impl Texts {
+    /// Name of a part of the windows: of `test`, else of the validation.
+    pub fn part(&self, part: &str) -> &'static str {
+        if part == "test" { self.test } else { self.validation }
+    }
+}
+
 texts! {
     versus: " vs ", "、";
     title: "{}: {}, one step ahead", "{}：{} 向前一步预测";
@@ -74,6 +81,48 @@ texts! {
     forecast_title: "{}: the next {} rows", "{}：未来 {} 行";
     band: "band: levels {} to {}", "区间：分位数 {} 至 {}";
     recursive: "beyond {} rows from the model's own forecasts", "{} 行之后由模型自身的预测递推";
+    to_persistence: "MSE / persistence", "MSE / 持续性";
+    target: "target", "目标";
+    mse_ahead: "MSE {} ahead", "第 {} 步 MSE";
+    rmse_in_unit: "RMSE in its unit", "RMSE（原单位）";
+    mae_in_unit: "MAE in its unit", "MAE（原单位）";
+    lost: "{} is worse than persistence (the last value again) on these windows: {} times its MSE.",
+        "{} 在这些窗口上不如持续性基准（重复上一个值）：其均方误差的 {} 倍。";
+    random_walk: "No baseline is better than persistence by 2 %: these series are close to a random walk, which cannot be beaten by much.",
+        "没有基准比持续性好 2 %：这些序列接近随机游走，很难明显胜出。";
+    unit_of_one: "In scaled units: 1 is {} of {}.", "缩放后单位：1 即 {}（{}）。";
+    units_of_many: "In scaled units, each column of {} series by its own scaler; sMAPE in the columns' units.",
+        "缩放后单位，{} 个序列的每一列各自缩放；sMAPE 按原单位计算。";
+    coverage: "{}: {} % of what came lies at or below the forecast of level {}; its pinball loss is {}.",
+        "{}：{} % 的实际值不高于分位数 {} 的预测；其 pinball 损失为 {}。";
+    season: "season: {} rows", "季节长度：{} 行";
+    stopped: "{}: stopped after epoch {}; the parameters are those of epoch {}.", "{}：在第 {} 轮后停止；参数取自第 {} 轮。";
+    made_up: "SYNTHETIC DATA: no market ever quoted them.", "合成数据：没有任何市场报过这些价格。";
+    epoch_line: "{}  epoch {}  train MSE {}  valid MSE {}", "{}  第 {} 轮  训练 MSE {}  验证 MSE {}";
+    seconds: "seconds", "秒";
+    over_seeds: "Means over {} seeds, +- their standard deviation, in scaled units; seconds of all trainings.",
+        "{} 个随机种子的均值，+- 为标准差，缩放后单位；秒数为全部训练之和。";
+    seed_line: "{}, seed {}: MSE {} in {} s", "{}，种子 {}：MSE {}，用时 {} 秒";
+    origin_column: "origin", "起点";
+    training_rows: "training rows", "训练行数";
+    windows: "windows", "窗口数";
+    persistence_mse: "persistence MSE", "持续性 MSE";
+    best_epoch: "best epoch", "最佳轮次";
+    origin_line: "origin {}  {}  MSE {}  {} of persistence's", "起点 {}  {}  MSE {}  为持续性的 {} 倍";
+    over_origins: "MSE / persistence: {} +- {} over {} origins.", "MSE / 持续性：{} +- {}，共 {} 个起点。";
+    lost_at: "{} is worse than persistence (the last value again) at {} of them.", "{} 在其中 {} 个起点上不如持续性基准（重复上一个值）。";
+    refit: "Trained, scaled and stopped anew at each origin.", "每个起点都重新训练、缩放和早停。";
+    no_refit: "Trained at the first origin only.", "只在第一个起点训练。";
+    expanding: "All rows before an origin are seen.", "使用起点之前的全部行。";
+    sliding: "The last rows before an origin are seen.", "只使用起点之前最近的行。";
+    picture: "picture: {}", "图片：{}";
+    pictures: "pictures: {}, and one an origin beside it", "图片：{}，以及每个起点一张";
+    figures: "figures: {}", "数据：{}";
+    checkpoint: "checkpoint: {}", "检查点：{}";
+    run_and_report: "run: {}, report: {}", "运行目录：{}，报告：{}";
+    forecast_rows: "forecast: {} rows of {} in {}", "预测：{} 行 {}，已写入 {}";
+    interrupted: "interrupted after {} of {} steps; go on with `scanrnn train --resume {}`",
+        "已在 {} / {} 步后中断；继续请运行 `scanrnn train --resume {}`";
     no_finite_values: "no finite values", "没有有限的数值";
     no_font: "no font with Chinese characters was found: the picture is in English (install one, such as Debian's fonts-noto-cjk)",
         "没有找到中文字体：图片使用英文（请安装字体，例如 Debian 的 fonts-noto-cjk）";
