@@ -2,7 +2,8 @@
 //   LAST      shift = the last value, scale = root mean square of the one-step differences
 //   MEAN_STD  shift = the mean, scale = the population's standard deviation
 //   else      shift = 0, scale = 1
-// A scale that float32 could not resolve at the level of the shift is 1. One workgroup takes one feature of one window.
+// A scale that float32 could not resolve at the level of the shift is 1. One workgroup takes one feature of one window, if that begins in
+// first_row..end_row; the series is bound from first_row on.
 
 struct Params {
     n_batch: u32,
@@ -20,6 +21,8 @@ struct Params {
     prediction_offset: u32,
     prediction_stride: u32,
     out_offset: u32,
+    first_row: u32,
+    end_row: u32,
 }
 
 @group(0) @binding(0) var<uniform> params: Params;
@@ -91,7 +94,11 @@ fn gather(
     let batch = item / params.n_feature;
     let feature = item % params.n_feature;
     let start_row = min(counter[0], params.n_start - 1u);
-    let start = starts[start_row * params.n_batch + batch];
+    let begin = starts[start_row * params.n_batch + batch];
+    if begin < params.first_row || begin >= params.end_row {
+        return;
+    }
+    let start = begin - params.first_row;
     let by = statistics(start, feature, lane);
     for (var step = lane; step < params.n_step; step += LANES) {
         x[(batch * params.n_step + step) * params.n_feature + feature] = (value_at(start + step, feature) - by.x) / by.y;

@@ -272,7 +272,7 @@ impl<'a> Planner<'a> {
 
 /// Elements from one to the next of so many equal parts of a tensor's rows, or of the elements of its one row.
 fn part_elements(spec: &TensorSpec, n_part: usize) -> usize {
-    if spec.rows() > 1 { spec.rows() / n_part * spec.row_stride } else { spec.len() / n_part }
+    if spec.rows() > 1 { spec.rows() / n_part * spec.row_stride } else { spec.len() / n_part.max(1) }
 }
 
 /// A dispatch under construction.

@@ -178,24 +178,42 @@ impl Operation for Gather {
             Normalisation::MeanStd => 2,
         };
         let (n_start, n_target) = (plan.spec(source.starts).rows(), plan.spec(source.targets).len());
-        plan.kernel(&SHADER, "gather")
-            .constant("NORMALISATION", number)
-            .bind("series", source.series)
-            .bind("starts", source.starts)
-            .bind("targets", source.targets)
-            .bind("counter", source.counter)
-            .bind("x", self.window.x)
-            .bind("y", self.window.y)
-            .bind("shift", self.window.shift)
-            .bind("scale", self.window.scale)
-            .param("n_batch", n_batch)
-            .param("n_start", n_start)
-            .param("n_step", n_step)
-            .param("n_feature", n_feature)
-            .param("horizon", source.horizon)
-            .param("n_target", n_target)
-            .groups(n_batch * n_feature)
+        let n_row = plan.spec(source.series).rows();
+        for (first, count, end) in rows_to_bind(plan, source.series, n_step + source.horizon) {
+            plan.kernel(&SHADER, "gather")
+                .constant("NORMALISATION", number)
+                .bind_part("series", source.series, (first, count), n_row)
+                .bind("starts", source.starts)
+                .bind("targets", source.targets)
+                .bind("counter", source.counter)
+                .bind("x", self.window.x)
+                .bind("y", self.window.y)
+                .bind("shift", self.window.shift)
+                .bind("scale", self.window.scale)
+                .param("n_batch", n_batch)
+                .param("n_start", n_start)
+                .param("n_step", n_step)
+                .param("n_feature", n_feature)
+                .param("horizon", source.horizon)
+                .param("n_target", n_target)
+                .param("first_row", first)
+                .param("end_row", end)
+                .groups(n_batch * n_feature)?;
+        }
+        Ok(())
     }
+}
+
+/// Parts of a series that can be bound, first row and count, each with the row before which the windows of `reach` rows begin that are
+/// gathered from it: neighbours overlap, so that each window lies in one of them.
+fn rows_to_bind(plan: &Planner, series: Tensor, reach: usize) -> Vec<(usize, usize, usize)> {
+    let n_row = plan.spec(series).rows();
+    let most = plan.windows(n_row, &[series]).first().map_or(n_row, |(_, count)| *count);
+    if most >= n_row || most <= reach {
+        return vec![(0, n_row, n_row)];
+    }
+    let advance = most - reach;
+    (0..n_row - reach + 1).step_by(advance).map(|first| (first, most.min(n_row - first), first + advance)).collect()
 }
 
 impl Operation for Restore {

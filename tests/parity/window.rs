@@ -87,3 +87,24 @@ fn what_does_not_fit_is_refused() {
     let message = case.graph.restore(window.shift, &window, counter, out).expect_err("too few").to_string();
     assert_eq!(message, "restore: `window.shift` has shape [3, 3], expected 3 x 5 x 2 elements");
 }
+
+#[test]
+fn a_series_that_cannot_be_bound_as_a_whole() {
+    for normalisation in NORMALISATIONS {
+        for starts in [[0, 700, 1974], [660, 661, 1300]] {
+            let mut case = Case::new(format!("window of 20 at {starts:?}, {normalisation:?}"));
+            case.limit_binding(8 << 10);
+            let source = WindowSource {
+                series: case.input("series", &[2000, 3], -1.0, 1.0),
+                starts: case.indices("starts", &[1, 3], starts.to_vec()),
+                targets: case.indices("targets", &[2], vec![2, 0]),
+                counter: case.indices("counter", &[2], vec![0, 0]),
+                n_step: 20,
+                horizon: 6,
+                normalisation,
+            };
+            let window = case.graph.window("window", &source).expect("shapes fit");
+            case.check_values(&[window.x, window.y, window.shift, window.scale]);
+        }
+    }
+}
