@@ -6,6 +6,8 @@
 // carries between chunks come first. One workgroup has LANES neighbouring channels of one batch and one chunk.
 // `subgroup` sums over channels by subgroup operations; `f16` saves states as 16-bit floats.
 // A chunk consists of spans of SPAN steps. Forward saves the states at the borders of the spans; backward recomputes them inside.
+// `walked`, for software GPUs: a workgroup of PARTIAL invocations takes one span after the other of one batch, holds its B and C, and walks
+// over n_block blocks of PARTIAL channels, so that B and C are loaded once for all of them and their gradients gather in the invocation.
 // Steps are counted as `position` in the order in which they are visited, and as `step` where they lie in memory.
 //
 // The workspace holds, in vectors of four:
@@ -15,7 +17,8 @@
 //   slots     (batch, chunk, channel, QUADS + 1)   summary of a chunk and (sum of delta, 1 if the state is cut in it, 0, 0), then what is
 //                                               carried into it; at last its part of grad_A and (grad_D, grad_delta_bias, 0, 0)
 //   borders   (batch, span, channel, QUADS)     backward only
-//   sums      (group, batch, step, 2 QUADS)     backward only: grad_B and grad_C, summed over the channels of one workgroup
+//   sums      (group, batch, step, 2 QUADS)     backward only: grad_B and grad_C, summed over the channels of one workgroup, or of one
+//                                               invocation that walks
 
 struct Params {
     n_batch: u32,
@@ -31,6 +34,9 @@ struct Params {
     slots_start: u32,
     borders_start: u32,
     sums_start: u32,
+    first_span: u32,
+    end_span: u32,
+    n_block: u32,
     is_reverse: u32,
     delta_softplus: u32,
     u_offset: u32,
@@ -550,6 +556,272 @@ fn run_backward(workgroup: vec3<u32>, workgroups: vec3<u32>, index: u32) {
             }
         }
         workspace[at_slot + QUADS] = vec4<f32>(grad_d, grad_bias, 0.0, 0.0);
+    }
+}
+
+// What an invocation that walks holds of its span: B, C and their gradients over the channels so far; of the channel in work the states
+// and what its steps read. Indices are constant once calls and loops over quads are unrolled, which keeps all of it out of memory.
+var<private> walked_b: array<array<vec4<f32>, QUADS>, SPAN>;
+var<private> walked_c: array<array<vec4<f32>, QUADS>, SPAN>;
+var<private> walked_grad_b: array<array<vec4<f32>, QUADS>, SPAN>;
+var<private> walked_grad_c: array<array<vec4<f32>, QUADS>, SPAN>;
+var<private> walked_decay: array<array<vec4<f32>, QUADS>, SPAN>;
+var<private> walked_decayed: array<array<vec4<f32>, QUADS>, SPAN>;
+var<private> walked_dt: array<f32, SPAN>;
+var<private> walked_u: array<f32, SPAN>;
+var<private> walked_rate: array<vec4<f32>, QUADS>;
+var<private> walked_h: array<vec4<f32>, QUADS>;
+var<private> walked_grad_h: array<vec4<f32>, QUADS>;
+var<private> walked_grad_rate: array<vec4<f32>, QUADS>;
+var<private> walked_grad_skip: vec2<f32>; // of D and of the bias
+
+// The place of a walk's channel and step. A step past the end, like a channel past the last, changes nothing: size and gradient are 0.
+struct Stride {
+    exists: bool,
+    row: u32,
+    channel: u32,
+}
+
+fn stride_at(batch: u32, position: u32, channel: u32) -> Stride {
+    let near = min(channel, params.n_channel - 1u);
+    let row = batch * params.n_step + step_at(min(position, params.n_step - 1u));
+    return Stride(channel < params.n_channel && position < params.n_step, row, near);
+}
+
+fn hold_row(batch: u32, start: u32, t: u32) {
+    let at_row = row_at(batch, step_at(min(start + t, params.n_step - 1u)));
+    for (var quad = 0u; quad < QUADS; quad++) {
+        walked_b[t][quad] = workspace[at_row + quad];
+        walked_c[t][quad] = workspace[at_row + QUADS + quad];
+        walked_grad_b[t][quad] = vec4<f32>();
+        walked_grad_c[t][quad] = vec4<f32>();
+    }
+}
+
+// one step of walked_h; keeps what the step backward asks for
+fn step_forward(stride: Stride, t: u32, bias: f32) {
+    let dt = select(0.0, step_size(delta[params.delta_offset + stride.row * params.delta_stride + stride.channel] + bias), stride.exists);
+    let u_t = u[params.u_offset + stride.row * params.u_stride + stride.channel];
+    let is_cut = is_cut(params.rows_start + stride.row * params.row_quads) && stride.exists;
+    walked_dt[t] = dt;
+    walked_u[t] = u_t;
+    for (var quad = 0u; quad < QUADS; quad++) {
+        let decay = select(power_of_two(dt * walked_rate[quad]), vec4<f32>(), is_cut);
+        let decayed = decay * walked_h[quad];
+        walked_decay[t][quad] = decay;
+        walked_decayed[t][quad] = decayed;
+        walked_h[quad] = decayed + dt * u_t * walked_b[t][quad];
+    }
+}
+
+fn step_output(batch: u32, position: u32, t: u32, channel: u32, skip: f32, bias: f32) {
+    let stride = stride_at(batch, position, channel);
+    step_forward(stride, t, bias);
+    var read_out = vec4<f32>();
+    for (var quad = 0u; quad < QUADS; quad++) {
+        read_out += walked_h[quad] * walked_c[t][quad];
+    }
+    if stride.exists {
+        var y_t = dot(read_out, vec4(1.0)) + skip * walked_u[t];
+        if HAS_Z {
+            y_t *= silu(z[params.z_offset + stride.row * params.z_stride + stride.channel]);
+        }
+        y[params.y_offset + stride.row * params.y_stride + stride.channel] = y_t;
+    }
+}
+
+fn step_backward(stride: Stride, t: u32, skip: f32, bias: f32) {
+    let dt = walked_dt[t];
+    let u_t = walked_u[t];
+    var grad_read_out = 0.0;
+    if HAS_GRAD_Y {
+        grad_read_out = select(0.0, grad_y[params.grad_y_offset + stride.row * params.grad_y_stride + stride.channel], stride.exists);
+    }
+    var grad_gate = 0.0;
+    if HAS_Z {
+        let z_t = z[params.z_offset + stride.row * params.z_stride + stride.channel];
+        grad_gate = grad_read_out * silu_derivative(z_t);
+        grad_read_out *= silu(z_t);
+    }
+    var read_out = vec4<f32>();
+    var grad_x = vec4<f32>();
+    var grad_dt = vec4<f32>();
+    for (var quad = 0u; quad < QUADS; quad++) {
+        let decayed = walked_decayed[t][quad];
+        let h = decayed + dt * u_t * walked_b[t][quad];
+        let grad_h = walked_grad_h[quad] + grad_read_out * walked_c[t][quad];
+        walked_grad_b[t][quad] += dt * u_t * grad_h;
+        walked_grad_c[t][quad] += grad_read_out * h;
+        read_out += h * walked_c[t][quad];
+        grad_x += grad_h * walked_b[t][quad];
+        let through_decay = grad_h * decayed;
+        grad_dt += through_decay * walked_rate[quad];
+        walked_grad_rate[quad] += through_decay * dt;
+        walked_grad_h[quad] = grad_h * walked_decay[t][quad];
+    }
+    let grad_input = dot(grad_x, vec4(1.0));
+    var grad_biased = dot(grad_dt, vec4(1.0 / LOG2_E)) + grad_input * u_t;
+    if params.delta_softplus != 0u {
+        grad_biased *= sigmoid(delta[params.delta_offset + stride.row * params.delta_stride + stride.channel] + bias);
+    }
+    walked_grad_skip += vec2(grad_read_out * u_t, select(0.0, grad_biased, stride.exists));
+    if stride.exists {
+        if HAS_GRAD_U {
+            grad_u[params.grad_u_offset + stride.row * params.grad_u_stride + stride.channel] = grad_read_out * skip + grad_input * dt;
+        }
+        if HAS_GRAD_DELTA {
+            grad_delta[params.grad_delta_offset + stride.row * params.grad_delta_stride + stride.channel] = grad_biased;
+        }
+        if HAS_GRAD_Z {
+            grad_z[params.grad_z_offset + stride.row * params.grad_z_stride + stride.channel] =
+                grad_gate * (dot(read_out, vec4(1.0)) + skip * u_t);
+        }
+    }
+}
+
+fn leave_row(part: u32, batch: u32, position: u32, t: u32) {
+    if position < params.n_step {
+        let row = (part * params.n_batch + batch) * params.n_step + step_at(position);
+        for (var quad = 0u; quad < QUADS; quad++) {
+            workspace[params.sums_start + row * 2u * QUADS + quad] = walked_grad_b[t][quad];
+            workspace[params.sums_start + row * 2u * QUADS + QUADS + quad] = walked_grad_c[t][quad];
+        }
+    }
+}
+
+// The outputs of the spans from first_span to end_span, and the states at their borders.
+@compute @workgroup_size(PARTIAL)
+fn walk_forward(
+    @builtin(workgroup_id) workgroup: vec3<u32>,
+    @builtin(num_workgroups) workgroups: vec3<u32>,
+    @builtin(local_invocation_index) index: u32,
+) {
+    let flat = workgroup.y * workgroups.x + workgroup.x;
+    let group = flat % params.n_group;
+    let batch = flat / params.n_group;
+    if batch >= params.n_batch {
+        return;
+    }
+    for (var span = params.first_span; span < params.end_span; span++) {
+        let start = span * SPAN;
+        hold_row(batch, start, 0u);
+        hold_row(batch, start, 1u);
+        hold_row(batch, start, 2u);
+        hold_row(batch, start, 3u);
+        hold_row(batch, start, 4u);
+        hold_row(batch, start, 5u);
+        hold_row(batch, start, 6u);
+        hold_row(batch, start, 7u);
+        for (var block = 0u; block < params.n_block; block++) {
+            let channel = (group * params.n_block + block) * PARTIAL + index;
+            let near = min(channel, params.n_channel - 1u);
+            let at_channel = channel_at(near);
+            let at_state = state_at(batch, near);
+            let at_border = border_at(batch, span, near);
+            let skip_and_bias = workspace[at_channel + QUADS];
+            for (var quad = 0u; quad < QUADS; quad++) {
+                walked_rate[quad] = workspace[at_channel + quad];
+                walked_h[quad] = workspace[at_state + quad];
+            }
+            if channel < params.n_channel {
+                for (var quad = 0u; quad < QUADS; quad++) {
+                    borders[at_border + quad] = to_border(walked_h[quad]);
+                }
+            }
+            step_output(batch, start + 0u, 0u, channel, skip_and_bias.x, skip_and_bias.y);
+            step_output(batch, start + 1u, 1u, channel, skip_and_bias.x, skip_and_bias.y);
+            step_output(batch, start + 2u, 2u, channel, skip_and_bias.x, skip_and_bias.y);
+            step_output(batch, start + 3u, 3u, channel, skip_and_bias.x, skip_and_bias.y);
+            step_output(batch, start + 4u, 4u, channel, skip_and_bias.x, skip_and_bias.y);
+            step_output(batch, start + 5u, 5u, channel, skip_and_bias.x, skip_and_bias.y);
+            step_output(batch, start + 6u, 6u, channel, skip_and_bias.x, skip_and_bias.y);
+            step_output(batch, start + 7u, 7u, channel, skip_and_bias.x, skip_and_bias.y);
+            if channel < params.n_channel {
+                for (var quad = 0u; quad < QUADS; quad++) {
+                    workspace[at_state + quad] = walked_h[quad];
+                }
+                if span + 1u == params.n_span {
+                    for (var n = 0u; n < N_STATE; n++) {
+                        last_state[(batch * params.n_channel + channel) * N_STATE + n] = walked_h[n / 4u][n % 4u];
+                    }
+                }
+            }
+        }
+    }
+}
+
+// The gradients of the spans from end_span down to first_span, of n_block blocks of channels.
+@compute @workgroup_size(PARTIAL)
+fn walk_backward(
+    @builtin(workgroup_id) workgroup: vec3<u32>,
+    @builtin(num_workgroups) workgroups: vec3<u32>,
+    @builtin(local_invocation_index) index: u32,
+) {
+    let flat = workgroup.y * workgroups.x + workgroup.x;
+    let group = flat % params.n_group;
+    let batch = flat / params.n_group;
+    if batch >= params.n_batch {
+        return;
+    }
+    for (var span = params.end_span; span > params.first_span; span--) {
+        let start = (span - 1u) * SPAN;
+        hold_row(batch, start, 0u);
+        hold_row(batch, start, 1u);
+        hold_row(batch, start, 2u);
+        hold_row(batch, start, 3u);
+        hold_row(batch, start, 4u);
+        hold_row(batch, start, 5u);
+        hold_row(batch, start, 6u);
+        hold_row(batch, start, 7u);
+        for (var block = 0u; block < params.n_block; block++) {
+            let channel = (group * params.n_block + block) * PARTIAL + index;
+            let near = min(channel, params.n_channel - 1u);
+            let at_channel = channel_at(near);
+            let at_state = state_at(batch, near);
+            let at_slot = slot_at(batch, 0u, near);
+            let at_border = params.borders_start + border_at(batch, span - 1u, near);
+            let skip_and_bias = workspace[at_channel + QUADS];
+            for (var quad = 0u; quad < QUADS; quad++) {
+                walked_rate[quad] = workspace[at_channel + quad];
+                walked_h[quad] = workspace[at_border + quad];
+                walked_grad_h[quad] = workspace[at_state + quad];
+                walked_grad_rate[quad] = vec4<f32>();
+            }
+            walked_grad_skip = vec2<f32>();
+            step_forward(stride_at(batch, start + 0u, channel), 0u, skip_and_bias.y);
+            step_forward(stride_at(batch, start + 1u, channel), 1u, skip_and_bias.y);
+            step_forward(stride_at(batch, start + 2u, channel), 2u, skip_and_bias.y);
+            step_forward(stride_at(batch, start + 3u, channel), 3u, skip_and_bias.y);
+            step_forward(stride_at(batch, start + 4u, channel), 4u, skip_and_bias.y);
+            step_forward(stride_at(batch, start + 5u, channel), 5u, skip_and_bias.y);
+            step_forward(stride_at(batch, start + 6u, channel), 6u, skip_and_bias.y);
+            step_forward(stride_at(batch, start + 7u, channel), 7u, skip_and_bias.y);
+            step_backward(stride_at(batch, start + 7u, channel), 7u, skip_and_bias.x, skip_and_bias.y);
+            step_backward(stride_at(batch, start + 6u, channel), 6u, skip_and_bias.x, skip_and_bias.y);
+            step_backward(stride_at(batch, start + 5u, channel), 5u, skip_and_bias.x, skip_and_bias.y);
+            step_backward(stride_at(batch, start + 4u, channel), 4u, skip_and_bias.x, skip_and_bias.y);
+            step_backward(stride_at(batch, start + 3u, channel), 3u, skip_and_bias.x, skip_and_bias.y);
+            step_backward(stride_at(batch, start + 2u, channel), 2u, skip_and_bias.x, skip_and_bias.y);
+            step_backward(stride_at(batch, start + 1u, channel), 1u, skip_and_bias.x, skip_and_bias.y);
+            step_backward(stride_at(batch, start + 0u, channel), 0u, skip_and_bias.x, skip_and_bias.y);
+            if channel < params.n_channel {
+                let is_first = span == params.n_span;
+                for (var quad = 0u; quad < QUADS; quad++) {
+                    workspace[at_state + quad] = walked_grad_h[quad];
+                    workspace[at_slot + quad] = select(workspace[at_slot + quad], vec4<f32>(), is_first) + walked_grad_rate[quad];
+                }
+                let before = select(workspace[at_slot + QUADS], vec4<f32>(), is_first);
+                workspace[at_slot + QUADS] = before + vec4(walked_grad_skip, 0.0, 0.0);
+            }
+        }
+        leave_row(group * PARTIAL + index, batch, start + 0u, 0u);
+        leave_row(group * PARTIAL + index, batch, start + 1u, 1u);
+        leave_row(group * PARTIAL + index, batch, start + 2u, 2u);
+        leave_row(group * PARTIAL + index, batch, start + 3u, 3u);
+        leave_row(group * PARTIAL + index, batch, start + 4u, 4u);
+        leave_row(group * PARTIAL + index, batch, start + 5u, 5u);
+        leave_row(group * PARTIAL + index, batch, start + 6u, 6u);
+        leave_row(group * PARTIAL + index, batch, start + 7u, 7u);
     }
 }
 

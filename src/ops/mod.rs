@@ -184,7 +184,7 @@ pub const KERNELS: &[(&str, &[&str])] = &[
     ("min_gru", &["step", "fused", "panel"]),
     ("min_gru_scan", &["sequential", "chunked"]),
     ("rms_norm", &["lane", "group"]),
-    ("selective_scan", &["sequential", "chunked", "subgroup", "f16"]),
+    ("selective_scan", &["sequential", "chunked", "subgroup", "f16", "walked"]),
 ];
 
 /// Every shader, for the tests that validate them without a GPU.

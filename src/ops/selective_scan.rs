@@ -2,7 +2,7 @@
 
 use super::{Operation, Recurrence, present};
 use crate::error::{Error, Result};
-use crate::gpu::{Constant, Kernel, LANES, Operand, Planner, Shader};
+use crate::gpu::{Constant, Kernel, LANES, MOST_ITERATIONS, Operand, Planner, Shader};
 use crate::graph::{Gradients, Graph, Tensor};
 
 const NAME: &str = "selective_scan";
@@ -32,6 +32,7 @@ const fn variant(shared: &'static [&'static str]) -> Shader {
             ("N_STATE", Constant::U32(16)),
             ("QUADS", Constant::U32(4)),
             ("SPAN", Constant::U32(SPAN as u32)),
+            ("PARTIAL", Constant::U32(PARTIAL as u32)),
             ("HAS_D", Constant::Bool(false)),
             ("HAS_Z", Constant::Bool(false)),
             ("HAS_DELTA_BIAS", Constant::Bool(false)),
@@ -46,16 +47,25 @@ const fn variant(shared: &'static [&'static str]) -> Shader {
 }
 
 /// Steps between the states that forward saves for backward.
-const SPAN: usize = 16;
+const SPAN: usize = 8;
+
+/// Invocations of a workgroup that walks over channels, as many as a vector of a software GPU has elements.
+const PARTIAL: usize = 8;
+
+/// The most vectors of states that are walked: more would not stay in a processor's nearest cache.
+const MOST_WALKED_QUADS: usize = 4;
+
+/// Workgroups that walk, for each thread of a software GPU to have some.
+const WALKING: usize = 2;
 
 /// Invocations that fill a GPU: the `chunked` kernel cuts the run into chunks until there are as many.
 const FILLING: usize = 1 << 14;
 
 /// The most spans of a chunk on a software GPU, so that the loops over its steps stay below the 65,535 iterations that Mesa's drivers run.
-const MOST_CHUNK_SPANS: usize = 256;
+const MOST_CHUNK_SPANS: usize = 512;
 
 /// The fewest spans of a chunk: shorter ones spend more on carries than they gain.
-const MIN_CHUNK_SPANS: usize = 4;
+const MIN_CHUNK_SPANS: usize = 8;
 
 /// What the scan reads; shapes are checked by [`Graph::selective_scan`].
 #[derive(Clone, Copy, Debug)]
@@ -250,6 +260,21 @@ impl Operation for SelectiveScan {
         let layout = Layout::new(plan, inputs);
         let flops = self.flops(plan.graph());
         let workspace = plan.scratch(4 * layout.borders_start);
+        let forward = |plan: &mut Planner, (first_span, end_span)| {
+            layout
+                .kernel(plan, if layout.n_block > 0 { "walk_forward" } else { "forward" }, inputs, workspace)
+                .flops(flops * (end_span - first_span) / layout.n_span)
+                .bind("u", inputs.u)
+                .bind("delta", inputs.delta)
+                .bind_optional("z", inputs.z)
+                .bind("y", self.y)
+                .bind("last_state", self.last_state)
+                .bind("borders", self.borders)
+                .param("first_span", first_span)
+                .param("end_span", end_span)
+                .param("n_block", layout.n_block)
+                .groups(layout.n_workgroup())
+        };
         layout.pack(plan, inputs, workspace, inputs.recurrence.initial_state)?;
         if layout.n_chunk > 1 {
             layout
@@ -262,16 +287,7 @@ impl Operation for SelectiveScan {
                 .bind("borders", self.borders)
                 .lanes(layout.n_batch * layout.n_channel * layout.quads)?;
         }
-        layout
-            .kernel(plan, "forward", inputs, workspace)
-            .flops(flops)
-            .bind("u", inputs.u)
-            .bind("delta", inputs.delta)
-            .bind_optional("z", inputs.z)
-            .bind("y", self.y)
-            .bind("last_state", self.last_state)
-            .bind("borders", self.borders)
-            .groups(layout.n_workgroup())
+        layout.walks().into_iter().rev().try_for_each(|spans| forward(plan, spans))
     }
 }
 
@@ -320,23 +336,28 @@ impl Operation for SelectiveScanBackward {
                 .groups(layout.n_workgroup())?;
             layout.kernel(plan, "carry_backward", inputs, workspace).lanes(layout.n_batch * layout.n_channel * layout.quads)?;
         }
-        layout
-            .kernel(plan, "backward", inputs, workspace)
-            .flops(flops)
-            .bind("u", inputs.u)
-            .bind("delta", inputs.delta)
-            .bind_optional("z", inputs.z)
-            .bind_optional("grad_y", self.grad_y)
-            .bind_optional("grad_u", self.grad_u)
-            .bind_optional("grad_delta", self.grad_delta)
-            .bind_optional("grad_z", self.grad_z)
-            .groups(layout.n_workgroup())?;
+        for (first_span, end_span) in layout.walks() {
+            layout
+                .kernel(plan, if layout.n_block > 0 { "walk_backward" } else { "backward" }, inputs, workspace)
+                .flops(flops * (end_span - first_span) / layout.n_span)
+                .bind("u", inputs.u)
+                .bind("delta", inputs.delta)
+                .bind_optional("z", inputs.z)
+                .bind_optional("grad_y", self.grad_y)
+                .bind_optional("grad_u", self.grad_u)
+                .bind_optional("grad_delta", self.grad_delta)
+                .bind_optional("grad_z", self.grad_z)
+                .param("first_span", first_span)
+                .param("end_span", end_span)
+                .param("n_block", layout.n_block)
+                .groups(layout.n_workgroup())?;
+        }
 
         let Layout { n_batch, n_step, n_channel, n_state, quads, .. } = layout;
         let per_channel =
             Parts { count: n_batch * layout.n_chunk, start: layout.slots_start, stride: n_channel * (quads + 1), row: quads + 1 };
         let skips = Parts { start: layout.slots_start + quads, ..per_channel };
-        let per_step = Parts { count: layout.n_group, start: layout.sums_start, stride: n_batch * n_step * 2 * quads, row: 2 * quads };
+        let per_step = Parts { count: layout.n_sum, start: layout.sums_start, stride: n_batch * n_step * 2 * quads, row: 2 * quads };
         let states = Parts { count: 1, start: layout.states_start, stride: 0, row: quads };
         let grad_c_parts = Parts { start: per_step.start + quads, ..per_step };
         plan.check_loop(NAME, per_channel.count)?;
@@ -397,6 +418,10 @@ struct Layout {
     n_state: usize,
     quads: usize,
     n_group: usize,
+    /// Blocks of channels of a workgroup that walks, else 0.
+    n_block: usize,
+    /// Parts of the sums over channels.
+    n_sum: usize,
     n_span: usize,
     chunk_spans: usize,
     n_chunk: usize,
@@ -410,13 +435,28 @@ struct Layout {
 }
 
 impl Layout {
+    /// By the kernel that is chosen, else by shape and adapter: what is walked needs more memory for its sums.
     fn new(plan: &Planner, inputs: &SelectiveScanInputs) -> Self {
         let shape = &plan.spec(inputs.u).shape;
-        let (n_batch, n_step, n_channel, n_state) = (shape[0], shape[1], shape[2], plan.spec(inputs.a).columns());
+        let sizes = [shape[0], shape[1], shape[2], plan.spec(inputs.a).columns()];
+        let chosen = plan.chosen(NAME, &sizes);
+        if chosen.map_or(plan.traits().software, |kernel| kernel == "walked") {
+            let layout = Layout::of(plan, inputs, sizes, Some("walked"));
+            if layout.quads <= MOST_WALKED_QUADS && 16 * layout.end as u64 <= plan.traits().max_binding {
+                return layout;
+            }
+        }
+        Layout::of(plan, inputs, sizes, chosen.filter(|kernel| *kernel != "walked"))
+    }
+
+    fn of(plan: &Planner, inputs: &SelectiveScanInputs, sizes: [usize; 4], chosen: Option<&str>) -> Self {
+        let [n_batch, n_step, n_channel, n_state] = sizes;
+        let walked = chosen == Some("walked");
         let quads = n_state.div_ceil(4);
-        let n_group = n_channel.div_ceil(LANES);
         let n_span = n_step.div_ceil(SPAN);
-        let chosen = plan.chosen(NAME, &[n_batch, n_step, n_channel, n_state]);
+        let n_block = if walked { n_channel.div_ceil(PARTIAL).div_ceil(WALKING.div_ceil(n_batch)) } else { 0 };
+        let n_group = if walked { n_channel.div_ceil(n_block * PARTIAL) } else { n_channel.div_ceil(LANES) };
+        let n_sum = if walked { n_group * PARTIAL } else { n_group };
         let chunked = match chosen {
             Some("sequential") => false,
             Some("chunked") => true,
@@ -429,6 +469,7 @@ impl Layout {
         };
         let wanted_chunks = FILLING.div_ceil(n_batch * n_channel);
         let chunk_spans = match chunked {
+            _ if walked => n_span,
             true => n_span.div_ceil(wanted_chunks).max(MIN_CHUNK_SPANS),
             false if plan.traits().software => n_span.min(MOST_CHUNK_SPANS),
             false => n_span,
@@ -440,7 +481,7 @@ impl Layout {
         let slots_start = states_start + n_batch * n_channel * quads;
         let borders_start = slots_start + n_batch * n_chunk * n_channel * (quads + 1);
         let sums_start = borders_start + n_batch * n_span * n_channel * quads;
-        let end = sums_start + n_group * n_batch * n_step * 2 * quads;
+        let end = sums_start + n_sum * n_batch * n_step * 2 * quads;
         Layout {
             variant,
             n_batch,
@@ -449,6 +490,8 @@ impl Layout {
             n_state,
             quads,
             n_group,
+            n_block,
+            n_sum,
             n_span,
             chunk_spans,
             n_chunk,
@@ -460,6 +503,14 @@ impl Layout {
             sums_start,
             end,
         }
+    }
+
+    /// First span and the span behind the last of each dispatch, from the last to the first: all spans, unless they are walked.
+    fn walks(&self) -> Vec<(usize, usize)> {
+        // of a span and a block: the steps forward and backward, and what is loaded and stored beside them, by quads
+        let iterations = self.n_block * (1 + self.quads * (2 * SPAN + 2)) + self.quads * 4 * SPAN;
+        let count = if self.n_block > 0 { (MOST_ITERATIONS / iterations).max(1) } else { self.n_span };
+        (0..self.n_span).step_by(count).map(|first| (first, (first + count).min(self.n_span))).rev().collect()
     }
 
     /// Workgroups that have a group of channels in one chunk of one batch each.

@@ -8,7 +8,7 @@ use super::harness::{CHANNELS, Case, LENGTHS};
 /// The kernels that the adapter has; all of them compute as `f32` does.
 fn kernels() -> Vec<&'static str> {
     let has_subgroups = gpu(Setting::default()).is_some_and(|gpu| gpu.traits().subgroups);
-    ["sequential", "chunked"].into_iter().chain(has_subgroups.then_some("subgroup")).collect()
+    ["sequential", "chunked", "walked"].into_iter().chain(has_subgroups.then_some("subgroup")).collect()
 }
 
 /// Which optional inputs there are, and how the run goes.
