@@ -3,8 +3,9 @@
 // e = C^T w + exp(A) e''    dL/dg = dL/dy clip(u) + B e    dL/dp = D w + dL/dg SiLU'(clip(p)) where |p| <= 50
 // dL/dA = sum e s' exp(A)    dL/dB = sum g e    dL/dC = sum w s    dL/dD = sum w p
 //
-// Entries named inject, read_out and so on take one element an invocation; scan and its gradient one state of one sequence through all
-// steps; backward_decay (dA) and backward_skip (dD) sum COLUMNS columns a workgroup. dB and dC are products of the linear layer's kernel.
+// Products with B and C, and those that give their gradients, are the linear layer's kernels'. Entries named gates, read_out and so on take
+// one element an invocation; scan and its gradient one state of one sequence through all steps; backward_decay (dA) and backward_skip (dD)
+// sum COLUMNS columns a workgroup.
 
 struct Params {
     n_batch: u32,
@@ -16,8 +17,6 @@ struct Params {
     p_offset: u32,
     p_stride: u32,
     a_offset: u32,
-    b_offset: u32,
-    c_offset: u32,
     d_offset: u32,
     initial_offset: u32,
     initial_stride: u32,
@@ -36,20 +35,19 @@ struct Params {
 @group(0) @binding(0) var<uniform> params: Params;
 @group(0) @binding(1) var<storage, read> p: array<f32>; // (batch, step, hidden)
 @group(0) @binding(2) var<storage, read> a: array<f32>; // (state)
-@group(0) @binding(3) var<storage, read> b: array<f32>; // (hidden, state)
-@group(0) @binding(4) var<storage, read> c: array<f32>; // (hidden, state)
 @group(0) @binding(5) var<storage, read> d: array<f32>; // (hidden)
 @group(0) @binding(6) var<storage, read> initial: array<f32>; // (batch, state)
 @group(0) @binding(7) var<storage, read> reset: array<u32>; // (batch, step)
 @group(0) @binding(8) var<storage, read_write> gate: array<f32>; // (batch, step, hidden): g
-@group(0) @binding(9) var<storage, read_write> states: array<f32>; // (batch, step, state): s, first what is injected
-@group(0) @binding(10) var<storage, read_write> raw: array<f32>; // (batch, step, hidden): u
+@group(0) @binding(9) var<storage, read_write> states: array<f32>; // (batch, step, state): s, first B^T g
+@group(0) @binding(10) var<storage, read_write> raw: array<f32>; // (batch, step, hidden): u, first C s
 @group(0) @binding(11) var<storage, read_write> y: array<f32>; // (batch, step, hidden)
 @group(0) @binding(12) var<storage, read_write> last: array<f32>; // (batch, state)
 @group(0) @binding(13) var<storage, read> grad_y: array<f32>; // (batch, step, hidden)
 @group(0) @binding(14) var<storage, read> grad_last: array<f32>; // (batch, state)
 @group(0) @binding(15) var<storage, read_write> grad_read: array<f32>; // (batch, step, hidden): w
 @group(0) @binding(16) var<storage, read_write> grad_states: array<f32>; // (batch, step, state): e, first C^T w
+@group(0) @binding(3) var<storage, read_write> grad_gate: array<f32>; // (batch, step, hidden): B e
 @group(0) @binding(17) var<storage, read_write> grad_p: array<f32>; // (batch, step, hidden)
 @group(0) @binding(18) var<storage, read_write> grad_a: array<f32>; // (state)
 @group(0) @binding(19) var<storage, read_write> grad_d: array<f32>; // (hidden)
@@ -90,21 +88,6 @@ fn gates(@builtin(global_invocation_id) global: vec3<u32>, @builtin(num_workgrou
 }
 
 @compute @workgroup_size(LANES)
-fn inject(@builtin(global_invocation_id) global: vec3<u32>, @builtin(num_workgroups) workgroups: vec3<u32>) {
-    let lane = lane_of(global, workgroups);
-    if lane >= n_row() * params.n_state {
-        return;
-    }
-    let row = lane / params.n_state;
-    let n = lane % params.n_state;
-    var sum = 0.0;
-    for (var channel = 0u; channel < params.n_hidden; channel++) {
-        sum += gate[row * params.n_hidden + channel] * b[params.b_offset + channel * params.n_state + n];
-    }
-    states[lane] = sum;
-}
-
-@compute @workgroup_size(LANES)
 fn scan(@builtin(global_invocation_id) global: vec3<u32>, @builtin(num_workgroups) workgroups: vec3<u32>) {
     let lane = lane_of(global, workgroups);
     if lane >= params.n_batch * params.n_state {
@@ -131,12 +114,8 @@ fn read_out(@builtin(global_invocation_id) global: vec3<u32>, @builtin(num_workg
     if lane >= n_row() * params.n_hidden {
         return;
     }
-    let row = lane / params.n_hidden;
     let channel = lane % params.n_hidden;
-    var u = d[params.d_offset + channel] * p_at(row, channel);
-    for (var n = 0u; n < params.n_state; n++) {
-        u += states[row * params.n_state + n] * c[params.c_offset + channel * params.n_state + n];
-    }
+    let u = raw[lane] + d[params.d_offset + channel] * p_at(lane / params.n_hidden, channel);
     raw[lane] = u;
     y[lane] = gate[lane] * clamp(u, -10.0, 10.0);
 }
@@ -148,21 +127,6 @@ fn backward_read_out(@builtin(global_invocation_id) global: vec3<u32>, @builtin(
         let w = grad_y_at(lane / params.n_hidden, lane % params.n_hidden) * gate[lane];
         grad_read[lane] = select(0.0, w, abs(raw[lane]) <= 10.0);
     }
-}
-
-@compute @workgroup_size(LANES)
-fn backward_inject(@builtin(global_invocation_id) global: vec3<u32>, @builtin(num_workgroups) workgroups: vec3<u32>) {
-    let lane = lane_of(global, workgroups);
-    if lane >= n_row() * params.n_state {
-        return;
-    }
-    let row = lane / params.n_state;
-    let n = lane % params.n_state;
-    var sum = 0.0;
-    for (var channel = 0u; channel < params.n_hidden; channel++) {
-        sum += grad_read[row * params.n_hidden + channel] * c[params.c_offset + channel * params.n_state + n];
-    }
-    grad_states[lane] = sum;
 }
 
 @compute @workgroup_size(LANES)
@@ -198,14 +162,10 @@ fn backward_input(@builtin(global_invocation_id) global: vec3<u32>, @builtin(num
     }
     let row = lane / params.n_hidden;
     let channel = lane % params.n_hidden;
-    var grad_gate = grad_y_at(row, channel) * clamp(raw[lane], -10.0, 10.0);
-    for (var n = 0u; n < params.n_state; n++) {
-        grad_gate += grad_states[row * params.n_state + n] * b[params.b_offset + channel * params.n_state + n];
-    }
     let input = p_at(row, channel);
     var grad = d[params.d_offset + channel] * grad_read[lane];
     if abs(input) <= 50.0 {
-        grad += grad_gate * silu_derivative(input);
+        grad += (grad_gate[lane] + grad_y_at(row, channel) * clamp(raw[lane], -10.0, 10.0)) * silu_derivative(input);
     }
     grad_p[params.grad_p_offset + row * params.grad_p_stride + channel] = grad;
 }

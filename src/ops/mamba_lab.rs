@@ -1,6 +1,6 @@
 //! The lab's simplified state space model over the products of its inputs: see `reference/mamba_lab.rs`.
 
-use super::{COLUMNS, LinearBackward, Operation, Recurrence, present};
+use super::{COLUMNS, Linear, LinearBackward, Operation, Recurrence, present};
 use crate::error::Result;
 use crate::gpu::{Constant, Kernel, LANES, Planner, Shader};
 use crate::graph::{Gradients, Graph, Tensor};
@@ -74,7 +74,7 @@ pub struct MambaLabBackward {
     pub grad_read_out: Tensor,
     /// `(batch, step, state)`: gradient of `states`, between the kernels.
     pub grad_states: Tensor,
-    /// `(batch, step, hidden)`: gradient of `gate`, between the passes of the CPU.
+    /// `(batch, step, hidden)`: gradient of `gate`, between the kernels.
     pub grad_gate: Tensor,
 }
 
@@ -119,8 +119,6 @@ impl MambaLab {
         plan.kernel(&SHADER, entry)
             .bind("p", self.p)
             .bind("a", self.a)
-            .bind("b", self.b)
-            .bind("c", self.c)
             .bind("d", self.d)
             .bind_optional("initial", self.recurrence.initial_state)
             .bind_optional("reset", self.recurrence.reset)
@@ -135,6 +133,16 @@ impl MambaLab {
             .param("n_state", n_state)
             .param("reverse", self.recurrence.reverse)
     }
+}
+
+/// `y = x W` for `x (.., hidden)`, `weight (hidden, state)`, `y (.., state)`.
+fn product(x: Tensor, weight: Tensor, y: Tensor) -> LinearBackward {
+    LinearBackward { x: y, weight, grad_y: x, grad_x: Some(y), grad_weight: None, grad_bias: None }
+}
+
+/// `y = x W^T` for `x (.., state)`, `weight (hidden, state)`, `y (.., hidden)`.
+fn transposed_product(x: Tensor, weight: Tensor, y: Tensor) -> Linear {
+    Linear { x, weight, bias: None, y }
 }
 
 impl Operation for MambaLab {
@@ -185,12 +193,13 @@ impl Operation for MambaLab {
     }
 
     fn encode(&self, plan: &mut Planner) -> Result<()> {
-        let (hidden, state) = (plan.spec(self.y).len(), plan.spec(self.states).len());
+        let hidden = plan.spec(self.y).len();
         let sequences = plan.spec(self.last_state).len();
         plan.check_loop("mamba_lab", plan.spec(self.y).rows() / plan.spec(self.last_state).rows())?;
         self.kernel(plan, "gates").lanes(hidden)?;
-        self.kernel(plan, "inject").lanes(state)?;
+        product(self.gate, self.b, self.states).encode(plan)?;
         self.kernel(plan, "scan").lanes(sequences)?;
+        transposed_product(self.states, self.c, self.read_out).encode(plan)?;
         self.kernel(plan, "read_out").lanes(hidden)
     }
 }
@@ -216,7 +225,7 @@ impl Operation for MambaLabBackward {
 
     fn encode(&self, plan: &mut Planner) -> Result<()> {
         let forward = &self.forward;
-        let (hidden, state) = (plan.spec(forward.y).len(), plan.spec(forward.states).len());
+        let hidden = plan.spec(forward.y).len();
         let sequences = plan.spec(forward.last_state).len();
         let kernel = |plan: &mut Planner, entry: &'static str, groups: usize| {
             let mut kernel = forward
@@ -225,6 +234,7 @@ impl Operation for MambaLabBackward {
                 .bind_optional("grad_last", self.grad_last_state)
                 .bind("grad_read", self.grad_read_out)
                 .bind("grad_states", self.grad_states)
+                .bind("grad_gate", self.grad_gate)
                 .bind_optional("grad_initial", self.grad_initial_state);
             for (name, target) in [("grad_p", self.grad_p), ("grad_a", self.grad_a), ("grad_d", self.grad_d)] {
                 kernel = kernel.bind_optional(name, target);
@@ -232,8 +242,11 @@ impl Operation for MambaLabBackward {
             kernel.groups(groups)
         };
         kernel(plan, "backward_read_out", hidden.div_ceil(LANES))?;
-        kernel(plan, "backward_inject", state.div_ceil(LANES))?;
+        product(self.grad_read_out, forward.c, self.grad_states).encode(plan)?;
         kernel(plan, "backward_scan", sequences.div_ceil(LANES))?;
+        if self.grad_p.is_some() {
+            transposed_product(self.grad_states, forward.b, self.grad_gate).encode(plan)?;
+        }
         for (entry, target, groups) in [
             ("backward_input", self.grad_p, hidden.div_ceil(LANES)),
             ("backward_decay", self.grad_a, plan.spec(forward.a).len().div_ceil(COLUMNS)),
