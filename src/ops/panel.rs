@@ -11,7 +11,7 @@ pub(super) const SOURCE: &str = include_str!("../../shaders/shared/panel.wgsl");
 pub(super) const PANEL: usize = 8;
 
 /// Most terms of a slice: eight panels of them fill a window.
-const MOST_TERMS: usize = 256;
+const MOST_TERMS: usize = 128;
 
 /// How a factor of `rows x terms` elements is cut.
 #[derive(Clone, Copy, Debug)]
