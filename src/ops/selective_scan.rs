@@ -263,7 +263,7 @@ impl Operation for SelectiveScan {
         let forward = |plan: &mut Planner, (first_span, end_span)| {
             layout
                 .kernel(plan, if layout.n_block > 0 { "walk_forward" } else { "forward" }, inputs, workspace)
-                .flops(flops * (end_span - first_span) / layout.n_span)
+                .flops(flops / layout.n_span * (end_span - first_span))
                 .bind("u", inputs.u)
                 .bind("delta", inputs.delta)
                 .bind_optional("z", inputs.z)
@@ -339,7 +339,7 @@ impl Operation for SelectiveScanBackward {
         for (first_span, end_span) in layout.walks() {
             layout
                 .kernel(plan, if layout.n_block > 0 { "walk_backward" } else { "backward" }, inputs, workspace)
-                .flops(flops * (end_span - first_span) / layout.n_span)
+                .flops(flops / layout.n_span * (end_span - first_span))
                 .bind("u", inputs.u)
                 .bind("delta", inputs.delta)
                 .bind_optional("z", inputs.z)
@@ -435,12 +435,15 @@ struct Layout {
 }
 
 impl Layout {
-    /// By the kernel that is chosen, else by shape and adapter: what is walked needs more memory for its sums.
+    /// By the kernel that is chosen, else by shape and adapter. What is walked needs more memory for its sums, and a compiler that stands its
+    /// unrolled steps: Mesa's takes a second or two, SwiftShader's does not come to an end.
     fn new(plan: &Planner, inputs: &SelectiveScanInputs) -> Self {
         let shape = &plan.spec(inputs.u).shape;
         let sizes = [shape[0], shape[1], shape[2], plan.spec(inputs.a).columns()];
         let chosen = plan.chosen(NAME, &sizes);
-        if chosen.map_or(plan.traits().software, |kernel| kernel == "walked") {
+        let adapter = &plan.traits().name;
+        let wanted = chosen.map_or(adapter.contains("llvmpipe"), |kernel| kernel == "walked");
+        if wanted && !adapter.contains("SwiftShader") {
             let layout = Layout::of(plan, inputs, sizes, Some("walked"));
             if layout.quads <= MOST_WALKED_QUADS && 16 * layout.end as u64 <= plan.traits().max_binding {
                 return layout;
