@@ -56,5 +56,5 @@ fn a_loop_that_a_software_driver_would_leave_is_refused_there() {
     };
     let message = plan(true).expect_err("refused").to_string();
     assert!(message.contains("70000 steps in one loop"), "{message}");
-    assert_eq!(plan(false).expect("planned"), 4);
+    assert_eq!(plan(false).expect("planned"), 5);
 }
