@@ -95,7 +95,7 @@ pub async fn run(args: &Args) -> Result<ExitCode> {
         crate::file::check_writable(json)?;
     }
     let training = &args.training;
-    let (tables, whole) = args.layout.windows(&args.data, training.window, training.horizon, args.out_dir.clone(), training.seed)?;
+    let (tables, whole) = args.layout.windows(&args.data, training.window(), training.horizon, args.out_dir.clone(), training.seed)?;
     let [table] = &tables[..] else {
         return Err(Error::option("--csv", format!("{} series", tables.len()), "backtest walks through one series: name one"));
     };

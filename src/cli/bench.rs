@@ -78,7 +78,7 @@ pub async fn run(args: &Args) -> Result<ExitCode> {
         crate::file::check_writable(json)?;
     }
     let trace = args.profile.path(&args.out_dir)?;
-    let (window, seed) = (args.training.window, args.training.seed);
+    let (window, seed) = (args.training.window(), args.training.seed);
     let (tables, windows) = args.layout.windows(&args.data, window, args.training.horizon, args.out_dir.clone(), seed)?;
     let table = single(&tables, &windows)?;
     let season = args.data.season(&windows);
@@ -164,7 +164,7 @@ async fn fit(
 }
 
 fn tokens_per_second(fit: &Fit, args: &TrainingArgs) -> f64 {
-    (fit.steps * args.batch * args.window) as f64 / fit.seconds
+    (fit.steps * args.batch * args.window()) as f64 / fit.seconds
 }
 
 fn ms_per_step(fit: &Fit) -> f64 {
@@ -214,7 +214,7 @@ fn speeds(outcomes: &[Outcome], device: &Device, args: &Args) -> String {
 fn comparison(args: &Args, table: &Data, windows: &Windows, outcomes: &[Outcome], persistence: &Metrics) -> Comparison {
     let layout = windows.layout();
     let (scaler, values) = (&windows.scalers()[0][0], table.column(&layout.targets[0]).unwrap_or_default());
-    let target = |start: usize| start + args.training.window;
+    let target = |start: usize| start + args.training.window();
     let date = |row: usize| table.dates().map_or_else(|| row.to_string(), |dates| dates.text[row].clone());
     let model = |outcome: &Outcome| Model {
         name: outcome.kind.name().into(),
@@ -230,7 +230,7 @@ fn comparison(args: &Args, table: &Data, windows: &Windows, outcomes: &[Outcome]
         predictions: outcome.predictions.iter().map(|&value| scaler.inverse(f64::from(value))).collect(),
     };
     let training = &args.training;
-    let numbers = [training.window, training.hidden, training.batch, training.epochs].map(|number| number.to_string());
+    let numbers = [training.window(), training.hidden(), training.batch, training.epochs()].map(|number| number.to_string());
     Comparison {
         series: title(std::slice::from_ref(table), layout),
         unit: None,
@@ -271,8 +271,8 @@ fn report(outcomes: &[Outcome], scored: &Scored<'_>, device: &Device, table: &Da
         "first_step_seconds": since_start,
         "data": { "source": table.source().to_string(), "synthetic": is_synthetic(table), "column": scored.target(), "rows": table.n_row() },
         "settings": {
-            "window": training.window, "hidden": training.hidden, "batch": training.batch,
-            "epochs": training.epochs, "seed": training.seed, "loss": training.loss(),
+            "window": training.window(), "hidden": training.hidden(), "batch": training.batch,
+            "epochs": training.epochs(), "seed": training.seed, "loss": training.loss(),
         },
         "models": models,
         "persistence": scored.persistence().scaled,

@@ -86,7 +86,7 @@ pub async fn run(args: &Args) -> Result<ExitCode> {
         crate::file::check_writable(path)?;
     }
     let training = &args.training;
-    let (tables, windows) = args.layout.windows(&args.data, training.window, training.horizon, args.out_dir.clone(), training.seed)?;
+    let (tables, windows) = args.layout.windows(&args.data, training.window(), training.horizon, args.out_dir.clone(), training.seed)?;
     let season = args.data.season(&windows);
     let device = Device::open(&args.device).await?;
     println!("{}", device.announcement(&args.device.device));

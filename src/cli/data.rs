@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use crate::baseline::find_season;
 use crate::dataset::download::Server;
 use crate::dataset::prices::{self, Request};
-use crate::dataset::{Channels, Columns, CsvOptions, Layout, Missing, Partition, Scaling, Source, Table, Windows};
+use crate::dataset::{CALENDAR, Channels, Columns, CsvOptions, Layout, Missing, Partition, Scaling, Source, Table, Windows};
 use crate::error::{Error, Result};
 use crate::train::Series;
 
@@ -41,6 +41,15 @@ impl DataArgs {
         if self.season == Some(0) {
             return Err(Error::option("--season", 0, "must be at least 1"));
         }
+        let (named, with_calendar) = match &columns {
+            Columns::Named(names) => {
+                let read: Vec<&str> = names.iter().copied().filter(|name| !CALENDAR.contains(name)).collect();
+                let with_calendar = read.len() < names.len();
+                (Some(read), with_calendar)
+            }
+            _ => (None, false),
+        };
+        let columns = named.as_deref().map_or(columns, Columns::Named);
         let mut server = Server::default();
         if let Some(base_url) = &self.download_from {
             server.base_url.clone_from(base_url);
@@ -55,7 +64,8 @@ impl DataArgs {
             options: CsvOptions { columns, date: self.date.as_deref(), id: self.id.as_deref(), missing: self.missing },
             seed,
         };
-        prices::resolve(&request, &mut |line| println!("data: {line}"))
+        let tables = prices::resolve(&request, &mut |line| println!("data: {line}"))?;
+        if with_calendar { tables.iter().map(Table::with_calendar).collect() } else { Ok(tables) }
     }
 
     /// Rows of a season of the windows; 1 where there is none.
@@ -73,15 +83,26 @@ pub struct LayoutArgs {
     /// Columns to read, separated by commas, or all; those that are not forecast are covariates [default: the targets]
     #[arg(long, value_name = "NAMES", value_delimiter = ',')]
     features: Vec<String>,
-    /// Whether each target is a series of its own or all are read together
-    #[arg(long, value_enum, default_value = "independent")]
-    channels: Channels,
-    /// How columns are scaled, fitted on training rows
-    #[arg(long, value_enum, default_value = "minmax")]
-    scaler: Scaling,
+    /// Whether the time of day is read as covariates: sines and cosines of the day and its parts
+    #[arg(long, value_enum, default_value = "auto")]
+    calendar: Calendar,
+    /// How columns are scaled, fitted on training rows [default: minmax; with a horizon above 1 standard]
+    #[arg(long, value_enum)]
+    scaler: Option<Scaling>,
     /// Training, validation and test part in time order: 0.7,0.1,0.2 or rows as 8640,2880,2880; 0.8 leaves the rest to validation
     #[arg(long, default_value = "0.8", value_name = "PARTS")]
     split: Partition,
+}
+
+/// `--calendar`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
+enum Calendar {
+    /// With a horizon above 1, where the dates have times
+    Auto,
+    /// Always
+    On,
+    /// Never
+    Off,
 }
 
 /// Whether a list of names is `all`.
@@ -119,8 +140,18 @@ impl LayoutArgs {
             None if is_all(&self.targets) || is_all(&self.features) => Columns::All,
             None => Columns::CloseOrAll,
         };
-        let tables = data.tables(columns, save_folder, seed)?;
-        let windows = Windows::new(&tables, &self.layout(&tables, window, horizon))?;
+        let mut tables = data.tables(columns, save_folder, seed)?;
+        let layout = self.layout(&tables, window, horizon);
+        let has_times = || tables.iter().all(|table| table.dates().is_some_and(|dates| dates.time_of_day().is_some()));
+        let layout = match self.calendar {
+            Calendar::On => with_calendar(layout),
+            Calendar::Auto if horizon > 1 && has_times() => with_calendar(layout),
+            _ => layout,
+        };
+        if layout.covariates.iter().any(|name| name == CALENDAR[0]) {
+            tables = tables.iter().map(Table::with_calendar).collect::<Result<_>>()?;
+        }
+        let windows = Windows::new(&tables, &layout)?;
         windows.check_no_leak(&tables, [windows.train(), windows.valid(), windows.test()])?;
         Ok((tables, windows))
     }
@@ -134,8 +165,21 @@ impl LayoutArgs {
             given => given.to_vec(),
         };
         let covariates = names.iter().filter(|name| !targets.contains(name)).cloned().collect();
-        Layout { targets, covariates, channels: self.channels, scaling: self.scaler, partition: self.split, window, horizon }
+        Layout {
+            targets,
+            covariates,
+            channels: Channels::Mixed,
+            scaling: self.scaler.unwrap_or(if horizon > 1 { Scaling::Standard } else { Scaling::MinMax }),
+            partition: self.split,
+            window,
+            horizon,
+        }
     }
+}
+
+fn with_calendar(mut layout: Layout) -> Layout {
+    layout.covariates.extend(CALENDAR.map(String::from));
+    layout
 }
 
 /// Name of the series for titles: `AAPL Close`.

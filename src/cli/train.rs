@@ -100,7 +100,7 @@ impl Args {
     /// The series and the windows in them.
     pub fn windows(&self) -> Result<(Vec<Table>, Windows)> {
         let training = &self.training;
-        self.layout.windows(&self.data, training.window, training.horizon, ".".into(), training.seed)
+        self.layout.windows(&self.data, training.window(), training.horizon, ".".into(), training.seed)
     }
 }
 

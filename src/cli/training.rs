@@ -1,23 +1,24 @@
 //! Options of training that commands share.
 
 use super::data::series;
-use crate::dataset::Windows;
+use crate::dataset::{Channels, Windows};
 use crate::error::{Error, Result};
 use crate::model::{ForecasterConfig, ModelKind};
 use crate::ops::{Loss, Normalisation, Optimizer};
 use crate::schedule::Schedule;
 use crate::train::{LossUnits, Shuffle, Trainer, TrainingConfig};
 
-/// Sizes of the model and how it is trained; what is left out is the lab's setting, or PyTorch's where the lab has none.
+/// Sizes of the model and how it is trained; what is left out is the lab's setting, or PyTorch's where the lab has none, and
+/// with a horizon above 1 the setting for forecasts of several steps.
 #[derive(Clone, Debug, clap::Args)]
 #[command(next_help_heading = "Training")]
 pub struct TrainingArgs {
-    /// Steps that a forecast looks back on
-    #[arg(long, default_value_t = 32)]
-    pub window: usize,
-    /// Hidden channels
-    #[arg(long, default_value_t = 128)]
-    pub hidden: usize,
+    /// Steps that a forecast looks back on [default: 32; with a horizon above 1: 336]
+    #[arg(long)]
+    window: Option<usize>,
+    /// Hidden channels [default: 128; with a horizon above 1: 32]
+    #[arg(long)]
+    hidden: Option<usize>,
     /// Steps that are forecast at once
     #[arg(long, default_value_t = 1)]
     pub horizon: usize,
@@ -33,9 +34,12 @@ pub struct TrainingArgs {
     /// Each layer runs over the window in both directions
     #[arg(long)]
     pub bidirectional: bool,
-    /// A linear map from the window to the forecast beside the recurrent path, the same for every target
-    #[arg(long)]
-    linear_skip: bool,
+    /// Whether each target is forecast from its own window and the covariates alone, or all from all
+    #[arg(long, value_enum, default_value = "independent")]
+    channels: Channels,
+    /// Linear maps from a target's window to its forecast beside the recurrent path [default: none; with a horizon above 1: shared]
+    #[arg(long, value_enum, value_name = "MAPS", num_args = 0..=1, default_missing_value = "shared")]
+    linear_skip: Option<LinearSkip>,
     /// Share of what passes from one layer to the next that is dropped in training
     #[arg(long, default_value_t = 0.0, value_name = "SHARE")]
     dropout: f32,
@@ -45,25 +49,26 @@ pub struct TrainingArgs {
     /// Windows of a training step
     #[arg(long, default_value_t = 32)]
     pub batch: usize,
-    /// Passes over the training windows
-    #[arg(long, default_value_t = 5)]
-    pub epochs: usize,
-    /// Learning rate [default: sgd 0.01, for the Mambas 0.005; adam, adamw 0.001; rmsprop 0.01]
+    /// Passes over the training windows [default: 5; with a horizon above 1: 10]
+    #[arg(long)]
+    epochs: Option<usize>,
+    /// Learning rate [default: sgd 0.01, for the Mambas 0.005; adam, adamw 0.001, with a horizon above 1 0.0003; rmsprop 0.01]
     #[arg(long)]
     lr: Option<f32>,
-    /// What is done to each window before the model and undone after it
-    #[arg(long, value_enum, default_value = "last")]
-    window_norm: WindowNorm,
-    /// In which units the loss is taken
-    #[arg(long, value_enum, default_value = "window", value_name = "UNITS")]
-    loss_units: LossUnitsName,
-    /// When the order of the training windows is drawn
-    #[arg(long, value_enum, default_value = "once")]
-    shuffle: ShuffleName,
+    /// What is done to each window before the model and undone after it [default: last; with a horizon above 1: mean-std]
+    #[arg(long, value_enum)]
+    window_norm: Option<WindowNorm>,
+    /// In which units the loss is taken [default: window; with a horizon above 1: balanced]
+    #[arg(long, value_enum, value_name = "UNITS")]
+    loss_units: Option<LossUnitsName>,
+    /// When the order of the training windows is drawn [default: once; with a horizon above 1: epoch]
+    #[arg(long, value_enum)]
+    shuffle: Option<ShuffleName>,
     /// Of the first parameters and the order of the windows
     #[arg(long, default_value_t = 0)]
     pub seed: u64,
-    /// Stop after so many epochs in a row without a smaller validation loss, and keep the best epoch's parameters
+    /// Stop after so many epochs in a row without a smaller validation loss, and keep the best epoch's parameters [default: never; with a
+    /// horizon above 1: 3]
     #[arg(long, value_name = "EPOCHS")]
     patience: Option<usize>,
     /// What is minimised
@@ -75,9 +80,9 @@ pub struct TrainingArgs {
     /// Levels of the quantile loss; scores use the one nearest 0.5 [default: 0.1,0.5,0.9]
     #[arg(long, value_name = "LEVELS", value_delimiter = ',')]
     quantiles: Option<Vec<f32>>,
-    /// Update rule
-    #[arg(long, value_enum, default_value = "sgd")]
-    optimizer: OptimizerName,
+    /// Update rule [default: sgd; with a horizon above 1: adamw]
+    #[arg(long, value_enum)]
+    optimizer: Option<OptimizerName>,
     /// Share of the last update that is kept (sgd, rmsprop) [default: 0]
     #[arg(long)]
     momentum: Option<f64>,
@@ -105,9 +110,9 @@ pub struct TrainingArgs {
     /// Largest absolute value of a gradient's element
     #[arg(long)]
     clip_value: Option<f32>,
-    /// How the learning rate changes
-    #[arg(long, value_enum, default_value = "constant")]
-    schedule: ScheduleName,
+    /// How the learning rate changes [default: constant; with a horizon above 1: cosine]
+    #[arg(long, value_enum)]
+    schedule: Option<ScheduleName>,
     /// Steps over which the rate rises (cosine) [default: 0]
     #[arg(long, value_name = "STEPS")]
     warmup_steps: Option<usize>,
@@ -131,6 +136,17 @@ enum WindowNorm {
     MeanStd,
     /// Nothing: the lab as it was
     None,
+}
+
+/// `--linear-skip`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
+enum LinearSkip {
+    /// None
+    None,
+    /// One map for all targets
+    Shared,
+    /// One for all and one of each target's own
+    Own,
 }
 
 /// `--loss-units`.
@@ -214,17 +230,51 @@ impl TrainingArgs {
         TrainingArgs { seed, ..self.clone() }
     }
 
+    /// Whether the settings for forecasts of several steps are the defaults.
+    fn is_long(&self) -> bool {
+        self.horizon > 1
+    }
+
+    /// Steps that a forecast looks back on.
+    pub fn window(&self) -> usize {
+        self.window.unwrap_or(if self.is_long() { 336 } else { 32 })
+    }
+
+    /// Hidden channels.
+    pub fn hidden(&self) -> usize {
+        self.hidden.unwrap_or(if self.is_long() { 32 } else { 128 })
+    }
+
+    /// Passes over the training windows.
+    pub fn epochs(&self) -> usize {
+        self.epochs.unwrap_or(if self.is_long() { 10 } else { 5 })
+    }
+
+    fn linear_skip(&self) -> LinearSkip {
+        self.linear_skip.unwrap_or(if self.is_long() { LinearSkip::Shared } else { LinearSkip::None })
+    }
+
+    fn optimizer_name(&self) -> OptimizerName {
+        self.optimizer.unwrap_or(if self.is_long() { OptimizerName::Adamw } else { OptimizerName::Sgd })
+    }
+
+    fn schedule_name(&self) -> ScheduleName {
+        self.schedule.unwrap_or(if self.is_long() { ScheduleName::Cosine } else { ScheduleName::Constant })
+    }
+
     /// Sizes of a model.
     pub fn model(&self, kind: ModelKind) -> ForecasterConfig {
         ForecasterConfig {
             layers: self.layers.unwrap_or(kind.default_layers()),
             horizon: self.horizon,
             levels: self.loss().columns_per_output(),
-            linear_skip: self.linear_skip.then_some(self.window),
+            linear_skip: (self.linear_skip() != LinearSkip::None).then(|| self.window()),
+            own_skip: self.linear_skip() == LinearSkip::Own,
             bidirectional: self.bidirectional,
+            independent: self.channels == Channels::Independent,
             attention_every: self.attention_every,
             heads: self.heads,
-            ..ForecasterConfig::new(kind, self.hidden)
+            ..ForecasterConfig::new(kind, self.hidden())
         }
     }
 
@@ -249,38 +299,42 @@ impl TrainingArgs {
     pub fn config(&self, kind: ModelKind) -> Result<TrainingConfig> {
         self.check_choices()?;
         let lab = TrainingConfig::lab(kind);
-        let default_rate = match self.optimizer {
+        let default_rate = match self.optimizer_name() {
             OptimizerName::Sgd => lab.learning_rate,
+            OptimizerName::Adam | OptimizerName::Adamw if self.is_long() => 3e-4,
             OptimizerName::Adam | OptimizerName::Adamw => 1e-3,
             OptimizerName::Rmsprop => 1e-2,
         };
         Ok(TrainingConfig {
-            window: self.window,
+            window: self.window(),
             batch: self.batch,
-            epochs: self.epochs,
+            epochs: self.epochs(),
             optimizer: self.optimizer(lab.optimizer.weight_decay()),
             learning_rate: self.lr.unwrap_or(default_rate),
             schedule: self.schedule(),
             loss: self.loss(),
             loss_units: match self.loss_units {
-                LossUnitsName::Window => LossUnits::Window,
-                LossUnitsName::Series => LossUnits::Series,
-                LossUnitsName::Balanced => LossUnits::Balanced,
+                Some(LossUnitsName::Series) => LossUnits::Series,
+                Some(LossUnitsName::Balanced) => LossUnits::Balanced,
+                None if self.is_long() => LossUnits::Balanced,
+                Some(LossUnitsName::Window) | None => LossUnits::Window,
             },
             l1: self.l1,
             clip_norm: (self.clip_norm != 0.0).then_some(self.clip_norm),
             clip_value: self.clip_value,
-            patience: self.patience,
+            patience: self.patience.or(self.is_long().then_some(3)),
             dropout: self.dropout,
             carry_state: self.carry_state,
             shuffle: match self.shuffle {
-                ShuffleName::Once => Shuffle::Once,
-                ShuffleName::Epoch => Shuffle::Epoch,
+                Some(ShuffleName::Epoch) => Shuffle::Epoch,
+                None if self.is_long() && !self.carry_state => Shuffle::Epoch,
+                Some(ShuffleName::Once) | None => Shuffle::Once,
             },
             normalisation: match self.window_norm {
-                WindowNorm::Last => Normalisation::Last,
-                WindowNorm::MeanStd => Normalisation::MeanStd,
-                WindowNorm::None => Normalisation::None,
+                Some(WindowNorm::MeanStd) => Normalisation::MeanStd,
+                Some(WindowNorm::None) => Normalisation::None,
+                None if self.is_long() => Normalisation::MeanStd,
+                Some(WindowNorm::Last) | None => Normalisation::Last,
             },
             seed: self.seed,
         })
@@ -299,7 +353,7 @@ impl TrainingArgs {
     fn optimizer(&self, lab_decay: f64) -> Optimizer {
         let (betas, alpha, eps) = (self.betas.unwrap_or([0.9, 0.999]), self.alpha.unwrap_or(0.99), self.eps.unwrap_or(1e-8));
         let (momentum, decay) = (self.momentum.unwrap_or(0.0), |default| self.weight_decay.unwrap_or(default));
-        match self.optimizer {
+        match self.optimizer_name() {
             OptimizerName::Sgd => Optimizer::Sgd { momentum, nesterov: self.nesterov, weight_decay: decay(lab_decay) },
             OptimizerName::Adam => Optimizer::Adam { betas, eps, weight_decay: decay(0.0) },
             OptimizerName::Adamw => Optimizer::AdamW { betas, eps, weight_decay: decay(0.01) },
@@ -309,7 +363,7 @@ impl TrainingArgs {
 
     fn schedule(&self) -> Schedule {
         let min_rate = self.min_lr.unwrap_or(0.0);
-        match self.schedule {
+        match self.schedule_name() {
             ScheduleName::Constant => Schedule::Constant,
             ScheduleName::Cosine => Schedule::Cosine { warmup_steps: self.warmup_steps.unwrap_or(0), min_rate },
             ScheduleName::Plateau => {
@@ -322,8 +376,8 @@ impl TrainingArgs {
     /// Refuses options of a loss, an optimizer or a schedule that is not chosen.
     fn check_choices(&self) -> Result<()> {
         let loss = |names: &[LossName]| names.contains(&self.loss);
-        let optimizer = |names: &[OptimizerName]| names.contains(&self.optimizer);
-        let schedule = |names: &[ScheduleName]| names.contains(&self.schedule);
+        let optimizer = |names: &[OptimizerName]| names.contains(&self.optimizer_name());
+        let schedule = |names: &[ScheduleName]| names.contains(&self.schedule_name());
         let moments = optimizer(&[OptimizerName::Adam, OptimizerName::Adamw]);
         let options = [
             ("--huber-delta", self.huber_delta.is_some(), loss(&[LossName::Huber]), "--loss huber"),

@@ -286,6 +286,14 @@ impl Dates {
         Keys::new(self)?.spacing()
     }
 
+    /// The time of day of each row as a share of the day, in the clock of the dates themselves; none where all have the same, as dates
+    /// without a time do, or where they are no times.
+    pub fn time_of_day(&self) -> Option<Vec<f64>> {
+        let keys = Keys::new(self).filter(|keys| keys.unit.is_some())?;
+        let shares: Vec<f64> = keys.keys.iter().map(|key| key.rem_euclid(DAY) as f64 / DAY as f64).collect();
+        shares.iter().any(|share| *share != shares[0]).then_some(shares)
+    }
+
     /// The next `n` dates behind the last, at the dates' own step and written as the last one is.
     ///
     /// # Errors

@@ -29,5 +29,7 @@ pub use dates::{Spacing, Step};
 pub use scaler::{Scaler, Scaling};
 pub use split::{Partition, Split};
 pub use starts::Starts;
+#[cfg(feature = "cli")]
+pub use table::CALENDAR;
 pub use table::{Dates, Source, Table};
 pub use windows::{Channels, Layout, Member, Windows};

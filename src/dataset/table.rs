@@ -55,6 +55,19 @@ pub struct Dates {
     pub text: Vec<String>,
 }
 
+/// Names of the columns that the time of day gives: a day has these waves.
+#[cfg(feature = "cli")]
+pub const CALENDAR: [&str; 8] = [
+    "calendar:day.sin.1",
+    "calendar:day.cos.1",
+    "calendar:day.sin.2",
+    "calendar:day.cos.2",
+    "calendar:day.sin.3",
+    "calendar:day.cos.3",
+    "calendar:day.sin.4",
+    "calendar:day.cos.4",
+];
+
 /// Named columns of finite numbers, one row a time step, in time order.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Table {
@@ -135,6 +148,29 @@ impl Table {
     /// [`Error::Data`] if there is no such column, with the ones there are.
     pub fn column(&self, name: &str) -> Result<&[f64]> {
         Ok(&self.columns[find_column(&self.source.to_string(), &self.names, name)?])
+    }
+
+    /// The table with the columns [`CALENDAR`] behind its own: sines and cosines of the time of day and of its multiples.
+    ///
+    /// # Errors
+    /// [`Error::Data`] where the rows have no dates with a time of day.
+    #[cfg(feature = "cli")]
+    pub fn with_calendar(&self) -> Result<Table> {
+        let error = || Error::Data {
+            place: self.source.to_string(),
+            what: "its rows have no dates with a time of day".into(),
+            remedy: "give a date column with times, or train with --calendar off".into(),
+        };
+        let shares = self.dates.as_ref().and_then(Dates::time_of_day).ok_or_else(error)?;
+        let mut columns: Vec<_> = self.names.iter().cloned().zip(self.columns.iter().cloned()).collect();
+        for (index, name) in CALENDAR.into_iter().enumerate() {
+            let wave = |share: &f64| {
+                let angle = std::f64::consts::TAU * share * (index / 2 + 1) as f64;
+                if index % 2 == 0 { angle.sin() } else { angle.cos() }
+            };
+            columns.push((name.into(), shares.iter().map(wave).collect()));
+        }
+        Table::new(self.source.clone(), self.dates.clone(), columns)
     }
 
     /// The table with the named columns only, in that order.

@@ -238,7 +238,7 @@ impl ForecasterConfig {
 
     /// Whether the recurrent path takes the windows of the targets one below another.
     fn is_stacked(&self) -> bool {
-        self.independent && self.features > 1
+        self.independent && self.targets > 1
     }
 
     /// Whether a layer is one of attention.

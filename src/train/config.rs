@@ -163,7 +163,7 @@ impl TrainingConfig {
             let needed = "it cannot go with hybrid, whose key-value cache would grow with every window";
             return Err(Error::option("--carry-state", "given", needed));
         }
-        if self.carry_state && (model.linear_skip.is_some() || model.independent && model.features > 1) {
+        if self.carry_state && (model.linear_skip.is_some() || model.independent && model.targets > 1) {
             let needed = "it cannot go with --linear-skip or independent channels, which read every window whole";
             return Err(Error::option("--carry-state", "given", needed));
         }
