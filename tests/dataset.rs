@@ -7,7 +7,8 @@ use std::path::{Path, PathBuf};
 use proptest::prelude::*;
 use scanrnn::dataset::prices::{Request, resolve};
 use scanrnn::dataset::{
-    Channels, Columns, CsvOptions, Dates, Layout, Partition, Scaler, Scaling, Source, Split, Starts, Table, Windows, download, synthetic,
+    CALENDAR, Channels, Columns, CsvOptions, Dates, Layout, Partition, Scaler, Scaling, Source, Split, Starts, Table, Windows, download,
+    synthetic,
 };
 use scanrnn::{Error, Result};
 use tempfile::TempDir;
@@ -522,4 +523,22 @@ proptest! {
     fn any_cells_give_a_table_or_one_line(cells in prop::collection::vec("[0-9a-z.,\"\n:/-]{0,12}", 0..8)) {
         let _ = read(format!("Date,Close\n{}", cells.join(",")), CLOSE);
     }
+}
+
+#[test]
+fn the_time_of_day_gives_waves_and_days_alone_give_none() {
+    let dates = |text: Vec<String>| Dates { name: "date".into(), text };
+    let hours = dates((0..50).map(|row| format!("2024-03-{:02} {:02}:00:00", 1 + (row + 5) / 24, (row + 5) % 24)).collect());
+    let shares = hours.time_of_day().expect("times");
+    assert!(shares.iter().enumerate().all(|(row, share)| (share - ((row + 5) % 24) as f64 / 24.0).abs() < 1e-12), "{shares:?}");
+    let waves = hours.calendar().expect("times");
+    assert_eq!(waves.len(), CALENDAR.len());
+    for (index, wave) in waves.iter().enumerate() {
+        for (row, value) in wave.iter().enumerate() {
+            let angle = std::f64::consts::TAU * (row + 5) as f64 * (index / 2 + 1) as f64 / 24.0;
+            let want = if index % 2 == 0 { angle.sin() } else { angle.cos() };
+            assert!((value - want).abs() < 1e-9, "wave {index}, row {row}: {value} is not {want}");
+        }
+    }
+    assert_eq!(dates((1..20).map(|day| format!("2024-03-{day:02}")).collect()).time_of_day(), None);
 }

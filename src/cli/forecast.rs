@@ -10,7 +10,7 @@ use super::device::{Device, DeviceArgs};
 use super::scores::is_synthetic;
 use super::stream::Recorded;
 use crate::checkpoint::{Checkpoint, Description};
-use crate::dataset::{Channels, Columns, Layout, Scaler, Table};
+use crate::dataset::{CALENDAR, Channels, Columns, Dates, Layout, Scaler, Table};
 use crate::error::{Error, Result};
 use crate::ops::Loss;
 use crate::report::Lang;
@@ -102,7 +102,7 @@ fn check(description: &Description, horizon: usize) -> Result<()> {
         return Err(Error::option("--horizon", 0, "must be at least 1"));
     }
     let Layout { covariates, .. } = &description.layout;
-    if horizon > description.model.horizon && !covariates.is_empty() {
+    if horizon > description.model.horizon && covariates.iter().any(|name| !CALENDAR.contains(&name.as_str())) {
         let what = format!(
             "the model forecasts {} rows; further ones would need values of {} to come",
             description.model.horizon,
@@ -111,6 +111,15 @@ fn check(description: &Description, horizon: usize) -> Result<()> {
         return Err(Error::option("--horizon", horizon, what));
     }
     Ok(())
+}
+
+/// Scaled values of the columns [`CALENDAR`] in the rows to come; none where their dates have no times.
+fn calendar_ahead(table: &Table, dates: &[String], scalers: &[Scaler]) -> Vec<Vec<f32>> {
+    let Some(known) = table.dates() else { return Vec::new() };
+    let all = Dates { name: known.name.clone(), text: known.text.iter().chain(dates).cloned().collect() };
+    let Some(waves) = all.calendar() else { return Vec::new() };
+    let row = |row: usize| waves.iter().zip(scalers).map(|(wave, scaler)| scaler.scale(wave[row]) as f32).collect();
+    (known.text.len()..all.text.len()).map(row).collect()
 }
 
 impl Model<'_> {
@@ -139,28 +148,31 @@ impl Model<'_> {
             Channels::Mixed => vec![(0..columns.len()).collect()],
             Channels::Independent => (0..n_target).map(|target| std::iter::once(target).chain(covariates.clone()).collect()).collect(),
         };
+        let dates = table.dates().map(|dates| dates.continued(horizon)).transpose()?.unwrap_or_default();
+        let ahead = calendar_ahead(table, &dates, &scalers[n_target..]);
         let mut targets = vec![Vec::new(); n_target];
         for features in &members {
             let of_row =
                 |row: usize| -> Vec<f32> { features.iter().map(|&column| scalers[column].scale(columns[column][row]) as f32).collect() };
             let rows = (n_row - window..n_row).map(of_row);
             let n_here = features.iter().filter(|&&column| column < n_target).count();
-            let forecast = self.member(rows, n_here, horizon, recorded, parameters, device).await?;
+            let forecast = self.member(rows, n_here, horizon, &ahead, recorded, parameters, device).await?;
             for (index, value) in forecast.into_iter().enumerate() {
                 let column = features[index / self.n_level % n_here];
                 targets[column].push(scalers[column].inverse(f64::from(value)));
             }
         }
-        let dates = table.dates().map(|dates| dates.continued(horizon)).transpose()?.unwrap_or_default();
         Ok(Future { dates, targets })
     }
 
-    /// The forecast of one series, `(horizon, target, level)`, scaled, after rows of its features.
+    /// The forecast of one series, `(horizon, target, level)`, scaled, after rows of its features; `ahead` has the covariates that are
+    /// known of the rows to come.
     async fn member(
         &self,
         rows: impl Iterator<Item = Vec<f32>>,
         n_target: usize,
         horizon: usize,
+        ahead: &[Vec<f32>],
         recorded: &Recorded,
         parameters: &[Vec<f32>],
         device: &Device,
@@ -175,7 +187,9 @@ impl Model<'_> {
         while forecast.len() < horizon * n_row {
             let rows: Vec<Vec<f32>> =
                 next.chunks(n_row).map(|row| row.iter().skip(self.central).step_by(self.n_level).copied().collect()).collect();
-            for row in rows {
+            let n_known = forecast.len() / n_row - rows.len();
+            for (index, mut row) in rows.into_iter().enumerate() {
+                row.extend(ahead.get(n_known + index).into_iter().flatten());
                 next = stream.step(&row).await?.unwrap_or_default();
             }
             forecast.extend(&next);

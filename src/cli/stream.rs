@@ -9,7 +9,7 @@ use csv::{ReaderBuilder, StringRecord, Trim};
 use super::device::{Device, DeviceArgs};
 use crate::backend::Backend;
 use crate::checkpoint::{Checkpoint, Description};
-use crate::dataset::Scaler;
+use crate::dataset::{CALENDAR, Scaler};
 use crate::error::{Error, Result};
 use crate::graph::Graph;
 use crate::model::{StepGraph, Stream, WindowGraph, WindowStream};
@@ -89,6 +89,10 @@ pub async fn run(args: &Args) -> Result<ExitCode> {
     if description.layout.targets.len() > description.model.targets {
         let what = "forecasts several columns, each as a series of its own; a stream is one series".into();
         return Err(Error::Data { place, what, remedy: "train with one of --targets, or with --channels mixed".into() });
+    }
+    if description.layout.covariates.iter().any(|name| CALENDAR.contains(&name.as_str())) {
+        let what = "reads the time of day, which the rows of a stream do not have".into();
+        return Err(Error::Data { place, what, remedy: "train with --calendar off".into() });
     }
     let [scalers] = &description.scalers[..] else {
         let what = "was trained on several series, each with scalers of its own; a stream is one series".into();

@@ -16,7 +16,7 @@ pub struct TrainingArgs {
     /// Steps that a forecast looks back on [default: 32; with a horizon above 1: 336]
     #[arg(long)]
     window: Option<usize>,
-    /// Hidden channels [default: 128; with a horizon above 1: 32]
+    /// Hidden channels [default: 128; with a horizon above 1: 16]
     #[arg(long)]
     hidden: Option<usize>,
     /// Steps that are forecast at once
@@ -49,7 +49,7 @@ pub struct TrainingArgs {
     /// Windows of a training step
     #[arg(long, default_value_t = 32)]
     pub batch: usize,
-    /// Passes over the training windows [default: 5; with a horizon above 1: 10]
+    /// Passes over the training windows [default: 5; with a horizon above 1: 8]
     #[arg(long)]
     epochs: Option<usize>,
     /// Learning rate [default: sgd 0.01, for the Mambas 0.005; adam, adamw 0.001, with a horizon above 1 0.0003; rmsprop 0.01]
@@ -98,7 +98,7 @@ pub struct TrainingArgs {
     /// Added to the root of the second moment (adam, adamw, rmsprop) [default: 1e-8]
     #[arg(long)]
     eps: Option<f64>,
-    /// L2 penalty, or AdamW's decay [default: sgd 0.0001, adamw 0.01, else 0]
+    /// L2 penalty, or AdamW's decay [default: sgd 0.0001, adamw 0.01, with a horizon above 1 1; else 0]
     #[arg(long)]
     weight_decay: Option<f64>,
     /// Strength of an L1 penalty on all parameters but biases
@@ -242,12 +242,12 @@ impl TrainingArgs {
 
     /// Hidden channels.
     pub fn hidden(&self) -> usize {
-        self.hidden.unwrap_or(if self.is_long() { 32 } else { 128 })
+        self.hidden.unwrap_or(if self.is_long() { 16 } else { 128 })
     }
 
     /// Passes over the training windows.
     pub fn epochs(&self) -> usize {
-        self.epochs.unwrap_or(if self.is_long() { 10 } else { 5 })
+        self.epochs.unwrap_or(if self.is_long() { 8 } else { 5 })
     }
 
     fn linear_skip(&self) -> LinearSkip {
@@ -356,7 +356,7 @@ impl TrainingArgs {
         match self.optimizer_name() {
             OptimizerName::Sgd => Optimizer::Sgd { momentum, nesterov: self.nesterov, weight_decay: decay(lab_decay) },
             OptimizerName::Adam => Optimizer::Adam { betas, eps, weight_decay: decay(0.0) },
-            OptimizerName::Adamw => Optimizer::AdamW { betas, eps, weight_decay: decay(0.01) },
+            OptimizerName::Adamw => Optimizer::AdamW { betas, eps, weight_decay: decay(if self.is_long() { 1.0 } else { 0.01 }) },
             OptimizerName::Rmsprop => Optimizer::RmsProp { alpha, eps, momentum, weight_decay: decay(0.0) },
         }
     }

@@ -294,6 +294,16 @@ impl Dates {
         shares.iter().any(|share| *share != shares[0]).then_some(shares)
     }
 
+    /// The columns [`CALENDAR`](super::CALENDAR), each `(row)`, where the dates have times of day.
+    pub fn calendar(&self) -> Option<Vec<Vec<f64>>> {
+        let shares = self.time_of_day()?;
+        let wave = |index: usize| {
+            let angle = move |share: &f64| std::f64::consts::TAU * share * (index / 2 + 1) as f64;
+            shares.iter().map(angle).map(|angle| if index.is_multiple_of(2) { angle.sin() } else { angle.cos() }).collect()
+        };
+        Some((0..super::CALENDAR.len()).map(wave).collect())
+    }
+
     /// The next `n` dates behind the last, at the dates' own step and written as the last one is.
     ///
     /// # Errors

@@ -161,15 +161,9 @@ impl Table {
             what: "its rows have no dates with a time of day".into(),
             remedy: "give a date column with times, or train with --calendar off".into(),
         };
-        let shares = self.dates.as_ref().and_then(Dates::time_of_day).ok_or_else(error)?;
+        let waves = self.dates.as_ref().and_then(Dates::calendar).ok_or_else(error)?;
         let mut columns: Vec<_> = self.names.iter().cloned().zip(self.columns.iter().cloned()).collect();
-        for (index, name) in CALENDAR.into_iter().enumerate() {
-            let wave = |share: &f64| {
-                let angle = std::f64::consts::TAU * share * (index / 2 + 1) as f64;
-                if index % 2 == 0 { angle.sin() } else { angle.cos() }
-            };
-            columns.push((name.into(), shares.iter().map(wave).collect()));
-        }
+        columns.extend(CALENDAR.into_iter().map(String::from).zip(waves));
         Table::new(self.source.clone(), self.dates.clone(), columns)
     }
 
