@@ -66,8 +66,8 @@ fn every_table_has_the_baselines_and_test_windows_their_own() {
             [("models", "min-gru-scan"), ("baselines", "persistence"), ("baselines", "linear"), ("baselines", "seasonal-naive-24")]
         {
             let evaluation = &figures[part][group][name];
-            // 60 rows give 55 windows for each of two columns; none is dropped.
-            assert_eq!(evaluation["n_window"], 110, "{part} {name}");
+            // 60 rows give 55 windows of two columns; none is dropped.
+            assert_eq!(evaluation["n_window"], 55, "{part} {name}");
             assert_eq!(evaluation["steps"].as_array().map(Vec::len), Some(6));
             assert_eq!(evaluation["targets"][1]["target"], "south");
             assert!(evaluation["overall"]["original"]["mse"].is_number() && evaluation["overall"]["mase"].is_number());
@@ -152,7 +152,7 @@ fn splits_and_seasons_that_cannot_be_are_refused() {
     assert!(refused("--season 0").contains("--season is 0"));
     assert!(refused("--split 200,100,100").contains("300 rows are fewer than --split 200,100,100 asks for"));
     assert!(refused("--date month").contains("no column \"month\""));
-    assert!(refused("--horizon 100").contains("none is left for validation"));
+    assert!(refused("--horizon 100 --window 32").contains("none is left for validation"));
     let output = scanrnn(folder.path(), "train --model min-gru --csv load.csv --split 0.5,0.6");
     assert!(String::from_utf8_lossy(&output.stderr).contains("--split"), "{output:?}");
     assert_eq!(output.status.code(), Some(2));

@@ -127,7 +127,8 @@ fn a_forecast_goes_on_at_the_series_own_step() {
     succeeds(folder.path(), &format!("train --model mamba {covariate} --checkpoint b.safetensors"));
     refuses(folder.path(), "forecast --checkpoint b.safetensors --device cpu --csv loads.csv --horizon 7", &["--horizon", "south"]);
     succeeds(folder.path(), "forecast --checkpoint b.safetensors --device cpu --csv loads.csv");
-    std::fs::write(folder.path().join("short.csv"), "date,north,south\n2024-01-01 00:00:00,1,2\n").expect("written");
+    let short: String = loads(240).lines().take(11).map(|line| format!("{line}\n")).collect();
+    std::fs::write(folder.path().join("short.csv"), short).expect("written");
     refuses(folder.path(), "forecast --checkpoint b.safetensors --device cpu --csv short.csv", &["short.csv", "24"]);
 }
 
@@ -174,7 +175,11 @@ fn a_backtest_sees_nothing_of_what_comes_after_an_origin() {
     let sliding = origins("loads.csv", "--sliding 100");
     assert!(sliding.iter().all(|origin| origin["training_rows"] == 80));
     refuses(folder.path(), "backtest --device cpu --csv loads.csv --targets north --origins 300", &["--origins", "300"]);
-    refuses(folder.path(), "backtest --device cpu --csv loads.csv --targets north --horizon 6 --test-rows 3", &["--test-rows", "3"]);
+    refuses(
+        folder.path(),
+        "backtest --device cpu --csv loads.csv --targets north --window 24 --horizon 6 --test-rows 3",
+        &["--test-rows", "3"],
+    );
 }
 
 #[test]

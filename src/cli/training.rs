@@ -13,7 +13,7 @@ use crate::train::{LossUnits, Shuffle, Trainer, TrainingConfig};
 #[derive(Clone, Debug, clap::Args)]
 #[command(next_help_heading = "Training")]
 pub struct TrainingArgs {
-    /// Steps that a forecast looks back on [default: 32; with a horizon above 1: 336]
+    /// Steps that a forecast looks back on [default: 32; with a horizon above 1: 512]
     #[arg(long)]
     window: Option<usize>,
     /// Hidden channels [default: 128; with a horizon above 1: 16]
@@ -237,7 +237,7 @@ impl TrainingArgs {
 
     /// Steps that a forecast looks back on.
     pub fn window(&self) -> usize {
-        self.window.unwrap_or(if self.is_long() { 336 } else { 32 })
+        self.window.unwrap_or(if self.is_long() { 512 } else { 32 })
     }
 
     /// Hidden channels.
