@@ -70,7 +70,7 @@ pub struct Epoch {
 /// Draws `comparison` in `lang` and writes it to `path` as a PNG. Returns a warning to show where the texts had to be in English.
 ///
 /// # Errors
-/// [`Error::File`] where `path` cannot be written; what was there before is then still there.
+/// [`Error::File`](crate::Error::File) where `path` cannot be written; what was there before is then still there.
 pub fn write(comparison: &Comparison, lang: Lang, path: &Path) -> Result<Option<&'static str>> {
     let (typeface, warning) = Typeface::system(lang);
     let bytes = png(comparison, &typeface)?;
@@ -81,7 +81,7 @@ pub fn write(comparison: &Comparison, lang: Lang, path: &Path) -> Result<Option<
 /// The picture as the bytes of a PNG file, 2000 x 1120 pixels. Values that are not finite are left out.
 ///
 /// # Errors
-/// [`Error::Unsupported`] where plotters or the encoder fails, which no data should cause.
+/// [`Error::Unsupported`](crate::Error::Unsupported) where plotters or the encoder fails, which no data should cause.
 pub fn png(comparison: &Comparison, typeface: &Typeface) -> Result<Vec<u8>> {
     canvas::png(HEIGHT, |area| Picture { comparison, canvas: Canvas::new(typeface) }.draw(area))
 }
