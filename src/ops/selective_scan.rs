@@ -474,7 +474,11 @@ impl Layout {
         let chunk_spans = match chunked {
             _ if walked => n_span,
             true => n_span.div_ceil(wanted_chunks).max(MIN_CHUNK_SPANS),
-            false if plan.traits().software => n_span.min(MOST_CHUNK_SPANS),
+            false if plan.traits().software => {
+                // loops over the states of a step; those of the sums by subgroups are not unrolled
+                let loops = if variant == Variant::Subgroup { quads } else { quads.div_ceil(4) };
+                n_span.min((MOST_CHUNK_SPANS / loops).max(1))
+            }
             false => n_span,
         };
         let n_chunk = n_span.div_ceil(chunk_spans);

@@ -173,6 +173,8 @@ fn inputs_without_a_gradient() {
 #[test]
 fn more_steps_than_a_software_driver_loops() {
     check(1, 70_000, 2, 4, Options { softplus: true, reset: true, ..PLAIN });
+    check(1, 4096, 3, 16, FULL);
+    check(1, 4096, 2, 64, PLAIN);
 }
 
 /// 16-bit floats round to 11 bits: saved states, and what follows from them, are right to 2^-11 of the largest.
