@@ -48,11 +48,7 @@ pub async fn run(
 
 /// Scores of forecasts of [`Windows::scored`].
 pub fn evaluate(windows: &Windows, forecasts: &[f32], loss: &Loss, season: usize) -> Evaluation {
-    let levels = match loss {
-        Loss::Quantile { levels } => &levels[..],
-        _ => &[],
-    };
-    Evaluation::new(windows, windows.scored(), forecasts, levels, season)
+    Evaluation::new(windows, windows.scored(), forecasts, loss.levels(), season)
 }
 
 /// Name of the part that [`Windows::scored`] is.

@@ -10,9 +10,8 @@ use super::device::{Device, DeviceArgs};
 use super::scores::is_synthetic;
 use super::stream::Recorded;
 use crate::checkpoint::{Checkpoint, Description};
-use crate::dataset::{CALENDAR, Channels, Columns, Dates, Layout, Scaler, Table};
+use crate::dataset::{CALENDAR, Columns, Dates, Layout, Scaler, Table};
 use crate::error::{Error, Result};
-use crate::ops::Loss;
 use crate::report::Lang;
 use crate::report::chart::{self, Chart, Line, Look, Panel, Places};
 use crate::report::language::fill;
@@ -73,11 +72,9 @@ pub async fn run(args: &Args) -> Result<ExitCode> {
     println!("{}", device.announcement(&args.device.device));
     let parameters = tensors.parameters(&place, recorded.graph())?;
 
-    let (levels, n_level) = match &description.training.loss {
-        Loss::Quantile { levels } => (&levels[..], levels.len()),
-        _ => (&[][..], 1),
-    };
-    let model = Model { description: &description, levels, n_level, central: description.training.loss.central_column() };
+    let loss = &description.training.loss;
+    let (levels, n_level) = (loss.levels(), loss.columns_per_output());
+    let model = Model { description: &description, levels, n_level, central: loss.central_column() };
     let mut futures = Vec::new();
     for (table, scalers) in tables.iter().zip(&scalers) {
         futures.push(model.future(table, scalers, horizon, &recorded, &parameters, &device).await?);
@@ -143,15 +140,10 @@ impl Model<'_> {
         }
         let columns = layout.columns().map(|name| table.column(name)).collect::<Result<Vec<_>>>()?;
         let n_target = layout.targets.len();
-        let covariates = n_target..columns.len();
-        let members: Vec<Vec<usize>> = match layout.channels {
-            Channels::Mixed => vec![(0..columns.len()).collect()],
-            Channels::Independent => (0..n_target).map(|target| std::iter::once(target).chain(covariates.clone()).collect()).collect(),
-        };
         let dates = table.dates().map(|dates| dates.continued(horizon)).transpose()?.unwrap_or_default();
         let ahead = calendar_ahead(table, &dates, &scalers[n_target..]);
         let mut targets = vec![Vec::new(); n_target];
-        for features in &members {
+        for features in &layout.features() {
             let of_row =
                 |row: usize| -> Vec<f32> { features.iter().map(|&column| scalers[column].scale(columns[column][row]) as f32).collect() };
             let rows = (n_row - window..n_row).map(of_row);

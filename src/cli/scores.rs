@@ -38,11 +38,7 @@ impl<'a> Comparison<'a> {
 
     /// Adds a model's forecasts of the same windows, `(window, horizon, target, level)`, scaled.
     pub fn add(&mut self, name: &str, forecasts: &[f32], loss: &Loss) {
-        let levels = match loss {
-            Loss::Quantile { levels } => &levels[..],
-            _ => &[],
-        };
-        let evaluation = Evaluation::new(self.windows, self.starts, forecasts, levels, self.season);
+        let evaluation = Evaluation::new(self.windows, self.starts, forecasts, loss.levels(), self.season);
         self.models.push(Entry { name: name.into(), evaluation });
     }
 

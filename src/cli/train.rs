@@ -128,7 +128,9 @@ pub async fn run(args: &Args, options: &str) -> Result<ExitCode> {
         Ok(Outcome::Finished(fit)) => *fit,
         Ok(Outcome::Stopped(state)) => return stopped(&state, &folder, args.lang),
         Err(error) => {
-            folder.abandon();
+            if state.is_none() {
+                folder.abandon();
+            }
             return Err(error);
         }
     };

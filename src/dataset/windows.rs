@@ -58,7 +58,7 @@ impl Layout {
     }
 
     /// The columns that are features of each series of a table, as indices into [`Layout::columns`].
-    fn features(&self) -> Vec<Vec<usize>> {
+    pub fn features(&self) -> Vec<Vec<usize>> {
         let n_column = self.targets.len() + self.covariates.len();
         match self.channels {
             Channels::Mixed => vec![(0..n_column).collect()],

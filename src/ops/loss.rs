@@ -36,6 +36,14 @@ pub enum Loss {
 }
 
 impl Loss {
+    /// The levels of a quantile loss; none of another.
+    pub fn levels(&self) -> &[f32] {
+        match self {
+            Loss::Quantile { levels } => levels,
+            _ => &[],
+        }
+    }
+
     /// How many columns of the prediction stand for one output.
     pub fn columns_per_output(&self) -> usize {
         match self {
