@@ -1,22 +1,38 @@
 //! A graph's tensors in host memory.
 
+use std::ops::Range;
+
 use ndarray::{ArrayD, ArrayView, ArrayView2, ArrayViewD, ArrayViewMutD, Dimension, IxDyn, ShapeBuilder};
 
 use crate::backend::check_len;
 use crate::error::Result;
 use crate::graph::{Graph, Tensor, TensorSpec};
 
-/// Every storage of a graph as a vector. Indices are kept as numbers, exact up to 2^24.
+/// Every storage of a graph, in one block. Indices are kept as numbers, exact up to 2^24.
 #[derive(Debug)]
 pub struct Memory<'a, T> {
     graph: &'a Graph,
-    storages: Vec<Vec<T>>,
+    elements: Zeros<T>,
+    /// Of each storage, its first element.
+    starts: Vec<usize>,
 }
+
+/// Elements at whose multiples storages begin: one of the processor's cache lines, in `f32`.
+const LINE: usize = 16;
+/// Elements behind each storage, without which tensors of a round size would meet in the same few places of a cache.
+const GAP: usize = 5 * LINE;
 
 impl<'a, T: Clone + num_traits::Zero + Copy> Memory<'a, T> {
     /// Zeros for every storage.
     pub fn new(graph: &'a Graph) -> Self {
-        Memory { graph, storages: graph.storages().iter().map(|storage| vec![T::zero(); storage.len]).collect() }
+        let mut end = 0;
+        let starts = graph.storages().iter().map(|storage| {
+            let start = end;
+            end = (start + storage.len + GAP).next_multiple_of(LINE);
+            start
+        });
+        let starts = starts.collect();
+        Memory { graph, elements: Zeros::new(end), starts }
     }
 
     /// The graph.
@@ -32,7 +48,7 @@ impl<'a, T: Clone + num_traits::Zero + Copy> Memory<'a, T> {
     /// A tensor's elements.
     pub fn view(&self, tensor: Tensor) -> ArrayViewD<'_, T> {
         let spec = self.spec(tensor);
-        let elements = &self.storages[spec.storage][spec.offset..spec.offset + spec.span()];
+        let elements = &self.storage(spec.storage)[spec.offset..spec.offset + spec.span()];
         ArrayViewD::from_shape(IxDyn(&spec.shape).strides(IxDyn(&strides(spec))), elements)
             .expect("a graph's tensors lie in their storages")
     }
@@ -45,7 +61,7 @@ impl<'a, T: Clone + num_traits::Zero + Copy> Memory<'a, T> {
     /// A tensor's elements with all axes but the last as one.
     pub fn rows(&self, tensor: Tensor) -> ArrayView2<'_, T> {
         let spec = self.spec(tensor);
-        let elements = &self.storages[spec.storage][spec.offset..spec.offset + spec.span()];
+        let elements = &self.storage(spec.storage)[spec.offset..spec.offset + spec.span()];
         let strides = if spec.is_empty() { (0, 0) } else { (spec.row_stride, 1) };
         ArrayView2::from_shape((spec.rows(), spec.columns()).strides(strides), elements).expect("a graph's tensors lie in their storages")
     }
@@ -53,7 +69,7 @@ impl<'a, T: Clone + num_traits::Zero + Copy> Memory<'a, T> {
     /// A tensor's elements, to be written.
     pub fn view_mut(&mut self, tensor: Tensor) -> ArrayViewMutD<'_, T> {
         let spec = self.spec(tensor);
-        let elements = &mut self.storages[spec.storage][spec.offset..spec.offset + spec.span()];
+        let elements = &mut self.storage_mut(spec.storage)[spec.offset..spec.offset + spec.span()];
         ArrayViewMutD::from_shape(IxDyn(&spec.shape).strides(IxDyn(&strides(spec))), elements)
             .expect("a graph's tensors lie in their storages")
     }
@@ -78,14 +94,62 @@ impl<'a, T: Clone + num_traits::Zero + Copy> Memory<'a, T> {
         Ok(())
     }
 
-    /// Every storage's elements.
-    pub fn storages_mut(&mut self) -> &mut [Vec<T>] {
-        &mut self.storages
+    fn place(&self, storage: usize) -> Range<usize> {
+        let start = self.starts[storage];
+        start..start + self.graph.storages()[storage].len
+    }
+
+    fn storage(&self, storage: usize) -> &[T] {
+        &self.elements.as_slice()[self.place(storage)]
+    }
+
+    /// A storage's elements.
+    pub fn storage_mut(&mut self, storage: usize) -> &mut [T] {
+        let place = self.place(storage);
+        &mut self.elements.as_mut_slice()[place]
     }
 
     /// A copy of a tensor's elements.
     pub fn array(&self, tensor: Tensor) -> ArrayD<T> {
         self.view(tensor).to_owned()
+    }
+}
+
+/// Zeros that begin at a border of a cache line, or where they are many, of a large page, of which the system is asked to use such: an
+/// operation that walks over many rows would else wait for the addresses of small ones.
+#[derive(Debug)]
+pub struct Zeros<T> {
+    elements: Vec<T>,
+    first: usize,
+}
+
+/// Bytes of a large page.
+const LARGE_PAGE: usize = 1 << 21;
+
+impl<T: Clone + num_traits::Zero> Zeros<T> {
+    /// So many.
+    pub fn new(len: usize) -> Self {
+        let is_large = len * size_of::<T>() >= 2 * LARGE_PAGE;
+        let border = if is_large { LARGE_PAGE } else { LINE * size_of::<f32>() };
+        let mut elements = vec![T::zero(); len + border / size_of::<T>()];
+        let first = elements.as_ptr().align_offset(border).min(elements.len() - len);
+        #[cfg(target_os = "linux")]
+        if is_large {
+            // SAFETY: whole pages within the allocation; the advice leaves their values as they are.
+            unsafe { libc::madvise(elements.as_ptr().add(first).cast_mut().cast(), len * size_of::<T>(), libc::MADV_HUGEPAGE) };
+        }
+        elements.truncate(first + len);
+        Zeros { elements, first }
+    }
+
+    /// The elements.
+    pub fn as_slice(&self) -> &[T] {
+        &self.elements[self.first..]
+    }
+
+    /// The elements, to be written.
+    pub fn as_mut_slice(&mut self) -> &mut [T] {
+        &mut self.elements[self.first..]
     }
 }
 
@@ -101,4 +165,33 @@ fn strides(spec: &TensorSpec) -> Vec<usize> {
         stride *= spec.shape[axis];
     }
     strides
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn zeros_begin_at_borders() {
+        for (len, border) in [(0, 64), (1, 64), (1000, 64), (1 << 20, LARGE_PAGE)] {
+            let mut zeros = Zeros::<f32>::new(len);
+            assert_eq!(zeros.as_slice().as_ptr().addr() % border, 0);
+            assert_eq!(zeros.as_mut_slice(), vec![0.0; len]);
+        }
+    }
+
+    #[test]
+    fn storages_lie_apart_at_cache_lines() {
+        let mut graph = Graph::new();
+        let tensors = [graph.input("a", &[5]), graph.input("b", &[0]), graph.input("c", &[3, 7])];
+        let mut memory = Memory::<f32>::new(&graph);
+        let starts = tensors.map(|tensor| memory.storage_mut(graph.spec(tensor).storage).as_ptr().addr());
+        assert!(starts.iter().all(|start| start % 64 == 0));
+        for (index, &tensor) in tensors.iter().enumerate() {
+            memory.storage_mut(graph.spec(tensor).storage).fill(index as f32);
+        }
+        for (index, &tensor) in tensors.iter().enumerate() {
+            assert_eq!(memory.array(tensor), ArrayD::from_elem(graph.shape(tensor), index as f32));
+        }
+    }
 }

@@ -26,7 +26,7 @@ mod walk;
 use crate::backend::{Backend, LocalFuture, Session};
 use crate::error::Result;
 use crate::graph::{Graph, Program, Tensor};
-use crate::memory::Memory;
+use crate::memory::{Memory, Zeros};
 use crate::ops::{MinGru, Op, Operation};
 use crate::profile::{Clock, Profile, Span};
 use crate::reference;
@@ -49,7 +49,7 @@ impl Backend for Cpu {
 struct CpuSession<'a> {
     memory: Memory<'a, f32>,
     /// As much as the operation that needs most: nothing in it outlives an operation.
-    scratch: Vec<f32>,
+    scratch: Zeros<f32>,
     /// Of each program, whether it is too small for several threads.
     small: Vec<bool>,
     /// Whether any program takes gradients, for which operations keep what else is not needed.
@@ -69,7 +69,7 @@ impl<'a> CpuSession<'a> {
         let is_small = |ops: &[Op]| ops.iter().map(|op| work(op, graph)).sum::<usize>() < LEAST_WORK;
         let differentiates = graph.programs().iter().flat_map(|(_, ops)| ops).any(|op| matches!(op, Op::SelectiveScanBackward(_)));
         let small = graph.programs().iter().map(|(_, ops)| is_small(ops)).collect();
-        CpuSession { memory: Memory::new(graph), scratch: vec![0.0; scratch], small, differentiates }
+        CpuSession { memory: Memory::new(graph), scratch: Zeros::new(scratch), small, differentiates }
     }
 
     /// Runs a program's operations, each through `step`.
@@ -78,9 +78,9 @@ impl<'a> CpuSession<'a> {
         let graph = memory.graph();
         let mut execute = |op: &Op| match op {
             Op::SelectiveScan(op) if !*differentiates && scan_step::fits(op, graph) => {
-                scan_step::forward(op, memory, Rows::of_slice(scratch));
+                scan_step::forward(op, memory, Rows::of_slice(scratch.as_mut_slice()));
             }
-            _ => execute(op, memory, Rows::of_slice(scratch)),
+            _ => execute(op, memory, Rows::of_slice(scratch.as_mut_slice())),
         };
         let work = || {
             for op in (0..times).flat_map(|_| graph.program(program)) {

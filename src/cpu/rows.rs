@@ -37,7 +37,7 @@ impl Rows {
     /// A tensor of the session.
     pub fn of(memory: &mut Memory<f32>, tensor: Tensor) -> Self {
         let spec = memory.spec(tensor);
-        let storage = &mut memory.storages_mut()[spec.storage];
+        let storage = memory.storage_mut(spec.storage);
         assert!(spec.offset + spec.span() <= storage.len());
         // SAFETY: the tensor lies in its storage.
         let start = unsafe { storage.as_mut_ptr().add(spec.offset) };
