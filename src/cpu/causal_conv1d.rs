@@ -5,7 +5,7 @@ use std::ops::Range;
 use pulp::{Simd, WithSimd};
 
 use super::rows::Rows;
-use super::simd::{Lanes, dispatch};
+use super::simd::{Lanes, dispatch, each};
 use super::threads::parallel;
 use super::walk::{Walk, channels_per_task, parts};
 use crate::graph::Graph;
@@ -122,47 +122,60 @@ impl Common {
         });
     }
 
-    /// How many inputs before its own a position sees, given how many the one before it did; none at a border.
+    /// The weights of a vector of channels by how far they reach back; zero beyond the kernel.
     #[inline(always)]
-    fn reach(&self, batch: usize, position: usize, before: usize) -> usize {
-        match position {
-            _ if position < self.walk.n_step && self.walk.begins(batch, position) => 0,
-            0 if self.initial_window.is_none() => 0,
-            0 => self.n_window,
-            _ => (before + 1).min(self.n_window),
-        }
+    fn taps<S: Simd, const N: usize>(&self, simd: S, part: &Range<usize>) -> [Lanes<S>; N] {
+        each(
+            #[inline(always)]
+            |back| if back <= self.n_window { self.taps.lanes(simd, self.n_window - back, part) } else { Lanes::splat(simd, 0.0) },
+        )
     }
 
-    /// The input that lies `back` before a position.
+    /// The inputs before the first step, the nearest first; zero beyond the initial window.
     #[inline(always)]
-    fn input<S: Simd>(&self, simd: S, batch: usize, position: usize, back: usize, part: Range<usize>) -> Lanes<S> {
-        match (position.checked_sub(back), self.initial_window) {
-            (Some(position), _) => self.x.lanes(simd, self.walk.row(batch, position), &part),
-            (None, Some(window)) => window.lanes(simd, batch * self.n_window + self.n_window + position - back, &part),
-            (None, None) => Lanes::splat(simd, 0.0),
-        }
+    fn before<S: Simd, const N: usize>(&self, simd: S, batch: usize, part: &Range<usize>) -> [Lanes<S>; N] {
+        each(
+            #[inline(always)]
+            |back| match self.initial_window {
+                Some(window) if back < self.n_window => window.lanes(simd, (batch + 1) * self.n_window - 1 - back, part),
+                _ => Lanes::splat(simd, 0.0),
+            },
+        )
     }
 
-    /// The weight that meets the input `back` before a position.
     #[inline(always)]
-    fn tap<S: Simd>(&self, simd: S, back: usize, part: Range<usize>) -> Lanes<S> {
-        self.taps.lanes(simd, self.n_window - back, &part)
-    }
-
-    /// The convolution at a position that sees `reach` inputs before its own.
-    #[inline(always)]
-    fn sum<S: Simd>(&self, simd: S, batch: usize, position: usize, reach: usize, part: Range<usize>) -> Lanes<S> {
-        let mut sum = self.bias.map_or(
+    fn bias<S: Simd>(&self, simd: S, part: &Range<usize>) -> Lanes<S> {
+        self.bias.map_or(
             Lanes::splat(simd, 0.0),
             #[inline(always)]
-            |bias| bias.lanes(simd, 0, &part),
-        );
-        for back in (0..=reach).rev() {
-            sum = self.input(simd, batch, position, back, part.clone()).mul_add(self.tap(simd, back, part.clone()), sum);
-        }
-        sum
+            |bias| bias.lanes(simd, 0, part),
+        )
     }
 }
+
+/// `values` one place further back, `first` at the front.
+#[inline(always)]
+fn shifted<S: Simd, const N: usize>(values: [Lanes<S>; N], first: Lanes<S>) -> [Lanes<S>; N] {
+    each(
+        #[inline(always)]
+        |back| if back == 0 { first } else { values[back - 1] },
+    )
+}
+
+/// `init` and the products of inputs and weights, the oldest first.
+#[inline(always)]
+fn sum<S: Simd, const N: usize>(init: Lanes<S>, inputs: &[Lanes<S>; N], taps: &[Lanes<S>; N]) -> Lanes<S> {
+    let mut sum = init;
+    for back in (0..N).rev() {
+        sum = inputs[back].mul_add(taps[back], sum);
+    }
+    sum
+}
+
+/// Weights that stay in registers.
+const FEW: usize = 4;
+/// Most weights of a kernel.
+const MOST: usize = 64;
 
 struct Forward {
     common: Common,
@@ -177,23 +190,29 @@ impl WithSimd for Forward {
 
     #[inline(always)]
     fn with_simd<S: Simd>(self, simd: S) {
-        let Forward { common, y, last_window, batch, channels } = self;
-        let Common { walk, n_window, .. } = common;
-        let mut reach = 0;
-        for position in 0..walk.n_step {
-            reach = common.reach(batch, position, reach);
-            for part in parts(channels.clone(), S::F32_LANES) {
-                let sum = common.sum(simd, batch, position, reach, part.clone());
-                let value = if common.silu { sum.silu() } else { sum };
-                y.set_lanes(walk.row(batch, position), &part, value);
-            }
+        for part in parts(self.channels.clone(), S::F32_LANES) {
+            if self.common.n_window < FEW { self.walk::<S, FEW>(simd, &part) } else { self.walk::<S, MOST>(simd, &part) }
         }
-        reach = common.reach(batch, walk.n_step, reach);
-        for back in 1..=n_window {
-            for part in parts(channels.clone(), S::F32_LANES) {
-                let seen = if back <= reach { common.input(simd, batch, walk.n_step, back, part.clone()) } else { Lanes::splat(simd, 0.0) };
-                last_window.set_lanes(batch * n_window + n_window - back, &part, seen);
+    }
+}
+
+impl Forward {
+    #[inline(always)]
+    fn walk<S: Simd, const N: usize>(&self, simd: S, part: &Range<usize>) {
+        let Common { x, walk, n_window, silu, .. } = self.common;
+        let (taps, bias) = (self.common.taps::<S, N>(simd, part), self.common.bias(simd, part));
+        let mut inputs = self.common.before::<S, N>(simd, self.batch, part);
+        for position in 0..walk.n_step {
+            let row = walk.row(self.batch, position);
+            if walk.begins(self.batch, position) {
+                inputs = [Lanes::splat(simd, 0.0); N];
             }
+            inputs = shifted(inputs, x.lanes(simd, row, part));
+            let sum = sum(bias, &inputs, &taps);
+            self.y.set_lanes(row, part, if silu { sum.silu() } else { sum });
+        }
+        for (back, input) in inputs.into_iter().enumerate().take(n_window) {
+            self.last_window.set_lanes((self.batch + 1) * n_window - 1 - back, part, input);
         }
     }
 }
@@ -210,86 +229,76 @@ struct Backward {
     channels: Range<usize>,
 }
 
-/// Most steps that a kernel spans.
-const SPAN: usize = 64;
-
 impl WithSimd for Backward {
     type Output = ();
 
-    /// Walks once. The gradient of a sum waits in the place of the gradient of its own input until the last sum that reads that input is
-    /// known.
     #[inline(always)]
     fn with_simd<S: Simd>(self, simd: S) {
-        let Backward { common, grad_y, grad_last_window, grad_x, grad_initial_window, sums, batch, channels } = self;
-        let Common { walk, n_window, .. } = common;
-        let n_step = walk.n_step;
-        for row in 0..sums.rows {
-            sums.part_mut(row, channels.clone()).fill(0.0);
+        for part in parts(self.channels.clone(), S::F32_LANES) {
+            if self.common.n_window < FEW { self.walk::<S, FEW>(simd, &part) } else { self.walk::<S, MOST>(simd, &part) }
         }
-        if let Some(grad) = grad_initial_window {
-            for row in 0..n_window {
-                grad.part_mut(batch * n_window + row, channels.clone()).fill(0.0);
+    }
+}
+
+impl Backward {
+    /// Walks once. The gradient of an input waits until the last sum that reads that input is known.
+    #[inline(always)]
+    fn walk<S: Simd, const N: usize>(&self, simd: S, part: &Range<usize>) {
+        let Common { x, walk, n_window, silu, .. } = self.common;
+        let zero = Lanes::splat(simd, 0.0);
+        let (taps, bias) = (self.common.taps::<S, N>(simd, part), self.common.bias(simd, part));
+        let mut inputs = self.common.before::<S, N>(simd, self.batch, part);
+        let (mut waiting, mut grad_taps, mut grad_bias) = ([zero; N], [zero; N], zero);
+        // How many inputs before the next one wait.
+        let mut n_waiting = if self.common.initial_window.is_some() { n_window } else { 0 };
+        for position in 0..walk.n_step {
+            if walk.begins(self.batch, position) {
+                self.finish(position as isize, &waiting[..n_waiting], part);
+                (inputs, waiting, n_waiting) = ([zero; N], [zero; N], 0);
+            }
+            let row = walk.row(self.batch, position);
+            inputs = shifted(inputs, x.lanes(simd, row, part));
+            waiting = shifted(waiting, zero);
+            let mut grad_sum = self.grad_y.map_or(
+                zero,
+                #[inline(always)]
+                |grad_y| grad_y.lanes(simd, row, part),
+            );
+            if silu {
+                grad_sum = grad_sum * sum(bias, &inputs, &taps).silu_with_derivative().1;
+            }
+            grad_bias += grad_sum;
+            for back in 0..N {
+                grad_taps[back] = grad_sum.mul_add(inputs[back], grad_taps[back]);
+                waiting[back] = grad_sum.mul_add(taps[back], waiting[back]);
+            }
+            n_waiting += 1;
+            if n_waiting > n_window {
+                self.finish(position as isize + 1 - n_window as isize, &waiting[n_window..=n_window], part);
+                n_waiting = n_window;
             }
         }
-        let mut reaches = [0; SPAN];
-        for position in 0..n_step + n_window {
-            let reach = common.reach(batch, position, reaches[(position + SPAN - 1) % SPAN]);
-            reaches[position % SPAN] = reach;
-            if position < n_step {
-                for part in parts(channels.clone(), S::F32_LANES) {
-                    let mut grad_sum = match grad_y {
-                        Some(grad_y) => grad_y.lanes(simd, walk.row(batch, position), &part),
-                        None => Lanes::splat(simd, 0.0),
-                    };
-                    if common.silu {
-                        grad_sum = grad_sum * common.sum(simd, batch, position, reach, part.clone()).silu_with_derivative().1;
-                    }
-                    let to = sums.part_mut(n_window + 1, part.clone());
-                    (Lanes::load_partial(simd, to) + grad_sum).store_partial(to);
-                    for back in 0..=reach {
-                        let to = sums.part_mut(n_window - back, part.clone());
-                        let x = common.input(simd, batch, position, back, part.clone());
-                        grad_sum.mul_add(x, Lanes::load_partial(simd, to)).store_partial(to);
-                        if let (true, Some(grad)) = (back > position, grad_initial_window) {
-                            let to = grad.part_mut(batch * n_window + n_window + position - back, part.clone());
-                            grad_sum.mul_add(common.tap(simd, back, part.clone()), Lanes::load_partial(simd, to)).store_partial(to);
-                        }
-                    }
-                    if let Some(grad_x) = grad_x {
-                        grad_x.set_lanes(walk.row(batch, position), &part, grad_sum);
-                    }
-                }
-            }
-            let (Some(grad_x), Some(done)) = (grad_x, position.checked_sub(n_window)) else { continue };
-            for part in parts(channels.clone(), S::F32_LANES) {
-                let mut grad = Lanes::splat(simd, 0.0);
-                for back in 0..=n_window {
-                    let reader = done + back;
-                    if back > reaches[reader % SPAN] {
-                        break;
-                    }
-                    if reader < n_step {
-                        let grad_sum = grad_x.lanes(simd, walk.row(batch, reader), &part);
-                        grad = grad_sum.mul_add(common.tap(simd, back, part.clone()), grad);
-                    } else if reader == n_step
-                        && let Some(window) = grad_last_window
-                    {
-                        let row = batch * n_window + n_window - back;
-                        grad += window.lanes(simd, row, &part);
-                    }
-                }
-                grad_x.set_lanes(walk.row(batch, done), &part, grad);
+        if let Some(window) = self.grad_last_window {
+            for (back, waiting) in waiting.iter_mut().enumerate().take(n_waiting) {
+                *waiting += window.lanes(simd, (self.batch + 1) * n_window - 1 - back, part);
             }
         }
-        // Where the run is shorter than the window, the last window still holds parts of the initial one.
-        if let (Some(grad), Some(window)) = (grad_initial_window, grad_last_window) {
-            let reach = reaches[n_step % SPAN];
-            for back in n_step + 1..=reach {
-                for part in parts(channels.clone(), S::F32_LANES) {
-                    let to = grad.part_mut(batch * n_window + n_window + n_step - back, part.clone());
-                    let last = window.lanes(simd, batch * n_window + n_window - back, &part);
-                    (Lanes::load_partial(simd, to) + last).store_partial(to);
-                }
+        self.finish(walk.n_step as isize, &waiting[..n_waiting], part);
+        for (back, grad) in grad_taps.into_iter().enumerate().take(n_window + 1) {
+            self.sums.set_lanes(n_window - back, part, grad);
+        }
+        self.sums.set_lanes(n_window + 1, part, grad_bias);
+    }
+
+    /// Writes the gradients of the inputs before `position`, the nearest first; those before the first step are the initial window's.
+    #[inline(always)]
+    fn finish<S: Simd>(&self, position: isize, gradients: &[Lanes<S>], part: &Range<usize>) {
+        let Common { walk, n_window, .. } = self.common;
+        for (grad, input) in gradients.iter().zip((-(n_window as isize)..position).rev()) {
+            match (usize::try_from(input), self.grad_x, self.grad_initial_window) {
+                (Ok(input), Some(grad_x), _) => grad_x.set_lanes(walk.row(self.batch, input), part, *grad),
+                (Err(_), _, Some(window)) => window.set_lanes(((self.batch + 1) * n_window).wrapping_add_signed(input), part, *grad),
+                _ => {}
             }
         }
     }

@@ -110,7 +110,7 @@ struct Common {
     states: Rows,
     /// `(task * 2, state * CHUNK)`: B and C of a chunk, the steps of a state side by side.
     coefficients: Rows,
-    /// `(batch * chunk, state * channel)`: the states before each chunk.
+    /// `(batch * chunk, channel * state)`: the states before each chunk, those of a block side by side.
     borders: Rows,
 }
 
@@ -206,17 +206,14 @@ impl Common {
         )
     }
 
+    /// Step sizes, and their derivatives by those before softplus.
     #[inline(always)]
-    fn step_sizes<S: Simd>(&self, simd: S, row: usize, block: &Block) -> [Lanes<S>; VECTORS] {
+    fn step_sizes<S: Simd>(&self, simd: S, row: usize, block: &Block) -> [(Lanes<S>, Lanes<S>); VECTORS] {
         let delta = self.biased_delta(simd, row, block);
-        if self.delta_softplus {
-            each(
-                #[inline(always)]
-                |v| delta[v].softplus(),
-            )
-        } else {
-            delta
-        }
+        each(
+            #[inline(always)]
+            |v| if self.delta_softplus { delta[v].softplus_with_derivative() } else { (delta[v], Lanes::splat(simd, 1.0)) },
+        )
     }
 }
 
@@ -232,6 +229,14 @@ impl Block {
     fn all<S: Simd>(channels: Range<usize>) -> impl Iterator<Item = Block> {
         let width = VECTORS * S::F32_LANES;
         channels.clone().step_by(width).map(move |first| Block { first, end: (first + width).min(channels.end) })
+    }
+
+    /// A state of the block's channels in a row of [`Common::borders`].
+    #[inline(always)]
+    fn border(&self, borders: Rows, n_state: usize, state: usize) -> (Block, Rows) {
+        let len = self.end - self.first;
+        let start = self.first * n_state + state * len;
+        (Block { first: 0, end: len }, borders.columns_at(start..start + len))
     }
 
     #[inline(always)]
@@ -314,8 +319,11 @@ impl WithSimd for Forward<'_> {
                 );
                 for (t, position) in positions.clone().enumerate() {
                     let row = common.walk.row(batch, position);
-                    let u = block.load(simd, common.u, row);
-                    delta[t] = common.step_sizes(simd, row, &block);
+                    let (u, step_sizes) = (block.load(simd, common.u, row), common.step_sizes(simd, row, &block));
+                    delta[t] = each(
+                        #[inline(always)]
+                        |v| step_sizes[v].0,
+                    );
                     delta_u[t] = each(
                         #[inline(always)]
                         |v| delta[t][v] * u[v],
@@ -373,7 +381,7 @@ fn walk<S: Simd, const N: usize>(
     delta_u: &Tile<S>,
     sums: &mut Tile<S>,
 ) {
-    let Shape { n_state, n_channel, .. } = common.shape;
+    let n_state = common.shape.n_state;
     let rates: [[Lanes<S>; VECTORS]; N] = each(
         #[inline(always)]
         |n| block.load_padded(simd, common.rates, first + n),
@@ -383,8 +391,8 @@ fn walk<S: Simd, const N: usize>(
         |n| block.load_padded(simd, common.states, batch * n_state + first + n),
     );
     for (n, state) in states.iter().enumerate() {
-        let at = (first + n) * n_channel;
-        block.store(*state, common.borders.columns_at(at..at + n_channel), border);
+        let (block, borders) = block.border(common.borders, n_state, first + n);
+        block.store(*state, borders, border);
     }
     let b: [&[f32]; N] = each(
         #[inline(always)]
@@ -475,7 +483,7 @@ struct Backward {
     grad_rates: Rows,
     /// `(batch * 2, padded channel)`: each batch row's parts of the gradients of D and of the bias.
     grad_channels: Rows,
-    /// `(task * 2, state * CHUNK * lanes)`: sums over the blocks of a group for the gradients of B and C.
+    /// `(task * 2, state * CHUNK * lanes)`: sums over the blocks of a group for the gradients of B and C, zero between chunks.
     lanes: Rows,
     /// `(task * 2 * window, state)`: each group's part of the gradients of B and C, where there are several.
     parts: Rows,
@@ -510,7 +518,11 @@ struct BackwardTask<'a> {
 /// What a chunk of a block is given and what its states add up, on the way back.
 struct Tiles<S: Simd> {
     delta: Tile<S>,
+    /// Derivatives of the step sizes by those before softplus.
+    slopes: Tile<S>,
     delta_u: Tile<S>,
+    /// Gradient of y times the derivative of the gate.
+    grad_gates: Tile<S>,
     /// Gradient of what is read from the states.
     grad_sums: Tile<S>,
     /// What is read from the states.
@@ -532,22 +544,40 @@ impl WithSimd for BackwardTask<'_> {
         let n_state = common.shape.n_state;
         let none = [Lanes::splat(simd, 0.0); VECTORS];
         let zero = [none; CHUNK];
-        let mut tiles = Tiles { delta: zero, delta_u: zero, grad_sums: zero, sums: zero, grad_inputs: zero, grad_exponents: zero };
+        let mut tiles = Tiles {
+            delta: zero,
+            slopes: zero,
+            delta_u: zero,
+            grad_gates: zero,
+            grad_sums: zero,
+            sums: zero,
+            grad_inputs: zero,
+            grad_exponents: zero,
+        };
         let used = 0..n_state * CHUNK * S::F32_LANES;
         let (lanes_b, lanes_c) = (pass.lanes.part_mut(2 * task, used.clone()), pass.lanes.part_mut(2 * task + 1, used));
         let first_position = chunks.start * CHUNK;
+        if chunks.end == common.shape.n_chunk() {
+            lanes_b.fill(0.0);
+            lanes_c.fill(0.0);
+        }
         for chunk in chunks.rev() {
             let (b, c, begins) = common.chunk(task, batch, chunk);
             let positions = common.positions(chunk);
             let len = positions.len();
             let border = batch * common.shape.n_chunk() + chunk;
-            lanes_b.fill(0.0);
-            lanes_c.fill(0.0);
             for block in Block::all::<S>(channels.clone()) {
                 for (t, position) in positions.clone().enumerate() {
                     let row = common.walk.row(batch, position);
-                    let u = block.load(simd, common.u, row);
-                    tiles.delta[t] = common.step_sizes(simd, row, &block);
+                    let (u, step_sizes) = (block.load(simd, common.u, row), common.step_sizes(simd, row, &block));
+                    tiles.delta[t] = each(
+                        #[inline(always)]
+                        |v| step_sizes[v].0,
+                    );
+                    tiles.slopes[t] = each(
+                        #[inline(always)]
+                        |v| step_sizes[v].1,
+                    );
                     tiles.delta_u[t] = each(
                         #[inline(always)]
                         |v| tiles.delta[t][v] * u[v],
@@ -557,17 +587,22 @@ impl WithSimd for BackwardTask<'_> {
                         #[inline(always)]
                         |grad_y| block.load(simd, grad_y, row),
                     );
-                    tiles.grad_sums[t] = common.z.map_or(
-                        grad_y,
-                        #[inline(always)]
-                        |z| {
-                            let z = block.load(simd, z, row);
-                            each(
-                                #[inline(always)]
-                                |v| grad_y[v] * z[v].silu(),
-                            )
-                        },
-                    );
+                    tiles.grad_sums[t] = grad_y;
+                    if let Some(z) = common.z {
+                        let z = block.load(simd, z, row);
+                        let gates: [_; VECTORS] = each(
+                            #[inline(always)]
+                            |v| z[v].silu_with_derivative(),
+                        );
+                        tiles.grad_sums[t] = each(
+                            #[inline(always)]
+                            |v| grad_y[v] * gates[v].0,
+                        );
+                        tiles.grad_gates[t] = each(
+                            #[inline(always)]
+                            |v| grad_y[v] * gates[v].1,
+                        );
+                    }
                     tiles.sums[t] = none;
                     tiles.grad_inputs[t] = none;
                     tiles.grad_exponents[t] = none;
@@ -581,7 +616,7 @@ impl WithSimd for BackwardTask<'_> {
                 }
                 pass.finish(simd, batch, positions.clone(), &block, &tiles);
             }
-            for (which, (grad, lanes)) in [(pass.grad_b, &*lanes_b), (pass.grad_c, &*lanes_c)].into_iter().enumerate() {
+            for (which, (grad, lanes)) in [(pass.grad_b, &mut *lanes_b), (pass.grad_c, &mut *lanes_c)].into_iter().enumerate() {
                 let Some(grad) = grad else { continue };
                 for (t, position) in positions.clone().enumerate() {
                     let to = if common.shape.window() == 0 {
@@ -590,7 +625,9 @@ impl WithSimd for BackwardTask<'_> {
                         pass.parts.row_mut((2 * task + which) * common.shape.window() + position - first_position)
                     };
                     for (state, to) in to.iter_mut().enumerate() {
-                        *to = Lanes::load(simd, &lanes[(state * CHUNK + t) * S::F32_LANES..]).sum();
+                        let lanes = &mut lanes[(state * CHUNK + t) * S::F32_LANES..];
+                        *to = Lanes::load(simd, lanes).sum();
+                        Lanes::splat(simd, 0.0).store(lanes);
                     }
                 }
             }
@@ -603,9 +640,8 @@ impl Backward {
     #[inline(always)]
     fn finish<S: Simd>(&self, simd: S, batch: usize, positions: Range<usize>, block: &Block, tiles: &Tiles<S>) {
         let common = &self.common;
-        let none = [Lanes::splat(simd, 0.0); VECTORS];
         let skip = common.d.map_or(
-            none,
+            [Lanes::splat(simd, 0.0); VECTORS],
             #[inline(always)]
             |d| block.load(simd, d, 0),
         );
@@ -614,19 +650,12 @@ impl Backward {
         for (t, position) in positions.enumerate() {
             let row = common.walk.row(batch, position);
             let u = block.load(simd, common.u, row);
-            let Tiles { delta, grad_sums, sums, grad_inputs, grad_exponents, .. } = tiles;
+            let Tiles { delta, slopes, grad_gates, grad_sums, sums, grad_inputs, grad_exponents, .. } = tiles;
             let ln_2 = Lanes::splat(simd, LN_2);
-            let mut grad_delta: [Lanes<S>; VECTORS] = each(
+            let grad_delta: [Lanes<S>; VECTORS] = each(
                 #[inline(always)]
-                |v| grad_exponents[t][v].mul_add(ln_2, u[v] * grad_inputs[t][v]),
+                |v| grad_exponents[t][v].mul_add(ln_2, u[v] * grad_inputs[t][v]) * slopes[t][v],
             );
-            if common.delta_softplus {
-                let delta = common.biased_delta(simd, row, block);
-                grad_delta = each(
-                    #[inline(always)]
-                    |v| grad_delta[v] * delta[v].sigmoid(),
-                );
-            }
             grad_skip = each(
                 #[inline(always)]
                 |v| grad_sums[t][v].mul_add(u[v], grad_skip[v]),
@@ -648,17 +677,11 @@ impl Backward {
             if let Some(to) = self.grad_delta {
                 block.store(grad_delta, to, row);
             }
-            if let (Some(to), Some(z)) = (self.grad_z, common.z) {
-                let z = block.load(simd, z, row);
-                let grad_y = self.grad_y.map_or(
-                    none,
-                    #[inline(always)]
-                    |grad_y| block.load(simd, grad_y, row),
-                );
+            if let Some(to) = self.grad_z {
                 block.store(
                     each(
                         #[inline(always)]
-                        |v| grad_y[v] * skip[v].mul_add(u[v], sums[t][v]) * z[v].silu_with_derivative().1,
+                        |v| grad_gates[t][v] * skip[v].mul_add(u[v], sums[t][v]),
                     ),
                     to,
                     row,
@@ -686,8 +709,8 @@ fn walk_back<S: Simd, const N: usize>(
     tiles: &mut Tiles<S>,
 ) {
     let common = &pass.common;
-    let Shape { n_state, n_channel, .. } = common.shape;
-    let Tiles { delta, delta_u, grad_sums, sums, grad_inputs, grad_exponents } = tiles;
+    let n_state = common.shape.n_state;
+    let Tiles { delta, delta_u, grad_sums, sums, grad_inputs, grad_exponents, .. } = tiles;
     let none = [Lanes::splat(simd, 0.0); VECTORS];
     let rates: [[Lanes<S>; VECTORS]; N] = each(
         #[inline(always)]
@@ -707,8 +730,8 @@ fn walk_back<S: Simd, const N: usize>(
     let mut states: [[Lanes<S>; VECTORS]; N] = each(
         #[inline(always)]
         |n| {
-            let at = (first + n) * n_channel;
-            block.load(simd, common.borders.columns_at(at..at + n_channel), border)
+            let (block, borders) = block.border(common.borders, n_state, first + n);
+            block.load(simd, borders, border)
         },
     );
     for t in 0..len.min(CHUNK) {

@@ -198,13 +198,21 @@ impl<S: Simd> Lanes<S> {
     /// `log(1 + e^x)` within 4 ulp, as `max(x, 0) + log1p(e)` with `e = exp(-|x|)` and `log1p(e) = 2 atanh(e / (2 + e))`.
     #[inline(always)]
     pub fn softplus(self) -> Self {
+        self.softplus_with_derivative().0
+    }
+
+    /// [`Lanes::softplus`] and its derivative, `sigmoid(x)`, each within 4 ulp.
+    #[inline(always)]
+    pub fn softplus_with_derivative(self) -> (Self, Self) {
         let s = self.0;
         let e = (-self.abs()).exp();
         let t = e.over(e + Self::splat(s, 2.0));
         let square = t * t;
         let q = square.polynomial([0.333_332_08, 0.200_107_64, 0.140_009_03, 0.140_059_93]);
         let half = (t * square).mul_add(q, t);
-        half + half + self.at_least(0.0)
+        let large = (e + Self::splat(s, 1.0)).recip();
+        let sigmoid = self.select_less(Self::splat(s, 0.0), e * large, large);
+        (half + half + self.at_least(0.0), sigmoid)
     }
 
     /// The hyperbolic tangent within 3 ulp.
@@ -287,6 +295,7 @@ mod tests {
         Silu,
         SiluDerivative,
         Softplus,
+        SoftplusDerivative,
         Tanh,
     }
 
@@ -306,6 +315,7 @@ mod tests {
                     Function::Silu => x.silu(),
                     Function::SiluDerivative => x.silu_with_derivative().1,
                     Function::Softplus => x.softplus(),
+                    Function::SoftplusDerivative => x.softplus_with_derivative().1,
                     Function::Tanh => x.tanh(),
                 };
                 y.store_partial(part);
@@ -366,6 +376,7 @@ mod tests {
         check(Function::Complement, 4.0, f32::MIN_POSITIVE, |x| sigmoid(-x));
         check(Function::Silu, 5.0, 2e-36, |x| x * sigmoid(x));
         check(Function::Softplus, 4.0, f32::MIN_POSITIVE, |x| x.max(0.0) + (-x.abs()).exp().ln_1p());
+        check(Function::SoftplusDerivative, 4.0, f32::MIN_POSITIVE, sigmoid);
         check(Function::Tanh, 3.0, f32::MIN_POSITIVE, f64::tanh);
     }
 
