@@ -15,8 +15,8 @@ use super::walk::{Walk, parts};
 use crate::memory::Memory;
 use crate::ops::{MinGru, MinGruBackward};
 
-/// Batch rows of one tile of a product.
-const TILE_ROWS: usize = 4;
+/// Batch rows of one tile of a product, where there are registers for so many sums.
+const TILE_ROWS: usize = 8;
 /// Vectors of results of one tile.
 const TILE_VECTORS: usize = 2;
 /// Packed matrices have a multiple of this many columns: a tile of the widest vectors.
@@ -137,19 +137,19 @@ fn product<S: Simd>(simd: S, batches: Range<usize>, input: Rows, weights: Packed
     for first in (0..weights.n).step_by(width) {
         let panel = weights.panel(first, width);
         let columns = first..(first + width).min(weights.n);
-        for batches in parts(batches.clone(), TILE_ROWS) {
-            let first = batches.start;
-            match batches.len() {
-                1 => tile::<S, 1>(simd, first, input, panel, columns.clone(), init, out),
-                2 => tile::<S, 2>(simd, first, input, panel, columns.clone(), init, out),
-                3 => tile::<S, 3>(simd, first, input, panel, columns.clone(), init, out),
-                _ => tile::<S, TILE_ROWS>(simd, first, input, panel, columns.clone(), init, out),
-            }
+        let mut first = batches.start;
+        while first < batches.end {
+            first += match batches.end - first {
+                TILE_ROWS.. if S::REGISTER_COUNT > 16 => tile::<S, TILE_ROWS>(simd, first, input, panel, columns.clone(), init, out),
+                4.. => tile::<S, 4>(simd, first, input, panel, columns.clone(), init, out),
+                2.. => tile::<S, 2>(simd, first, input, panel, columns.clone(), init, out),
+                _ => tile::<S, 1>(simd, first, input, panel, columns.clone(), init, out),
+            };
         }
     }
 }
 
-/// The part of [`product`] whose sums stay in registers.
+/// The part of [`product`] whose sums stay in registers: so many rows, which it returns.
 #[inline(always)]
 fn tile<S: Simd, const ROWS: usize>(
     simd: S,
@@ -159,7 +159,7 @@ fn tile<S: Simd, const ROWS: usize>(
     columns: Range<usize>,
     init: Option<Rows>,
     out: Rows,
-) {
+) -> usize {
     let inputs: [&[f32]; ROWS] = each(
         #[inline(always)]
         |row| input.row(first + row),
@@ -194,6 +194,7 @@ fn tile<S: Simd, const ROWS: usize>(
             );
         }
     }
+    ROWS
 }
 
 struct Forward {
