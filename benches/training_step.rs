@@ -13,7 +13,8 @@ fn main() {
         for (batch, length) in [(32, 32), (32, 256), (8, 2048)] {
             for (loss, loss_on) in [("last step", LossOn::LastStep), ("every step", LossOn::EveryStep)] {
                 let shape = Shape { batch, length, channels: 128, state: 16 };
-                let measured = training_step(model, shape, loss_on).expect("the shape fits");
+                let mut measured = training_step(model, shape, loss_on).expect("the shape fits");
+                measured.graph.share_storages(&measured.results);
                 let name = format!("{model} {batch} x {length}, loss on the {loss}");
                 common::group(&mut criterion, &devices, &Reference::<f64>::new(), &name, batch * length, &measured);
             }

@@ -153,6 +153,7 @@ impl Trainer {
         let evaluation = recorder.record(&mut graph, "evaluation", plan.sizes(), false)?;
         let evaluation = recorder.finish(&mut graph, "evaluation", evaluation, &plan.forecasts(model.horizon))?;
         let best = config.patience.map(|_| BestParameters::new(&mut graph));
+        graph.share_storages(&[train.forecasts, evaluation.forecasts]);
         Ok(Trainer {
             graph,
             config: config.clone(),
