@@ -158,3 +158,13 @@ fn a_constant_series_has_scores_that_say_so() {
         assert!(scores.mase.is_nan() && scores.original.r2.is_nan());
     }
 }
+
+#[test]
+fn the_linear_baseline_is_left_out_where_its_matrices_would_be_large() {
+    for (window, expected) in [(8, true), (4097, false)] {
+        let values = (0..window + 40).map(|row| (row as f64 / 3.0).sin()).collect();
+        let windows = Windows::new(&[table(vec![values])], &layout(1, window, 1)).expect("windows");
+        let baselines = Baseline::all(&windows, None, Normalisation::Last);
+        assert_eq!(baselines.iter().any(|baseline| matches!(baseline, Baseline::Linear(_))), expected, "{window} steps");
+    }
+}

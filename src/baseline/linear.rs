@@ -13,6 +13,8 @@ use crate::ops::Normalisation;
 
 /// Steps of the moving average.
 const KERNEL: usize = 25;
+/// Steps of the longest window: its matrices have the square of them as elements.
+const LONGEST_WINDOW: usize = 4096;
 /// Windows that are fitted to, and as many that choose the ridge: evenly spaced ones where there are more.
 const MOST_WINDOWS: usize = 1 << 16;
 /// Windows of a product.
@@ -36,8 +38,11 @@ pub struct Linear {
 impl Linear {
     /// Fits to the training windows by least squares, with the ridge whose squared error on the validation windows is smallest. Windows are
     /// taken less their last value or their mean, as `normalisation` does; what it divides by does not matter to a linear map. None where
-    /// the values allow no fit.
+    /// the values allow no fit, or a window has more than 4096 steps.
     pub fn fit(windows: &Windows, normalisation: Normalisation) -> Option<Self> {
+        if windows.layout().window > LONGEST_WINDOW {
+            return None;
+        }
         let train = Statistics::new(windows, windows.train(), normalisation)?;
         let valid = Statistics::new(windows, windows.valid(), normalisation)?;
         let (x_mean, y_mean) = (&train.x / train.n, &train.y / train.n);
