@@ -9,6 +9,9 @@ use super::threads::parallel;
 use crate::memory::Memory;
 use crate::ops::{Linear, LinearBackward};
 
+/// Multiplications in whose time a result is begun and written.
+const RESULT: usize = 8;
+
 /// `y = x W^T + b`.
 pub fn forward(op: &Linear, memory: &mut Memory<f32>) {
     let [x, weight, y] = [op.x, op.weight, op.y].map(|tensor| Rows::of(memory, tensor));
@@ -16,7 +19,7 @@ pub fn forward(op: &Linear, memory: &mut Memory<f32>) {
     let Some(bias) = bias else {
         return multiply_parallel(Matrix::plain(y), Matrix::plain(x), Matrix::transposed(weight));
     };
-    let n_task = task_count(y.rows * y.columns * x.columns);
+    let n_task = task_count(y.rows * y.columns * (x.columns + RESULT));
     parallel(n_task, |task| {
         let rows = part(y.rows, n_task, task);
         for row in rows.clone() {

@@ -14,6 +14,11 @@ use crate::memory::Memory;
 use crate::ops::{MambaLab, MambaLabBackward};
 use crate::reference::mamba_lab::{INPUT_LIMIT, READ_OUT_LIMIT};
 
+/// Floats of scratch memory for the states.
+pub fn scratch(op: &MambaLab, graph: &Graph) -> usize {
+    graph.spec(op.a).len()
+}
+
 /// Floats of scratch memory for the gradients.
 pub fn scratch_backward(op: &MambaLabBackward, graph: &Graph) -> usize {
     let last_state = graph.spec(op.forward.last_state);
@@ -21,7 +26,7 @@ pub fn scratch_backward(op: &MambaLabBackward, graph: &Graph) -> usize {
 }
 
 /// `y`, the last state, and what the gradient needs.
-pub fn forward(op: &MambaLab, memory: &mut Memory<f32>) {
+pub fn forward(op: &MambaLab, memory: &mut Memory<f32>, mut free: Rows) {
     let [p, a, b, c, d] = [op.p, op.a, op.b, op.c, op.d].map(|tensor| Rows::of(memory, tensor));
     let [y, last_state, gate, states, read_out] =
         [op.y, op.last_state, op.gate, op.states, op.read_out].map(|tensor| Rows::of(memory, tensor));
@@ -31,6 +36,7 @@ pub fn forward(op: &MambaLab, memory: &mut Memory<f32>) {
         dispatch(Gate { p, gate, rows: rows.clone() });
         multiply(Matrix::plain(states.rows_at(rows.clone())), Matrix::plain(gate.rows_at(rows)), Matrix::plain(b), false);
     });
+    let decays = decays(a, &mut free);
     parallel(last_state.rows, |batch| {
         let state = last_state.row_mut(batch);
         match initial_state {
@@ -40,9 +46,9 @@ pub fn forward(op: &MambaLab, memory: &mut Memory<f32>) {
         for position in 0..walk.n_step {
             let begins = walk.begins(batch, position);
             let next = states.row_mut(walk.row(batch, position));
-            for ((state, next), a) in state.iter_mut().zip(next).zip(a.row(0)) {
+            for ((state, next), decay) in state.iter_mut().zip(next).zip(decays.row(0)) {
                 if !begins {
-                    *next += a.exp() * *state;
+                    *next += decay * *state;
                 }
                 *state = *next;
             }
@@ -67,10 +73,7 @@ pub fn backward(op: &MambaLabBackward, memory: &mut Memory<f32>, mut free: Rows)
     let initial_state = Rows::of_optional(memory, forward.recurrence.initial_state);
     let (n_batch, n_state) = (last_state.rows, last_state.columns);
     let walk = Walk::new(memory, &forward.recurrence, p.rows / n_batch);
-    let decays = Rows::scratch(&mut free, 1, n_state);
-    for (decay, a) in decays.row_mut(0).iter_mut().zip(a.row(0)) {
-        *decay = a.exp();
-    }
+    let decays = decays(a, &mut free);
     let carries = Rows::scratch(&mut free, n_batch, n_state);
     let grad_rates = Rows::scratch(&mut free, n_batch, n_state);
     let work = p.columns * n_state;
@@ -129,6 +132,15 @@ pub fn backward(op: &MambaLabBackward, memory: &mut Memory<f32>, mut free: Rows)
             grad_initial_state.row_mut(batch).copy_from_slice(carries.row(batch));
         }
     }
+}
+
+/// `exp(A)`, `(1, state)`.
+fn decays(a: Rows, free: &mut Rows) -> Rows {
+    let decays = Rows::scratch(free, 1, a.columns);
+    for (decay, a) in decays.row_mut(0).iter_mut().zip(a.row(0)) {
+        *decay = a.exp();
+    }
+    decays
 }
 
 /// Columns that one task sums over all rows.
