@@ -33,10 +33,10 @@ fn a_million_steps_fit_four_gibibytes() {
     const WINDOW: usize = 1 << 20;
     let values = vec![0.0; WINDOW + 4];
     let series = Series::new(&values, 0..2, 2..3);
-    for (model, hidden) in [(ModelKind::MinGru, 32), (ModelKind::MinGruScan, 64), (ModelKind::MambaLab, 32), (ModelKind::Mamba, 16)] {
+    for (model, hidden) in [(ModelKind::MinGru, 64), (ModelKind::MinGruScan, 128), (ModelKind::MambaLab, 64), (ModelKind::Mamba, 32)] {
         let config = TrainingConfig { window: WINDOW, batch: 1, ..TrainingConfig::lab(model) };
         let trainer = Trainer::new(&ForecasterConfig::new(model, hidden), &config, &series).expect("fits");
         let gib = trainer.graph().bytes() as f64 / (1u64 << 30) as f64;
-        assert!(gib < 3.5, "{model} of {hidden} channels plans {gib:.2} GiB");
+        assert!(gib < 4.0, "{model} of {hidden} channels plans {gib:.2} GiB");
     }
 }
