@@ -32,6 +32,7 @@ struct Params {
     past_k_stride: u32,
     past_v_offset: u32,
     past_v_stride: u32,
+    log_sum_offset: u32,
     y_offset: u32,
     y_stride: u32,
     grad_y_offset: u32,
@@ -192,7 +193,7 @@ fn prepare(@builtin(global_invocation_id) global: vec3<u32>, @builtin(num_workgr
     if params.first_back > 0u {
         row = rows[index];
     } else if HAS_GRAD_Y {
-        row.x = log_sum[index];
+        row.x = log_sum[params.log_sum_offset + index];
         let y_row = params.y_offset + (batch * params.n_step + step) * params.y_stride + head * HEAD_DIM;
         let grad_row = params.grad_y_offset + (batch * params.n_step + step) * params.grad_y_stride + head * HEAD_DIM;
         for (var channel = 0u; channel < HEAD_DIM; channel++) {
@@ -282,7 +283,7 @@ fn forward(
     var total = 0.0;
     let at_y = params.y_offset + row * params.y_stride + place.head * HEAD_DIM;
     if params.first_tile > 0u {
-        peak = log_sum[row_at(place, step)];
+        peak = log_sum[params.log_sum_offset + row_at(place, step)];
         total = 1.0;
         for (var channel = 0u; channel < HEAD_DIM; channel++) {
             sum[channel / 4u][channel % 4u] = y[at_y + channel];
@@ -325,7 +326,7 @@ fn forward(
     for (var channel = 0u; channel < HEAD_DIM; channel++) {
         y[at_y + channel] = sum[channel / 4u][channel % 4u] * inverse;
     }
-    log_sum[row_at(place, step)] = select(LOWEST, peak + log(total), total > 0.0);
+    log_sum[params.log_sum_offset + row_at(place, step)] = select(LOWEST, peak + log(total), total > 0.0);
 }
 
 @compute @workgroup_size(WIDTH)

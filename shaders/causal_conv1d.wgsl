@@ -7,6 +7,7 @@ struct Params {
     n_step: u32,
     n_channel: u32,
     n_chunk: u32,
+    accumulate: u32, // whether sums over the batch go on from a window of it before
     reverse: u32,
     x_offset: u32,
     x_stride: u32,
@@ -250,9 +251,11 @@ fn backward_weight(
     let channel = column % params.n_channel;
     if k < KERNEL_SIZE {
         if HAS_GRAD_WEIGHT {
-            grad_weight[params.grad_weight_offset + channel * KERNEL_SIZE + k] = sum;
+            let at = params.grad_weight_offset + channel * KERNEL_SIZE + k;
+            grad_weight[at] = select(0.0, grad_weight[at], params.accumulate != 0u) + sum;
         }
     } else if HAS_GRAD_BIAS {
-        grad_bias[params.grad_bias_offset + channel] = sum;
+        let at = params.grad_bias_offset + channel;
+        grad_bias[at] = select(0.0, grad_bias[at], params.accumulate != 0u) + sum;
     }
 }

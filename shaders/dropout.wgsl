@@ -1,9 +1,10 @@
 // y = x scale where hash(stream, step, element) >= threshold, else 0, with step = counter[1], the training steps so far: the same mask on
-// every device, forward and backward. One invocation an element of y, row-major; rows may lie apart.
+// every device, forward and backward. One invocation an element of y, row-major, counted from first_element on; rows may lie apart.
 
 struct Params {
     n_row: u32,
     n_column: u32,
+    first_element: u32,
     stream: u32,
     threshold: u32,
     scale: f32,
@@ -35,7 +36,7 @@ fn dropout(@builtin(global_invocation_id) global: vec3<u32>, @builtin(num_workgr
     let row = index / params.n_column;
     let column = index % params.n_column;
     let key = mix_bits(params.stream ^ mix_bits(counter[1]));
-    let bits = mix_bits(mix_bits(index ^ key) + key);
+    let bits = mix_bits(mix_bits((params.first_element + index) ^ key) + key);
     let kept = x[params.x_offset + row * params.x_stride + column] * params.scale;
     y[params.y_offset + row * params.y_stride + column] = select(0.0, kept, bits >= params.threshold);
 }

@@ -4,14 +4,17 @@
 //   HUBER     e² / 2 up to delta, then delta (|e| - delta / 2)   e clamped to delta
 //   QUANTILE  max(-q e, (1 - q) e) for level q            -q below 0, 1 - q above, 0 at 0
 // One workgroup sums up to a few thousand elements; more are summed by several workgroups into partial sums, which one workgroup collects.
+// Of more elements than can be bound, one dispatch takes those of some rows.
 
 struct Params {
     n_element: u32,
+    n_whole: u32, // elements, of which n_element are bound
     n_level: u32,
     n_prediction_column: u32,
     n_wanted_column: u32,
     n_loss: u32,
     n_partial: u32,
+    first_partial: u32,
     delta: f32,
     prediction_offset: u32,
     prediction_stride: u32,
@@ -99,7 +102,7 @@ fn sum_losses(group: u32, n_group: u32, lane: u32) -> f32 {
 fn store_mean(lane: u32, sum: f32) {
     let index = counter[0];
     if lane == 0u && index < params.n_loss {
-        losses[params.losses_offset + index] = sum / f32(params.n_element);
+        losses[params.losses_offset + index] = sum / f32(params.n_whole);
     }
 }
 
@@ -114,7 +117,7 @@ fn forward(@builtin(local_invocation_index) lane: u32) {
 fn forward_partial(@builtin(workgroup_id) group: vec3<u32>, @builtin(local_invocation_index) lane: u32) {
     let sum = sum_losses(group.x, params.n_partial, lane);
     if lane == 0u {
-        partials[group.x] = sum;
+        partials[params.first_partial + group.x] = sum;
     }
 }
 
@@ -128,7 +131,7 @@ fn forward_collect(@builtin(local_invocation_index) lane: u32) {
     store_mean(lane, sum_lanes(lane, vec2(sum, 0.0)).x);
 }
 
-// grad_prediction = derivative / n_element; one invocation an element
+// grad_prediction = derivative / n_whole; one invocation an element
 @compute @workgroup_size(LANES)
 fn backward(@builtin(global_invocation_id) global: vec3<u32>, @builtin(num_workgroups) workgroups: vec3<u32>) {
     let element = global.y * workgroups.x * LANES + global.x;
@@ -137,5 +140,5 @@ fn backward(@builtin(global_invocation_id) global: vec3<u32>, @builtin(num_workg
     }
     let row = element / params.n_prediction_column;
     let place = row * params.grad_prediction_stride + element % params.n_prediction_column;
-    grad_prediction[params.grad_prediction_offset + place] = derivative_of(element) / f32(params.n_element);
+    grad_prediction[params.grad_prediction_offset + place] = derivative_of(element) / f32(params.n_whole);
 }

@@ -13,11 +13,20 @@ struct Params {
     n_hidden: u32,
     n_state: u32,
     reverse: u32,
+    accumulate: u32, // whether sums over the batch go on from a window of it before
     reset_offset: u32,
     p_offset: u32,
     p_stride: u32,
     a_offset: u32,
     d_offset: u32,
+    gate_offset: u32,
+    states_offset: u32,
+    raw_offset: u32,
+    y_offset: u32,
+    last_offset: u32,
+    grad_read_offset: u32,
+    grad_states_offset: u32,
+    grad_gate_offset: u32,
     initial_offset: u32,
     initial_stride: u32,
     grad_y_offset: u32,
@@ -83,7 +92,7 @@ fn initial_at(batch: u32, n: u32) -> f32 {
 fn gates(@builtin(global_invocation_id) global: vec3<u32>, @builtin(num_workgroups) workgroups: vec3<u32>) {
     let lane = lane_of(global, workgroups);
     if lane < n_row() * params.n_hidden {
-        gate[lane] = silu(clamp(p_at(lane / params.n_hidden, lane % params.n_hidden), -50.0, 50.0));
+        gate[params.gate_offset + lane] = silu(clamp(p_at(lane / params.n_hidden, lane % params.n_hidden), -50.0, 50.0));
     }
 }
 
@@ -102,10 +111,10 @@ fn scan(@builtin(global_invocation_id) global: vec3<u32>, @builtin(num_workgroup
         if is_border(batch, position) {
             state = 0.0;
         }
-        state = decay * state + states[at];
-        states[at] = state;
+        state = decay * state + states[params.states_offset + at];
+        states[params.states_offset + at] = state;
     }
-    last[lane] = state;
+    last[params.last_offset + lane] = state;
 }
 
 @compute @workgroup_size(LANES)
@@ -115,17 +124,17 @@ fn read_out(@builtin(global_invocation_id) global: vec3<u32>, @builtin(num_workg
         return;
     }
     let channel = lane % params.n_hidden;
-    let u = raw[lane] + d[params.d_offset + channel] * p_at(lane / params.n_hidden, channel);
-    raw[lane] = u;
-    y[lane] = gate[lane] * clamp(u, -10.0, 10.0);
+    let u = raw[params.raw_offset + lane] + d[params.d_offset + channel] * p_at(lane / params.n_hidden, channel);
+    raw[params.raw_offset + lane] = u;
+    y[params.y_offset + lane] = gate[params.gate_offset + lane] * clamp(u, -10.0, 10.0);
 }
 
 @compute @workgroup_size(LANES)
 fn backward_read_out(@builtin(global_invocation_id) global: vec3<u32>, @builtin(num_workgroups) workgroups: vec3<u32>) {
     let lane = lane_of(global, workgroups);
     if lane < n_row() * params.n_hidden {
-        let w = grad_y_at(lane / params.n_hidden, lane % params.n_hidden) * gate[lane];
-        grad_read[lane] = select(0.0, w, abs(raw[lane]) <= 10.0);
+        let w = grad_y_at(lane / params.n_hidden, lane % params.n_hidden) * gate[params.gate_offset + lane];
+        grad_read[params.grad_read_offset + lane] = select(0.0, w, abs(raw[params.raw_offset + lane]) <= 10.0);
     }
 }
 
@@ -145,8 +154,8 @@ fn backward_scan(@builtin(global_invocation_id) global: vec3<u32>, @builtin(num_
     for (var visited = 0u; visited < params.n_step; visited++) {
         let position = params.n_step - 1u - visited;
         let at = (batch * params.n_step + step_of(position)) * params.n_state + n;
-        let e = carry + grad_states[at];
-        grad_states[at] = e;
+        let e = carry + grad_states[params.grad_states_offset + at];
+        grad_states[params.grad_states_offset + at] = e;
         carry = select(e * decay, 0.0, is_border(batch, position));
     }
     if HAS_GRAD_INITIAL {
@@ -163,9 +172,10 @@ fn backward_input(@builtin(global_invocation_id) global: vec3<u32>, @builtin(num
     let row = lane / params.n_hidden;
     let channel = lane % params.n_hidden;
     let input = p_at(row, channel);
-    var grad = d[params.d_offset + channel] * grad_read[lane];
+    var grad = d[params.d_offset + channel] * grad_read[params.grad_read_offset + lane];
     if abs(input) <= 50.0 {
-        grad += (grad_gate[lane] + grad_y_at(row, channel) * clamp(raw[lane], -10.0, 10.0)) * silu_derivative(input);
+        let through_gate = grad_y_at(row, channel) * clamp(raw[params.raw_offset + lane], -10.0, 10.0);
+        grad += (grad_gate[params.grad_gate_offset + lane] + through_gate) * silu_derivative(input);
     }
     grad_p[params.grad_p_offset + row * params.grad_p_stride + channel] = grad;
 }
@@ -179,11 +189,13 @@ fn decay_term(row: u32, n: u32) -> f32 {
     }
     var previous = 0.0;
     if position > 0u {
-        previous = states[(batch * params.n_step + step_of(position - 1u)) * params.n_state + n];
+        let before = batch * params.n_step + step_of(position - 1u);
+        previous = states[params.states_offset + before * params.n_state + n];
     } else {
         previous = initial_at(batch, n);
     }
-    return grad_states[(batch * params.n_step + step_of(position)) * params.n_state + n] * previous;
+    let at = batch * params.n_step + step_of(position);
+    return grad_states[params.grad_states_offset + at * params.n_state + n] * previous;
 }
 
 @compute @workgroup_size(COLUMNS, COLUMNS)
@@ -201,7 +213,8 @@ fn backward_decay(
     }
     sum = sum_column(local, sum);
     if local.y == 0u && n < params.n_state {
-        grad_a[params.grad_a_offset + n] = sum * exp(a[params.a_offset + n]);
+        let at = params.grad_a_offset + n;
+        grad_a[at] = select(0.0, grad_a[at], params.accumulate != 0u) + sum * exp(a[params.a_offset + n]);
     }
 }
 
@@ -215,11 +228,12 @@ fn backward_skip(
     var sum = 0.0;
     if channel < params.n_hidden {
         for (var row = local.y; row < n_row(); row += COLUMNS) {
-            sum += grad_read[row * params.n_hidden + channel] * p_at(row, channel);
+            sum += grad_read[params.grad_read_offset + row * params.n_hidden + channel] * p_at(row, channel);
         }
     }
     sum = sum_column(local, sum);
     if local.y == 0u && channel < params.n_hidden {
-        grad_d[params.grad_d_offset + channel] = sum;
+        let at = params.grad_d_offset + channel;
+        grad_d[at] = select(0.0, grad_d[at], params.accumulate != 0u) + sum;
     }
 }

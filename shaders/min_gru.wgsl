@@ -21,6 +21,12 @@ struct Params {
     u_offset: u32,
     h0_offset: u32,
     h0_stride: u32,
+    h_offset: u32,
+    last_offset: u32,
+    gates_offset: u32,
+    factors_offset: u32,
+    grad_h_offset: u32,
+    grad_last_offset: u32,
     grad_p_offset: u32,
     grad_p_stride: u32,
     carry_offset: u32,
@@ -87,25 +93,25 @@ fn pre_activation(place: u32, column: u32) -> f32 {
 fn open_gates(row: u32, channel: u32, position: u32, product_z: f32, product_r: f32, previous: f32) -> f32 {
     let at = place(row, position);
     let r = sigmoid(pre_activation(at, HIDDEN + channel) + product_r);
-    gates[at * 3 * HIDDEN + channel] = sigmoid(pre_activation(at, channel) + product_z);
-    gates[at * 3 * HIDDEN + HIDDEN + channel] = r;
-    factors[at * 2 * HIDDEN + HIDDEN + channel] = r * previous;
+    gates[params.gates_offset + at * 3 * HIDDEN + channel] = sigmoid(pre_activation(at, channel) + product_z);
+    gates[params.gates_offset + at * 3 * HIDDEN + HIDDEN + channel] = r;
+    factors[params.factors_offset + at * 2 * HIDDEN + HIDDEN + channel] = r * previous;
     return r * previous;
 }
 
 // the state of one element from U_h (r h'); returns what the next position begins with
 fn update_state(row: u32, channel: u32, position: u32, product_h: f32, previous: f32) -> f32 {
     let at = place(row, position);
-    let z = gates[at * 3 * HIDDEN + channel];
+    let z = gates[params.gates_offset + at * 3 * HIDDEN + channel];
     let c = tanh_guarded(pre_activation(at, 2 * HIDDEN + channel) + product_h);
     let next = (1.0 - z) * previous + z * c;
-    gates[at * 3 * HIDDEN + 2 * HIDDEN + channel] = c;
-    h[at * HIDDEN + channel] = next;
+    gates[params.gates_offset + at * 3 * HIDDEN + 2 * HIDDEN + channel] = c;
+    h[params.h_offset + at * HIDDEN + channel] = next;
     let carried = select(next, 0.0, is_border(row, position + 1));
     if position + 1 < params.n_step {
-        factors[place(row, position + 1) * 2 * HIDDEN + channel] = carried;
+        factors[params.factors_offset + place(row, position + 1) * 2 * HIDDEN + channel] = carried;
     } else {
-        last[row * HIDDEN + channel] = next;
+        last[params.last_offset + row * HIDDEN + channel] = next;
     }
     return carried;
 }
@@ -124,9 +130,9 @@ fn forward(
             if row < params.n_batch {
                 let at = place(row, params.first) * 2 * HIDDEN + channel;
                 if params.first == 0 {
-                    factors[at] = initial(row, channel);
+                    factors[params.factors_offset + at] = initial(row, channel);
                 }
-                value = factors[at];
+                value = factors[params.factors_offset + at];
             }
             state[channel * QUADS + i / 4][i % 4] = value;
         }
@@ -181,11 +187,11 @@ fn candidate_gradient(row: u32, channel: u32, position: u32) -> f32 {
     let carried = params.carry_offset + row * params.carry_stride + channel;
     var state_gradient = carry[carried];
     if HAS_GRAD_H {
-        state_gradient += grad_h[at * HIDDEN + channel];
+        state_gradient += grad_h[params.grad_h_offset + at * HIDDEN + channel];
         carry[carried] = state_gradient;
     }
-    let z = gates[at * 3 * HIDDEN + channel];
-    let c = gates[at * 3 * HIDDEN + 2 * HIDDEN + channel];
+    let z = gates[params.gates_offset + at * 3 * HIDDEN + channel];
+    let c = gates[params.gates_offset + at * 3 * HIDDEN + 2 * HIDDEN + channel];
     let gradient = state_gradient * z * (1.0 - c * c);
     grad_p[params.grad_p_offset + at * params.grad_p_stride + 2 * HIDDEN + channel] = gradient;
     return gradient;
@@ -196,10 +202,10 @@ fn gate_gradients(row: u32, channel: u32, position: u32, q: f32) -> vec2<f32> {
     let at = place(row, position);
     let carried = params.carry_offset + row * params.carry_stride + channel;
     let state_gradient = carry[carried];
-    let z = gates[at * 3 * HIDDEN + channel];
-    let r = gates[at * 3 * HIDDEN + HIDDEN + channel];
-    let c = gates[at * 3 * HIDDEN + 2 * HIDDEN + channel];
-    let previous = factors[at * 2 * HIDDEN + channel];
+    let z = gates[params.gates_offset + at * 3 * HIDDEN + channel];
+    let r = gates[params.gates_offset + at * 3 * HIDDEN + HIDDEN + channel];
+    let c = gates[params.gates_offset + at * 3 * HIDDEN + 2 * HIDDEN + channel];
+    let previous = factors[params.factors_offset + at * 2 * HIDDEN + channel];
     let gradient_z = state_gradient * (c - previous) * z * (1.0 - z);
     let gradient_r = q * previous * r * (1.0 - r);
     grad_p[params.grad_p_offset + at * params.grad_p_stride + channel] = gradient_z;
@@ -217,7 +223,7 @@ fn carry_back(row: u32, channel: u32, position: u32, product: f32) {
 fn begin_carry(row: u32, channel: u32) {
     var value = 0.0;
     if HAS_GRAD_LAST {
-        value = grad_last[row * HIDDEN + channel];
+        value = grad_last[params.grad_last_offset + row * HIDDEN + channel];
     }
     carry[params.carry_offset + row * params.carry_stride + channel] = value;
 }
@@ -295,12 +301,12 @@ fn begin(@builtin(global_invocation_id) global: vec3<u32>, @builtin(num_workgrou
     if index < params.n_batch * HIDDEN {
         let row = index / HIDDEN;
         let channel = index % HIDDEN;
-        factors[place(row, 0) * 2 * HIDDEN + channel] = initial(row, channel);
+        factors[params.factors_offset + place(row, 0) * 2 * HIDDEN + channel] = initial(row, channel);
     }
 }
 
 fn factor(row: u32, column: u32) -> f32 {
-    return factors[place(min(row, params.n_batch - 1), params.first) * 2 * HIDDEN + column];
+    return factors[params.factors_offset + place(min(row, params.n_batch - 1), params.first) * 2 * HIDDEN + column];
 }
 
 fn grad_pre_activation(row: u32, column: u32) -> f32 {
@@ -444,10 +450,10 @@ fn gate_panels(@builtin(global_invocation_id) global: vec3<u32>, @builtin(num_wo
         if row < params.n_batch && column < 2 * HIDDEN {
             let at = place(row, params.first);
             let gate = sigmoid(pre_activation(at, column) + products[i]);
-            gates[at * 3 * HIDDEN + column] = gate;
+            gates[params.gates_offset + at * 3 * HIDDEN + column] = gate;
             if column >= HIDDEN {
-                let kept = gate * factors[at * 2 * HIDDEN + column - HIDDEN];
-                factors[at * 2 * HIDDEN + column] = kept;
+                let kept = gate * factors[params.factors_offset + at * 2 * HIDDEN + column - HIDDEN];
+                factors[params.factors_offset + at * 2 * HIDDEN + column] = kept;
                 keep_for_next(row, column - HIDDEN, kept);
             }
         }

@@ -9,11 +9,13 @@
 // `walked`, for software GPUs: a workgroup of PARTIAL invocations takes one span after the other of one batch, holds its B and C, and walks
 // over n_block blocks of PARTIAL channels, so that B and C are loaded once for all of them and their gradients gather in the invocation.
 // Steps are counted as `position` in the order in which they are visited, and as `step` where they lie in memory.
+// Of more than can be bound, one dispatch takes some sequences of the batch, or some steps of one: all counts are those of this window.
 //
 // The workspace holds, in vectors of four:
 //   channels  (channel, QUADS + 1)              A log2(e) by quads, then (D, delta_bias, 0, 0)
+//   states    (batch, channel, QUADS)           forward: the initial state, then the last; backward: the gradient of the last, then of
+//                                               the initial state
 //   rows      (batch, step, row_quads)          B by quads, C by quads, and with a reset mask (1 where the state is cut, 0, 0, 0)
-//   states    (batch, channel, QUADS)           forward: the initial state; backward: the gradient of the last, then of the initial state
 //   slots     (batch, chunk, channel, QUADS + 1)   summary of a chunk and (sum of delta, 1 if the state is cut in it, 0, 0), then what is
 //                                               carried into it; at last its part of grad_A and (grad_D, grad_delta_bias, 0, 0)
 //   borders   (batch, span, channel, QUADS)     backward only
@@ -37,6 +39,10 @@ struct Params {
     first_span: u32,
     end_span: u32,
     n_block: u32,
+    n_whole_step: u32, // steps of a sequence
+    first_step: u32, // of the window
+    keep_states: u32, // whether the states are those that the window before left
+    accumulate: u32, // whether sums go on from a window before
     is_reverse: u32,
     delta_softplus: u32,
     u_offset: u32,
@@ -47,6 +53,9 @@ struct Params {
     z_stride: u32,
     y_offset: u32,
     y_stride: u32,
+    last_state_offset: u32,
+    borders_offset: u32,
+    saved_borders_offset: u32,
     grad_y_offset: u32,
     grad_y_stride: u32,
     grad_u_offset: u32,
@@ -138,6 +147,10 @@ fn slot_at(batch: u32, chunk: u32, channel: u32) -> u32 {
     return params.slots_start + ((batch * params.n_chunk + chunk) * params.n_channel + channel) * (QUADS + 1u);
 }
 
+fn saved_at(batch: u32, span: u32, channel: u32) -> u32 {
+    return params.borders_offset / BORDER_FLOATS + border_at(batch, span, channel);
+}
+
 // without the section's start: the forward pass has the borders in a tensor of their own
 fn border_at(batch: u32, span: u32, channel: u32) -> u32 {
     return ((batch * params.n_span + span) * params.n_channel + channel) * QUADS;
@@ -159,7 +172,7 @@ fn step_size(biased_delta: f32) -> f32 {
 fn pack(@builtin(global_invocation_id) global: vec3<u32>, @builtin(num_workgroups) workgroups: vec3<u32>) {
     let index = global.y * workgroups.x * LANES + global.x;
     var value = vec4<f32>();
-    if index < params.rows_start {
+    if index < params.states_start {
         let channel = index / (QUADS + 1u);
         let quad = index % (QUADS + 1u);
         if quad < QUADS {
@@ -174,9 +187,22 @@ fn pack(@builtin(global_invocation_id) global: vec3<u32>, @builtin(num_workgroup
                 value.y = delta_bias[params.delta_bias_offset + channel];
             }
         }
-    } else if index < params.states_start {
+    } else if index < params.rows_start {
+        let row = (index - params.states_start) / QUADS;
+        let quad = (index - params.states_start) % QUADS;
+        if params.keep_states != 0u {
+            return;
+        }
+        if HAS_STATE {
+            for (var i = 0u; i < min(4u, N_STATE - 4u * quad); i++) {
+                value[i] = state[params.state_offset + row * N_STATE + 4u * quad + i];
+            }
+        }
+    } else if index < params.slots_start {
         let row = (index - params.rows_start) / params.row_quads;
         let quad = (index - params.rows_start) % params.row_quads;
+        let step = params.first_step + row % params.n_step;
+        let at_reset = params.reset_offset + row / params.n_step * params.n_whole_step + step;
         if quad < QUADS {
             for (var i = 0u; i < min(4u, N_STATE - 4u * quad); i++) {
                 value[i] = b[params.b_offset + row * params.b_stride + 4u * quad + i];
@@ -186,17 +212,9 @@ fn pack(@builtin(global_invocation_id) global: vec3<u32>, @builtin(num_workgroup
                 value[i] = c[params.c_offset + row * params.c_stride + 4u * (quad - QUADS) + i];
             }
         } else if params.is_reverse == 0u {
-            value.x = f32(reset[params.reset_offset + row]);
-        } else if row % params.n_step + 1u < params.n_step {
-            value.x = f32(reset[params.reset_offset + row + 1u]);
-        }
-    } else if index < params.slots_start {
-        let row = (index - params.states_start) / QUADS;
-        let quad = (index - params.states_start) % QUADS;
-        if HAS_STATE {
-            for (var i = 0u; i < min(4u, N_STATE - 4u * quad); i++) {
-                value[i] = state[params.state_offset + row * N_STATE + 4u * quad + i];
-            }
+            value.x = f32(reset[at_reset]);
+        } else if step + 1u < params.n_whole_step {
+            value.x = f32(reset[at_reset + 1u]);
         }
     } else {
         return;
@@ -333,7 +351,7 @@ fn carry_forward(@builtin(global_invocation_id) global: vec3<u32>, @builtin(num_
     let decay_rate = workspace[channel_at(lane.channel) + lane.quad];
     var h = workspace[state_at(lane.batch, lane.channel) + lane.quad];
     for (var chunk = 0u; chunk < params.n_chunk; chunk++) {
-        borders[border_at(lane.batch, chunk * params.chunk_spans, lane.channel) + lane.quad] = to_border(h);
+        borders[saved_at(lane.batch, chunk * params.chunk_spans, lane.channel) + lane.quad] = to_border(h);
         h = leave(h, decay_rate, slot_at(lane.batch, chunk, lane.channel), lane.quad);
     }
 }
@@ -373,7 +391,7 @@ fn forward(
     let at_state = state_at(lane.batch, lane.channel);
     let first_span = lane.chunk * params.chunk_spans;
     let end_span = min(first_span + params.chunk_spans, params.n_span);
-    let at_first_border = border_at(lane.batch, first_span, lane.channel);
+    let at_first_border = saved_at(lane.batch, first_span, lane.channel);
     var decay_rate: array<vec4<f32>, QUADS>;
     var h: array<vec4<f32>, QUADS>;
     for (var quad = 0u; quad < QUADS; quad++) {
@@ -385,7 +403,7 @@ fn forward(
         }
     }
     for (var span = first_span; span < end_span; span++) {
-        let at_border = border_at(lane.batch, span, lane.channel);
+        let at_border = saved_at(lane.batch, span, lane.channel);
         for (var quad = 0u; quad < QUADS; quad++) {
             borders[at_border + quad] = to_border(h[quad]);
         }
@@ -414,8 +432,11 @@ fn forward(
         }
     }
     if lane.chunk + 1u == params.n_chunk {
+        for (var quad = 0u; quad < QUADS; quad++) {
+            workspace[at_state + quad] = h[quad];
+        }
         for (var n = 0u; n < N_STATE; n++) {
-            last_state[(lane.batch * params.n_channel + lane.channel) * N_STATE + n] = h[n / 4u][n % 4u];
+            last_state[params.last_state_offset + (lane.batch * params.n_channel + lane.channel) * N_STATE + n] = h[n / 4u][n % 4u];
         }
     }
 }
@@ -425,7 +446,7 @@ fn forward(
 fn pack_borders(@builtin(global_invocation_id) global: vec3<u32>, @builtin(num_workgroups) workgroups: vec3<u32>) {
     let index = global.y * workgroups.x * LANES + global.x;
     if index < params.n_batch * params.n_span * params.n_channel * QUADS {
-        workspace[params.borders_start + index] = vec4<f32>(saved_borders[index]);
+        workspace[params.borders_start + index] = vec4<f32>(saved_borders[params.saved_borders_offset / BORDER_FLOATS + index]);
     }
 }
 
@@ -717,7 +738,7 @@ fn walk_forward(
             let near = min(channel, params.n_channel - 1u);
             let at_channel = channel_at(near);
             let at_state = state_at(batch, near);
-            let at_border = border_at(batch, span, near);
+            let at_border = saved_at(batch, span, near);
             let skip_and_bias = workspace[at_channel + QUADS];
             for (var quad = 0u; quad < QUADS; quad++) {
                 walked_rate[quad] = workspace[at_channel + quad];
@@ -742,7 +763,7 @@ fn walk_forward(
                 }
                 if span + 1u == params.n_span {
                     for (var n = 0u; n < N_STATE; n++) {
-                        last_state[(batch * params.n_channel + channel) * N_STATE + n] = walked_h[n / 4u][n % 4u];
+                        last_state[params.last_state_offset + (batch * params.n_channel + channel) * N_STATE + n] = walked_h[n / 4u][n % 4u];
                     }
                 }
             }
@@ -836,15 +857,17 @@ fn sum_parts(@builtin(global_invocation_id) global: vec3<u32>, @builtin(num_work
     if row >= params.n_row {
         return;
     }
+    let at = params.sum_target_offset + row * params.sum_target_stride + 4u * quad;
     var sum = vec4<f32>();
     for (var part = 0u; part < params.n_part; part++) {
         sum += workspace[params.part_start + part * params.part_stride + row * params.part_row_stride + quad];
     }
     if params.is_vector != 0u {
-        sum_target[params.sum_target_offset + row] = sum[params.component];
+        let before = select(0.0, sum_target[params.sum_target_offset + row], params.accumulate != 0u);
+        sum_target[params.sum_target_offset + row] = before + sum[params.component];
         return;
     }
     for (var i = 0u; i < min(4u, params.n_column - 4u * quad); i++) {
-        sum_target[params.sum_target_offset + row * params.sum_target_stride + 4u * quad + i] = sum[i];
+        sum_target[at + i] = select(0.0, sum_target[at + i], params.accumulate != 0u) + sum[i];
     }
 }

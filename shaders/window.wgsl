@@ -13,7 +13,6 @@ struct Params {
     horizon: u32,
     n_target: u32,
     n_level: u32,
-    n_item: u32,
     n_prediction_column: u32,
     is_root: u32,
     series_offset: u32,
@@ -23,6 +22,14 @@ struct Params {
     out_offset: u32,
     first_row: u32,
     end_row: u32,
+    first_batch: u32, // of a window of the batch, which has n_batch of n_whole_batch
+    n_whole_batch: u32,
+    first_item: u32, // of the items of out that are bound
+    n_bound_item: u32,
+    x_offset: u32,
+    y_offset: u32,
+    shift_offset: u32,
+    scale_offset: u32,
 }
 
 @group(0) @binding(0) var<uniform> params: Params;
@@ -94,24 +101,24 @@ fn gather(
     let batch = item / params.n_feature;
     let feature = item % params.n_feature;
     let start_row = min(counter[0], params.n_start - 1u);
-    let begin = starts[start_row * params.n_batch + batch];
+    let begin = starts[start_row * params.n_whole_batch + params.first_batch + batch];
     if begin < params.first_row || begin >= params.end_row {
         return;
     }
     let start = begin - params.first_row;
     let by = statistics(start, feature, lane);
     for (var step = lane; step < params.n_step; step += LANES) {
-        x[(batch * params.n_step + step) * params.n_feature + feature] = (value_at(start + step, feature) - by.x) / by.y;
+        x[params.x_offset + (batch * params.n_step + step) * params.n_feature + feature] = (value_at(start + step, feature) - by.x) / by.y;
     }
     for (var index = lane; index < params.horizon * params.n_target; index += LANES) {
         if targets[index % params.n_target] == feature {
             let value = value_at(start + params.n_step + index / params.n_target, feature);
-            y[batch * params.horizon * params.n_target + index] = (value - by.x) / by.y;
+            y[params.y_offset + batch * params.horizon * params.n_target + index] = (value - by.x) / by.y;
         }
     }
     if lane == 0u {
-        shift[item] = by.x;
-        scale[item] = by.y;
+        shift[params.shift_offset + item] = by.x;
+        scale[params.scale_offset + item] = by.y;
     }
 }
 
@@ -121,8 +128,8 @@ fn restore(@builtin(global_invocation_id) global: vec3<u32>, @builtin(num_workgr
     let index = global.y * workgroups.x * LANES + global.x;
     let n_column = params.n_target * params.n_level;
     let batch = index / (params.horizon * n_column);
-    let item = counter[0] * params.n_batch + batch;
-    if batch >= params.n_batch || item >= params.n_item {
+    let item = counter[0] * params.n_whole_batch + params.first_batch + batch;
+    if batch >= params.n_batch || item < params.first_item || item >= params.first_item + params.n_bound_item {
         return;
     }
     let feature = targets[index % n_column / params.n_level];
@@ -130,7 +137,8 @@ fn restore(@builtin(global_invocation_id) global: vec3<u32>, @builtin(num_workgr
     let value = prediction[params.prediction_offset + row * params.prediction_stride + index % params.n_prediction_column];
     let place = batch * params.n_feature + feature;
     let within = index % (params.horizon * n_column);
-    out[params.out_offset + item * params.horizon * n_column + within] = value * scale[place] + shift[place];
+    out[params.out_offset + (item - params.first_item) * params.horizon * n_column + within] =
+        value * scale[params.scale_offset + place] + shift[params.shift_offset + place];
 }
 
 // out = prediction factor, where the factor is the scale of the target or scale / sqrt(max(scale, 0.1)); one invocation an element
@@ -144,6 +152,6 @@ fn rescale(@builtin(global_invocation_id) global: vec3<u32>, @builtin(num_workgr
     }
     let feature = targets[index % n_column / params.n_level];
     let value = prediction[params.prediction_offset + index / n_column * params.prediction_stride + index % n_column];
-    let by = scale[batch * params.n_feature + feature];
+    let by = scale[params.scale_offset + batch * params.n_feature + feature];
     out[params.out_offset + index] = value * select(by, by / sqrt(max(by, LEAST_SCALE)), params.is_root == 1u);
 }

@@ -471,7 +471,11 @@ impl Kernel<'_, '_> {
             }
             let size = 4 * (len + skipped).max(1);
             if size > plan.traits.max_binding && info.kind != BindingKind::Window {
-                return Err(limited(format!("{name} takes {size} bytes, at most {} can be bound", plan.traits.max_binding)));
+                let what = match operand {
+                    Some(Operand::Part { count: 1, of, .. }) if *of > 1 => format!("one of the {of} parts of {name}"),
+                    _ => name.to_string(),
+                };
+                return Err(limited(format!("{what} takes {size} bytes, at most {} can be bound", plan.traits.max_binding)));
             }
             if (info.kind == BindingKind::Window) != matches!(operand, Some(Operand::Window(..))) {
                 return Err(refuse(format!("{name} is a uniform array where a window is bound, and nowhere else")));

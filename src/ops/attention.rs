@@ -1,6 +1,6 @@
 //! Causal multi-head attention and its key-value cache: see `reference/attention.rs`.
 
-use super::{Elementwise, Operation, present};
+use super::{Elementwise, Operation, Sequences, present};
 use crate::error::{Error, Result};
 use crate::gpu::{Constant, Kernel, MOST_ITERATIONS, Operand, Planner, Shader};
 use crate::graph::{Gradients, Graph, Tensor};
@@ -246,23 +246,28 @@ impl Operation for Attention {
     }
 
     fn encode(&self, plan: &mut Planner) -> Result<()> {
-        let layout = Layout::new(plan, &self.inputs);
-        let rows = plan.scratch(layout.rows());
-        if layout.is_masked {
-            layout.prepare(plan, self, rows, None)?;
-        }
-        for tiles in layout.slices(layout.past_tiles + layout.n_step.div_ceil(layout.tile)) {
-            layout
-                .tiles(plan, "forward", self, tiles)
-                .bind("rows", rows)
-                .bind("q", self.inputs.q)
-                .bind("k", self.inputs.k)
-                .bind("v", self.inputs.v)
-                .bind_optional("past_k", self.inputs.past.map(|past| past.k))
-                .bind_optional("past_v", self.inputs.past.map(|past| past.v))
-                .bind("y", self.y)
-                .bind("log_sum", self.log_sum)
-                .groups(layout.blocks(layout.n_step))?;
+        let past = self.inputs.past.map(|past| [past.k, past.v]).into_iter().flatten();
+        let tensors: Vec<_> = [self.inputs.q, self.inputs.k, self.inputs.v, self.y].into_iter().chain(past).collect();
+        let layouts = Layout::new(plan, &self.inputs).windows(plan, &tensors);
+        let rows = Layout::scratch(&layouts, plan);
+        for layout in layouts {
+            let part = |tensor: Tensor| layout.window.part(tensor);
+            if layout.is_masked {
+                layout.prepare(plan, self, rows, None)?;
+            }
+            for tiles in layout.slices(layout.past_tiles + layout.n_step.div_ceil(layout.tile)) {
+                layout
+                    .tiles(plan, "forward", self, tiles)
+                    .bind("rows", rows)
+                    .bind("q", part(self.inputs.q))
+                    .bind("k", part(self.inputs.k))
+                    .bind("v", part(self.inputs.v))
+                    .bind_optional("past_k", self.inputs.past.map(|past| part(past.k)))
+                    .bind_optional("past_v", self.inputs.past.map(|past| part(past.v)))
+                    .bind("y", part(self.y))
+                    .bind("log_sum", part(self.log_sum))
+                    .groups(layout.blocks(layout.n_step))?;
+            }
         }
         Ok(())
     }
@@ -288,45 +293,51 @@ impl Operation for AttentionBackward {
     fn encode(&self, plan: &mut Planner) -> Result<()> {
         let op = &self.forward;
         let inputs = &op.inputs;
-        let layout = Layout::new(plan, inputs);
-        let rows = plan.scratch(layout.rows());
-        layout.prepare(plan, op, rows, Some(self.grad_y))?;
-        let query_tiles = layout.n_step.div_ceil(layout.tile);
-        if let Some(grad_q) = self.grad_q {
-            for tiles in layout.slices(layout.past_tiles + query_tiles) {
-                layout
-                    .tiles(plan, "backward_query", op, tiles)
-                    .bind("rows", rows)
-                    .bind("q", inputs.q)
-                    .bind("k", inputs.k)
-                    .bind("v", inputs.v)
-                    .bind_optional("past_k", inputs.past.map(|past| past.k))
-                    .bind_optional("past_v", inputs.past.map(|past| past.v))
-                    .bind("grad_y", self.grad_y)
-                    .bind("grad_q", grad_q)
-                    .groups(layout.blocks(layout.n_step))?;
-            }
-        }
         let past = inputs.past.map(|past| (past.k, past.v));
-        for (is_past, keys, grad_k, grad_v) in
-            [(false, Some((inputs.k, inputs.v)), self.grad_k, self.grad_v), (true, past, self.grad_past_k, self.grad_past_v)]
-        {
-            let Some((k, v)) = keys else { continue };
-            let n_key = plan.spec(k).shape[1];
-            for (entry, name, target) in [("backward_key", "grad_k", grad_k), ("backward_value", "grad_v", grad_v)] {
-                let Some(target) = target else { continue };
-                for tiles in layout.slices(query_tiles) {
+        let gradients = [self.grad_q, self.grad_k, self.grad_v, self.grad_past_k, self.grad_past_v];
+        let caches = past.map_or(Vec::new(), |(k, v)| vec![k, v]);
+        let tensors = [vec![inputs.q, inputs.k, inputs.v, op.y, self.grad_y], caches, present(gradients)].concat();
+        let layouts = Layout::new(plan, inputs).windows(plan, &tensors);
+        let rows = Layout::scratch(&layouts, plan);
+        for layout in layouts {
+            let part = |tensor: Tensor| layout.window.part(tensor);
+            layout.prepare(plan, op, rows, Some(self.grad_y))?;
+            let query_tiles = layout.n_step.div_ceil(layout.tile);
+            if let Some(grad_q) = self.grad_q {
+                for tiles in layout.slices(layout.past_tiles + query_tiles) {
                     layout
-                        .tiles(plan, entry, op, tiles)
+                        .tiles(plan, "backward_query", op, tiles)
                         .bind("rows", rows)
-                        .bind("q", inputs.q)
-                        .bind("k", k)
-                        .bind("v", v)
-                        .bind("grad_y", self.grad_y)
-                        .bind(name, target)
-                        .param("n_key", n_key)
-                        .param("is_past", is_past)
-                        .groups(layout.blocks(n_key))?;
+                        .bind("q", part(inputs.q))
+                        .bind("k", part(inputs.k))
+                        .bind("v", part(inputs.v))
+                        .bind_optional("past_k", inputs.past.map(|past| part(past.k)))
+                        .bind_optional("past_v", inputs.past.map(|past| part(past.v)))
+                        .bind("grad_y", part(self.grad_y))
+                        .bind("grad_q", part(grad_q))
+                        .groups(layout.blocks(layout.n_step))?;
+                }
+            }
+            for (is_past, keys, grad_k, grad_v) in
+                [(false, Some((inputs.k, inputs.v)), self.grad_k, self.grad_v), (true, past, self.grad_past_k, self.grad_past_v)]
+            {
+                let Some((k, v)) = keys else { continue };
+                let n_key = plan.spec(k).shape[1];
+                for (entry, name, target) in [("backward_key", "grad_k", grad_k), ("backward_value", "grad_v", grad_v)] {
+                    let Some(target) = target else { continue };
+                    for tiles in layout.slices(query_tiles) {
+                        layout
+                            .tiles(plan, entry, op, tiles)
+                            .bind("rows", rows)
+                            .bind("q", part(inputs.q))
+                            .bind("k", part(k))
+                            .bind("v", part(v))
+                            .bind("grad_y", part(self.grad_y))
+                            .bind(name, part(target))
+                            .param("n_key", n_key)
+                            .param("is_past", is_past)
+                            .groups(layout.blocks(n_key))?;
+                    }
                 }
             }
         }
@@ -385,13 +396,19 @@ impl Operation for AttentionAppend {
         for copy in self.copies() {
             copy.encode(plan)?;
         }
-        let n_step = plan.spec(self.k).shape[1];
-        for (new, cache) in [(self.k, self.last.k), (self.v, self.last.v)] {
-            let items = plan.spec(new).len();
-            append_kernel(plan, "append", cache, self.last.length, self.reset, n_step).bind("k", new).bind("cache", cache).lanes(items)?;
+        let [n_batch, n_step] = [0, 1].map(|axis| plan.spec(self.k).shape[axis]);
+        let windows = Sequences::windows(plan, n_batch, &[self.k, self.v, self.last.k, self.last.v], |_| 0);
+        for window in windows {
+            for (new, cache) in [(self.k, self.last.k), (self.v, self.last.v)] {
+                let items = window.share(plan.spec(new).len());
+                append_kernel(plan, "append", cache, self.last.length, self.reset, n_step, window)
+                    .bind("k", window.part(new))
+                    .bind("cache", window.part(cache))
+                    .lanes(items)?;
+            }
+            append_kernel(plan, "grow", self.last.k, self.last.length, self.reset, n_step, window).lanes(window.count)?;
         }
-        let n_batch = plan.spec(self.k).shape[0];
-        append_kernel(plan, "grow", self.last.k, self.last.length, self.reset, n_step).lanes(n_batch)
+        Ok(())
     }
 }
 
@@ -413,16 +430,19 @@ impl Operation for AttentionAppendBackward {
             Elementwise::Copy { x: self.grad_last, y: grad_past }.encode(plan)?;
         }
         let shape = &plan.spec(self.grad_last).shape;
-        let items = shape[0] * self.n_step * shape[2];
-        append_kernel(plan, "append_backward", self.grad_last, Some(self.length), self.reset, self.n_step)
-            .bind("grad_last", self.grad_last)
-            .bind_optional("grad_new", self.grad_new)
-            .bind_optional("grad_past", self.grad_past)
-            .lanes(items)
+        let tensors = present([Some(self.grad_last), self.grad_new, self.grad_past]);
+        for window in Sequences::windows(plan, shape[0], &tensors, |_| 0) {
+            append_kernel(plan, "append_backward", self.grad_last, Some(self.length), self.reset, self.n_step, window)
+                .bind("grad_last", window.part(self.grad_last))
+                .bind_optional("grad_new", self.grad_new.map(|tensor| window.part(tensor)))
+                .bind_optional("grad_past", self.grad_past.map(|tensor| window.part(tensor)))
+                .lanes(window.count * self.n_step * shape[2])?;
+        }
+        Ok(())
     }
 }
 
-/// Starts a dispatch over the new rows of a cache.
+/// Starts a dispatch over the new rows of some of a batch's caches.
 fn append_kernel<'p, 'a>(
     plan: &'p mut Planner<'a>,
     entry: &'static str,
@@ -430,14 +450,16 @@ fn append_kernel<'p, 'a>(
     length: Option<Tensor>,
     reset: Option<Tensor>,
     n_step: usize,
+    window: Sequences,
 ) -> Kernel<'p, 'a> {
     let shape = &plan.spec(cache).shape;
+    let part = |tensor: Tensor| window.part(tensor);
     plan.kernel(&SHADER, entry)
         .constant("HAS_PAST", true)
-        .bind_optional("length", length)
-        .bind_optional("length_out", length)
-        .bind_optional("reset", reset)
-        .param("n_batch", shape[0])
+        .bind_optional("length", length.map(part))
+        .bind_optional("length_out", length.map(part))
+        .bind_optional("reset", reset.map(part))
+        .param("n_batch", window.count)
         .param("n_step", n_step)
         .param("n_past", shape[1])
         .param("n_channel", shape[2])
@@ -449,8 +471,10 @@ const TILES: usize = 12 << 10;
 /// Rows of a tile, at most.
 const MOST_TILE: usize = 32;
 /// How the work is cut: a workgroup has `width` queries (or keys) of one head and meets the keys (or queries) tile by tile.
+#[derive(Clone, Copy)]
 struct Layout {
-    n_batch: usize,
+    /// The sequences in work.
+    window: Sequences,
     n_step: usize,
     n_head: usize,
     head_dim: usize,
@@ -477,7 +501,7 @@ impl Layout {
         let has_length = inputs.past.is_some_and(|past| past.length.is_some());
         let most_width = if plan.traits().software { 8 } else { 64 };
         Layout {
-            n_batch,
+            window: Sequences { first: 0, count: n_batch, of: n_batch },
             n_step,
             n_head: inputs.n_head,
             head_dim,
@@ -492,14 +516,25 @@ impl Layout {
         }
     }
 
+    /// Windows of the batch for which tensors can be bound, caches among them.
+    fn windows(self, plan: &Planner, tensors: &[Tensor]) -> Vec<Layout> {
+        let windows = Sequences::windows(plan, self.window.of, tensors, |count| self.rows(count));
+        windows.into_iter().map(|window| Layout { window, ..self }).collect()
+    }
+
     /// Floats of what is known of every query of every head.
-    fn rows(&self) -> usize {
-        4 * self.n_batch * self.n_head * self.n_step
+    fn rows(&self, n_batch: usize) -> usize {
+        4 * n_batch * self.n_head * self.n_step
+    }
+
+    /// Scratch memory for them, for one window after the other.
+    fn scratch(windows: &[Layout], plan: &mut Planner) -> Operand {
+        plan.scratch(windows.first().map_or(0, |layout| layout.rows(layout.window.count)))
     }
 
     /// Workgroups for so many queries or keys of every head.
     fn blocks(&self, n_row: usize) -> usize {
-        self.n_batch * self.n_head * n_row.div_ceil(self.width)
+        self.window.count * self.n_head * n_row.div_ceil(self.width)
     }
 
     /// Tiles in ranges that each fit one dispatch.
@@ -518,7 +553,7 @@ impl Layout {
             .constant("WIDTH", self.width)
             .constant("HAS_PAST", self.has_past)
             .constant("HAS_LENGTH", self.has_length)
-            .param("n_batch", self.n_batch)
+            .param("n_batch", self.window.count)
             .param("n_step", self.n_step)
             .param("n_head", self.n_head)
             .param("n_past", self.n_past)
@@ -534,18 +569,19 @@ impl Layout {
 
     /// What is known of every query: see the shader.
     fn prepare(&self, plan: &mut Planner, op: &Attention, rows: Operand, grad_y: Option<Tensor>) -> Result<()> {
+        let part = |tensor: Tensor| self.window.part(tensor);
         let n_back = if op.inputs.reset.is_some() { self.n_step } else { 1 };
         for first in (0..n_back).step_by(MOST_ITERATIONS) {
             self.kernel(plan, "prepare")
                 .bind("rows", rows)
-                .bind("y", op.y)
-                .bind("log_sum", op.log_sum)
-                .bind_optional("grad_y", grad_y)
-                .bind_optional("reset", op.inputs.reset)
-                .bind_optional("length", op.inputs.past.and_then(|past| past.length))
+                .bind("y", part(op.y))
+                .bind("log_sum", part(op.log_sum))
+                .bind_optional("grad_y", grad_y.map(part))
+                .bind_optional("reset", op.inputs.reset.map(part))
+                .bind_optional("length", op.inputs.past.and_then(|past| past.length).map(part))
                 .param("first_back", first)
                 .param("end_back", (first + MOST_ITERATIONS).min(n_back))
-                .lanes(self.n_batch * self.n_head * self.n_step)?;
+                .lanes(self.window.count * self.n_head * self.n_step)?;
         }
         Ok(())
     }

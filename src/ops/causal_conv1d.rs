@@ -1,6 +1,6 @@
 //! Causal depthwise convolution over the steps.
 
-use super::{COLUMNS, Operation, Recurrence, present};
+use super::{COLUMNS, Operation, Recurrence, Sequences, present};
 use crate::error::{Error, Result};
 use crate::gpu::{Constant, Kernel, Planner, Shader};
 use crate::graph::{Gradients, Graph, Tensor};
@@ -154,17 +154,24 @@ impl Operation for CausalConv1d {
     }
 
     fn encode(&self, plan: &mut Planner) -> Result<()> {
-        let sizes = Sizes::of(plan, self.x, self.weight);
-        sizes
-            .kernel(plan, "forward", self.activation, &self.recurrence)
-            .bind("x", self.x)
-            .bind("weight", self.weight)
-            .bind_optional("bias", self.bias)
-            .bind_optional("initial_window", self.recurrence.initial_state)
-            .bind_optional("reset", self.recurrence.reset)
-            .bind("y", self.y)
-            .bind("last_window", self.last_window)
-            .lanes(sizes.n_item())
+        let whole = Sizes::of(plan, self.x, self.weight);
+        let flops = self.flops(plan.graph());
+        for window in Sequences::windows(plan, whole.n_batch, &[self.x, self.y], |_| 0) {
+            let sizes = Sizes { n_batch: window.count, ..whole };
+            let part = |tensor: Tensor| window.part(tensor);
+            sizes
+                .kernel(plan, "forward", self.activation, &self.recurrence)
+                .flops(window.share(flops))
+                .bind("x", part(self.x))
+                .bind("weight", self.weight)
+                .bind_optional("bias", self.bias)
+                .bind_optional("initial_window", self.recurrence.initial_state.map(part))
+                .bind_optional("reset", self.recurrence.reset.map(part))
+                .bind("y", part(self.y))
+                .bind("last_window", part(self.last_window))
+                .lanes(sizes.n_item())?;
+        }
+        Ok(())
     }
 }
 
@@ -187,46 +194,57 @@ impl Operation for CausalConv1dBackward {
     }
 
     fn encode(&self, plan: &mut Planner) -> Result<()> {
-        let sizes = Sizes::of(plan, self.x, self.weight);
-        let n_element = plan.spec(self.x).len();
-        let grad_sum = plan.scratch(n_element);
-        let partial_weight = plan.scratch(sizes.n_item() * (sizes.kernel_size + 1));
-        sizes
-            .kernel(plan, "backward_sum", self.activation, &self.recurrence)
-            .flops(4 * sizes.kernel_size * n_element)
-            .bind("x", self.x)
-            .bind("weight", self.weight)
-            .bind_optional("bias", self.bias)
-            .bind_optional("initial_window", self.recurrence.initial_state)
-            .bind_optional("reset", self.recurrence.reset)
-            .bind_optional("grad_y", self.grad_y)
-            .bind("grad_sum", grad_sum)
-            .bind("partial_weight", partial_weight)
-            .lanes(sizes.n_item())?;
-        if self.grad_x.is_some() || self.grad_initial_window.is_some() {
+        let whole = Sizes::of(plan, self.x, self.weight);
+        let tensors = present([Some(self.x), self.grad_y, self.grad_x]);
+        let n_partial = |n_batch: usize| Sizes { n_batch, ..whole }.n_item() * (whole.kernel_size + 1);
+        let n_element = |n_batch: usize| n_batch * whole.n_step * whole.n_channel;
+        let windows = Sequences::windows(plan, whole.n_batch, &tensors, |count| n_partial(count).max(n_element(count)));
+        let most = windows.first().map_or(0, |window| window.count);
+        let grad_sum = plan.scratch(n_element(most));
+        let partial_weight = plan.scratch(n_partial(most));
+        for window in windows {
+            let sizes = Sizes { n_batch: window.count, ..whole };
+            let part = |tensor: Tensor| window.part(tensor);
+            let reset = self.recurrence.reset.map(part);
             sizes
-                .kernel(plan, "backward_input", self.activation, &self.recurrence)
+                .kernel(plan, "backward_sum", self.activation, &self.recurrence)
+                .flops(4 * sizes.kernel_size * n_element(window.count))
+                .bind("x", part(self.x))
                 .bind("weight", self.weight)
-                .bind_optional("reset", self.recurrence.reset)
+                .bind_optional("bias", self.bias)
+                .bind_optional("initial_window", self.recurrence.initial_state.map(part))
+                .bind_optional("reset", reset)
+                .bind_optional("grad_y", self.grad_y.map(part))
                 .bind("grad_sum", grad_sum)
-                .bind_optional("grad_last_window", self.grad_last_window)
-                .bind_optional("grad_x", self.grad_x)
-                .bind_optional("grad_initial_window", self.grad_initial_window)
-                .lanes(sizes.n_item())?;
-        }
-        if self.grad_weight.is_some() || self.grad_bias.is_some() {
-            sizes
-                .kernel(plan, "backward_weight", self.activation, &self.recurrence)
                 .bind("partial_weight", partial_weight)
-                .bind_optional("grad_weight", self.grad_weight)
-                .bind_optional("grad_bias", self.grad_bias)
-                .groups(((sizes.kernel_size + 1) * sizes.n_channel).div_ceil(COLUMNS))?;
+                .lanes(sizes.n_item())?;
+            if self.grad_x.is_some() || self.grad_initial_window.is_some() {
+                sizes
+                    .kernel(plan, "backward_input", self.activation, &self.recurrence)
+                    .bind("weight", self.weight)
+                    .bind_optional("reset", reset)
+                    .bind("grad_sum", grad_sum)
+                    .bind_optional("grad_last_window", self.grad_last_window.map(part))
+                    .bind_optional("grad_x", self.grad_x.map(part))
+                    .bind_optional("grad_initial_window", self.grad_initial_window.map(part))
+                    .lanes(sizes.n_item())?;
+            }
+            if self.grad_weight.is_some() || self.grad_bias.is_some() {
+                sizes
+                    .kernel(plan, "backward_weight", self.activation, &self.recurrence)
+                    .bind("partial_weight", partial_weight)
+                    .bind_optional("grad_weight", self.grad_weight)
+                    .bind_optional("grad_bias", self.grad_bias)
+                    .param("accumulate", window.first > 0)
+                    .groups(((sizes.kernel_size + 1) * sizes.n_channel).div_ceil(COLUMNS))?;
+            }
         }
         Ok(())
     }
 }
 
 /// What every kernel is told.
+#[derive(Clone, Copy)]
 struct Sizes {
     n_batch: usize,
     n_step: usize,

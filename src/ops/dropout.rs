@@ -88,15 +88,20 @@ impl Operation for Dropout {
 
     fn encode(&self, plan: &mut Planner) -> Result<()> {
         let (n_row, n_column) = (plan.spec(self.y).rows(), plan.spec(self.y).columns());
-        plan.kernel(&SHADER, "dropout")
-            .bind("x", self.x)
-            .bind("counter", self.counter)
-            .bind("y", self.y)
-            .param("n_row", n_row)
-            .param("n_column", n_column)
-            .param("stream", self.stream)
-            .param("threshold", self.threshold())
-            .param("scale", self.scale())
-            .lanes(n_row * n_column)
+        for window @ (first, count) in plan.windows(n_row, &[self.x, self.y]) {
+            plan.kernel(&SHADER, "dropout")
+                .flops(count * n_column)
+                .bind_part("x", self.x, window, n_row)
+                .bind("counter", self.counter)
+                .bind_part("y", self.y, window, n_row)
+                .param("n_row", count)
+                .param("n_column", n_column)
+                .param("first_element", first * n_column)
+                .param("stream", self.stream)
+                .param("threshold", self.threshold())
+                .param("scale", self.scale())
+                .lanes(count * n_column)?;
+        }
+        Ok(())
     }
 }

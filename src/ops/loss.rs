@@ -162,24 +162,34 @@ impl Operation for MeanLoss {
     fn encode(&self, plan: &mut Planner) -> Result<()> {
         let n_element = plan.spec(self.prediction).len();
         let n_loss = plan.spec(self.losses).len();
-        if n_element <= ELEMENTS_PER_GROUP {
-            return kernel(plan, "forward", &self.loss, self.prediction, self.target)
+        let n_part = n_part(plan, self.prediction, self.target);
+        let windows = plan.windows(n_part, &[self.prediction, self.target]);
+        if let [window] = windows[..]
+            && n_element <= ELEMENTS_PER_GROUP
+        {
+            return kernel(plan, "forward", &self.loss, self.prediction, self.target, window, n_part)
                 .bind("counter", self.counter)
                 .bind("losses", self.losses)
                 .param("n_loss", n_loss)
                 .workgroups([1, 1, 1]);
         }
-        let n_partial = n_element.div_ceil(ELEMENTS_PER_GROUP).min(MOST_GROUPS);
+        let groups = |count: usize| (n_element / n_part * count).div_ceil(ELEMENTS_PER_GROUP).min(MOST_GROUPS);
+        let n_partial = windows.iter().map(|(_, count)| groups(*count)).sum();
         let partials = plan.scratch(n_partial);
-        kernel(plan, "forward_partial", &self.loss, self.prediction, self.target)
-            .bind("partials", partials)
-            .param("n_partial", n_partial)
-            .workgroups([n_partial, 1, 1])?;
+        let mut first_partial = 0;
+        for window @ (_, count) in windows {
+            kernel(plan, "forward_partial", &self.loss, self.prediction, self.target, window, n_part)
+                .bind("partials", partials)
+                .param("n_partial", groups(count))
+                .param("first_partial", first_partial)
+                .workgroups([groups(count), 1, 1])?;
+            first_partial += groups(count);
+        }
         plan.kernel(&SHADER, "forward_collect")
             .bind("partials", partials)
             .bind("counter", self.counter)
             .bind("losses", self.losses)
-            .param("n_element", n_element)
+            .param("n_whole", n_element)
             .param("n_partial", n_partial)
             .param("n_loss", n_loss)
             .workgroups([1, 1, 1])
@@ -200,13 +210,41 @@ impl Operation for MeanLossBackward {
     }
 
     fn encode(&self, plan: &mut Planner) -> Result<()> {
-        let n_element = plan.spec(self.prediction).len();
-        kernel(plan, "backward", &self.loss, self.prediction, self.target).bind("grad_prediction", self.grad_prediction).lanes(n_element)
+        let n_part = n_part(plan, self.prediction, self.target);
+        let part_elements = plan.spec(self.prediction).len() / n_part;
+        for window @ (_, count) in plan.windows(n_part, &[self.prediction, self.target, self.grad_prediction]) {
+            kernel(plan, "backward", &self.loss, self.prediction, self.target, window, n_part)
+                .bind_part("grad_prediction", self.grad_prediction, window, n_part)
+                .lanes(count * part_elements)?;
+        }
+        Ok(())
     }
 }
 
-/// A kernel that reads predictions and targets.
-fn kernel<'p, 'a>(plan: &'p mut Planner<'a>, entry: &'static str, loss: &Loss, prediction: Tensor, target: Tensor) -> Kernel<'p, 'a> {
+/// Equal parts into which both the rows of predictions and those of targets fall; the elements of a single row do for its rows.
+fn n_part(plan: &Planner, prediction: Tensor, target: Tensor) -> usize {
+    match [prediction, target].map(|tensor| plan.spec(tensor).rows()) {
+        [1, 1] => plan.spec(target).len(),
+        [1, n_row] | [n_row, 1] => n_row,
+        [mut a, mut b] => {
+            while b > 0 {
+                (a, b) = (b, a % b);
+            }
+            a
+        }
+    }
+}
+
+/// A kernel that reads some of the parts of predictions and targets.
+fn kernel<'p, 'a>(
+    plan: &'p mut Planner<'a>,
+    entry: &'static str,
+    loss: &Loss,
+    prediction: Tensor,
+    target: Tensor,
+    window: (usize, usize),
+    n_part: usize,
+) -> Kernel<'p, 'a> {
     let (n_element, n_prediction_column) = (plan.spec(prediction).len(), plan.spec(prediction).columns());
     let n_wanted_column = plan.spec(target).columns();
     let (number, delta, levels): (usize, f32, &[f32]) = match loss {
@@ -217,9 +255,10 @@ fn kernel<'p, 'a>(plan: &'p mut Planner<'a>, entry: &'static str, loss: &Loss, p
     };
     plan.kernel(&SHADER, entry)
         .constant("LOSS", number)
-        .bind("prediction", prediction)
-        .bind("wanted", target)
-        .param("n_element", n_element)
+        .bind_part("prediction", prediction, window, n_part)
+        .bind_part("wanted", target, window, n_part)
+        .param("n_element", n_element / n_part * window.1)
+        .param("n_whole", n_element)
         .param("n_prediction_column", n_prediction_column)
         .param("n_wanted_column", n_wanted_column)
         .param("n_level", loss.columns_per_output())

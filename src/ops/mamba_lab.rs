@@ -1,6 +1,6 @@
 //! The lab's simplified state space model over the products of its inputs: see `reference/mamba_lab.rs`.
 
-use super::{COLUMNS, Linear, LinearBackward, Operation, Recurrence, present};
+use super::{COLUMNS, Linear, LinearBackward, Operation, Recurrence, Sequences, present};
 use crate::error::Result;
 use crate::gpu::{Constant, Kernel, LANES, Planner, Shader};
 use crate::graph::{Gradients, Graph, Tensor};
@@ -111,26 +111,34 @@ impl Graph {
 }
 
 impl MambaLab {
-    /// A dispatch over the forward tensors, with every size set.
-    fn kernel<'p, 'a>(&self, plan: &'p mut Planner<'a>, entry: &'static str) -> Kernel<'p, 'a> {
-        let (n_batch, n_state) = (plan.spec(self.last_state).rows(), plan.spec(self.last_state).columns());
-        let n_step = plan.spec(self.y).rows() / n_batch;
+    /// Windows of the batch for which the sequences, and those of gradients, can be bound.
+    fn windows(&self, plan: &Planner, gradients: &[Tensor]) -> Vec<Sequences> {
+        let tensors = [&[self.p, self.gate, self.states], gradients].concat();
+        Sequences::windows(plan, plan.spec(self.last_state).rows(), &tensors, |_| 0)
+    }
+
+    /// A dispatch over the forward tensors of a window of the batch, with every size set.
+    fn kernel<'p, 'a>(&self, plan: &'p mut Planner<'a>, entry: &'static str, window: Sequences) -> Kernel<'p, 'a> {
+        let n_state = plan.spec(self.last_state).columns();
+        let n_step = plan.spec(self.y).rows() / window.of;
         let n_hidden = plan.spec(self.y).columns();
+        let part = |tensor: Tensor| window.part(tensor);
         plan.kernel(&SHADER, entry)
-            .bind("p", self.p)
+            .bind("p", part(self.p))
             .bind("a", self.a)
             .bind("d", self.d)
-            .bind_optional("initial", self.recurrence.initial_state)
-            .bind_optional("reset", self.recurrence.reset)
-            .bind("gate", self.gate)
-            .bind("states", self.states)
-            .bind("raw", self.read_out)
-            .bind("y", self.y)
-            .bind("last", self.last_state)
-            .param("n_batch", n_batch)
+            .bind_optional("initial", self.recurrence.initial_state.map(part))
+            .bind_optional("reset", self.recurrence.reset.map(part))
+            .bind("gate", part(self.gate))
+            .bind("states", part(self.states))
+            .bind("raw", part(self.read_out))
+            .bind("y", part(self.y))
+            .bind("last", part(self.last_state))
+            .param("n_batch", window.count)
             .param("n_step", n_step)
             .param("n_hidden", n_hidden)
             .param("n_state", n_state)
+            .param("accumulate", window.first > 0)
             .param("reverse", self.recurrence.reverse)
     }
 }
@@ -193,14 +201,17 @@ impl Operation for MambaLab {
     }
 
     fn encode(&self, plan: &mut Planner) -> Result<()> {
-        let hidden = plan.spec(self.y).len();
-        let sequences = plan.spec(self.last_state).len();
+        let (hidden, sequences) = (plan.spec(self.y).len(), plan.spec(self.last_state).len());
         plan.check_loop("mamba_lab", plan.spec(self.y).rows() / plan.spec(self.last_state).rows())?;
-        self.kernel(plan, "gates").lanes(hidden)?;
+        let windows = self.windows(plan, &[]);
+        let each = |plan: &mut Planner, entry, lanes| {
+            windows.iter().try_for_each(|window| self.kernel(plan, entry, *window).lanes(window.share(lanes)))
+        };
+        each(plan, "gates", hidden)?;
         product(self.gate, self.b, self.states).encode(plan)?;
-        self.kernel(plan, "scan").lanes(sequences)?;
+        each(plan, "scan", sequences)?;
         transposed_product(self.states, self.c, self.read_out).encode(plan)?;
-        self.kernel(plan, "read_out").lanes(hidden)
+        each(plan, "read_out", hidden)
     }
 }
 
@@ -225,36 +236,37 @@ impl Operation for MambaLabBackward {
 
     fn encode(&self, plan: &mut Planner) -> Result<()> {
         let forward = &self.forward;
-        let hidden = plan.spec(forward.y).len();
-        let sequences = plan.spec(forward.last_state).len();
-        let kernel = |plan: &mut Planner, entry: &'static str, groups: usize| {
-            let mut kernel = forward
-                .kernel(plan, entry)
-                .bind_optional("grad_y", self.grad_y)
-                .bind_optional("grad_last", self.grad_last_state)
-                .bind("grad_read", self.grad_read_out)
-                .bind("grad_states", self.grad_states)
-                .bind("grad_gate", self.grad_gate)
-                .bind_optional("grad_initial", self.grad_initial_state);
-            for (name, target) in [("grad_p", self.grad_p), ("grad_a", self.grad_a), ("grad_d", self.grad_d)] {
-                kernel = kernel.bind_optional(name, target);
-            }
-            kernel.groups(groups)
+        let (hidden, sequences) = (plan.spec(forward.y).len(), plan.spec(forward.last_state).len());
+        let windows = forward.windows(plan, &present([self.grad_y, self.grad_p]));
+        let kernel = |plan: &mut Planner, entry: &'static str, window: Sequences, groups: usize| {
+            let part = |tensor: Tensor| window.part(tensor);
+            forward
+                .kernel(plan, entry, window)
+                .bind_optional("grad_y", self.grad_y.map(part))
+                .bind_optional("grad_last", self.grad_last_state.map(part))
+                .bind("grad_read", part(self.grad_read_out))
+                .bind("grad_states", part(self.grad_states))
+                .bind("grad_gate", part(self.grad_gate))
+                .bind_optional("grad_initial", self.grad_initial_state.map(part))
+                .bind_optional("grad_p", self.grad_p.map(part))
+                .bind_optional("grad_a", self.grad_a)
+                .bind_optional("grad_d", self.grad_d)
+                .groups(groups)
         };
-        kernel(plan, "backward_read_out", hidden.div_ceil(LANES))?;
+        let each = |plan: &mut Planner, entry, lanes| {
+            windows.iter().try_for_each(|window| kernel(plan, entry, *window, window.share(lanes).div_ceil(LANES)))
+        };
+        each(plan, "backward_read_out", hidden)?;
         product(self.grad_read_out, forward.c, self.grad_states).encode(plan)?;
-        kernel(plan, "backward_scan", sequences.div_ceil(LANES))?;
+        each(plan, "backward_scan", sequences)?;
         if self.grad_p.is_some() {
             transposed_product(self.grad_states, forward.b, self.grad_gate).encode(plan)?;
+            each(plan, "backward_input", hidden)?;
         }
-        for (entry, target, groups) in [
-            ("backward_input", self.grad_p, hidden.div_ceil(LANES)),
-            ("backward_decay", self.grad_a, plan.spec(forward.a).len().div_ceil(COLUMNS)),
-            ("backward_skip", self.grad_d, plan.spec(forward.d).len().div_ceil(COLUMNS)),
-        ] {
-            if target.is_some() {
-                kernel(plan, entry, groups)?;
-            }
+        for (entry, target) in [("backward_decay", self.grad_a), ("backward_skip", self.grad_d)] {
+            let Some(target) = target else { continue };
+            let groups = plan.spec(target).len().div_ceil(COLUMNS);
+            windows.iter().try_for_each(|window| kernel(plan, entry, *window, groups))?;
         }
         for (x, weight, grad_y, grad_weight) in
             [(self.grad_states, forward.b, forward.gate, self.grad_b), (forward.states, forward.c, self.grad_read_out, self.grad_c)]

@@ -1,7 +1,7 @@
 //! The lab's gated cell over the products of its inputs, recurrent: see `reference/min_gru.rs`.
 
 use super::panel::{self, Packed, Panels, Source};
-use super::{LinearBackward, Operation, Recurrence, present};
+use super::{LinearBackward, Operation, Recurrence, Sequences, present};
 use crate::error::{Error, Result};
 use crate::gpu::{Constant, Kernel, MOST_ITERATIONS, Operand, Planner, Shader};
 use crate::graph::{Gradients, Graph, Tensor};
@@ -124,18 +124,22 @@ impl Operation for MinGru {
 
     fn encode(&self, plan: &mut Planner) -> Result<()> {
         let [n_batch, n_step, n_hidden] = plan.graph().axes(self.name(), self.h)?;
-        match Choice::new(plan, n_batch, n_hidden, 2)? {
-            Choice::Panel => self.encode_panels(plan, n_batch, n_step, n_hidden)?,
-            Choice::Fused(layout) => {
-                for (first, count) in layout.chunks(n_step) {
-                    self.kernel(plan, "forward", &layout, first, count)?.groups(n_batch.div_ceil(layout.rows()))?;
+        let choice = Choice::new(plan, n_batch, n_hidden, 2)?;
+        for window in Sequences::windows(plan, n_batch, &[self.p, self.gates], |_| 0) {
+            match &choice {
+                Choice::Panel => self.encode_panels(plan, window, n_step, n_hidden)?,
+                Choice::Fused(layout) => {
+                    for (first, count) in layout.chunks(n_step) {
+                        self.kernel(plan, "forward", layout, window, first, count)?.groups(window.count.div_ceil(layout.rows()))?;
+                    }
                 }
-            }
-            Choice::Step(layout) => {
-                self.kernel(plan, "begin", &layout, 0, 1)?.lanes(n_batch * n_hidden)?;
-                for position in 0..n_step {
-                    for entry in ["gate_step", "state_step"] {
-                        self.kernel(plan, entry, &layout, position, 1)?.workgroups(layout.tiles(n_batch, n_hidden))?;
+                Choice::Step(layout) => {
+                    let tiles = layout.tiles(window.count, n_hidden);
+                    self.kernel(plan, "begin", layout, window, 0, 1)?.lanes(window.count * n_hidden)?;
+                    for position in 0..n_step {
+                        for entry in ["gate_step", "state_step"] {
+                            self.kernel(plan, entry, layout, window, position, 1)?.workgroups(tiles)?;
+                        }
                     }
                 }
             }
@@ -220,24 +224,26 @@ impl MinGru {
         plan: &'p mut Planner<'a>,
         entry: &'static str,
         layout: &Layout,
+        window: Sequences,
         first: usize,
         count: usize,
     ) -> Result<Kernel<'p, 'a>> {
-        let [n_batch, n_step, n_hidden] = plan.graph().axes(self.name(), self.h)?;
+        let [_, n_step, n_hidden] = plan.graph().axes(self.name(), self.h)?;
+        let part = |tensor: Tensor| window.part(tensor);
         let kernel = plan
             .kernel(&SHADER, entry)
             .constant("HIDDEN", n_hidden)
             .constant("QUADS", layout.quads)
             .constant("WIDTH", layout.width)
-            .bind("p", self.p)
+            .bind("p", part(self.p))
             .bind("u", self.u)
-            .bind_optional("h0", self.recurrence.initial_state)
-            .bind_optional("reset", self.recurrence.reset)
-            .bind("h", self.h)
-            .bind("last", self.last)
-            .bind("gates", self.gates)
-            .bind("factors", self.factors)
-            .param("n_batch", n_batch)
+            .bind_optional("h0", self.recurrence.initial_state.map(part))
+            .bind_optional("reset", self.recurrence.reset.map(part))
+            .bind("h", part(self.h))
+            .bind("last", part(self.last))
+            .bind("gates", part(self.gates))
+            .bind("factors", part(self.factors))
+            .param("n_batch", window.count)
             .param("n_step", n_step)
             .param("first", first)
             .param("count", count)
@@ -245,21 +251,22 @@ impl MinGru {
         Ok(kernel)
     }
 
-    fn encode_panels(&self, plan: &mut Planner, n_batch: usize, n_step: usize, n_hidden: usize) -> Result<()> {
+    fn encode_panels(&self, plan: &mut Planner, window: Sequences, n_step: usize, n_hidden: usize) -> Result<()> {
+        let n_batch = window.count;
         let layout = Layout::step(n_hidden);
         let gates = recurrent(self.u, 0, 2 * n_hidden, n_hidden, false).pack_whole(plan, &SHADER)?;
         let candidate = recurrent(self.u, 2 * n_hidden, n_hidden, n_hidden, false).pack_whole(plan, &SHADER)?;
         let [states, reset_states] = [Packed::scratch(plan, n_batch, n_hidden)?, Packed::scratch(plan, n_batch, n_hidden)?];
-        self.kernel(plan, "begin", &layout, 0, 1)?.lanes(n_batch * n_hidden)?;
+        self.kernel(plan, "begin", &layout, window, 0, 1)?.lanes(n_batch * n_hidden)?;
         // what lies beyond the factors is 0 from now on; each product writes the factor of the one that follows
-        at_position(self.factors, &self.recurrence, n_step, 0, n_batch, 0..n_hidden).pack_to(plan, &SHADER, states)?;
-        at_position(self.factors, &self.recurrence, n_step, 0, n_batch, n_hidden..2 * n_hidden).pack_to(plan, &SHADER, reset_states)?;
+        at_position(self.factors, &self.recurrence, n_step, 0, window, 0..n_hidden).pack_to(plan, &SHADER, states)?;
+        at_position(self.factors, &self.recurrence, n_step, 0, window, n_hidden..2 * n_hidden).pack_to(plan, &SHADER, reset_states)?;
         for position in 0..n_step {
             for (entry, factor, weight, next) in
                 [("gate_panels", states, gates, reset_states), ("state_panels", reset_states, candidate, states)]
             {
                 panel::multiply(plan, factor, weight, 0, |plan| {
-                    let kernel = self.kernel(plan, entry, &layout, position, 1)?;
+                    let kernel = self.kernel(plan, entry, &layout, window, position, 1)?;
                     Ok(kernel.bind("next", next.operand).param("next_slice", next.panels.slice))
                 })?;
             }
@@ -308,20 +315,25 @@ impl Operation for MinGruBackward {
 
     fn encode(&self, plan: &mut Planner) -> Result<()> {
         let [n_batch, n_step, n_hidden] = plan.graph().axes(self.name(), self.forward.h)?;
-        let carry = self.grad_h0.map_or_else(|| plan.scratch(n_batch * n_hidden), Operand::from);
-        match Choice::new(plan, n_batch, n_hidden, 3)? {
-            Choice::Panel => self.encode_panels(plan, carry, n_batch, n_step, n_hidden)?,
-            Choice::Fused(layout) => {
-                for (first, count) in layout.chunks(n_step).rev() {
-                    self.kernel(plan, "backward", &layout, carry, first, count)?.groups(n_batch.div_ceil(layout.rows()))?;
+        let choice = Choice::new(plan, n_batch, n_hidden, 3)?;
+        let tensors = present([Some(self.forward.gates), Some(self.grad_p), self.grad_h]);
+        for window in Sequences::windows(plan, n_batch, &tensors, |_| 0) {
+            let carry = self.grad_h0.map_or_else(|| plan.scratch(window.count * n_hidden), |grad_h0| window.part(grad_h0));
+            match &choice {
+                Choice::Panel => self.encode_panels(plan, carry, window, n_step, n_hidden)?,
+                Choice::Fused(layout) => {
+                    for (first, count) in layout.chunks(n_step).rev() {
+                        let kernel = self.kernel(plan, "backward", layout, carry, window, first, count)?;
+                        kernel.groups(window.count.div_ceil(layout.rows()))?;
+                    }
                 }
-            }
-            Choice::Step(layout) => {
-                let tiles = layout.tiles(n_batch, n_hidden);
-                self.kernel(plan, "begin_backward", &layout, carry, n_step - 1, 1)?.workgroups(tiles)?;
-                for position in (0..n_step).rev() {
-                    for entry in ["gate_gradient_step", "carry_step"] {
-                        self.kernel(plan, entry, &layout, carry, position, 1)?.workgroups(tiles)?;
+                Choice::Step(layout) => {
+                    let tiles = layout.tiles(window.count, n_hidden);
+                    self.kernel(plan, "begin_backward", layout, carry, window, n_step - 1, 1)?.workgroups(tiles)?;
+                    for position in (0..n_step).rev() {
+                        for entry in ["gate_gradient_step", "carry_step"] {
+                            self.kernel(plan, entry, layout, carry, window, position, 1)?.workgroups(tiles)?;
+                        }
                     }
                 }
             }
@@ -332,7 +344,7 @@ impl Operation for MinGruBackward {
 
 /// Rows of `u` as a factor.
 fn recurrent(u: Tensor, first: usize, n_row: usize, n_column: usize, by_term: bool) -> Source {
-    Source { tensor: u, first, every: 1, column: 0, n_row, n_column, by_term }
+    Source { tensor: u, sequences: None, first, every: 1, column: 0, n_row, n_column, by_term }
 }
 
 /// Columns of what is visited at a position of a `(batch, step, ..)` tensor, as a factor.
@@ -341,22 +353,32 @@ fn at_position(
     recurrence: &Recurrence,
     n_step: usize,
     position: usize,
-    n_batch: usize,
+    window: Sequences,
     columns: std::ops::Range<usize>,
 ) -> Source {
     let first = if recurrence.reverse { n_step - 1 - position } else { position };
-    Source { tensor, first, every: n_step, column: columns.start, n_row: n_batch, n_column: columns.len(), by_term: false }
+    Source {
+        tensor,
+        sequences: Some(window),
+        first,
+        every: n_step,
+        column: columns.start,
+        n_row: window.count,
+        n_column: columns.len(),
+        by_term: false,
+    }
 }
 
 impl MinGruBackward {
-    fn encode_panels(&self, plan: &mut Planner, carry: Operand, n_batch: usize, n_step: usize, n_hidden: usize) -> Result<()> {
+    fn encode_panels(&self, plan: &mut Planner, carry: Operand, window: Sequences, n_step: usize, n_hidden: usize) -> Result<()> {
+        let n_batch = window.count;
         let MinGru { u, recurrence, .. } = &self.forward;
         let layout = Layout::step(n_hidden);
         let candidate = recurrent(*u, 2 * n_hidden, n_hidden, n_hidden, true).pack_whole(plan, &SHADER)?;
         let gates = recurrent(*u, 0, 2 * n_hidden, n_hidden, true).pack_whole(plan, &SHADER)?;
         let (gradients_h, gradients_zr) = (Packed::scratch(plan, n_batch, n_hidden)?, Packed::scratch(plan, n_batch, 2 * n_hidden)?);
-        self.kernel(plan, "begin_backward", &layout, carry, n_step - 1, 1)?.workgroups(layout.tiles(n_batch, n_hidden))?;
-        let of_last = |columns| at_position(self.grad_p, recurrence, n_step, n_step - 1, n_batch, columns);
+        self.kernel(plan, "begin_backward", &layout, carry, window, n_step - 1, 1)?.workgroups(layout.tiles(n_batch, n_hidden))?;
+        let of_last = |columns| at_position(self.grad_p, recurrence, n_step, n_step - 1, window, columns);
         of_last(2 * n_hidden..3 * n_hidden).pack_to(plan, &SHADER, gradients_h)?;
         of_last(0..2 * n_hidden).pack_to(plan, &SHADER, gradients_zr)?;
         for position in (0..n_step).rev() {
@@ -364,7 +386,7 @@ impl MinGruBackward {
                 [("gate_gradient_panels", gradients_h, candidate, gradients_zr), ("carry_panels", gradients_zr, gates, gradients_h)]
             {
                 panel::multiply(plan, factor, weight, 0, |plan| {
-                    let kernel = self.kernel(plan, entry, &layout, carry, position, 1)?;
+                    let kernel = self.kernel(plan, entry, &layout, carry, window, position, 1)?;
                     Ok(kernel.bind("next", next.operand).param("next_slice", next.panels.slice))
                 })?;
             }
@@ -378,26 +400,28 @@ impl MinGruBackward {
         entry: &'static str,
         layout: &Layout,
         carry: Operand,
+        window: Sequences,
         first: usize,
         count: usize,
     ) -> Result<Kernel<'p, 'a>> {
         let MinGru { recurrence, u, gates, factors, h, .. } = &self.forward;
-        let [n_batch, n_step, n_hidden] = plan.graph().axes(self.name(), *h)?;
+        let part = |tensor: Tensor| window.part(tensor);
+        let [_, n_step, n_hidden] = plan.graph().axes(self.name(), *h)?;
         let kernel = plan
             .kernel(&SHADER, entry)
             .constant("HIDDEN", n_hidden)
             .constant("QUADS", layout.quads)
             .constant("WIDTH", layout.width)
             .bind("u", *u)
-            .bind_optional("reset", recurrence.reset)
-            .bind("gates", *gates)
-            .bind("factors", *factors)
-            .bind_optional("grad_h", self.grad_h)
-            .bind_optional("grad_last", self.grad_last)
-            .bind("grad_p", self.grad_p)
+            .bind_optional("reset", recurrence.reset.map(part))
+            .bind("gates", part(*gates))
+            .bind("factors", part(*factors))
+            .bind_optional("grad_h", self.grad_h.map(part))
+            .bind_optional("grad_last", self.grad_last.map(part))
+            .bind("grad_p", part(self.grad_p))
             .bind("carry", carry)
             .param("carry_stride", n_hidden)
-            .param("n_batch", n_batch)
+            .param("n_batch", window.count)
             .param("n_step", n_step)
             .param("first", first)
             .param("count", count)

@@ -38,7 +38,7 @@ pub use window::{Gather, Normalisation, Rescale, Rescaling, Restore, Window, Win
 use std::collections::HashSet;
 
 use crate::error::{Error, Result};
-use crate::gpu::{Planner, Shader};
+use crate::gpu::{Operand, Planner, Shader};
 use crate::graph::{Gradients, Graph, Tensor};
 use crate::profile::Work;
 
@@ -175,6 +175,35 @@ impl Recurrence {
             graph.expect(operation, initial_state, state)?;
         }
         self.reset.map_or(Ok(()), |reset| graph.expect(operation, reset, &[n_batch, n_step]))
+    }
+}
+
+/// Neighbouring sequences of a batch: those that one dispatch takes.
+#[derive(Clone, Copy, Debug)]
+struct Sequences {
+    first: usize,
+    count: usize,
+    /// Sequences of the whole batch.
+    of: usize,
+}
+
+impl Sequences {
+    /// Cuts a batch into windows for which the given tensors can be bound, and as many elements of scratch memory as so many sequences need.
+    fn windows(plan: &Planner, n_batch: usize, tensors: &[Tensor], scratch: impl Fn(usize) -> usize) -> Vec<Sequences> {
+        let most = plan.windows(n_batch, tensors).first().map_or(1, |(_, count)| *count);
+        let fits = |count: &usize| 4 * scratch(*count) as u64 <= plan.traits().max_binding;
+        let most = (1..=most).rev().find(fits).unwrap_or(1);
+        (0..n_batch).step_by(most).map(|first| Sequences { first, count: most.min(n_batch - first), of: n_batch }).collect()
+    }
+
+    /// Their part of a tensor whose first axis is the batch.
+    fn part(self, tensor: Tensor) -> Operand {
+        Operand::Part { tensor, first: self.first, count: self.count, of: self.of }
+    }
+
+    /// Their share of what the whole batch takes.
+    fn share(self, whole: usize) -> usize {
+        whole / self.of * self.count
     }
 }
 

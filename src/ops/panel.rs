@@ -1,5 +1,6 @@
 //! Products of packed factors: the host half of `shaders/shared/panel.wgsl`.
 
+use super::Sequences;
 use crate::error::{Error, Result};
 use crate::gpu::{Kernel, Operand, Planner, Shader, WINDOW_BYTES};
 use crate::graph::Tensor;
@@ -83,6 +84,8 @@ impl Packed {
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Source {
     pub tensor: Tensor,
+    /// The sequences of the tensor among which its rows are; the whole tensor where absent.
+    pub sequences: Option<Sequences>,
     /// The first row.
     pub first: usize,
     /// Rows from one to the next.
@@ -99,7 +102,7 @@ impl Source {
     /// A whole tensor.
     pub fn whole(plan: &Planner, tensor: Tensor, by_term: bool) -> Self {
         let (n_row, n_column) = (plan.spec(tensor).rows(), plan.spec(tensor).columns());
-        Source { tensor, first: 0, every: 1, column: 0, n_row, n_column, by_term }
+        Source { tensor, sequences: None, first: 0, every: 1, column: 0, n_row, n_column, by_term }
     }
 
     /// Rows and terms of the factor.
@@ -131,7 +134,7 @@ impl Source {
     pub fn pack_to(&self, plan: &mut Planner, shader: &'static Shader, packed: Packed) -> Result<()> {
         let (n_row, n_term) = self.rows_and_terms();
         plan.kernel(shader, "pack")
-            .bind("source", self.tensor)
+            .bind("source", self.sequences.map_or(self.tensor.into(), |sequences| sequences.part(self.tensor)))
             .bind("packed", packed.operand)
             .param("n_pack_row", n_row)
             .param("n_pack_term", n_term)

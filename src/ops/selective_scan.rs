@@ -1,6 +1,6 @@
 //! Selective scan (S6), the recurrence of Mamba, and its gradient.
 
-use super::{Operation, Recurrence, present};
+use super::{Operation, Recurrence, Sequences, present};
 use crate::error::{Error, Result};
 use crate::gpu::{Constant, Kernel, LANES, MOST_ITERATIONS, Operand, Planner, Shader};
 use crate::graph::{Gradients, Graph, Tensor};
@@ -257,37 +257,41 @@ impl Operation for SelectiveScan {
 
     fn encode(&self, plan: &mut Planner) -> Result<()> {
         let inputs = &self.inputs;
-        let layout = Layout::new(plan, inputs);
+        let tensors = present([Some(inputs.u), Some(inputs.delta), Some(inputs.b), Some(inputs.c), inputs.z, Some(self.y)]);
+        let windows = Window::all(plan, inputs, &tensors, |layout| layout.borders_start);
+        let workspace = plan.scratch(windows.iter().map(|window| 4 * window.layout.borders_start).max().unwrap_or(0));
         let flops = self.flops(plan.graph());
-        let workspace = plan.scratch(4 * layout.borders_start);
-        let forward = |plan: &mut Planner, (first_span, end_span)| {
-            layout
-                .kernel(plan, if layout.n_block > 0 { "walk_forward" } else { "forward" }, inputs, workspace)
-                .flops(flops / layout.n_span * (end_span - first_span))
-                .bind("u", inputs.u)
-                .bind("delta", inputs.delta)
-                .bind_optional("z", inputs.z)
-                .bind("y", self.y)
-                .bind("last_state", self.last_state)
-                .bind("borders", self.borders)
-                .param("first_span", first_span)
-                .param("end_span", end_span)
-                .param("n_block", layout.n_block)
-                .groups(layout.n_workgroup())
-        };
-        layout.pack(plan, inputs, workspace, inputs.recurrence.initial_state)?;
-        if layout.n_chunk > 1 {
-            layout
-                .kernel(plan, "summarize_forward", inputs, workspace)
-                .bind("u", inputs.u)
-                .bind("delta", inputs.delta)
-                .groups(layout.n_workgroup())?;
-            layout
-                .kernel(plan, "carry_forward", inputs, workspace)
-                .bind("borders", self.borders)
-                .lanes(layout.n_batch * layout.n_channel * layout.quads)?;
+        for window in windows {
+            let layout = &window.layout;
+            window.pack(plan, inputs, workspace, inputs.recurrence.initial_state, window.first_position > 0)?;
+            if layout.n_chunk > 1 {
+                window
+                    .kernel(plan, "summarize_forward", inputs, workspace)
+                    .bind("u", window.part(inputs.u))
+                    .bind("delta", window.part(inputs.delta))
+                    .groups(layout.n_workgroup())?;
+                window
+                    .kernel(plan, "carry_forward", inputs, workspace)
+                    .bind("borders", window.borders(self.borders))
+                    .lanes(layout.n_batch * layout.n_channel * layout.quads)?;
+            }
+            for (first_span, end_span) in layout.walks().into_iter().rev() {
+                window
+                    .kernel(plan, if layout.n_block > 0 { "walk_forward" } else { "forward" }, inputs, workspace)
+                    .flops(window.share(flops) / layout.n_span * (end_span - first_span))
+                    .bind("u", window.part(inputs.u))
+                    .bind("delta", window.part(inputs.delta))
+                    .bind_optional("z", inputs.z.map(|z| window.part(z)))
+                    .bind("y", window.part(self.y))
+                    .bind("last_state", window.sequences.part(self.last_state))
+                    .bind("borders", window.borders(self.borders))
+                    .param("first_span", first_span)
+                    .param("end_span", end_span)
+                    .param("n_block", layout.n_block)
+                    .groups(layout.n_workgroup())?;
+            }
         }
-        layout.walks().into_iter().rev().try_for_each(|spans| forward(plan, spans))
+        Ok(())
     }
 }
 
@@ -322,38 +326,57 @@ impl Operation for SelectiveScanBackward {
 
     fn encode(&self, plan: &mut Planner) -> Result<()> {
         let inputs = &self.inputs;
-        let layout = Layout::new(plan, inputs);
-        let flops = self.flops(plan.graph());
-        let workspace = plan.scratch(4 * layout.end);
-        layout.pack(plan, inputs, workspace, self.grad_last_state)?;
-        layout.kernel(plan, "pack_borders", inputs, workspace).bind("saved_borders", self.borders).lanes(layout.n_border())?;
+        let given = present([Some(inputs.u), Some(inputs.delta), Some(inputs.b), Some(inputs.c), inputs.z, self.grad_y]);
+        let targets = present([self.grad_u, self.grad_delta, self.grad_z, self.grad_b, self.grad_c]);
+        let windows = Window::all(plan, inputs, &[given, targets].concat(), |layout| layout.end);
+        let workspace = plan.scratch(windows.iter().map(|window| 4 * window.layout.end).max().unwrap_or(0));
+        for (index, window) in windows.iter().rev().enumerate() {
+            self.encode_window(plan, window, workspace, index > 0)?;
+        }
+        Ok(())
+    }
+}
+
+impl SelectiveScanBackward {
+    /// The gradients of one window; sums over batch and steps go on where they `accumulate`.
+    fn encode_window(&self, plan: &mut Planner, window: &Window, workspace: Operand, accumulate: bool) -> Result<()> {
+        let (inputs, layout) = (&self.inputs, &window.layout);
+        let flops = window.share(self.flops(plan.graph()));
+        let part = |tensor: Tensor| window.part(tensor);
+        let (z, grad_y) = (inputs.z.map(part), self.grad_y.map(part));
+        let is_last = window.first_position + layout.n_step == window.n_whole_step;
+        window.pack(plan, inputs, workspace, self.grad_last_state, !is_last)?;
+        window
+            .kernel(plan, "pack_borders", inputs, workspace)
+            .bind("saved_borders", window.borders(self.borders))
+            .lanes(layout.n_border())?;
         if layout.n_chunk > 1 {
-            layout
+            window
                 .kernel(plan, "summarize_backward", inputs, workspace)
-                .bind("delta", inputs.delta)
-                .bind_optional("z", inputs.z)
-                .bind_optional("grad_y", self.grad_y)
+                .bind("delta", part(inputs.delta))
+                .bind_optional("z", z)
+                .bind_optional("grad_y", grad_y)
                 .groups(layout.n_workgroup())?;
-            layout.kernel(plan, "carry_backward", inputs, workspace).lanes(layout.n_batch * layout.n_channel * layout.quads)?;
+            window.kernel(plan, "carry_backward", inputs, workspace).lanes(layout.n_batch * layout.n_channel * layout.quads)?;
         }
         for (first_span, end_span) in layout.walks() {
-            layout
+            window
                 .kernel(plan, if layout.n_block > 0 { "walk_backward" } else { "backward" }, inputs, workspace)
                 .flops(flops / layout.n_span * (end_span - first_span))
-                .bind("u", inputs.u)
-                .bind("delta", inputs.delta)
-                .bind_optional("z", inputs.z)
-                .bind_optional("grad_y", self.grad_y)
-                .bind_optional("grad_u", self.grad_u)
-                .bind_optional("grad_delta", self.grad_delta)
-                .bind_optional("grad_z", self.grad_z)
+                .bind("u", part(inputs.u))
+                .bind("delta", part(inputs.delta))
+                .bind_optional("z", z)
+                .bind_optional("grad_y", grad_y)
+                .bind_optional("grad_u", self.grad_u.map(part))
+                .bind_optional("grad_delta", self.grad_delta.map(part))
+                .bind_optional("grad_z", self.grad_z.map(part))
                 .param("first_span", first_span)
                 .param("end_span", end_span)
                 .param("n_block", layout.n_block)
                 .groups(layout.n_workgroup())?;
         }
 
-        let Layout { n_batch, n_step, n_channel, n_state, quads, .. } = layout;
+        let Layout { n_batch, n_step, n_channel, n_state, quads, .. } = *layout;
         let per_channel =
             Parts { count: n_batch * layout.n_chunk, start: layout.slots_start, stride: n_channel * (quads + 1), row: quads + 1 };
         let skips = Parts { start: layout.slots_start + quads, ..per_channel };
@@ -361,16 +384,17 @@ impl Operation for SelectiveScanBackward {
         let states = Parts { count: 1, start: layout.states_start, stride: 0, row: quads };
         let grad_c_parts = Parts { start: per_step.start + quads, ..per_step };
         plan.check_loop(NAME, per_channel.count)?;
-        for (target, n_row, n_column, component, parts) in [
-            (self.grad_a, n_channel, n_state, None, per_channel),
-            (self.grad_d, n_channel, 1, Some(0), skips),
-            (self.grad_delta_bias, n_channel, 1, Some(1), skips),
-            (self.grad_b, n_batch * n_step, n_state, None, per_step),
-            (self.grad_c, n_batch * n_step, n_state, None, grad_c_parts),
-            (self.grad_initial_state, n_batch * n_channel, n_state, None, states),
+        let grad_initial_state = self.grad_initial_state.filter(|_| window.first_position == 0);
+        for (target, n_row, n_column, component, parts, accumulate) in [
+            (self.grad_a.map(Operand::from), n_channel, n_state, None, per_channel, accumulate),
+            (self.grad_d.map(Operand::from), n_channel, 1, Some(0), skips, accumulate),
+            (self.grad_delta_bias.map(Operand::from), n_channel, 1, Some(1), skips, accumulate),
+            (self.grad_b.map(part), n_batch * n_step, n_state, None, per_step, false),
+            (self.grad_c.map(part), n_batch * n_step, n_state, None, grad_c_parts, false),
+            (grad_initial_state.map(|target| window.sequences.part(target)), n_batch * n_channel, n_state, None, states, false),
         ] {
             let Some(target) = target else { continue };
-            layout
+            window
                 .kernel(plan, "sum_parts", inputs, workspace)
                 .bind("sum_target", target)
                 .bytes(4 * (parts.count + 1) * n_row * n_column)
@@ -379,6 +403,7 @@ impl Operation for SelectiveScanBackward {
                 .param("n_column", n_column)
                 .param("is_vector", component.is_some())
                 .param("component", component.unwrap_or(0usize))
+                .param("accumulate", accumulate)
                 .param("n_part", parts.count)
                 .param("part_start", parts.start)
                 .param("part_stride", parts.stride)
@@ -426,8 +451,8 @@ struct Layout {
     chunk_spans: usize,
     n_chunk: usize,
     row_quads: usize,
-    rows_start: usize,
     states_start: usize,
+    rows_start: usize,
     slots_start: usize,
     borders_start: usize,
     sums_start: usize,
@@ -435,25 +460,8 @@ struct Layout {
 }
 
 impl Layout {
-    /// By the kernel that is chosen, else by shape and adapter. What is walked needs more memory for its sums, and a compiler that stands its
-    /// unrolled steps: Mesa's takes a second or two, SwiftShader's does not come to an end.
-    fn new(plan: &Planner, inputs: &SelectiveScanInputs) -> Self {
-        let shape = &plan.spec(inputs.u).shape;
-        let sizes = [shape[0], shape[1], shape[2], plan.spec(inputs.a).columns()];
-        let chosen = plan.chosen(NAME, &sizes);
-        let adapter = &plan.traits().name;
-        let wanted = chosen.map_or(adapter.contains("llvmpipe"), |kernel| kernel == "walked");
-        if wanted && !adapter.contains("SwiftShader") {
-            let layout = Layout::of(plan, inputs, sizes, Some("walked"));
-            if layout.quads <= MOST_WALKED_QUADS && 16 * layout.end as u64 <= plan.traits().max_binding {
-                return layout;
-            }
-        }
-        Layout::of(plan, inputs, sizes, chosen.filter(|kernel| *kernel != "walked"))
-    }
-
-    fn of(plan: &Planner, inputs: &SelectiveScanInputs, sizes: [usize; 4], chosen: Option<&str>) -> Self {
-        let [n_batch, n_step, n_channel, n_state] = sizes;
+    /// Of a window, by a kernel, else by shape and adapter.
+    fn of(plan: &Planner, inputs: &SelectiveScanInputs, [n_batch, n_step, n_channel, n_state]: [usize; 4], chosen: Option<&str>) -> Self {
         let walked = chosen == Some("walked");
         let quads = n_state.div_ceil(4);
         let n_span = n_step.div_ceil(SPAN);
@@ -483,9 +491,9 @@ impl Layout {
         };
         let n_chunk = n_span.div_ceil(chunk_spans);
         let row_quads = 2 * quads + usize::from(inputs.recurrence.reset.is_some());
-        let rows_start = n_channel * (quads + 1);
-        let states_start = rows_start + n_batch * n_step * row_quads;
-        let slots_start = states_start + n_batch * n_channel * quads;
+        let states_start = n_channel * (quads + 1);
+        let rows_start = states_start + n_batch * n_channel * quads;
+        let slots_start = rows_start + n_batch * n_step * row_quads;
         let borders_start = slots_start + n_batch * n_chunk * n_channel * (quads + 1);
         let sums_start = borders_start + n_batch * n_span * n_channel * quads;
         let end = sums_start + n_sum * n_batch * n_step * 2 * quads;
@@ -503,8 +511,8 @@ impl Layout {
             chunk_spans,
             n_chunk,
             row_quads,
-            rows_start,
             states_start,
+            rows_start,
             slots_start,
             borders_start,
             sums_start,
@@ -529,6 +537,67 @@ impl Layout {
     fn n_border(&self) -> usize {
         self.n_batch * self.n_span * self.n_channel * self.quads
     }
+}
+
+/// What is worked on at a time: some sequences, or some steps of one.
+struct Window {
+    sequences: Sequences,
+    /// In the order of the visits; whole spans, but for the last.
+    first_position: usize,
+    /// Steps of a sequence.
+    n_whole_step: usize,
+    first_step: usize,
+    layout: Layout,
+}
+
+impl Window {
+    /// As many sequences, or spans of one, as can be bound of `tensors` `(batch, step, ..)`, of the borders and of the workspace, which ends
+    /// at a section. Sorted by sequences, then by positions.
+    fn all(plan: &Planner, inputs: &SelectiveScanInputs, tensors: &[Tensor], end: impl Fn(&Layout) -> usize) -> Vec<Window> {
+        let shape = &plan.spec(inputs.u).shape;
+        let (n_batch, n_step, n_channel, n_state) = (shape[0], shape[1], shape[2], plan.spec(inputs.a).columns());
+        let kernel = kernel(plan, [n_batch, n_step, n_channel, n_state]);
+        let layout = |n_batch: usize, n_step: usize| Layout::of(plan, inputs, [n_batch, n_step, n_channel, n_state], kernel);
+        let row = tensors.iter().map(|tensor| plan.spec(*tensor).row_stride).max().unwrap_or(1);
+        let fits = |n_batch: usize, n_step: usize| {
+            let layout = layout(n_batch, n_step);
+            let most = [4 * (row * n_batch * n_step + 64), 16 * (layout.n_border() + 16), 16 * end(&layout)].into_iter().max();
+            most.unwrap_or(0) as u64 <= plan.traits().max_binding
+        };
+        let (count, steps) = match (1..=n_batch).rev().find(|count| fits(*count, n_step)) {
+            Some(count) => (count, n_step),
+            None => (1, SPAN * (2..n_step.div_ceil(SPAN)).rev().find(|spans| fits(1, SPAN * spans)).unwrap_or(1)),
+        };
+        let mut windows = Vec::new();
+        for first in (0..n_batch).step_by(count) {
+            let sequences = Sequences { first, count: count.min(n_batch - first), of: n_batch };
+            for first_position in (0..n_step).step_by(steps) {
+                let len = steps.min(n_step - first_position);
+                let first_step = if inputs.recurrence.reverse { n_step - first_position - len } else { first_position };
+                windows.push(Window { sequences, first_position, n_whole_step: n_step, first_step, layout: layout(sequences.count, len) });
+            }
+        }
+        windows
+    }
+
+    /// Of a tensor `(batch, step, ..)`.
+    fn part(&self, tensor: Tensor) -> Operand {
+        let Sequences { first, count, of } = self.sequences;
+        let first = first * self.n_whole_step + self.first_step;
+        Operand::Part { tensor, first, count: count * self.layout.n_step, of: of * self.n_whole_step }
+    }
+
+    /// Of the saved borders.
+    fn borders(&self, tensor: Tensor) -> Operand {
+        let Sequences { first, count, of } = self.sequences;
+        let n_span = self.n_whole_step.div_ceil(SPAN);
+        Operand::Part { tensor, first: first * n_span + self.first_position / SPAN, count: count * self.layout.n_span, of: of * n_span }
+    }
+
+    /// Of what all sequences take.
+    fn share(&self, whole: usize) -> usize {
+        self.sequences.share(whole) / self.n_whole_step * self.layout.n_step
+    }
 
     /// Starts a dispatch with the workspace bound and everything set that is the same for all of them.
     fn kernel<'p, 'a>(
@@ -538,45 +607,65 @@ impl Layout {
         inputs: &SelectiveScanInputs,
         workspace: Operand,
     ) -> Kernel<'p, 'a> {
-        let (shader, entry): (&'static Shader, _) = match self.variant {
+        let layout = &self.layout;
+        let (shader, entry): (&'static Shader, _) = match layout.variant {
             Variant::Plain => (&SHADER, entry),
             Variant::Subgroup => (&SUBGROUP_SHADER, if entry == "backward" { "backward_subgroup" } else { entry }),
             Variant::F16 => (&F16_SHADER, entry),
         };
         plan.kernel(shader, entry)
-            .constant("SUBGROUPS", self.variant == Variant::Subgroup)
-            .constant("F16", self.variant == Variant::F16)
-            .constant("N_STATE", self.n_state)
-            .constant("QUADS", self.quads)
+            .constant("SUBGROUPS", layout.variant == Variant::Subgroup)
+            .constant("F16", layout.variant == Variant::F16)
+            .constant("N_STATE", layout.n_state)
+            .constant("QUADS", layout.quads)
             .constant("HAS_RESET", inputs.recurrence.reset.is_some())
             .bind("workspace", workspace)
-            .param("n_batch", self.n_batch)
-            .param("n_step", self.n_step)
-            .param("n_channel", self.n_channel)
-            .param("n_group", self.n_group)
-            .param("n_chunk", self.n_chunk)
-            .param("n_span", self.n_span)
-            .param("chunk_spans", self.chunk_spans)
-            .param("row_quads", self.row_quads)
-            .param("rows_start", self.rows_start)
-            .param("states_start", self.states_start)
-            .param("slots_start", self.slots_start)
-            .param("borders_start", self.borders_start)
-            .param("sums_start", self.sums_start)
+            .param("n_batch", layout.n_batch)
+            .param("n_step", layout.n_step)
+            .param("n_channel", layout.n_channel)
+            .param("n_group", layout.n_group)
+            .param("n_chunk", layout.n_chunk)
+            .param("n_span", layout.n_span)
+            .param("chunk_spans", layout.chunk_spans)
+            .param("row_quads", layout.row_quads)
+            .param("rows_start", layout.rows_start)
+            .param("states_start", layout.states_start)
+            .param("slots_start", layout.slots_start)
+            .param("borders_start", layout.borders_start)
+            .param("sums_start", layout.sums_start)
+            .param("n_whole_step", self.n_whole_step)
+            .param("first_step", self.first_step)
             .param("is_reverse", inputs.recurrence.reverse)
             .param("delta_softplus", inputs.delta_softplus)
     }
 
-    /// Copies the small tensors, and the state that the walk begins with, into the workspace.
-    fn pack(&self, plan: &mut Planner, inputs: &SelectiveScanInputs, workspace: Operand, state: Option<Tensor>) -> Result<()> {
+    /// Copies the small tensors, and the state that the walk begins with unless it is kept, into the workspace.
+    fn pack(
+        &self,
+        plan: &mut Planner,
+        inputs: &SelectiveScanInputs,
+        workspace: Operand,
+        state: Option<Tensor>,
+        is_kept: bool,
+    ) -> Result<()> {
         self.kernel(plan, "pack", inputs, workspace)
             .bind("a", inputs.a)
-            .bind("b", inputs.b)
-            .bind("c", inputs.c)
+            .bind("b", self.part(inputs.b))
+            .bind("c", self.part(inputs.c))
             .bind_optional("d", inputs.d)
             .bind_optional("delta_bias", inputs.delta_bias)
-            .bind_optional("state", state)
-            .bind_optional("reset", inputs.recurrence.reset)
-            .lanes(self.slots_start)
+            .bind_optional("state", state.map(|state| self.sequences.part(state)))
+            .bind_optional("reset", inputs.recurrence.reset.map(|reset| self.sequences.part(reset)))
+            .param("keep_states", is_kept)
+            .lanes(self.layout.slots_start)
     }
+}
+
+/// The kernel that is chosen, else by the adapter. What is walked needs a compiler that stands its unrolled steps: Mesa's takes a second or
+/// two, SwiftShader's does not come to an end.
+fn kernel<'a>(plan: &Planner<'a>, sizes: [usize; 4]) -> Option<&'a str> {
+    let (chosen, adapter) = (plan.chosen(NAME, &sizes), &plan.traits().name);
+    let wanted = chosen.map_or(adapter.contains("llvmpipe"), |kernel| kernel == "walked");
+    let walks = !adapter.contains("SwiftShader") && sizes[3].div_ceil(4) <= MOST_WALKED_QUADS;
+    if wanted && walks { Some("walked") } else { chosen.filter(|kernel| *kernel != "walked") }
 }

@@ -1,6 +1,6 @@
 //! Batches of normalised windows, gathered on the device.
 
-use super::Operation;
+use super::{Operation, Sequences};
 use crate::error::{Error, Result};
 use crate::gpu::{Constant, Planner, Shader};
 use crate::graph::{Gradients, Graph, Tensor};
@@ -179,18 +179,22 @@ impl Operation for Gather {
         };
         let (n_start, n_target) = (plan.spec(source.starts).rows(), plan.spec(source.targets).len());
         let n_row = plan.spec(source.series).rows();
-        for (first, count, end) in rows_to_bind(plan, source.series, n_step + source.horizon) {
+        let windows = Sequences::windows(plan, n_batch, &[self.window.x, self.window.y], |_| 0);
+        let rows = rows_to_bind(plan, source.series, n_step + source.horizon);
+        for (window, (first, count, end)) in windows.iter().flat_map(|window| rows.iter().map(move |rows| (window, *rows))) {
             plan.kernel(&SHADER, "gather")
                 .constant("NORMALISATION", number)
                 .bind_part("series", source.series, (first, count), n_row)
                 .bind("starts", source.starts)
                 .bind("targets", source.targets)
                 .bind("counter", source.counter)
-                .bind("x", self.window.x)
-                .bind("y", self.window.y)
-                .bind("shift", self.window.shift)
-                .bind("scale", self.window.scale)
-                .param("n_batch", n_batch)
+                .bind("x", window.part(self.window.x))
+                .bind("y", window.part(self.window.y))
+                .bind("shift", window.part(self.window.shift))
+                .bind("scale", window.part(self.window.scale))
+                .param("n_batch", window.count)
+                .param("first_batch", window.first)
+                .param("n_whole_batch", n_batch)
                 .param("n_start", n_start)
                 .param("n_step", n_step)
                 .param("n_feature", n_feature)
@@ -198,7 +202,7 @@ impl Operation for Gather {
                 .param("n_target", n_target)
                 .param("first_row", first)
                 .param("end_row", end)
-                .groups(n_batch * n_feature)?;
+                .groups(window.count * n_feature)?;
         }
         Ok(())
     }
@@ -235,21 +239,30 @@ impl Operation for Restore {
         let [n_item, horizon, n_column] = [0, 1, 2].map(|axis| plan.spec(self.out).shape[axis]);
         let n_target = plan.spec(self.window.targets).len();
         let (n_element, n_prediction_column) = (plan.spec(self.prediction).len(), plan.spec(self.prediction).columns());
-        plan.kernel(&SHADER, "restore")
-            .bind("prediction", self.prediction)
-            .bind("targets", self.window.targets)
-            .bind("shift", self.window.shift)
-            .bind("scale", self.window.scale)
-            .bind("counter", self.counter)
-            .bind("out", self.out)
-            .param("n_batch", n_batch)
-            .param("n_feature", n_feature)
-            .param("n_item", n_item)
-            .param("horizon", horizon)
-            .param("n_target", n_target)
-            .param("n_level", n_column / n_target)
-            .param("n_prediction_column", n_prediction_column)
-            .lanes(n_element)
+        let windows = Sequences::windows(plan, n_batch, &[self.prediction], |_| 0);
+        // which items a batch becomes is known on the device alone
+        let items = plan.windows(n_item, &[self.out]);
+        for (window, items) in windows.iter().flat_map(|window| items.iter().map(move |items| (window, *items))) {
+            plan.kernel(&SHADER, "restore")
+                .bind("prediction", window.part(self.prediction))
+                .bind("targets", self.window.targets)
+                .bind("shift", window.part(self.window.shift))
+                .bind("scale", window.part(self.window.scale))
+                .bind("counter", self.counter)
+                .bind_part("out", self.out, items, n_item)
+                .param("n_batch", window.count)
+                .param("first_batch", window.first)
+                .param("n_whole_batch", n_batch)
+                .param("first_item", items.0)
+                .param("n_bound_item", items.1)
+                .param("n_feature", n_feature)
+                .param("horizon", horizon)
+                .param("n_target", n_target)
+                .param("n_level", n_column / n_target)
+                .param("n_prediction_column", n_prediction_column)
+                .lanes(window.share(n_element))?;
+        }
+        Ok(())
     }
 }
 
@@ -278,17 +291,20 @@ impl Operation for Rescale {
         let [n_batch, n_feature] = [0, 1].map(|axis| plan.spec(self.window.scale).shape[axis]);
         let [horizon, n_column] = [1, 2].map(|axis| plan.spec(self.x).shape[axis]);
         let (n_element, n_target) = (plan.spec(self.x).len(), plan.spec(self.window.targets).len());
-        plan.kernel(&SHADER, "rescale")
-            .bind("prediction", self.x)
-            .bind("targets", self.window.targets)
-            .bind("scale", self.window.scale)
-            .bind("out", self.y)
-            .param("n_batch", n_batch)
-            .param("n_feature", n_feature)
-            .param("horizon", horizon)
-            .param("n_target", n_target)
-            .param("n_level", n_column / n_target)
-            .param("is_root", usize::from(self.rescaling == Rescaling::Root))
-            .lanes(n_element)
+        for window in Sequences::windows(plan, n_batch, &[self.x, self.y], |_| 0) {
+            plan.kernel(&SHADER, "rescale")
+                .bind("prediction", window.part(self.x))
+                .bind("targets", self.window.targets)
+                .bind("scale", window.part(self.window.scale))
+                .bind("out", window.part(self.y))
+                .param("n_batch", window.count)
+                .param("n_feature", n_feature)
+                .param("horizon", horizon)
+                .param("n_target", n_target)
+                .param("n_level", n_column / n_target)
+                .param("is_root", usize::from(self.rescaling == Rescaling::Root))
+                .lanes(window.share(n_element))?;
+        }
+        Ok(())
     }
 }

@@ -111,3 +111,17 @@ fn an_appended_cache_hands_its_gradients_on() {
         case.check_with(&[last.k, last.v], &[length]);
     }
 }
+
+#[test]
+fn window_by_window_where_not_all_can_be_bound() {
+    let (n_batch, n_step, n_channel) = (7, 33, 6);
+    let mut case = Case::new("attention 7 x 33 x 6");
+    case.limit_binding(8 << 10);
+    let [q, k, v] = projections(&mut case, [n_batch, n_step, n_channel]);
+    let past = past(&mut case, Past::Partial(40), n_batch, n_channel).expect("a past");
+    let reset = Some(case.reset(n_batch, n_step));
+    let (y, log_sum) = case.graph.attention("y", &AttentionInputs { q, k, v, n_head: 2, past: Some(past), reset }).expect("shapes fit");
+    let last = case.graph.append_keys("cache", k, v, &past, reset).expect("shapes fit");
+    let length = last.length.expect("a length");
+    case.check_with(&[y, last.k, last.v], &[log_sum, length]);
+}

@@ -30,7 +30,15 @@ const PLAIN: Options = Options {
 const FULL: Options = Options { has_bias: true, has_state: true, has_reset: true, activation: Activation::Silu, ..PLAIN };
 
 fn check(n_batch: usize, n_step: usize, n_channel: usize, options: Options) {
+    check_bound(n_batch, n_step, n_channel, options, None);
+}
+
+/// Where the GPU binds at most so many bytes of a tensor.
+fn check_bound(n_batch: usize, n_step: usize, n_channel: usize, options: Options, bound: Option<u64>) {
     let mut case = Case::new(format!("causal_conv1d {n_batch} x {n_step} x {n_channel}, {options:?}"));
+    if let Some(bytes) = bound {
+        case.limit_binding(bytes);
+    }
     let x = case.variable("x", &[n_batch, n_step, n_channel], -2.0, 2.0);
     let weight = case.variable("weight", &[n_channel, options.kernel_size], -1.0, 1.0);
     let bias = options.has_bias.then(|| case.variable("bias", &[n_channel], -1.0, 1.0));
@@ -110,4 +118,11 @@ fn a_length_cut_in_two_equals_the_whole() {
         recurrence.initial_state = Some(last);
     }
     case.check(&outputs);
+}
+
+#[test]
+fn window_by_window_where_not_all_can_be_bound() {
+    for reverse in [false, true] {
+        check_bound(7, 65, 9, Options { reverse, ..FULL }, Some(8 << 10));
+    }
 }

@@ -31,3 +31,13 @@ fn columns_of_a_wider_tensor() {
     let y = case.graph.dropout("y", x, &DropoutSource { rate: 0.4, seed: 3, counter }, 0).expect("a rate");
     case.check(&[y]);
 }
+
+#[test]
+fn window_by_window_where_not_all_can_be_bound() {
+    let mut case = Case::new("dropout 300 x 30");
+    case.limit_binding(8 << 10);
+    let x = case.variable("x", &[300, 30], 0.5, 2.0);
+    let counter = case.indices("counter", &[2], vec![0, 5]);
+    let y = case.graph.dropout("y", x, &DropoutSource { rate: 0.4, seed: 3, counter }, 0).expect("a rate");
+    case.check(&[y]);
+}

@@ -77,3 +77,19 @@ fn what_a_loss_refuses() {
     assert_eq!(message(Loss::Huber { delta: 0.0 }), "Huber delta is 0: a number greater than 0");
     assert_eq!(message(Loss::Quantile { levels: vec![0.5, 1.0] }), "quantile levels is [0.5, 1.0]: 1 to 32 numbers between 0 and 1");
 }
+
+#[test]
+fn window_by_window_where_not_all_can_be_bound() {
+    for kind in losses() {
+        let n_level = kind.columns_per_output();
+        for (prediction_shape, n_row, n_output) in
+            [(vec![257, 13 * n_level], 257, 13), (vec![20, 60 * n_level], 100, 12), (vec![1, 6000 * n_level], 1, 6000)]
+        {
+            let mut case = Case::new(format!("{kind:?}, {prediction_shape:?} against {n_row} x {n_output}"));
+            case.limit_binding(8 << 10);
+            let prediction = case.variable("prediction", &prediction_shape, -1.0, 1.0);
+            let losses = loss(&mut case, kind.clone(), prediction, n_row, n_output);
+            case.check_with(&[], &[losses]);
+        }
+    }
+}

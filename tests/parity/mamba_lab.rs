@@ -6,8 +6,16 @@ use scanrnn::graph::Graph;
 use scanrnn::ops::Recurrence;
 
 fn check(n_batch: usize, n_step: usize, n_hidden: usize, n_state: usize, initial: bool, reset: bool, reverse: bool) {
+    check_bound([n_batch, n_step, n_hidden, n_state], initial, reset, reverse, None);
+}
+
+/// Where the GPU binds at most so many bytes of a tensor.
+fn check_bound([n_batch, n_step, n_hidden, n_state]: [usize; 4], initial: bool, reset: bool, reverse: bool, bound: Option<u64>) {
     let name = format!("mamba_lab {n_batch} x {n_step} x {n_hidden} x {n_state}, initial {initial}, reset {reset}, reverse {reverse}");
     let mut case = Case::new(name);
+    if let Some(bytes) = bound {
+        case.limit_binding(bytes);
+    }
     let p = case.variable("p", &[n_batch, n_step, n_hidden], -3.0, 3.0);
     let a = case.variable("a", &[n_state], -2.0, -0.05);
     let b = case.variable("b", &[n_hidden, n_state], -0.3, 0.3);
@@ -57,4 +65,10 @@ fn a_loop_that_a_software_driver_would_leave_is_refused_there() {
     let message = plan(true).expect_err("refused").to_string();
     assert!(message.contains("70000 steps in one loop"), "{message}");
     assert_eq!(plan(false).expect("planned"), 5);
+}
+
+#[test]
+fn window_by_window_where_not_all_can_be_bound() {
+    check_bound([7, 65, 9, 5], true, true, false, Some(8 << 10));
+    check_bound([7, 65, 9, 5], true, false, true, Some(8 << 10));
 }

@@ -4,8 +4,23 @@ use super::harness::{CHANNELS, Case, LENGTHS};
 use scanrnn::ops::Recurrence;
 
 fn check(kernel: &'static str, n_batch: usize, n_step: usize, n_hidden: usize, initial: bool, reset: bool, reverse: bool) {
+    check_bound(kernel, [n_batch, n_step, n_hidden], initial, reset, reverse, None);
+}
+
+/// Where the GPU binds at most so many bytes of a tensor.
+fn check_bound(
+    kernel: &'static str,
+    [n_batch, n_step, n_hidden]: [usize; 3],
+    initial: bool,
+    reset: bool,
+    reverse: bool,
+    bound: Option<u64>,
+) {
     let mut case = Case::new(format!("min_gru {n_batch} x {n_step} x {n_hidden}, initial {initial}, reset {reset}, reverse {reverse}"));
     case.force_kernel("min_gru", kernel);
+    if let Some(bytes) = bound {
+        case.limit_binding(bytes);
+    }
     let p = case.variable("p", &[n_batch, n_step, 3 * n_hidden], -2.0, 2.0);
     let bound = 1.0 / (n_hidden as f32).sqrt();
     let u = case.variable("u", &[3 * n_hidden, n_hidden], -bound, bound);
@@ -52,5 +67,13 @@ fn hidden_sizes_that_fit_no_workgroup() {
         for kernel in ["fused", "step", "panel"] {
             check(kernel, 3, 5, n_hidden, true, false, n_hidden % 2 == 0);
         }
+    }
+}
+
+#[test]
+fn window_by_window_where_not_all_can_be_bound() {
+    for kernel in ["fused", "step", "panel"] {
+        check_bound(kernel, [7, 65, 9], true, true, false, Some(24 << 10));
+        check_bound(kernel, [7, 65, 9], false, false, true, Some(24 << 10));
     }
 }

@@ -193,3 +193,19 @@ fn states_saved_as_16_bit_floats() {
         case.check(&[y, last_state]);
     }
 }
+
+#[test]
+fn window_by_window_where_not_all_can_be_bound() {
+    for kernel in kernels() {
+        // some sequences, or some steps of one
+        for bytes in [32 << 10, 8 << 10] {
+            for reverse in [false, true] {
+                let (mut case, inputs) = case(5, 70, 3, 5, Options { reset: true, reverse, ..FULL });
+                case.force_kernel("selective_scan", kernel);
+                case.limit_binding(bytes);
+                let (y, last_state) = case.graph.selective_scan("y", &inputs).expect("shapes fit");
+                case.check(&[y, last_state]);
+            }
+        }
+    }
+}

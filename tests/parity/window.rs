@@ -108,3 +108,25 @@ fn a_series_that_cannot_be_bound_as_a_whole() {
         }
     }
 }
+
+#[test]
+fn a_batch_and_its_items_that_cannot_be_bound_as_a_whole() {
+    let (n_batch, n_step, horizon, n_item) = (40, 20, 5, 100);
+    let mut case = Case::new("window, restore and rescale");
+    case.limit_binding(1 << 10);
+    let source = WindowSource {
+        series: case.input("series", &[70, 3], -1.0, 1.0),
+        starts: case.indices("starts", &[2, n_batch], (0..2 * n_batch as u32).map(|index| 7 * index % 45).collect()),
+        targets: case.indices("targets", &[2], vec![2, 0]),
+        counter: case.indices("counter", &[2], vec![1, 1]),
+        n_step,
+        horizon,
+        normalisation: Normalisation::MeanStd,
+    };
+    let window = case.graph.window("window", &source).expect("shapes fit");
+    let prediction = case.variable("prediction", &[n_batch, horizon, 2], -1.0, 1.0);
+    let out = case.values("out", &[n_item, horizon, 2], vec![-1.0; n_item * horizon * 2]);
+    case.graph.restore(prediction, &window, source.counter, out).expect("shapes fit");
+    let scaled = case.graph.rescale("scaled", prediction, &window, Rescaling::Root).expect("shapes fit");
+    case.check_with(&[scaled], &[window.x, window.y, window.shift, window.scale, out]);
+}
