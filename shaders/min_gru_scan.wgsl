@@ -5,7 +5,9 @@
 // One invocation runs one channel of one sequence through the steps of a chunk: all of them (`forward`, `backward`), or, where there are
 // several chunks, those of one (`forward_chunk`, `backward_chunk`). Then one invocation a chunk has summed up before what the chunk does to
 // the state that enters it, h -> a h + b (`summarize_forward`, `summarize_backward`), and one invocation a channel has handed states from
-// chunk to chunk (`carry_forward`, `carry_backward`). Nothing is divided by a product of decays.
+// chunk to chunk (`carry_forward`, `carry_backward`): `subgroup` by subgroup operations; `f16` keeps these maps and states as 16-bit floats.
+// Nothing is divided by a product of decays.
+// Of more than can be bound, one dispatch takes some sequences of the batch, or the positions from first_position to end_position of one.
 
 struct Params {
     n_batch: u32,
@@ -14,6 +16,10 @@ struct Params {
     reverse: u32,
     chunk_steps: u32,
     n_chunk: u32,
+    first_position: u32,
+    end_position: u32,
+    first_row: u32, // of (batch, step), which is bound first
+    h_first_row: u32, // of h
     reset_offset: u32,
     p_offset: u32,
     p_stride: u32,
@@ -41,7 +47,7 @@ struct Params {
 @group(0) @binding(7) var<storage, read> grad_last: array<f32>; // (batch, hidden)
 @group(0) @binding(8) var<storage, read_write> grad_p: array<f32>; // (batch, step, 2 hidden)
 @group(0) @binding(9) var<storage, read_write> grad_h0: array<f32>; // (batch, hidden)
-@group(0) @binding(10) var<storage, read_write> chunks: array<vec2<f32>>; // (batch, chunk, hidden): (a, b), then (entering state, 0)
+@group(0) @binding(10) var<storage, read_write> chunks: array<Chunk>; // (batch, chunk, hidden): (a, b), then (entering state, 0)
 
 fn candidate(a: f32) -> f32 {
     return select(sigmoid(a), a + 0.5, a >= 0.0);
@@ -74,16 +80,24 @@ fn lane_of(global: vec3<u32>, workgroups: vec3<u32>) -> Lane {
     let channel = index % params.n_hidden;
     let chunk = index / params.n_hidden % params.n_chunk;
     let batch = index / params.n_hidden / params.n_chunk;
-    let first = chunk * params.chunk_steps;
-    return Lane(batch < params.n_batch, batch, chunk, channel, first, min(first + params.chunk_steps, params.n_step));
+    let first = params.first_position + chunk * params.chunk_steps;
+    return Lane(batch < params.n_batch, batch, chunk, channel, first, min(first + params.chunk_steps, params.end_position));
 }
 
 fn chunk_at(batch: u32, chunk: u32, channel: u32) -> u32 {
     return (batch * params.n_chunk + chunk) * params.n_hidden + channel;
 }
 
-fn row_of(lane: Lane, position: u32) -> u32 {
+fn whole_row_of(lane: Lane, position: u32) -> u32 {
     return lane.batch * params.n_step + step_of(position);
+}
+
+fn row_of(lane: Lane, position: u32) -> u32 {
+    return whole_row_of(lane, position) - params.first_row;
+}
+
+fn h_at(lane: Lane, position: u32) -> u32 {
+    return params.h_offset + (whole_row_of(lane, position) - params.h_first_row) * params.n_hidden + lane.channel;
 }
 
 // The place of a gate's input; its candidate's lies n_hidden behind it.
@@ -102,14 +116,13 @@ fn grad_h_of(lane: Lane, row: u32) -> f32 {
 fn run_forward(lane: Lane, entering: f32) -> f32 {
     var state = entering;
     for (var position = lane.first; position < lane.end; position++) {
-        let row = row_of(lane, position);
-        let at = p_at(lane, row);
+        let at = p_at(lane, row_of(lane, position));
         let p_z = p[at];
         if is_border(lane.batch, position) {
             state = 0.0;
         }
         state = sigmoid(-p_z) * state + sigmoid(p_z) * candidate(p[at + params.n_hidden]);
-        h[params.h_offset + row * params.n_hidden + lane.channel] = state;
+        h[h_at(lane, position)] = state;
     }
     return state;
 }
@@ -137,34 +150,7 @@ fn summarize_forward(@builtin(global_invocation_id) global: vec3<u32>, @builtin(
         }
         summary = sigmoid(-p_z) * summary + vec2(0.0, sigmoid(p_z) * candidate(p[at + params.n_hidden]));
     }
-    chunks[chunk_at(lane.batch, lane.chunk, lane.channel)] = summary;
-}
-
-// Of (batch, channel) in row-major order: no chunk.
-fn carrier_of(global: vec3<u32>, workgroups: vec3<u32>) -> Lane {
-    let index = global.y * workgroups.x * LANES + global.x;
-    let batch = index / params.n_hidden;
-    return Lane(batch < params.n_batch, batch, 0u, index % params.n_hidden, 0u, 0u);
-}
-
-// Replaces a chunk's summary by what enters it, and returns what leaves it.
-fn pass_chunk(lane: Lane, chunk: u32, entering: f32) -> f32 {
-    let at = chunk_at(lane.batch, chunk, lane.channel);
-    let summary = chunks[at];
-    chunks[at] = vec2(entering, 0.0);
-    return summary.x * entering + summary.y;
-}
-
-@compute @workgroup_size(LANES)
-fn carry_forward(@builtin(global_invocation_id) global: vec3<u32>, @builtin(num_workgroups) workgroups: vec3<u32>) {
-    let lane = carrier_of(global, workgroups);
-    if !lane.exists {
-        return;
-    }
-    var state = initial(lane.batch, lane.channel);
-    for (var chunk = 0u; chunk < params.n_chunk; chunk++) {
-        state = pass_chunk(lane, chunk, state);
-    }
+    chunks[chunk_at(lane.batch, lane.chunk, lane.channel)] = to_chunk(summary);
 }
 
 @compute @workgroup_size(LANES)
@@ -173,8 +159,8 @@ fn forward_chunk(@builtin(global_invocation_id) global: vec3<u32>, @builtin(num_
     if !lane.exists {
         return;
     }
-    let state = run_forward(lane, chunks[chunk_at(lane.batch, lane.chunk, lane.channel)].x);
-    if lane.end == params.n_step {
+    let state = run_forward(lane, f32(chunks[chunk_at(lane.batch, lane.chunk, lane.channel)].x));
+    if lane.end == params.end_position {
         last[params.last_offset + lane.batch * params.n_hidden + lane.channel] = state;
     }
 }
@@ -195,7 +181,7 @@ fn run_backward(lane: Lane, leaving: f32) -> f32 {
             if position == 1u {
                 previous = initial(lane.batch, lane.channel);
             } else {
-                previous = h[params.h_offset + row_of(lane, position - 2u) * params.n_hidden + lane.channel];
+                previous = h[h_at(lane, position - 2u)];
             }
         }
         let e = carry + grad_h_of(lane, row);
@@ -209,9 +195,9 @@ fn run_backward(lane: Lane, leaving: f32) -> f32 {
     return carry;
 }
 
-fn grad_leaving(lane: Lane) -> f32 {
+fn grad_leaving(batch: u32, channel: u32) -> f32 {
     if HAS_GRAD_LAST {
-        return grad_last[params.grad_last_offset + lane.batch * params.grad_last_stride + lane.channel];
+        return grad_last[params.grad_last_offset + batch * params.grad_last_stride + channel];
     }
     return 0.0;
 }
@@ -226,7 +212,7 @@ fn set_grad_h0(lane: Lane, grad: f32) {
 fn backward(@builtin(global_invocation_id) global: vec3<u32>, @builtin(num_workgroups) workgroups: vec3<u32>) {
     let lane = lane_of(global, workgroups);
     if lane.exists {
-        set_grad_h0(lane, run_backward(lane, grad_leaving(lane)));
+        set_grad_h0(lane, run_backward(lane, grad_leaving(lane.batch, lane.channel)));
     }
 }
 
@@ -244,19 +230,7 @@ fn summarize_backward(@builtin(global_invocation_id) global: vec3<u32>, @builtin
             summary = vec2(0.0);
         }
     }
-    chunks[chunk_at(lane.batch, lane.chunk, lane.channel)] = summary;
-}
-
-@compute @workgroup_size(LANES)
-fn carry_backward(@builtin(global_invocation_id) global: vec3<u32>, @builtin(num_workgroups) workgroups: vec3<u32>) {
-    let lane = carrier_of(global, workgroups);
-    if !lane.exists {
-        return;
-    }
-    var carry = grad_leaving(lane);
-    for (var chunk = params.n_chunk; chunk > 0u; chunk--) {
-        carry = pass_chunk(lane, chunk - 1u, carry);
-    }
+    chunks[chunk_at(lane.batch, lane.chunk, lane.channel)] = to_chunk(summary);
 }
 
 @compute @workgroup_size(LANES)
@@ -265,7 +239,7 @@ fn backward_chunk(@builtin(global_invocation_id) global: vec3<u32>, @builtin(num
     if !lane.exists {
         return;
     }
-    let carry = run_backward(lane, chunks[chunk_at(lane.batch, lane.chunk, lane.channel)].x);
+    let carry = run_backward(lane, f32(chunks[chunk_at(lane.batch, lane.chunk, lane.channel)].x));
     if lane.chunk == 0u {
         set_grad_h0(lane, carry);
     }

@@ -208,7 +208,7 @@ fn every_dispatch_fits_the_default_limits_and_every_module_is_valid() {
         for (name, module) in &texts {
             let path = folder.path().join("module.wgsl");
             // naga knows subgroup operations without the directive, and not the directive
-            let directive = if module.text.contains("subgroupAdd") { "enable subgroups;\n" } else { "" };
+            let directive = if module.text.contains("@builtin(subgroup") { "enable subgroups;\n" } else { "" };
             std::fs::write(&path, format!("{directive}{}", module.text)).expect("written");
             let output = Command::new("tint").arg("--format").arg("wgsl").arg(&path).output().expect("tint runs");
             assert!(output.status.success(), "{name}: {}", String::from_utf8_lossy(&output.stderr));

@@ -202,19 +202,19 @@ fn sum_parts(
 enum Choice {
     /// By tiles, a workgroup of so many invocations on each side.
     Tile(usize),
-    /// By packed panels: on software GPUs, where the factors can be bound once packed.
+    /// By packed panels: on software GPUs, where the product can be bound, and the factors once packed.
     Panel,
 }
 
 impl Choice {
     /// Of the product of two factors.
-    fn new(plan: &Planner, a: &Source, b: &Source) -> Self {
-        let is_bound_whole = |source: &Source| plan.windows(plan.spec(source.tensor).rows(), &[source.tensor]).len() <= 1;
+    fn new(plan: &Planner, a: &Source, b: &Source, to: Tensor) -> Self {
+        let is_bound_whole = |tensor: Tensor| plan.windows(plan.spec(tensor).rows(), &[tensor]).len() <= 1;
         let fits = |source: &Source| {
             let (n_row, n_term) = source.rows_and_terms();
-            is_bound_whole(source) && Panels::new(n_row, n_term).fit(plan)
+            is_bound_whole(source.tensor) && Panels::new(n_row, n_term).fit(plan)
         };
-        let fit = || fits(a) && fits(b);
+        let fit = || fits(a) && fits(b) && is_bound_whole(to);
         let (a, b) = (a.rows_and_terms(), b.rows_and_terms());
         let is_wide = a.0.div_ceil(128) * b.0.div_ceil(128) >= FILLING / 2;
         match plan.chosen("linear", &[a.0, b.0, a.1]) {
@@ -229,7 +229,7 @@ impl Choice {
 
 /// `to = A B^T + bias`.
 fn product(plan: &mut Planner, a: Source, b: Source, bias: Option<Tensor>, to: Tensor) -> Result<()> {
-    match Choice::new(plan, &a, &b) {
+    match Choice::new(plan, &a, &b, to) {
         Choice::Tile(side) => multiply_tiles(plan, side, a, b, bias, to),
         Choice::Panel => multiply_panels(plan, a, b, bias, to),
     }

@@ -1,25 +1,42 @@
 //! minGRU, whose gates see only the input, as a scan: see `reference/min_gru_scan.rs`.
 
-use super::{Operation, Recurrence, present};
+use super::{Operation, Recurrence, Stretch, present};
 use crate::error::{Error, Result};
-use crate::gpu::{Constant, Kernel, MOST_ITERATIONS, Operand, Planner, Shader};
+use crate::gpu::{Constant, Kernel, LANES, MOST_ITERATIONS, Operand, Planner, Shader};
 use crate::graph::{Gradients, Graph, Tensor};
 
 const NAME: &str = "min_gru_scan";
 
-pub(crate) const SHADER: Shader = Shader {
-    name: NAME,
-    source: include_str!("../../shaders/min_gru_scan.wgsl"),
-    shared: &[include_str!("../../shaders/shared/activation.wgsl"), include_str!("../../shaders/shared/recurrence.wgsl")],
-    constants: &[
-        ("HAS_H0", Constant::Bool(false)),
-        ("HAS_RESET", Constant::Bool(false)),
-        ("HAS_GRAD_H", Constant::Bool(false)),
-        ("HAS_GRAD_LAST", Constant::Bool(false)),
-        ("HAS_GRAD_P", Constant::Bool(false)),
-        ("HAS_GRAD_H0", Constant::Bool(false)),
-    ],
-};
+pub(crate) const SHADER: Shader = variant(&[ACTIVATION, RECURRENCE, CARRY, CHUNK_F32]);
+
+/// Carries states from chunk to chunk by subgroup operations.
+const SUBGROUP_SHADER: Shader = variant(&[ACTIVATION, RECURRENCE, include_str!("../../shaders/shared/carry_subgroup.wgsl"), CHUNK_F32]);
+
+/// Keeps what chunks hand on in half the bytes: states are right to 11 bits.
+const F16_SHADER: Shader = variant(&[ACTIVATION, RECURRENCE, CARRY, include_str!("../../shaders/shared/chunk_f16.wgsl")]);
+
+const ACTIVATION: &str = include_str!("../../shaders/shared/activation.wgsl");
+const RECURRENCE: &str = include_str!("../../shaders/shared/recurrence.wgsl");
+const CARRY: &str = include_str!("../../shaders/shared/carry.wgsl");
+const CHUNK_F32: &str = include_str!("../../shaders/shared/chunk_f32.wgsl");
+
+const fn variant(shared: &'static [&'static str]) -> Shader {
+    Shader {
+        name: NAME,
+        source: include_str!("../../shaders/min_gru_scan.wgsl"),
+        shared,
+        constants: &[
+            ("SUBGROUPS", Constant::Bool(false)),
+            ("F16", Constant::Bool(false)),
+            ("HAS_H0", Constant::Bool(false)),
+            ("HAS_RESET", Constant::Bool(false)),
+            ("HAS_GRAD_H", Constant::Bool(false)),
+            ("HAS_GRAD_LAST", Constant::Bool(false)),
+            ("HAS_GRAD_P", Constant::Bool(false)),
+            ("HAS_GRAD_H0", Constant::Bool(false)),
+        ],
+    }
+}
 
 /// `h = (1 - z) h' + z v`, with `z = sigmoid(p_z)`, `v = g(p_h)` and `h'` the state before.
 #[derive(Clone, Debug)]
@@ -99,24 +116,33 @@ impl Operation for MinGruScan {
     }
 
     fn encode(&self, plan: &mut Planner) -> Result<()> {
-        let whole = Layout::new(plan, self);
-        for layout in whole.windows(plan, &[self.p, self.h]) {
-            let part = |tensor: Tensor| layout.part(tensor, whole.n_batch);
-            let h0 = self.recurrence.initial_state.map(part);
-            if layout.n_chunk == 1 {
-                let kernel = layout.kernel(plan, "forward", self, whole.n_batch).flops(layout.flops(12)).bind_optional("h0", h0);
-                kernel.bind("h", part(self.h)).bind("last", part(self.last)).lanes(layout.lanes())?;
-                continue;
+        let windows = Window::all(plan, self, &[self.p, self.h]);
+        let chunks = Window::chunks(plan, &windows);
+        let states = Window::states(plan, &windows);
+        let flops = self.flops(plan.graph());
+        for (index, window) in windows.iter().enumerate() {
+            let (stretch, layout) = (&window.stretch, &window.layout);
+            let entering = if stretch.begins() {
+                self.recurrence.initial_state.map(|h0| stretch.sequences.part(h0))
+            } else {
+                Some(states[(index + 1) % 2])
+            };
+            let leaving = if stretch.ends() { stretch.sequences.part(self.last) } else { states[index % 2] };
+            if layout.n_chunk > 1 {
+                window.kernel(plan, "summarize_forward", self).bind("chunks", chunks).lanes(layout.lanes())?;
+                let kernel = window.kernel(plan, "carry_forward", self).bind("chunks", chunks).bind_optional("h0", entering);
+                kernel.param("h0_stride", layout.n_hidden).groups(layout.carriers())?;
             }
-            let chunks = plan.scratch(2 * layout.lanes());
-            layout.kernel(plan, "summarize_forward", self, whole.n_batch).bind("chunks", chunks).lanes(layout.lanes())?;
-            layout
-                .kernel(plan, "carry_forward", self, whole.n_batch)
+            window
+                .kernel(plan, if layout.n_chunk > 1 { "forward_chunk" } else { "forward" }, self)
+                .flops(flops / stretch.sequences.of / stretch.n_whole_step * stretch.sequences.count * stretch.n_step)
                 .bind("chunks", chunks)
-                .bind_optional("h0", h0)
-                .lanes(layout.n_batch * layout.n_hidden)?;
-            let kernel = layout.kernel(plan, "forward_chunk", self, whole.n_batch).flops(layout.flops(12)).bind("chunks", chunks);
-            kernel.bind("h", part(self.h)).bind("last", part(self.last)).lanes(layout.lanes())?;
+                .bind_optional("h0", entering)
+                .param("h0_stride", layout.n_hidden)
+                .bind("h", stretch.part(self.h))
+                .param("h_first_row", window.first_row())
+                .bind("last", leaving)
+                .lanes(layout.lanes())?;
         }
         Ok(())
     }
@@ -142,27 +168,41 @@ impl Operation for MinGruScanBackward {
 
     fn encode(&self, plan: &mut Planner) -> Result<()> {
         let op = &self.forward;
-        let whole = Layout::new(plan, op);
-        for layout in whole.windows(plan, &present([Some(op.p), Some(op.h), self.grad_h, self.grad_p])) {
-            let part = |tensor: Tensor| layout.part(tensor, whole.n_batch);
-            let (grad_h, grad_last) = (self.grad_h.map(part), self.grad_last.map(part));
-            let chunks = plan.scratch(2 * layout.lanes());
+        let windows = Window::all(plan, op, &present([Some(op.p), Some(op.h), self.grad_h, self.grad_p]));
+        let chunks = Window::chunks(plan, &windows);
+        let states = Window::states(plan, &windows);
+        let flops = self.flops(plan.graph());
+        for (index, window) in windows.iter().rev().enumerate() {
+            let (stretch, layout) = (&window.stretch, &window.layout);
+            let grad_h = self.grad_h.map(|grad_h| stretch.part(grad_h));
+            let leaving = if stretch.ends() {
+                self.grad_last.map(|grad_last| stretch.sequences.part(grad_last))
+            } else {
+                Some(states[(index + 1) % 2])
+            };
+            let entering =
+                if stretch.begins() { self.grad_h0.map(|grad_h0| stretch.sequences.part(grad_h0)) } else { Some(states[index % 2]) };
             if layout.n_chunk > 1 {
-                let kernel = layout.kernel(plan, "summarize_backward", op, whole.n_batch).bind_optional("grad_h", grad_h);
+                let kernel = window.kernel(plan, "summarize_backward", op).bind_optional("grad_h", grad_h);
                 kernel.bind("chunks", chunks).lanes(layout.lanes())?;
-                let kernel = layout.kernel(plan, "carry_backward", op, whole.n_batch).bind_optional("grad_last", grad_last);
-                kernel.bind("chunks", chunks).lanes(layout.n_batch * layout.n_hidden)?;
+                let kernel = window.kernel(plan, "carry_backward", op).bind("chunks", chunks).bind_optional("grad_last", leaving);
+                kernel.param("grad_last_stride", layout.n_hidden).groups(layout.carriers())?;
             }
-            layout
-                .kernel(plan, if layout.n_chunk > 1 { "backward_chunk" } else { "backward" }, op, whole.n_batch)
-                .flops(layout.flops(20))
+            let (h, h_first_row) = window.states_before(op);
+            window
+                .kernel(plan, if layout.n_chunk > 1 { "backward_chunk" } else { "backward" }, op)
+                .flops(flops / stretch.sequences.of / stretch.n_whole_step * stretch.sequences.count * stretch.n_step)
                 .bind("chunks", chunks)
-                .bind_optional("h0", op.recurrence.initial_state.map(part))
-                .bind("h", part(op.h))
+                .bind_optional("h0", op.recurrence.initial_state.map(|h0| stretch.sequences.part(h0)))
+                .param("h0_stride", layout.n_hidden)
+                .bind("h", h)
+                .param("h_first_row", h_first_row)
                 .bind_optional("grad_h", grad_h)
-                .bind_optional("grad_last", grad_last)
-                .bind_optional("grad_p", self.grad_p.map(part))
-                .bind_optional("grad_h0", self.grad_h0.map(part))
+                .bind_optional("grad_last", leaving)
+                .param("grad_last_stride", layout.n_hidden)
+                .bind_optional("grad_p", self.grad_p.map(|grad_p| stretch.part(grad_p)))
+                .bind_optional("grad_h0", entering)
+                .param("grad_h0_stride", layout.n_hidden)
                 .lanes(layout.lanes())?;
         }
         Ok(())
@@ -175,45 +215,39 @@ const FILLING: usize = 1 << 14;
 /// The fewest steps of a chunk: shorter ones spend more on carries than they gain.
 const MIN_CHUNK: usize = 32;
 
-/// How the run is cut into chunks.
-#[derive(Clone, Copy)]
+/// Channels that one workgroup of `carry_subgroup.wgsl` carries.
+const CARRIED: usize = 16;
+
+/// How the kernels carry and what they keep, beside the common text.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Variant {
+    Plain,
+    Subgroup,
+    F16,
+}
+
+/// How a run is cut into chunks.
 struct Layout {
-    /// The first sequence of a window of the batch.
-    first_batch: usize,
+    variant: Variant,
     n_batch: usize,
-    n_step: usize,
     n_hidden: usize,
     chunk_steps: usize,
     n_chunk: usize,
 }
 
 impl Layout {
-    fn new(plan: &Planner, op: &MinGruScan) -> Self {
-        let shape = &plan.spec(op.h).shape;
-        let (n_batch, n_step, n_hidden) = (shape[0], shape[1], shape[2]);
-        let chunked = match plan.chosen(NAME, &[n_batch, n_step, n_hidden]) {
-            Some(kernel) => kernel == "chunked",
-            None => !plan.traits().software && n_batch * n_hidden < FILLING,
+    /// Of some sequences, or some steps of one, by a kernel, else by shape and adapter.
+    fn of(plan: &Planner, [n_batch, n_step, n_hidden]: [usize; 3], chosen: Option<&str>) -> Self {
+        let chunked = chosen.map_or(!plan.traits().software && n_batch * n_hidden < FILLING, |kernel| kernel != "sequential");
+        let variant = match chosen {
+            Some("subgroup") if plan.traits().subgroups => Variant::Subgroup,
+            Some("f16") if plan.traits().f16 => Variant::F16,
+            _ => Variant::Plain,
         };
         let wanted_chunks = FILLING.div_ceil((n_batch * n_hidden).max(1));
         let chunk_steps = if chunked { n_step.div_ceil(wanted_chunks).max(MIN_CHUNK) } else { n_step };
         let chunk_steps = chunk_steps.clamp(1, MOST_ITERATIONS);
-        Layout { first_batch: 0, n_batch, n_step, n_hidden, chunk_steps, n_chunk: n_step.div_ceil(chunk_steps).max(1) }
-    }
-
-    /// Windows of sequences for which tensors can be bound.
-    fn windows(self, plan: &Planner, tensors: &[Tensor]) -> impl Iterator<Item = Layout> + use<> {
-        plan.windows(self.n_batch, tensors).into_iter().map(move |(first_batch, n_batch)| Layout { first_batch, n_batch, ..self })
-    }
-
-    /// The window's sequences of a tensor.
-    fn part(&self, tensor: Tensor, n_batch: usize) -> Operand {
-        Operand::Part { tensor, first: self.first_batch, count: self.n_batch, of: n_batch }
-    }
-
-    /// Floating-point operations of the window, so many for a state.
-    fn flops(&self, of_state: usize) -> usize {
-        of_state * self.n_batch * self.n_step * self.n_hidden
+        Layout { variant, n_batch, n_hidden, chunk_steps, n_chunk: n_step.div_ceil(chunk_steps).max(1) }
     }
 
     /// Invocations that have one chunk of one channel each.
@@ -221,16 +255,82 @@ impl Layout {
         self.n_batch * self.n_chunk * self.n_hidden
     }
 
+    /// Workgroups that carry all channels.
+    fn carriers(&self) -> usize {
+        (self.n_batch * self.n_hidden).div_ceil(if self.variant == Variant::Subgroup { CARRIED } else { LANES })
+    }
+}
+
+/// What is worked on at a time.
+struct Window {
+    stretch: Stretch,
+    layout: Layout,
+}
+
+impl Window {
+    /// As many sequences, or steps of one, as can be bound of tensors `(batch, step, ..)`, and of what chunks hand on.
+    fn all(plan: &Planner, op: &MinGruScan, tensors: &[Tensor]) -> Vec<Window> {
+        let shape = &plan.spec(op.h).shape;
+        let (n_batch, n_step, n_hidden) = (shape[0], shape[1], shape[2]);
+        let kernel = plan.chosen(NAME, &[n_batch, n_step, n_hidden]);
+        let layout = |n_batch: usize, n_step: usize| Layout::of(plan, [n_batch, n_step, n_hidden], kernel);
+        let row = tensors.iter().map(|tensor| plan.spec(*tensor).row_stride).max().unwrap_or(1);
+        // a row more, of the state before; and what is bound may begin 64 elements before the window
+        let fits = |n_batch: usize, n_step: usize| {
+            4 * (row * (n_batch * n_step + 1) + 64).max(2 * layout(n_batch, n_step).lanes()) as u64 <= plan.traits().max_binding
+        };
+        let stretches = Stretch::all(n_batch, n_step, op.recurrence.reverse, MIN_CHUNK, fits);
+        let window = |stretch: Stretch| Window { stretch, layout: layout(stretch.sequences.count, stretch.n_step) };
+        stretches.into_iter().map(window).collect()
+    }
+
+    /// Scratch memory for what chunks hand on, for one window after the other.
+    fn chunks(plan: &mut Planner, windows: &[Window]) -> Operand {
+        plan.scratch(windows.iter().map(|window| 2 * window.layout.lanes()).max().unwrap_or(0))
+    }
+
+    /// Scratch memory for the states that windows hand on, by turns.
+    fn states(plan: &mut Planner, windows: &[Window]) -> [Operand; 2] {
+        let parted = windows.first().filter(|window| !window.stretch.ends());
+        let len = parted.map_or(0, |window| window.layout.n_batch * window.layout.n_hidden);
+        [(); 2].map(|()| plan.scratch(len))
+    }
+
+    /// The row of `(batch, step)` that is bound first, counted from the window's first sequence.
+    fn first_row(&self) -> usize {
+        self.stretch.first_step
+    }
+
+    /// The states, with the one before the window's first, and the row that is bound first.
+    fn states_before(&self, op: &MinGruScan) -> (Operand, usize) {
+        let Stretch { sequences, n_step, n_whole_step, .. } = self.stretch;
+        let before = usize::from(!self.stretch.begins());
+        let ahead = if op.recurrence.reverse { 0 } else { before };
+        let (first, count) = (self.stretch.first_row() - ahead, sequences.count * n_step + before);
+        (Operand::Part { tensor: op.h, first, count, of: sequences.of * n_whole_step }, self.first_row() - ahead)
+    }
+
     /// Starts a dispatch with everything set that is the same for all of them.
-    fn kernel<'p, 'a>(&self, plan: &'p mut Planner<'a>, entry: &'static str, op: &MinGruScan, n_batch: usize) -> Kernel<'p, 'a> {
-        plan.kernel(&SHADER, entry)
-            .bind("p", self.part(op.p, n_batch))
-            .bind_optional("reset", op.recurrence.reset.map(|reset| self.part(reset, n_batch)))
-            .param("n_batch", self.n_batch)
-            .param("n_step", self.n_step)
-            .param("n_hidden", self.n_hidden)
+    fn kernel<'p, 'a>(&self, plan: &'p mut Planner<'a>, entry: &'static str, op: &MinGruScan) -> Kernel<'p, 'a> {
+        let Window { stretch, layout } = self;
+        let shader: &'static Shader = match layout.variant {
+            Variant::Plain => &SHADER,
+            Variant::Subgroup => &SUBGROUP_SHADER,
+            Variant::F16 => &F16_SHADER,
+        };
+        plan.kernel(shader, entry)
+            .constant("SUBGROUPS", layout.variant == Variant::Subgroup)
+            .constant("F16", layout.variant == Variant::F16)
+            .bind("p", stretch.part(op.p))
+            .bind_optional("reset", op.recurrence.reset.map(|reset| stretch.sequences.part(reset)))
+            .param("n_batch", layout.n_batch)
+            .param("n_step", stretch.n_whole_step)
+            .param("n_hidden", layout.n_hidden)
             .param("reverse", op.recurrence.reverse)
-            .param("chunk_steps", self.chunk_steps)
-            .param("n_chunk", self.n_chunk)
+            .param("chunk_steps", layout.chunk_steps)
+            .param("n_chunk", layout.n_chunk)
+            .param("first_position", stretch.first_position)
+            .param("end_position", stretch.first_position + stretch.n_step)
+            .param("first_row", self.first_row())
     }
 }

@@ -207,11 +207,64 @@ impl Sequences {
     }
 }
 
+/// Some sequences of a batch, or some steps of one: what one dispatch of a scan takes.
+#[derive(Clone, Copy, Debug)]
+struct Stretch {
+    sequences: Sequences,
+    /// In the order of the visits.
+    first_position: usize,
+    n_step: usize,
+    first_step: usize,
+    /// Steps of a sequence.
+    n_whole_step: usize,
+}
+
+impl Stretch {
+    /// As many sequences as fit, else as many steps of one, a multiple of `grain` but for the last. Sorted by sequences, then by positions.
+    fn all(n_batch: usize, n_step: usize, reverse: bool, grain: usize, fits: impl Fn(usize, usize) -> bool) -> Vec<Stretch> {
+        let (most_sequences, most_steps) = match (1..=n_batch).rev().find(|count| fits(*count, n_step)) {
+            Some(count) => (count, n_step.max(1)),
+            None => (1, grain * (2..n_step.div_ceil(grain)).rev().find(|grains| fits(1, grain * grains)).unwrap_or(1)),
+        };
+        let mut stretches = Vec::new();
+        for first in (0..n_batch).step_by(most_sequences) {
+            let sequences = Sequences { first, count: most_sequences.min(n_batch - first), of: n_batch };
+            for first_position in (0..n_step).step_by(most_steps) {
+                let len = most_steps.min(n_step - first_position);
+                let first_step = if reverse { n_step - first_position - len } else { first_position };
+                stretches.push(Stretch { sequences, first_position, n_step: len, first_step, n_whole_step: n_step });
+            }
+        }
+        stretches
+    }
+
+    /// The first of its rows in a tensor `(batch, step, ..)`.
+    fn first_row(&self) -> usize {
+        self.sequences.first * self.n_whole_step + self.first_step
+    }
+
+    /// Of a tensor `(batch, step, ..)`.
+    fn part(&self, tensor: Tensor) -> Operand {
+        let Sequences { count, of, .. } = self.sequences;
+        Operand::Part { tensor, first: self.first_row(), count: count * self.n_step, of: of * self.n_whole_step }
+    }
+
+    /// Whether it begins its sequences, in the order of the visits.
+    fn begins(&self) -> bool {
+        self.first_position == 0
+    }
+
+    /// Whether it ends its sequences.
+    fn ends(&self) -> bool {
+        self.first_position + self.n_step == self.n_whole_step
+    }
+}
+
 /// Operations that have several kernels, and their names.
 pub const KERNELS: &[(&str, &[&str])] = &[
     ("linear", &["tile_64", "tile_128", "panel"]),
     ("min_gru", &["step", "fused", "panel"]),
-    ("min_gru_scan", &["sequential", "chunked"]),
+    ("min_gru_scan", &["sequential", "chunked", "subgroup", "f16"]),
     ("rms_norm", &["lane", "group"]),
     ("selective_scan", &["sequential", "chunked", "subgroup", "f16", "walked"]),
 ];

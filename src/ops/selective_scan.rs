@@ -1,6 +1,6 @@
 //! Selective scan (S6), the recurrence of Mamba, and its gradient.
 
-use super::{Operation, Recurrence, Sequences, present};
+use super::{Operation, Recurrence, Sequences, Stretch, present};
 use crate::error::{Error, Result};
 use crate::gpu::{Constant, Kernel, LANES, MOST_ITERATIONS, Operand, Planner, Shader};
 use crate::graph::{Gradients, Graph, Tensor};
@@ -263,12 +263,12 @@ impl Operation for SelectiveScan {
         let flops = self.flops(plan.graph());
         for window in windows {
             let layout = &window.layout;
-            window.pack(plan, inputs, workspace, inputs.recurrence.initial_state, window.first_position > 0)?;
+            window.pack(plan, inputs, workspace, inputs.recurrence.initial_state, !window.stretch.begins())?;
             if layout.n_chunk > 1 {
                 window
                     .kernel(plan, "summarize_forward", inputs, workspace)
-                    .bind("u", window.part(inputs.u))
-                    .bind("delta", window.part(inputs.delta))
+                    .bind("u", window.stretch.part(inputs.u))
+                    .bind("delta", window.stretch.part(inputs.delta))
                     .groups(layout.n_workgroup())?;
                 window
                     .kernel(plan, "carry_forward", inputs, workspace)
@@ -279,11 +279,11 @@ impl Operation for SelectiveScan {
                 window
                     .kernel(plan, if layout.n_block > 0 { "walk_forward" } else { "forward" }, inputs, workspace)
                     .flops(window.share(flops) / layout.n_span * (end_span - first_span))
-                    .bind("u", window.part(inputs.u))
-                    .bind("delta", window.part(inputs.delta))
-                    .bind_optional("z", inputs.z.map(|z| window.part(z)))
-                    .bind("y", window.part(self.y))
-                    .bind("last_state", window.sequences.part(self.last_state))
+                    .bind("u", window.stretch.part(inputs.u))
+                    .bind("delta", window.stretch.part(inputs.delta))
+                    .bind_optional("z", inputs.z.map(|z| window.stretch.part(z)))
+                    .bind("y", window.stretch.part(self.y))
+                    .bind("last_state", window.stretch.sequences.part(self.last_state))
                     .bind("borders", window.borders(self.borders))
                     .param("first_span", first_span)
                     .param("end_span", end_span)
@@ -342,10 +342,9 @@ impl SelectiveScanBackward {
     fn encode_window(&self, plan: &mut Planner, window: &Window, workspace: Operand, accumulate: bool) -> Result<()> {
         let (inputs, layout) = (&self.inputs, &window.layout);
         let flops = window.share(self.flops(plan.graph()));
-        let part = |tensor: Tensor| window.part(tensor);
+        let part = |tensor: Tensor| window.stretch.part(tensor);
         let (z, grad_y) = (inputs.z.map(part), self.grad_y.map(part));
-        let is_last = window.first_position + layout.n_step == window.n_whole_step;
-        window.pack(plan, inputs, workspace, self.grad_last_state, !is_last)?;
+        window.pack(plan, inputs, workspace, self.grad_last_state, !window.stretch.ends())?;
         window
             .kernel(plan, "pack_borders", inputs, workspace)
             .bind("saved_borders", window.borders(self.borders))
@@ -384,14 +383,14 @@ impl SelectiveScanBackward {
         let states = Parts { count: 1, start: layout.states_start, stride: 0, row: quads };
         let grad_c_parts = Parts { start: per_step.start + quads, ..per_step };
         plan.check_loop(NAME, per_channel.count)?;
-        let grad_initial_state = self.grad_initial_state.filter(|_| window.first_position == 0);
+        let grad_initial_state = self.grad_initial_state.filter(|_| window.stretch.begins());
         for (target, n_row, n_column, component, parts, accumulate) in [
             (self.grad_a.map(Operand::from), n_channel, n_state, None, per_channel, accumulate),
             (self.grad_d.map(Operand::from), n_channel, 1, Some(0), skips, accumulate),
             (self.grad_delta_bias.map(Operand::from), n_channel, 1, Some(1), skips, accumulate),
             (self.grad_b.map(part), n_batch * n_step, n_state, None, per_step, false),
             (self.grad_c.map(part), n_batch * n_step, n_state, None, grad_c_parts, false),
-            (grad_initial_state.map(|target| window.sequences.part(target)), n_batch * n_channel, n_state, None, states, false),
+            (grad_initial_state.map(|target| window.stretch.sequences.part(target)), n_batch * n_channel, n_state, None, states, false),
         ] {
             let Some(target) = target else { continue };
             window
@@ -539,20 +538,15 @@ impl Layout {
     }
 }
 
-/// What is worked on at a time: some sequences, or some steps of one.
+/// What is worked on at a time.
 struct Window {
-    sequences: Sequences,
-    /// In the order of the visits; whole spans, but for the last.
-    first_position: usize,
-    /// Steps of a sequence.
-    n_whole_step: usize,
-    first_step: usize,
+    stretch: Stretch,
     layout: Layout,
 }
 
 impl Window {
     /// As many sequences, or spans of one, as can be bound of `tensors` `(batch, step, ..)`, of the borders and of the workspace, which ends
-    /// at a section. Sorted by sequences, then by positions.
+    /// at a section.
     fn all(plan: &Planner, inputs: &SelectiveScanInputs, tensors: &[Tensor], end: impl Fn(&Layout) -> usize) -> Vec<Window> {
         let shape = &plan.spec(inputs.u).shape;
         let (n_batch, n_step, n_channel, n_state) = (shape[0], shape[1], shape[2], plan.spec(inputs.a).columns());
@@ -561,42 +555,25 @@ impl Window {
         let row = tensors.iter().map(|tensor| plan.spec(*tensor).row_stride).max().unwrap_or(1);
         let fits = |n_batch: usize, n_step: usize| {
             let layout = layout(n_batch, n_step);
-            let most = [4 * (row * n_batch * n_step + 64), 16 * (layout.n_border() + 16), 16 * end(&layout)].into_iter().max();
+            // what is bound may begin 64 elements before the window
+            let most = [4 * (row * n_batch * n_step + 64), 16 * layout.n_border() + 256, 16 * end(&layout)].into_iter().max();
             most.unwrap_or(0) as u64 <= plan.traits().max_binding
         };
-        let (count, steps) = match (1..=n_batch).rev().find(|count| fits(*count, n_step)) {
-            Some(count) => (count, n_step),
-            None => (1, SPAN * (2..n_step.div_ceil(SPAN)).rev().find(|spans| fits(1, SPAN * spans)).unwrap_or(1)),
-        };
-        let mut windows = Vec::new();
-        for first in (0..n_batch).step_by(count) {
-            let sequences = Sequences { first, count: count.min(n_batch - first), of: n_batch };
-            for first_position in (0..n_step).step_by(steps) {
-                let len = steps.min(n_step - first_position);
-                let first_step = if inputs.recurrence.reverse { n_step - first_position - len } else { first_position };
-                windows.push(Window { sequences, first_position, n_whole_step: n_step, first_step, layout: layout(sequences.count, len) });
-            }
-        }
-        windows
-    }
-
-    /// Of a tensor `(batch, step, ..)`.
-    fn part(&self, tensor: Tensor) -> Operand {
-        let Sequences { first, count, of } = self.sequences;
-        let first = first * self.n_whole_step + self.first_step;
-        Operand::Part { tensor, first, count: count * self.layout.n_step, of: of * self.n_whole_step }
+        let stretches = Stretch::all(n_batch, n_step, inputs.recurrence.reverse, SPAN, fits);
+        let window = |stretch: Stretch| Window { stretch, layout: layout(stretch.sequences.count, stretch.n_step) };
+        stretches.into_iter().map(window).collect()
     }
 
     /// Of the saved borders.
     fn borders(&self, tensor: Tensor) -> Operand {
-        let Sequences { first, count, of } = self.sequences;
-        let n_span = self.n_whole_step.div_ceil(SPAN);
-        Operand::Part { tensor, first: first * n_span + self.first_position / SPAN, count: count * self.layout.n_span, of: of * n_span }
+        let Stretch { sequences: Sequences { first, count, of }, first_position, n_whole_step, .. } = self.stretch;
+        let n_span = n_whole_step.div_ceil(SPAN);
+        Operand::Part { tensor, first: first * n_span + first_position / SPAN, count: count * self.layout.n_span, of: of * n_span }
     }
 
     /// Of what all sequences take.
     fn share(&self, whole: usize) -> usize {
-        self.sequences.share(whole) / self.n_whole_step * self.layout.n_step
+        self.stretch.sequences.share(whole) / self.stretch.n_whole_step * self.stretch.n_step
     }
 
     /// Starts a dispatch with the workspace bound and everything set that is the same for all of them.
@@ -633,8 +610,8 @@ impl Window {
             .param("slots_start", layout.slots_start)
             .param("borders_start", layout.borders_start)
             .param("sums_start", layout.sums_start)
-            .param("n_whole_step", self.n_whole_step)
-            .param("first_step", self.first_step)
+            .param("n_whole_step", self.stretch.n_whole_step)
+            .param("first_step", self.stretch.first_step)
             .param("is_reverse", inputs.recurrence.reverse)
             .param("delta_softplus", inputs.delta_softplus)
     }
@@ -650,12 +627,12 @@ impl Window {
     ) -> Result<()> {
         self.kernel(plan, "pack", inputs, workspace)
             .bind("a", inputs.a)
-            .bind("b", self.part(inputs.b))
-            .bind("c", self.part(inputs.c))
+            .bind("b", self.stretch.part(inputs.b))
+            .bind("c", self.stretch.part(inputs.c))
             .bind_optional("d", inputs.d)
             .bind_optional("delta_bias", inputs.delta_bias)
-            .bind_optional("state", state.map(|state| self.sequences.part(state)))
-            .bind_optional("reset", inputs.recurrence.reset.map(|reset| self.sequences.part(reset)))
+            .bind_optional("state", state.map(|state| self.stretch.sequences.part(state)))
+            .bind_optional("reset", inputs.recurrence.reset.map(|reset| self.stretch.sequences.part(reset)))
             .param("keep_states", is_kept)
             .lanes(self.layout.slots_start)
     }

@@ -1,13 +1,29 @@
-//! `min_gru_scan` against the reference: both kernels.
+//! `min_gru_scan` against the reference, by every kernel.
 
+use super::common::{Setting, gpu};
 use super::harness::{CHANNELS, Case, LENGTHS};
 use scanrnn::ops::Recurrence;
+
+/// The kernels that the adapter has.
+fn kernels() -> Vec<&'static str> {
+    let has = |offers: fn(&scanrnn::gpu::Traits) -> bool| gpu(Setting::default()).is_some_and(|gpu| offers(gpu.traits()));
+    let optional = [("subgroup", has(|traits| traits.subgroups)), ("f16", has(|traits| traits.f16))];
+    ["sequential", "chunked"].into_iter().chain(optional.into_iter().filter_map(|(kernel, has)| has.then_some(kernel))).collect()
+}
+
+/// Forces a kernel. What chunks hand on as 16-bit floats is right to 2^-11, and so are the states that follow from it.
+fn force(case: &mut Case, kernel: &'static str) {
+    case.force_kernel("min_gru_scan", kernel);
+    if kernel == "f16" {
+        case.allow_rounding(1.0 / 2048.0);
+    }
+}
 
 fn check(kernel: Option<&'static str>, [n_batch, n_step, n_hidden]: [usize; 3], initial: bool, reset: bool, reverse: bool) {
     let what = format!("min_gru_scan {n_batch} x {n_step} x {n_hidden}, initial {initial}, reset {reset}, reverse {reverse}");
     let mut case = Case::new(what);
     if let Some(kernel) = kernel {
-        case.force_kernel("min_gru_scan", kernel);
+        force(&mut case, kernel);
     }
     let p = case.variable("p", &[n_batch, n_step, 2 * n_hidden], -2.0, 2.0);
     let initial_state = initial.then(|| case.variable("h0", &[n_batch, n_hidden], -1.0, 1.0));
@@ -22,7 +38,7 @@ fn lengths_channels_and_options() {
     for (index, &n_step) in LENGTHS.iter().chain(&[33]).enumerate() {
         let shape = [1 + index % 5, n_step, CHANNELS[index % 3]];
         for (initial, reset, reverse) in [(false, false, false), (true, false, true), (true, true, false), (false, true, true)] {
-            for kernel in ["sequential", "chunked"] {
+            for kernel in kernels() {
                 check(Some(kernel), shape, initial, reset, reverse);
             }
         }
@@ -34,16 +50,30 @@ fn more_steps_than_software_drivers_count() {
     check(None, [1, 70_000, 2], true, false, false);
 }
 
+/// More chunks than a subgroup has lanes, and more channels than a workgroup carries.
+#[test]
+fn many_chunks() {
+    for kernel in kernels() {
+        check(Some(kernel), [1, 5000, 3], true, true, false);
+        check(Some(kernel), [3, 300, 37], true, false, true);
+    }
+}
+
 #[test]
 fn window_by_window_where_not_all_can_be_bound() {
-    for kernel in ["sequential", "chunked"] {
-        let mut case = Case::new("min_gru_scan 7 x 65 x 9");
-        case.force_kernel("min_gru_scan", kernel);
-        case.limit_binding(12 << 10);
-        let p = case.variable("p", &[7, 65, 18], -2.0, 2.0);
-        let initial_state = Some(case.variable("h0", &[7, 9], -1.0, 1.0));
-        let reset = Some(case.reset(7, 65));
-        let (h, last) = case.graph.min_gru_scan("h", p, &Recurrence { initial_state, reset, reverse: false }).expect("shapes fit");
-        case.check(&[h, last]);
+    for kernel in kernels() {
+        // some sequences, or some steps of one
+        for bytes in [12 << 10, 4 << 10] {
+            for reverse in [false, true] {
+                let mut case = Case::new("min_gru_scan 7 x 130 x 9");
+                force(&mut case, kernel);
+                case.limit_binding(bytes);
+                let p = case.variable("p", &[7, 130, 18], -2.0, 2.0);
+                let initial_state = Some(case.variable("h0", &[7, 9], -1.0, 1.0));
+                let reset = Some(case.reset(7, 130));
+                let (h, last) = case.graph.min_gru_scan("h", p, &Recurrence { initial_state, reset, reverse }).expect("shapes fit");
+                case.check(&[h, last]);
+            }
+        }
     }
 }
