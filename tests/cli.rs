@@ -480,7 +480,7 @@ fn a_backbone_starts_from_published_names_and_what_does_not_fit_is_listed() {
     assert!(trained.status.success(), "{}", stderr(&trained));
     let started = train("--layers 2 --init-from first.safetensors --checkpoint second.safetensors");
     assert!(started.status.success(), "{}", stderr(&started));
-    let line = "first.safetensors: 21 tensors taken for the backbone, 4 left in the file; 4 tensors of input and head drawn";
+    let line = "first.safetensors: 21 tensors taken for the backbone, 6 left in the file; the other 6 start as without it";
     assert!(stdout(&started).contains(line), "{}", stdout(&started));
     let wrong =
         "train --device cpu --csv prices.csv --window 8 --batch 8 --epochs 1 --init-from first.safetensors --checkpoint c.safetensors";

@@ -135,7 +135,10 @@ fn a_forecast_goes_on_at_the_series_own_step() {
 #[test]
 fn a_comparison_shows_models_and_baselines_over_seeds() {
     let folder = folder();
-    let text = succeeds(folder.path(), &format!("compare --models min-gru-scan,mamba-lab --seeds 2 {SMALL} --json figures.json"));
+    let text = succeeds(
+        folder.path(),
+        &format!("compare --models min-gru-scan,mamba-lab --seeds 2 {SMALL} --linear-skip none --json figures.json"),
+    );
     for part in ["min-gru-scan, seed 1", "mamba-lab", "persistence", "drift", "linear", "+-"] {
         assert!(text.contains(part), "{part:?} is not in\n{text}");
     }
@@ -185,12 +188,13 @@ fn a_backtest_sees_nothing_of_what_comes_after_an_origin() {
 #[test]
 fn a_search_halves_goes_on_and_leaves_its_best() {
     let folder = folder();
-    let space = "csv = \"loads.csv\"\ndevice = \"cpu\"\ntargets = \"all\"\nwindow = 24\nhorizon = 6\nbatch = 16\nhidden = [4, 8]\n\
+    let space = "csv = \"loads.csv\"\ndevice = \"cpu\"\ntargets = \"all\"\nwindow = 24\nhorizon = 6\nbatch = 16\nlinear-skip = \"none\"\nhidden = [4, 8]\n\
         model = [\"min-gru-scan\", \"mamba-lab\"]\nlr = { min = 1e-3, max = 1e-1, log = true }\n";
     std::fs::write(folder.path().join("space.toml"), space).expect("written");
     let search = "tune --space space.toml --trials 4 --halving 2 --epochs 4";
     let text = succeeds(folder.path(), search);
     assert!(text.contains("round 3"), "{text}");
+    assert_eq!(text.matches("data: read 240 rows").count(), 1, "{text}");
     let trials = || std::fs::read_to_string(folder.path().join("tune/trials.csv")).expect("trials");
     let first = trials();
     assert_eq!(first.lines().count(), 1 + 4 + 2 + 1);
@@ -252,4 +256,39 @@ fn an_interrupted_run_goes_on_with_the_same_bits() {
     assert_eq!(lines.lines().count(), 901, "an epoch each, once");
     refuses(folder.path(), "train --resume nowhere", &["nowhere"]);
     refuses(folder.path(), "train --resume cut --window 12", &["other", "begin anew"]);
+}
+
+#[test]
+fn window_and_normalisation_are_chosen_where_they_are_not_given_and_recorded() {
+    let folder = folder();
+    let options = "--device cpu --csv loads.csv --targets north --horizon 2 --batch 16 --epochs 2 --split 0.6,0.2,0.2";
+    let text = succeeds(folder.path(), &format!("train --model min-gru-scan {options} --run-dir first"));
+    assert!(text.contains("window: 32 rows, normalised by "), "{text}");
+    let config = std::fs::read_to_string(folder.path().join("first/config.toml")).expect("a configuration");
+    assert!(config.contains("window = 32") && config.contains("window-norm = "), "{config}");
+    let again = succeeds(folder.path(), "train --config first/config.toml --run-dir second");
+    assert!(!again.contains("window: 32 rows"), "{again}");
+    let scores = |text: &str| text.lines().filter(|line| line.starts_with("min-gru-scan")).map(String::from).collect::<Vec<_>>();
+    assert_eq!(scores(&text), scores(&again));
+    // a series too short for the lab's window
+    let few: String = loads(240).lines().take(61).map(|line| format!("{line}\n")).collect();
+    std::fs::write(folder.path().join("few.csv"), few).expect("written");
+    let few = "train --model min-gru-scan --device cpu --csv few.csv --targets north --horizon 3 --batch 4 --epochs 1";
+    assert!(succeeds(folder.path(), few).contains("window: 8 rows"));
+}
+
+#[test]
+fn a_model_starts_as_the_linear_map_and_keeps_it_where_no_epoch_is_better() {
+    let folder = folder();
+    let options = format!("train --model min-gru-scan {SMALL} --json figures.json");
+    let text = succeeds(folder.path(), &format!("{options} --lr 0.5 --patience 2 --run-dir run"));
+    assert!(text.contains("min-gru-scan: 2 epochs were no better than the start, the linear map; its parameters are kept."), "{text}");
+    let figures = json(&folder.path().join("figures.json"));
+    let mse = |kind: &str, name: &str| figures["test"][kind][name]["overall"]["scaled"]["mse"].as_f64().expect("a figure");
+    let (model, linear) = (mse("models", "min-gru-scan"), mse("baselines", "linear"));
+    assert!((model - linear).abs() <= 1e-2 * linear, "{model} is not {linear}");
+    let evaluated = succeeds(folder.path(), "evaluate --checkpoint run/best.safetensors --device cpu --csv loads.csv --json again.json");
+    assert!(evaluated.contains("min-gru-scan"), "{evaluated}");
+    let again = json(&folder.path().join("again.json"));
+    assert_eq!(figures["test"]["models"]["min-gru-scan"]["overall"], again["test"]["models"]["min-gru-scan"]["overall"]);
 }

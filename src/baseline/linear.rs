@@ -5,8 +5,8 @@
 //! `V = W_t A + W_r (I - A)`: the smallest `|W_t|^2 + |W_r|^2` that gives a `V` is `tr(V M^-1 V^T)`, `M = A^T A + (I - A)^T (I - A)`, so that
 //! `V = C (G + ridge M^-1)^-1` with `G` the covariance of the windows and `C` that of what follows with them.
 
-use ndarray::linalg::general_mat_mul;
-use ndarray::{Array1, Array2, Axis};
+use ndarray::{Array1, Array2, Axis, s};
+use rayon::prelude::*;
 
 use crate::dataset::{Starts, Windows};
 use crate::ops::Normalisation;
@@ -17,22 +17,27 @@ const KERNEL: usize = 25;
 const LONGEST_WINDOW: usize = 4096;
 /// Windows that are fitted to, and as many that choose the ridge: evenly spaced ones where there are more.
 const MOST_WINDOWS: usize = 1 << 16;
-/// Windows of a product.
-const CHUNK: usize = 2048;
+/// Parts of the windows whose sums are taken side by side; always as many, so that the same sums come out on every machine.
+const PARTS: usize = 16;
 /// Ridges that are tried, relative to the windows' mean variance.
-const RIDGES: [f64; 7] = [1e-6, 1e-5, 1e-4, 1e-3, 1e-2, 1e-1, 1.0];
+const RIDGES: [f64; 10] = [1e-6, 1e-5, 1e-4, 1e-3, 1e-2, 1e-1, 1.0, 10.0, 100.0, f64::INFINITY];
+
+/// An error is near the smallest up to so many times it.
+const NEAR: f64 = 1.03;
 
 /// A fitted map.
 #[derive(Clone, Debug)]
 pub struct Linear {
     /// `(window, horizon)`, from a window less its shift to what follows it less the same shift.
     pub weight: Array2<f64>,
-    /// `(horizon)`
+    /// `(horizon)`; 0 where windows are shifted: a model's own map of such windows, which sees them over their scale, could hold none.
     pub bias: Array1<f64>,
     /// What windows are shifted by.
     pub normalisation: Normalisation,
     /// The ridge that was chosen, relative to the windows' mean variance.
     pub ridge: f64,
+    /// Mean squared error on the validation windows.
+    pub valid_mse: f64,
 }
 
 impl Linear {
@@ -40,33 +45,38 @@ impl Linear {
     /// taken less their last value or their mean, as `normalisation` does; what it divides by does not matter to a linear map. None where
     /// the values allow no fit, or a window has more than 4096 steps.
     pub fn fit(windows: &Windows, normalisation: Normalisation) -> Option<Self> {
+        Self::choose(windows, &[windows.layout().window], &[normalisation], false)
+    }
+
+    /// One of the fits to the last steps of the windows, so many as each of `lengths`, with each normalisation: of those whose squared error
+    /// on the validation windows is at most 3 % above the smallest, the longest or the shortest; of several as long, the best.
+    ///
+    /// # Panics
+    /// If a length is 0 or above the windows' own.
+    pub fn choose(windows: &Windows, lengths: &[usize], normalisations: &[Normalisation], longest: bool) -> Option<Self> {
         if windows.layout().window > LONGEST_WINDOW {
             return None;
         }
-        let train = Statistics::new(windows, windows.train(), normalisation)?;
-        let valid = Statistics::new(windows, windows.valid(), normalisation)?;
-        let (x_mean, y_mean) = (&train.x / train.n, &train.y / train.n);
-        let covariance = &train.xx / train.n - outer(&x_mean, &x_mean);
-        let cross = &train.xy / train.n - outer(&x_mean, &y_mean);
-        let penalty = penalty(windows.layout().window)?;
-        let unit = covariance.diag().mean()?.max(f64::MIN_POSITIVE);
-        let mut best: Option<(f64, Linear)> = None;
-        for ridge in RIDGES {
-            let Some(factor) = cholesky(&covariance + &(&penalty * (ridge * unit))) else { continue };
-            let weight = solve(&factor, cross.clone());
-            let bias = &y_mean - &x_mean.dot(&weight);
-            let error = valid.squared_error(&weight, &bias);
-            if error.is_finite() && best.as_ref().is_none_or(|(least, _)| error < *least) {
-                best = Some((error, Linear { weight, bias, normalisation, ridge }));
-            }
-        }
-        best.map(|(_, linear)| linear)
+        let train = Moments::new(windows, windows.train())?;
+        let valid = Moments::new(windows, windows.valid())?;
+        let candidates: Vec<_> = lengths.iter().flat_map(|&length| normalisations.iter().map(move |&shift| (length, shift))).collect();
+        let fits: Vec<_> =
+            candidates.par_iter().map(|&(length, shift)| fit(&train.of(length, shift), &valid.of(length, shift), shift)).collect();
+        let least = fits.iter().flatten().map(|fit| fit.valid_mse).fold(f64::INFINITY, f64::min);
+        let length = |fit: &Linear| if longest { fit.weight.nrows() } else { usize::MAX - fit.weight.nrows() };
+        let near = fits.into_iter().flatten().filter(|fit| fit.valid_mse <= NEAR * least);
+        near.reduce(|best, other| {
+            let order = length(&other).cmp(&length(&best)).then(best.valid_mse.total_cmp(&other.valid_mse));
+            if order.is_gt() { other } else { best }
+        })
     }
 
     /// Forecasts of the windows that begin at `starts`, `(window, horizon, target)`, scaled.
     pub(super) fn forecast(&self, windows: &Windows, starts: &[usize]) -> Vec<f32> {
         let (n_target, horizon) = (windows.n_target(), windows.layout().horizon);
-        let (x, shifts) = inputs(windows, starts, self.normalisation);
+        let mut x = inputs(windows, starts);
+        let shifts = x.dot(&shares(windows.layout().window, self.normalisation));
+        x -= &shifts.view().insert_axis(Axis(1));
         let y = x.dot(&self.weight) + &self.bias;
         let mut forecasts = vec![0.0; starts.len() * horizon * n_target];
         for (index, (row, shift)) in y.axis_iter(Axis(0)).zip(shifts).enumerate() {
@@ -79,27 +89,62 @@ impl Linear {
     }
 }
 
-/// Every target's window as a row, less its shift, and the shifts.
-fn inputs(windows: &Windows, starts: &[usize], normalisation: Normalisation) -> (Array2<f64>, Vec<f64>) {
-    let (n_target, n_feature, n_step) = (windows.n_target(), windows.n_feature(), windows.layout().window);
-    let mut x = Array2::zeros((starts.len() * n_target, n_step));
-    let mut shifts = Vec::with_capacity(starts.len() * n_target);
-    for (index, mut row) in x.axis_iter_mut(Axis(0)).enumerate() {
-        let values = windows.input(starts[index / n_target]).iter().skip(index % n_target).step_by(n_feature);
-        row.iter_mut().zip(values).for_each(|(x, &value)| *x = f64::from(value));
-        let shift = match normalisation {
-            Normalisation::None => 0.0,
-            Normalisation::Last => row[n_step - 1],
-            Normalisation::MeanStd => row.sum() / n_step as f64,
+/// The map with the best ridge. A ridge without end, whose map is 0, is one of them.
+fn fit(train: &Moments, valid: &Moments, normalisation: Normalisation) -> Option<Linear> {
+    let (n_step, horizon) = train.xy.dim();
+    let (x_mean, y_mean) = match normalisation {
+        Normalisation::None => (&train.x / train.n, &train.y / train.n),
+        Normalisation::Last | Normalisation::MeanStd => (Array1::zeros(n_step), Array1::zeros(horizon)),
+    };
+    let covariance = &train.xx / train.n - outer(&x_mean, &x_mean);
+    let cross = &train.xy / train.n - outer(&x_mean, &y_mean);
+    let penalty = penalty(n_step)?;
+    let unit = covariance.diag().mean()?.max(f64::MIN_POSITIVE);
+    let mut best: Option<Linear> = None;
+    for ridge in RIDGES {
+        let weight = if ridge.is_finite() {
+            let Some(factor) = cholesky(&covariance + &(&penalty * (ridge * unit))) else { continue };
+            solve(&factor, cross.clone())
+        } else {
+            Array2::zeros((n_step, horizon))
         };
-        row -= shift;
-        shifts.push(shift);
+        let bias = &y_mean - &x_mean.dot(&weight);
+        let valid_mse = valid.squared_error(&weight, &bias) / (valid.n * horizon as f64);
+        if valid_mse.is_finite() && best.as_ref().is_none_or(|best| valid_mse < best.valid_mse) {
+            best = Some(Linear { weight, bias, normalisation, ridge, valid_mse });
+        }
     }
-    (x, shifts)
+    best
+}
+
+/// Every target's window as a row.
+fn inputs(windows: &Windows, starts: &[usize]) -> Array2<f64> {
+    rows(windows, starts, windows.layout().window, |start| windows.input(start))
+}
+
+/// Every target's values of the rows that `values` gives for a start, as a row of `n_step`.
+fn rows<'a>(windows: &'a Windows, starts: &[usize], n_step: usize, values: impl Fn(usize) -> &'a [f32]) -> Array2<f64> {
+    let (n_target, n_feature) = (windows.n_target(), windows.n_feature());
+    let mut rows = Array2::zeros((starts.len() * n_target, n_step));
+    for (index, mut row) in rows.axis_iter_mut(Axis(0)).enumerate() {
+        let values = values(starts[index / n_target]).iter().skip(index % n_target).step_by(n_feature);
+        row.iter_mut().zip(values).for_each(|(to, &value)| *to = f64::from(value));
+    }
+    rows
+}
+
+/// The share of each step of a window in what the window is shifted by.
+fn shares(n_step: usize, normalisation: Normalisation) -> Array1<f64> {
+    match normalisation {
+        Normalisation::None => Array1::zeros(n_step),
+        Normalisation::Last => Array1::from_shape_fn(n_step, |step| f64::from(step + 1 == n_step)),
+        Normalisation::MeanStd => Array1::from_elem(n_step, 1.0 / n_step as f64),
+    }
 }
 
 /// Sums over windows `x` and what follows them, `y`.
-struct Statistics {
+#[derive(Clone)]
+struct Moments {
     n: f64,
     /// `(window)`
     x: Array1<f64>,
@@ -113,33 +158,54 @@ struct Statistics {
     yy: f64,
 }
 
-impl Statistics {
-    fn new(windows: &Windows, starts: &Starts, normalisation: Normalisation) -> Option<Self> {
-        let (n_step, horizon, n_target) = (windows.layout().window, windows.layout().horizon, windows.n_target());
-        let every = (starts.len() * n_target).div_ceil(MOST_WINDOWS).max(1);
+impl Moments {
+    fn new(windows: &Windows, starts: &Starts) -> Option<Self> {
+        let every = (starts.len() * windows.n_target()).div_ceil(MOST_WINDOWS).max(1);
         let taken: Vec<usize> = starts.iter().step_by(every).collect();
-        let mut sums = Statistics {
-            n: (taken.len() * n_target) as f64,
-            x: Array1::zeros(n_step),
-            y: Array1::zeros(horizon),
-            xx: Array2::zeros((n_step, n_step)),
-            xy: Array2::zeros((n_step, horizon)),
-            yy: 0.0,
-        };
-        for starts in taken.chunks(CHUNK) {
-            let (x, shifts) = inputs(windows, starts, normalisation);
-            let mut y = Array2::zeros((x.nrows(), horizon));
-            for (index, (mut row, shift)) in y.axis_iter_mut(Axis(0)).zip(shifts).enumerate() {
-                let following = windows.following(starts[index / n_target]).iter().skip(index % n_target).step_by(windows.n_feature());
-                row.iter_mut().zip(following).for_each(|(y, &value)| *y = f64::from(value) - shift);
-            }
-            general_mat_mul(1.0, &x.t(), &x, 1.0, &mut sums.xx);
-            general_mat_mul(1.0, &x.t(), &y, 1.0, &mut sums.xy);
-            sums.x += &x.sum_axis(Axis(0));
-            sums.y += &y.sum_axis(Axis(0));
-            sums.yy += y.iter().map(|value| value * value).sum::<f64>();
+        let parts: Vec<Self> = taken.par_chunks(taken.len().div_ceil(PARTS).max(1)).map(|starts| Self::part(windows, starts)).collect();
+        parts.into_iter().reduce(|sum, part| Moments {
+            n: sum.n + part.n,
+            x: sum.x + part.x,
+            y: sum.y + part.y,
+            xx: sum.xx + part.xx,
+            xy: sum.xy + part.xy,
+            yy: sum.yy + part.yy,
+        })
+    }
+
+    fn part(windows: &Windows, starts: &[usize]) -> Self {
+        let x = inputs(windows, starts);
+        let y = rows(windows, starts, windows.layout().horizon, |start| windows.following(start));
+        Moments {
+            n: x.nrows() as f64,
+            x: x.sum_axis(Axis(0)),
+            y: y.sum_axis(Axis(0)),
+            xx: x.t().dot(&x),
+            xy: x.t().dot(&y),
+            yy: y.iter().map(|value| value * value).sum(),
         }
-        (sums.n > 0.0).then_some(sums)
+    }
+
+    /// Those of the windows' last steps, with both sides less the windows' shifts.
+    ///
+    /// With a window's shift `c^T x` the window is `(I - 1 c^T) x`, so that the sums follow from those of windows that are not shifted.
+    fn of(&self, n_step: usize, normalisation: Normalisation) -> Self {
+        let first = self.x.len() - n_step;
+        let (x, xx) = (self.x.slice(s![first..]).to_owned(), self.xx.slice(s![first.., first..]).to_owned());
+        let xy = self.xy.slice(s![first.., ..]).to_owned();
+        let shares = shares(n_step, normalisation);
+        let (shift, shift_x, shift_y) = (shares.dot(&x), shares.dot(&xx), shares.dot(&xy));
+        let squares = shares.dot(&shift_x);
+        let (to_x, to_y) = (Array1::from_elem(n_step, 1.0), Array1::from_elem(self.y.len(), 1.0));
+        let square = outer(&to_x, &to_x) * squares;
+        Moments {
+            n: self.n,
+            x: x - shift,
+            y: &self.y - shift,
+            xx: xx - outer(&shift_x, &to_x) - outer(&to_x, &shift_x) + square,
+            xy: xy - outer(&shift_x, &to_y) - outer(&to_x, &shift_y) + squares,
+            yy: self.yy - 2.0 * shift_y.sum() + squares * self.y.len() as f64,
+        }
     }
 
     /// Sum of squared errors of `x weight + bias`.
@@ -266,6 +332,36 @@ mod tests {
         let sum = solve(&cholesky(x.t().dot(&x) + penalty(n_step).expect("definite") * ridge).expect("definite"), x.t().dot(&y));
         let worst = (x.dot(&sum) - of_parts).iter().fold(0.0, |worst: f64, difference| worst.max(difference.abs()));
         assert!(worst < 1e-9, "{worst}");
+    }
+
+    #[test]
+    fn sums_over_shifted_windows_follow_from_those_over_windows() {
+        let windows = windows(|row| (row as f64 / 3.0).sin() + 0.01 * row as f64, 200, 9, 4);
+        let starts: Vec<usize> = windows.train().iter().collect();
+        let sums = Moments::new(&windows, windows.train()).expect("sums");
+        for normalisation in [Normalisation::None, Normalisation::Last, Normalisation::MeanStd] {
+            let sums = sums.of(6, normalisation);
+            let x = inputs(&windows, &starts).slice(s![.., 3..]).to_owned();
+            let shifts = x.dot(&shares(6, normalisation)).insert_axis(Axis(1));
+            let y = rows(&windows, &starts, 4, |start| windows.following(start)) - &shifts;
+            let x = x - &shifts;
+            let near = |a: &Array2<f64>, b: &Array2<f64>| (a - b).iter().all(|difference| difference.abs() < 1e-9 * sums.n);
+            assert!(near(&sums.xx, &x.t().dot(&x)) && near(&sums.xy, &x.t().dot(&y)), "{normalisation:?}");
+            assert!((&sums.x - &x.sum_axis(Axis(0))).sum().abs() < 1e-6 && (&sums.y - &y.sum_axis(Axis(0))).sum().abs() < 1e-6);
+            assert!((sums.yy - y.iter().map(|value| value * value).sum::<f64>()).abs() < 1e-6);
+        }
+    }
+
+    #[test]
+    fn of_several_lengths_the_best_is_chosen() {
+        // The value 12 rows earlier again: a window of 8 steps cannot see it.
+        let random = |seed: usize| ((seed * 7919 + 13) % 1009) as f64 / 1009.0;
+        let windows = windows(|row| random(row % 12) + 0.1 * random(row * row % 997), 900, 20, 3);
+        for (longest, length) in [(false, 16), (true, 20)] {
+            let normalisations = [Normalisation::Last, Normalisation::MeanStd];
+            let chosen = Linear::choose(&windows, &[4, 8, 16, 20], &normalisations, longest).expect("a fit");
+            assert_eq!(chosen.weight.dim(), (length, 3));
+        }
     }
 
     #[test]

@@ -8,7 +8,6 @@ pub use season::find_season;
 
 use crate::dataset::{Starts, Windows};
 use crate::metrics::{Evaluation, Scorer};
-use crate::ops::Normalisation;
 
 /// A forecast without training, or trained in closed form.
 #[derive(Clone, Debug)]
@@ -27,11 +26,10 @@ pub enum Baseline {
 }
 
 impl Baseline {
-    /// All baselines for these windows: the seasonal one where there is a season, the linear one where its fit succeeds. The linear map sees
-    /// windows less their last value or mean where `normalisation` takes that from the model's.
-    pub fn all(windows: &Windows, season: Option<usize>, normalisation: Normalisation) -> Vec<Baseline> {
+    /// All baselines: the seasonal one where there is a season, the linear one where there is a fit.
+    pub fn all(season: Option<usize>, linear: Option<Linear>) -> Vec<Baseline> {
         let seasonal = season.filter(|&season| season > 1).map(|season| Baseline::SeasonalNaive { season });
-        let linear = Linear::fit(windows, normalisation).map(Baseline::Linear);
+        let linear = linear.map(Baseline::Linear);
         [Baseline::Persistence].into_iter().chain(seasonal).chain([Baseline::Drift]).chain(linear).collect()
     }
 

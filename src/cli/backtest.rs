@@ -11,6 +11,7 @@ use super::device::{Device, DeviceArgs};
 use super::experiment::{self, spread};
 use super::pictures;
 use super::scores::is_synthetic;
+use super::setting::Setting;
 use super::training::TrainingArgs;
 use crate::baseline::Baseline;
 use crate::dataset::{Layout, Partition, Scaler, Table as Data, Windows};
@@ -95,45 +96,52 @@ pub async fn run(args: &Args) -> Result<ExitCode> {
         crate::file::check_writable(json)?;
     }
     let training = &args.training;
-    let (tables, whole) = args.layout.windows(&args.data, training.window(), training.horizon, args.out_dir.clone(), training.seed)?;
+    let (tables, layout) = args.layout.tables(&args.data, training.horizon, training.is_lab(), args.out_dir.clone(), training.seed)?;
     let [table] = &tables[..] else {
         return Err(Error::option("--csv", format!("{} series", tables.len()), "backtest walks through one series: name one"));
     };
-    let season = args.data.season(&whole);
     let folds = folds(args, table.n_row())?;
+    // What is chosen from the series is chosen at the first origin, once.
+    let setting = folds[0].setting(args, table, &layout, training)?;
+    let (training, layout) = (setting.training.clone(), setting.windows.layout().clone());
+    let season = setting.season;
     let device = Device::open(&args.device).await?;
     println!("{}", device.announcement(&args.device.device));
 
     let (loss, texts) = (training.loss(), args.lang.texts());
     let mut origins: Vec<Origin> = Vec::new();
     let mut kept: Option<Kept> = None;
-    for (index, Fold { rows, partition }) in folds.iter().enumerate() {
-        let part = table.between(rows.clone())?;
-        let layout = Layout { partition: *partition, ..whole.layout().clone() };
+    for (index, fold) in folds.iter().enumerate() {
+        let Fold { rows, partition } = fold;
         let row = rows.end - partition_rows(partition)[2];
         let date = table.dates().map_or_else(|| row.to_string(), |dates| dates.text[row].clone());
         let title = format!("{}, origin {} of {}: {date}", args.model, index + 1, folds.len());
-        let (windows, forecasts, best_epoch) = match &kept {
+        let (setting, forecasts, best_epoch) = match &kept {
             Some(Kept { parameters, scalers }) if args.no_refit => {
-                let windows = Windows::with_scalers(std::slice::from_ref(&part), &layout, scalers.clone())?;
-                let forecasts = forecast(parameters, &windows, args, &device).await?;
-                (windows, forecasts, None)
+                let tables = vec![table.between(rows.clone())?];
+                let windows = Windows::with_scalers(&tables, &fold.layout(&layout), scalers.clone())?;
+                let setting = Setting { tables, windows, training: training.clone(), season, linear: None };
+                let trainer = setting.trainer(args.model, training.seed)?;
+                let (series, device) = (series(&setting.windows), device.backend());
+                let forecasts = trainer.forecast(device, &series, &series.test, parameters).await?;
+                (setting, forecasts, None)
             }
             _ => {
-                let windows = Windows::new(std::slice::from_ref(&part), &layout)?;
-                let outcome = experiment::run(args.model, training, &windows, &device, title, args.lang).await?;
+                let setting = fold.setting(args, table, &layout, &training)?;
+                let outcome = experiment::run(args.model, &setting, training.seed, &device, title, args.lang).await?;
                 let best_epoch = outcome.fit.best_epoch;
-                kept = Some(Kept { parameters: outcome.fit.parameters, scalers: windows.scalers().to_vec() });
-                (windows, outcome.forecasts, Some(best_epoch))
+                kept = Some(Kept { parameters: outcome.fit.parameters, scalers: setting.windows.scalers().to_vec() });
+                (setting, outcome.forecasts, Some(best_epoch))
             }
         };
-        let model = experiment::evaluate(&windows, &forecasts, &loss, season);
-        let persistence = Baseline::Persistence.evaluate(&windows, windows.test(), season);
+        let windows = &setting.windows;
+        let model = experiment::evaluate(windows, &forecasts, &loss, season);
+        let persistence = Baseline::Persistence.evaluate(windows, windows.test(), season);
         let origin = Origin { row, date, n_train: partition_rows(partition)[0], best_epoch, model, persistence };
         let [mse, ratio] = [significant(origin.model.overall.scaled.mse, 5), format!("{:.4}", origin.ratio())];
         println!("{}", fill(texts.origin_line, [&format!("{:3}", index + 1), &origin.date, &mse, &ratio]));
         let picture = args.out_dir.join(format!("origin-{:02}.png", index + 1));
-        if let Some(warning) = chart::write(&picture_of(&origin, &part, &windows, &forecasts, args), args.lang, &picture)?
+        if let Some(warning) = chart::write(&picture_of(&origin, &setting, &forecasts, args), args.lang, &picture)?
             && index == 0
         {
             eprintln!("warning: {warning}");
@@ -146,7 +154,7 @@ pub async fn run(args: &Args) -> Result<ExitCode> {
         println!("{}", texts.made_up);
     }
     let picture = args.out_dir.join("backtest.png");
-    chart::write(&overview(&origins, table, &whole, args), args.lang, &picture)?;
+    chart::write(&overview(&origins, table, &layout, args), args.lang, &picture)?;
     println!("{}", fill(texts.pictures, [&picture.display().to_string()]));
     if let Some(path) = &args.json {
         super::save_json(path, &figures(&origins, args, &device, season))?;
@@ -160,6 +168,16 @@ pub async fn run(args: &Args) -> Result<ExitCode> {
 struct Fold {
     rows: Range<usize>,
     partition: Partition,
+}
+
+impl Fold {
+    fn layout(&self, layout: &Layout) -> Layout {
+        Layout { partition: self.partition, ..layout.clone() }
+    }
+
+    fn setting(&self, args: &Args, table: &Data, layout: &Layout, training: &TrainingArgs) -> Result<Setting> {
+        Setting::new(&args.data, vec![table.between(self.rows.clone())?], &self.layout(layout), training, args.lang)
+    }
 }
 
 fn partition_rows(partition: &Partition) -> [usize; 3] {
@@ -194,12 +212,6 @@ fn folds(args: &Args, n_row: usize) -> Result<Vec<Fold>> {
         Fold { rows: start..origin + test_rows, partition: Partition::Rows([n_train, n_valid, test_rows]) }
     };
     Ok((0..args.origins).map(fold).collect())
-}
-
-/// Forecasts of the scored windows with parameters that were trained before.
-async fn forecast(parameters: &[Vec<f32>], windows: &Windows, args: &Args, device: &Device) -> Result<Vec<f32>> {
-    let trainer = args.training.trainer(args.model, windows)?;
-    trainer.forecast(device.backend(), &series(windows), windows.test(), parameters).await
 }
 
 fn text(origins: &[Origin], args: &Args) -> String {
@@ -241,9 +253,9 @@ fn text(origins: &[Origin], args: &Args) -> String {
 }
 
 /// What was forecast after the origin, and what came.
-fn picture_of(origin: &Origin, part: &Data, windows: &Windows, forecasts: &[f32], args: &Args) -> Chart {
+fn picture_of(origin: &Origin, setting: &Setting, forecasts: &[f32], args: &Args) -> Chart {
     let texts = args.lang.texts();
-    let tables = std::slice::from_ref(part);
+    let Setting { tables, windows, .. } = setting;
     let heading = fill(texts.origin, [&title(tables, windows.layout()), &origin.date]);
     let mut chart = pictures::forecasts(args.model.name(), heading, tables, windows, forecasts, &args.training.loss(), args.lang);
     chart.remarks.push(fill(texts.against, [&significant(origin.model.overall.scaled.mse, 4), &format!("{:.3}", origin.ratio())]));
@@ -251,11 +263,11 @@ fn picture_of(origin: &Origin, part: &Data, windows: &Windows, forecasts: &[f32]
 }
 
 /// The errors over the origins.
-fn overview(origins: &[Origin], table: &Data, windows: &Windows, args: &Args) -> Chart {
+fn overview(origins: &[Origin], table: &Data, layout: &Layout, args: &Args) -> Chart {
     let texts = args.lang.texts();
     let rows = origins.iter().map(|origin| (origin.date.clone(), Look::Model(0), origin.ratio(), 0.0));
     Chart {
-        title: title(std::slice::from_ref(table), windows.layout()),
+        title: title(std::slice::from_ref(table), layout),
         remarks: vec![fill(texts.source, [&table.source().to_string()])],
         is_synthetic: is_synthetic(table),
         legend: vec![(args.model.name().into(), Look::Model(0)), (texts.persistence.into(), Look::Baseline)],

@@ -11,6 +11,7 @@ use super::device::{Device, DeviceArgs};
 use super::profile::{self, ProfileArgs};
 use super::progress::Progress;
 use super::scores::{self, Comparison as Scored, is_synthetic};
+use super::setting::Setting;
 use super::training::TrainingArgs;
 use crate::backend::Backend;
 use crate::cpu::Cpu;
@@ -69,7 +70,7 @@ pub async fn run(args: &Args) -> Result<ExitCode> {
     let start = Instant::now();
     let kinds = super::experiment::models(&args.models)?;
     for &kind in &kinds {
-        args.training.check(kind)?;
+        args.training.of_lab().check(kind)?;
     }
     std::fs::create_dir_all(&args.out_dir).map_err(|source| Error::File { path: args.out_dir.clone(), action: "create", source })?;
     let picture_path = args.out_dir.join(PICTURE);
@@ -78,10 +79,10 @@ pub async fn run(args: &Args) -> Result<ExitCode> {
         crate::file::check_writable(json)?;
     }
     let trace = args.profile.path(&args.out_dir)?;
-    let (window, seed) = (args.training.window(), args.training.seed);
-    let (tables, windows) = args.layout.windows(&args.data, window, args.training.horizon, args.out_dir.clone(), seed)?;
-    let table = single(&tables, &windows)?;
-    let season = args.data.season(&windows);
+    let setting = Setting::read(&args.data, &args.layout, &args.training.of_lab(), args.out_dir.clone(), args.lang)?;
+    let Setting { tables, windows, training, linear, season } = &setting;
+    let table = single(tables, windows)?;
+    let season = *season;
     let device = Device::open(&args.device).await?;
     println!("{}", device.announcement(&args.device.device));
 
@@ -89,8 +90,8 @@ pub async fn run(args: &Args) -> Result<ExitCode> {
     let mut profiles = Vec::new();
     let mut since_start = None;
     for kind in kinds {
-        let series = series(&windows);
-        let trainer = args.training.trainer(kind, &windows)?;
+        let series = series(windows);
+        let trainer = setting.trainer(kind, training.seed)?;
         let begin = Instant::now();
         let (fit, first_step) = fit(&trainer, device.backend(), &series, kind, Some(args.lang)).await?;
         let first_step_seconds = (first_step - begin).as_secs_f64();
@@ -106,28 +107,28 @@ pub async fn run(args: &Args) -> Result<ExitCode> {
         outcomes.push(Outcome { kind, fit, first_step_seconds, predictions, on_cpu });
     }
 
-    let baselines = scores::baselines(&windows, season, args.training.config(outcomes[0].kind)?.normalisation, args.lang);
-    let mut scored = Scored::new(&windows, windows.valid(), season, &baselines, args.lang);
+    let baselines = scores::baselines(season, linear.clone(), args.lang);
+    let mut scored = Scored::new(windows, windows.valid(), season, &baselines, args.lang);
     for outcome in &outcomes {
-        scored.add(outcome.kind.name(), &outcome.fit.forecasts, &args.training.loss());
+        scored.add(outcome.kind.name(), &outcome.fit.forecasts, &training.loss());
     }
     let persistence = scored.persistence().scaled;
-    print!("\n{}", scored.text("validation", &tables));
+    print!("\n{}", scored.text("validation", tables));
     let stopped = outcomes.iter().map(|outcome| scores::stopped(outcome.kind.name(), &outcome.fit, args.lang));
     println!("{}{}", stopped.collect::<String>(), scored.coverage());
-    println!("{}", speeds(&outcomes, &device, args));
+    println!("{}", speeds(&outcomes, &device, training));
     let since_start = since_start.unwrap_or_default();
     println!("The first training step was done {since_start:.2} s after the start.\n");
     if let Some(path) = &trace {
         profile::show(&profiles, path)?;
     }
-    let comparison = comparison(args, table, &windows, &outcomes, &persistence);
+    let comparison = comparison(args.lang, table, &setting, &outcomes, &persistence);
     if let Some(warning) = picture::write(&comparison, args.lang, &picture_path)? {
         eprintln!("warning: {warning}");
     }
     println!("{}", fill(args.lang.texts().picture, [&picture_path.display().to_string()]));
     if let Some(path) = &args.json {
-        super::save_json(path, &report(&outcomes, &scored, &device, table, since_start, args))?;
+        super::save_json(path, &report(&outcomes, &scored, &device, table, since_start, training))?;
         println!("{}", fill(args.lang.texts().figures, [&path.display().to_string()]));
     }
     Ok(ExitCode::SUCCESS)
@@ -177,7 +178,7 @@ fn loss_difference(a: &Fit, b: &Fit) -> f64 {
     a.losses.iter().zip(&b.losses).map(relative).fold(0.0, f64::max)
 }
 
-fn speeds(outcomes: &[Outcome], device: &Device, args: &Args) -> String {
+fn speeds(outcomes: &[Outcome], device: &Device, training: &TrainingArgs) -> String {
     let mut table = Table::new([
         "training",
         "device",
@@ -196,7 +197,7 @@ fn speeds(outcomes: &[Outcome], device: &Device, args: &Args) -> String {
             format!("{:.2}", fit.seconds),
             format!("{first_step_seconds:.2}"),
             format!("{:.3}", ms_per_step(fit)),
-            format!("{:.0}", tokens_per_second(fit, &args.training)),
+            format!("{:.0}", tokens_per_second(fit, training)),
         ];
         match on_cpu {
             Some(cpu) => row.extend([
@@ -211,10 +212,11 @@ fn speeds(outcomes: &[Outcome], device: &Device, args: &Args) -> String {
     table.to_string()
 }
 
-fn comparison(args: &Args, table: &Data, windows: &Windows, outcomes: &[Outcome], persistence: &Metrics) -> Comparison {
+fn comparison(lang: Lang, table: &Data, setting: &Setting, outcomes: &[Outcome], persistence: &Metrics) -> Comparison {
+    let Setting { windows, training, .. } = setting;
     let layout = windows.layout();
     let (scaler, values) = (&windows.scalers()[0][0], table.column(&layout.targets[0]).unwrap_or_default());
-    let target = |start: usize| start + args.training.window();
+    let target = |start: usize| start + training.window();
     let date = |row: usize| table.dates().map_or_else(|| row.to_string(), |dates| dates.text[row].clone());
     let model = |outcome: &Outcome| Model {
         name: outcome.kind.name().into(),
@@ -229,41 +231,46 @@ fn comparison(args: &Args, table: &Data, windows: &Windows, outcomes: &[Outcome]
             .collect(),
         predictions: outcome.predictions.iter().map(|&value| scaler.inverse(f64::from(value))).collect(),
     };
-    let training = &args.training;
     let numbers = [training.window(), training.hidden(), training.batch, training.epochs()].map(|number| number.to_string());
     Comparison {
         series: title(std::slice::from_ref(table), layout),
         unit: None,
         source: table.source().to_string(),
         is_synthetic: is_synthetic(table),
-        settings: fill(args.lang.texts().settings, numbers.each_ref().map(String::as_str)),
+        settings: fill(lang.texts().settings, numbers.each_ref().map(String::as_str)),
         rows: windows.valid().iter().map(target).map(|row| Row { date: date(row), actual: values[row], last: values[row - 1] }).collect(),
         models: outcomes.iter().map(model).collect(),
     }
 }
 
-fn report(outcomes: &[Outcome], scored: &Scored<'_>, device: &Device, table: &Data, since_start: f64, args: &Args) -> serde_json::Value {
+fn report(
+    outcomes: &[Outcome],
+    scored: &Scored<'_>,
+    device: &Device,
+    table: &Data,
+    since_start: f64,
+    training: &TrainingArgs,
+) -> serde_json::Value {
     let models: serde_json::Map<_, _> = outcomes
         .iter()
         .map(|Outcome { kind, fit, first_step_seconds, on_cpu, .. }| {
             let figures = json!({
-                "layers": args.training.model(*kind).layers,
+                "layers": training.model(*kind).layers,
                 "epochs": fit.epochs,
                 "best_epoch": fit.best_epoch,
                 "metrics": fit.metrics,
                 "seconds": fit.seconds,
                 "first_step_seconds": first_step_seconds,
                 "ms_per_step": ms_per_step(fit),
-                "tokens_per_second": tokens_per_second(fit, &args.training),
+                "tokens_per_second": tokens_per_second(fit, training),
                 "cpu_seconds": on_cpu.as_ref().unwrap_or(fit).seconds,
                 "cpu_ms_per_step": ms_per_step(on_cpu.as_ref().unwrap_or(fit)),
-                "cpu_tokens_per_second": tokens_per_second(on_cpu.as_ref().unwrap_or(fit), &args.training),
+                "cpu_tokens_per_second": tokens_per_second(on_cpu.as_ref().unwrap_or(fit), training),
                 "largest_loss_difference": on_cpu.as_ref().map(|cpu| loss_difference(fit, cpu)),
             });
             (kind.name().to_string(), figures)
         })
         .collect();
-    let training = &args.training;
     json!({
         "device": device.kind(),
         "adapter": device.backend().name(),

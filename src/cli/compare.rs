@@ -9,6 +9,7 @@ use super::data::{DataArgs, LayoutArgs, title};
 use super::device::{Device, DeviceArgs};
 use super::experiment::{self, spread};
 use super::scores::{self, is_synthetic};
+use super::setting::Setting;
 use super::training::TrainingArgs;
 use crate::dataset::{Table as Data, Windows};
 use crate::error::{Error, Result};
@@ -85,9 +86,9 @@ pub async fn run(args: &Args) -> Result<ExitCode> {
     for path in [&picture].into_iter().chain(&args.json) {
         crate::file::check_writable(path)?;
     }
-    let training = &args.training;
-    let (tables, windows) = args.layout.windows(&args.data, training.window(), training.horizon, args.out_dir.clone(), training.seed)?;
-    let season = args.data.season(&windows);
+    let setting = Setting::read(&args.data, &args.layout, &args.training, args.out_dir.clone(), args.lang)?;
+    let Setting { tables, windows, training, linear, season } = &setting;
+    let season = *season;
     let device = Device::open(&args.device).await?;
     println!("{}", device.announcement(&args.device.device));
 
@@ -97,9 +98,8 @@ pub async fn run(args: &Args) -> Result<ExitCode> {
         let look = Look::Model(index);
         let mut entry = Entry { name: kind.name().into(), look, evaluations: Vec::new(), epochs: Vec::new(), seconds: 0.0 };
         for seed in training.seed..training.seed + args.seeds {
-            let training = training.with_seed(seed);
-            let outcome = experiment::run(kind, &training, &windows, &device, format!("{kind}, seed {seed}"), args.lang).await?;
-            let evaluation = experiment::evaluate(&windows, &outcome.forecasts, &training.loss(), season);
+            let outcome = experiment::run(kind, &setting, seed, &device, format!("{kind}, seed {seed}"), args.lang).await?;
+            let evaluation = experiment::evaluate(windows, &outcome.forecasts, &training.loss(), season);
             let [mse, seconds] = [significant(evaluation.overall.scaled.mse, 5), format!("{:.1}", outcome.fit.seconds)];
             println!("{}", fill(texts.seed_line, [kind.name(), &seed.to_string(), &mse, &seconds]));
             entry.seconds += outcome.fit.seconds;
@@ -110,21 +110,21 @@ pub async fn run(args: &Args) -> Result<ExitCode> {
         }
         entries.push(entry);
     }
-    for baseline in scores::baselines(&windows, season, training.config(kinds[0])?.normalisation, args.lang) {
-        let evaluations = vec![baseline.evaluate(&windows, windows.scored(), season)];
+    for baseline in scores::baselines(season, linear.clone(), args.lang) {
+        let evaluations = vec![baseline.evaluate(windows, windows.scored(), season)];
         entries.push(Entry { name: baseline.name(), look: Look::Baseline, evaluations, epochs: Vec::new(), seconds: 0.0 });
     }
 
-    print!("\n{}", text(&entries, &windows, args.seeds, texts));
+    print!("\n{}", text(&entries, windows, args.seeds, texts));
     if tables.iter().any(is_synthetic) {
         println!("{}", texts.made_up);
     }
-    if let Some(warning) = chart::write(&chart(&entries, &tables, &windows, args), args.lang, &picture)? {
+    if let Some(warning) = chart::write(&chart(&entries, tables, windows, args), args.lang, &picture)? {
         eprintln!("warning: {warning}");
     }
     println!("{}", fill(texts.picture, [&picture.display().to_string()]));
     if let Some(path) = &args.json {
-        super::save_json(path, &figures(&entries, &windows, &device, season))?;
+        super::save_json(path, &figures(&entries, windows, &device, season))?;
         println!("{}", fill(texts.figures, [&path.display().to_string()]));
     }
     Ok(ExitCode::SUCCESS)

@@ -65,7 +65,7 @@ pub fn with_config(line: Vec<OsString>, cli: &Command) -> Result<Vec<OsString>> 
 
 /// Every option of the command as it was run, defaults and files' options included, for [`with_config`] to read; not the run's folder, which
 /// holds one run alone.
-pub fn record(command: &Command, matches: &ArgMatches) -> String {
+pub fn record(command: &Command, matches: &ArgMatches) -> Table {
     let mut table = Table::new();
     for arg in options(command) {
         let (Some(long), id) = (arg.get_long(), arg.get_id().as_str()) else { continue };
@@ -88,7 +88,7 @@ pub fn record(command: &Command, matches: &ArgMatches) -> String {
         };
         table.insert(long.into(), value);
     }
-    table.to_string()
+    table
 }
 
 /// The options that a configuration holds: all but those about this run alone.

@@ -83,10 +83,10 @@ pub struct LayoutArgs {
     /// Columns to read, separated by commas, or all; those that are not forecast are covariates [default: the targets]
     #[arg(long, value_name = "NAMES", value_delimiter = ',')]
     features: Vec<String>,
-    /// Whether the time of day is read as covariates: sines and cosines of the day and its parts
-    #[arg(long, value_enum, default_value = "auto")]
-    calendar: Calendar,
-    /// How columns are scaled, fitted on training rows [default: minmax; with a horizon above 1 standard]
+    /// Whether the time of day is read as covariates: sines and cosines of the day and its parts [default: auto; bench: off]
+    #[arg(long, value_enum)]
+    calendar: Option<Calendar>,
+    /// How columns are scaled, fitted on training rows [default: standard; bench: minmax]
     #[arg(long, value_enum)]
     scaler: Option<Scaling>,
     /// Training, validation and test part in time order: 0.7,0.1,0.2 or rows as 8640,2880,2880; 0.8 leaves the rest to validation
@@ -97,7 +97,7 @@ pub struct LayoutArgs {
 /// `--calendar`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
 enum Calendar {
-    /// With a horizon above 1, where the dates have times
+    /// Where the dates have times
     Auto,
     /// Always
     On,
@@ -125,15 +125,9 @@ impl LayoutArgs {
         Some(names)
     }
 
-    /// Reads the series and cuts them into windows; prints each step.
-    pub fn windows(
-        &self,
-        data: &DataArgs,
-        window: usize,
-        horizon: usize,
-        save_folder: PathBuf,
-        seed: u64,
-    ) -> Result<(Vec<Table>, Windows)> {
+    /// Reads the series, and how they become windows, but for the windows' length; prints each step. With `is_lab`, what is left out is as in
+    /// the lab.
+    pub fn tables(&self, data: &DataArgs, horizon: usize, is_lab: bool, save_folder: PathBuf, seed: u64) -> Result<(Vec<Table>, Layout)> {
         let named = self.named();
         let columns = match &named {
             Some(names) => Columns::Named(names),
@@ -141,22 +135,21 @@ impl LayoutArgs {
             None => Columns::CloseOrAll,
         };
         let mut tables = data.tables(columns, save_folder, seed)?;
-        let layout = self.layout(&tables, window, horizon);
         let has_times = || tables.iter().all(|table| table.dates().is_some_and(|dates| dates.time_of_day().is_some()));
-        let layout = match self.calendar {
-            Calendar::On => with_calendar(layout),
-            Calendar::Auto if horizon > 1 && has_times() => with_calendar(layout),
-            _ => layout,
-        };
+        let mut layout = self.layout(&tables, horizon, is_lab);
+        match self.calendar {
+            Some(Calendar::On) => layout.covariates.extend(CALENDAR.map(String::from)),
+            None if is_lab => {}
+            Some(Calendar::Auto) | None if has_times() => layout.covariates.extend(CALENDAR.map(String::from)),
+            _ => {}
+        }
         if layout.covariates.iter().any(|name| name == CALENDAR[0]) {
             tables = tables.iter().map(Table::with_calendar).collect::<Result<_>>()?;
         }
-        let windows = Windows::new(&tables, &layout)?;
-        windows.check_no_leak(&tables, [windows.train(), windows.valid(), windows.test()])?;
-        Ok((tables, windows))
+        Ok((tables, layout))
     }
 
-    fn layout(&self, tables: &[Table], window: usize, horizon: usize) -> Layout {
+    fn layout(&self, tables: &[Table], horizon: usize, is_lab: bool) -> Layout {
         let names = tables.first().map(Table::names).unwrap_or_default();
         let close = || names.iter().find(|name| name.eq_ignore_ascii_case("close"));
         let targets = match &self.targets[..] {
@@ -169,17 +162,12 @@ impl LayoutArgs {
             targets,
             covariates,
             channels: Channels::Mixed,
-            scaling: self.scaler.unwrap_or(if horizon > 1 { Scaling::Standard } else { Scaling::MinMax }),
+            scaling: self.scaler.unwrap_or(if is_lab { Scaling::MinMax } else { Scaling::Standard }),
             partition: self.split,
-            window,
+            window: 1,
             horizon,
         }
     }
-}
-
-fn with_calendar(mut layout: Layout) -> Layout {
-    layout.covariates.extend(CALENDAR.map(String::from));
-    layout
 }
 
 /// Name of the series for titles: `AAPL Close`.

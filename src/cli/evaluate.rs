@@ -8,6 +8,7 @@ use serde_json::json;
 use super::data::{DataArgs, series};
 use super::device::{Device, DeviceArgs};
 use super::scores::{self, Comparison};
+use crate::baseline::Linear;
 use crate::checkpoint::Checkpoint;
 use crate::dataset::{Columns, Layout, Partition, Windows};
 use crate::error::Result;
@@ -54,7 +55,7 @@ pub async fn run(args: &Args) -> Result<ExitCode> {
     let series = series(&windows);
     let trainer = Trainer::new(model, training, &series)?;
     let parameters = tensors.parameters(&place, trainer.graph())?;
-    let baselines = scores::baselines(&windows, season, training.normalisation, args.lang);
+    let baselines = scores::baselines(season, Linear::fit(&windows, training.normalisation), args.lang);
     let mut figures = json!({ "device": device.kind(), "adapter": device.backend().name(), "model": model.model });
     for (part, starts) in [("validation", windows.valid()), ("test", windows.test())].into_iter().filter(|(_, starts)| !starts.is_empty()) {
         let forecasts = trainer.forecast(device.backend(), &series, starts, &parameters).await?;

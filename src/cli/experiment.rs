@@ -3,7 +3,7 @@
 use super::data::series;
 use super::device::Device;
 use super::progress::Progress;
-use super::training::TrainingArgs;
+use super::setting::Setting;
 use crate::dataset::Windows;
 use crate::error::{Error, Result};
 use crate::metrics::Evaluation;
@@ -24,24 +24,16 @@ pub struct Outcome {
 ///
 /// # Errors
 /// Whatever stops the training.
-pub async fn run(
-    kind: ModelKind,
-    training: &TrainingArgs,
-    windows: &Windows,
-    device: &Device,
-    title: String,
-    lang: Lang,
-) -> Result<Outcome> {
-    let trainer = training.trainer(kind, windows)?;
-    let series = series(windows);
+pub async fn run(kind: ModelKind, setting: &Setting, seed: u64, device: &Device, title: String, lang: Lang) -> Result<Outcome> {
+    let (trainer, series) = (setting.trainer(kind, seed)?, series(&setting.windows));
     let progress = Progress::new(title, lang);
     let fit = trainer.fit(device.backend(), &series, &mut |event| progress.observe(event, None)).await;
     progress.finish();
     let fit = fit?;
-    let forecasts = if windows.test().is_empty() {
+    let forecasts = if series.test.is_empty() {
         fit.forecasts.clone()
     } else {
-        trainer.forecast(device.backend(), &series, windows.test(), &fit.parameters).await?
+        trainer.forecast(device.backend(), &series, &series.test, &fit.parameters).await?
     };
     Ok(Outcome { fit, forecasts })
 }

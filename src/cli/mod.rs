@@ -18,6 +18,7 @@ mod profile;
 mod progress;
 mod run_folder;
 mod scores;
+mod setting;
 mod stream;
 mod train;
 mod training;
@@ -95,7 +96,7 @@ pub fn run(line: impl IntoIterator<Item = OsString>) -> Result<ExitCode> {
     };
     match cli.command {
         Command::Bench(args) => pollster::block_on(bench::run(&args)),
-        Command::Train(args) => pollster::block_on(train::run(&args, &config().unwrap_or_default())),
+        Command::Train(args) => pollster::block_on(train::run(&args, config().unwrap_or_default())),
         Command::Forecast(args) => pollster::block_on(forecast::run(&args)),
         Command::Compare(args) => pollster::block_on(compare::run(&args)),
         Command::Backtest(args) => pollster::block_on(backtest::run(&args)),

@@ -2,10 +2,10 @@
 
 use serde_json::{Map, Value, json};
 
-use crate::baseline::Baseline;
+use crate::baseline::{Baseline, Linear};
 use crate::dataset::{Source, Starts, Table as Data, Windows};
 use crate::metrics::{Evaluation, Scores};
-use crate::ops::{Loss, Normalisation};
+use crate::ops::Loss;
 use crate::report::language::{Texts, fill};
 use crate::report::table::significant;
 use crate::report::{Lang, Table};
@@ -176,12 +176,12 @@ impl<'a> Comparison<'a> {
     }
 }
 
-/// The baselines of windows, and what is said about their season.
-pub fn baselines(windows: &Windows, season: usize, normalisation: Normalisation, lang: Lang) -> Vec<Baseline> {
+/// The baselines, the linear one where it is given, and what is said about their season.
+pub fn baselines(season: usize, linear: Option<Linear>, lang: Lang) -> Vec<Baseline> {
     if season > 1 {
         println!("{}", fill(lang.texts().season, [&season.to_string()]));
     }
-    Baseline::all(windows, Some(season), normalisation)
+    Baseline::all(Some(season), linear)
 }
 
 /// What training ended with, where that is not its last epoch.
@@ -189,7 +189,12 @@ pub fn stopped(name: &str, fit: &Fit, lang: Lang) -> String {
     if fit.best_epoch == fit.epochs.len() {
         return String::new();
     }
-    fill(lang.texts().stopped, [name, &fit.epochs.len().to_string(), &fit.best_epoch.to_string()]) + "\n"
+    let n_epoch = fit.epochs.len().to_string();
+    let texts = lang.texts();
+    match fit.best_epoch {
+        0 => fill(texts.never_better, [name, &n_epoch]) + "\n",
+        epoch => fill(texts.stopped, [name, &n_epoch, &epoch.to_string()]) + "\n",
+    }
 }
 
 /// Whether a series is made up.

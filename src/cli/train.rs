@@ -15,9 +15,10 @@ use super::pictures;
 use super::progress::Progress;
 use super::run_folder::{BEST, CONFIG, LAST, REPORT, RunFolder};
 use super::scores::{self, Comparison, is_synthetic};
+use super::setting::Setting;
 use super::training::TrainingArgs;
 use crate::checkpoint::{Checkpoint, Description, Tensors};
-use crate::dataset::{Source, Table, Windows};
+use crate::dataset::{Layout, Source, Table, Windows};
 use crate::error::{Error, Result};
 use crate::model::ModelKind;
 use crate::published::read_backbone;
@@ -44,7 +45,7 @@ pub struct Args {
     /// Where the checkpoint is written [default: best.safetensors in the run's folder]
     #[arg(long, value_name = "FILE")]
     checkpoint: Option<PathBuf>,
-    /// Start the backbone of mamba from a checkpoint with published names (safetensors); input and head are drawn as ever
+    /// Start the backbone of mamba from a checkpoint with published names (safetensors); all else starts as without it
     #[arg(long, value_name = "FILE")]
     init_from: Option<PathBuf>,
     /// Write the scores as JSON
@@ -62,6 +63,13 @@ pub struct Args {
     // last: its heading would be that of whatever follows
     #[command(flatten)]
     training: TrainingArgs,
+}
+
+/// Series, and the options that they were read by.
+pub struct SeriesRead {
+    options: String,
+    tables: Vec<Table>,
+    layout: Layout,
 }
 
 impl Args {
@@ -82,11 +90,6 @@ impl Args {
         self.model
     }
 
-    /// How it is trained.
-    pub fn training(&self) -> &TrainingArgs {
-        &self.training
-    }
-
     /// The language of what is shown.
     pub fn lang(&self) -> Lang {
         self.lang
@@ -97,34 +100,44 @@ impl Args {
         &self.device
     }
 
-    /// The series and the windows in them.
-    pub fn windows(&self) -> Result<(Vec<Table>, Windows)> {
+    /// The series, the windows in them, and what follows from them; `read` holds the series for others that are trained on the same.
+    pub fn setting(&self, read: &mut Option<SeriesRead>) -> Result<Setting> {
         let training = &self.training;
-        self.layout.windows(&self.data, training.window(), training.horizon, ".".into(), training.seed)
+        let options = format!("{:?} {:?} {}", self.data, self.layout, training.horizon);
+        let SeriesRead { tables, layout, .. } = match read {
+            Some(read) if read.options == options => read,
+            read => {
+                let (tables, layout) = self.layout.tables(&self.data, training.horizon, training.is_lab(), ".".into(), training.seed)?;
+                read.insert(SeriesRead { options, tables, layout })
+            }
+        };
+        Setting::new(&self.data, tables.clone(), layout, training, self.lang)
     }
 }
 
-pub async fn run(args: &Args, options: &str) -> Result<ExitCode> {
+pub async fn run(args: &Args, mut options: toml::Table) -> Result<ExitCode> {
     let state = args.resume.as_deref().map(interrupted).transpose()?;
     for path in args.checkpoint.iter().chain(&args.json) {
         crate::file::check_writable(path)?;
     }
     args.check()?;
-    let training = &args.training;
-    let (tables, windows) = args.windows()?;
-    let (config, season) = (training.config(args.model)?, args.data.season(&windows));
+    let setting = args.setting(&mut None)?;
+    let Setting { tables, windows, training, linear, season } = &setting;
+    let (config, season) = (training.config(args.model)?, *season);
     let device = Device::open(&args.device).await?;
     println!("{}", device.announcement(&args.device.device));
-    let series = series(&windows);
-    let mut trainer = training.trainer(args.model, &windows)?;
+    let series = series(windows);
+    let mut trainer = setting.trainer(args.model, training.seed)?;
     if let Some(path) = &args.init_from {
         start_from(&mut trainer, path)?;
     }
+    options.extend(training.chosen());
+    let options = options.to_string();
     let mut folder = match &args.resume {
         Some(path) => RunFolder::open(path)?,
-        None => RunFolder::create(&args.run_dir.clone().unwrap_or_else(|| RunFolder::free(args.model.name())), options)?,
+        None => RunFolder::create(&args.run_dir.clone().unwrap_or_else(|| RunFolder::free(args.model.name())), &options)?,
     };
-    let fit = match fit(args, &trainer, &windows, &device, &mut folder, state.as_ref()).await {
+    let fit = match fit(args, &trainer, windows, &device, &mut folder, state.as_ref()).await {
         Ok(Outcome::Finished(fit)) => *fit,
         Ok(Outcome::Stopped(state)) => return stopped(&state, &folder, args.lang),
         Err(error) => {
@@ -136,7 +149,7 @@ pub async fn run(args: &Args, options: &str) -> Result<ExitCode> {
     };
     save_state(&fit.last, &folder)?;
     let description = Description {
-        model: training.model_for(args.model, &windows),
+        model: setting.model(args.model),
         training: config.clone(),
         layout: windows.layout().clone(),
         scalers: windows.scalers().to_vec(),
@@ -146,7 +159,7 @@ pub async fn run(args: &Args, options: &str) -> Result<ExitCode> {
     let checkpoint = args.checkpoint.clone().unwrap_or_else(|| folder.file(BEST));
     crate::file::save(&checkpoint, |writer| writer.write_all(&bytes))?;
 
-    let baselines = scores::baselines(&windows, season, config.normalisation, args.lang);
+    let baselines = scores::baselines(season, linear.clone(), args.lang);
     let name = args.model.name();
     let mut parts = vec![("validation", windows.valid(), fit.forecasts.clone())];
     if !windows.test().is_empty() {
@@ -155,9 +168,9 @@ pub async fn run(args: &Args, options: &str) -> Result<ExitCode> {
     let mut figures = json!({ "device": device.kind(), "adapter": device.backend().name(), "model": args.model });
     let mut comparisons = Vec::new();
     for (part, starts, forecasts) in &parts {
-        let mut comparison = Comparison::new(&windows, starts, season, &baselines, args.lang);
+        let mut comparison = Comparison::new(windows, starts, season, &baselines, args.lang);
         comparison.add(name, forecasts, &config.loss);
-        print!("\n{}{}", comparison.text(part, &tables), comparison.coverage());
+        print!("\n{}{}", comparison.text(part, tables), comparison.coverage());
         figures[*part] = comparison.json();
         comparisons.push((*part, comparison));
     }
@@ -167,7 +180,7 @@ pub async fn run(args: &Args, options: &str) -> Result<ExitCode> {
         super::save_json(path, &figures)?;
     }
     let scored = parts.last().map_or(&[][..], |(_, _, forecasts)| forecasts);
-    let run = Run { args, options, tables: &tables, windows: &windows, comparisons: &comparisons, fit: &fit, forecasts: scored };
+    let run = Run { args, options: &options, tables, windows, comparisons: &comparisons, fit: &fit, forecasts: scored };
     run.report(&folder)?;
     let texts = args.lang.texts();
     println!("{}", fill(texts.checkpoint, [&checkpoint.display().to_string()]));
@@ -289,9 +302,9 @@ fn start_from(trainer: &mut Trainer, path: &Path) -> Result<()> {
     let place = path.display().to_string();
     let file = Tensors::parse(&place, &bytes)?;
     let values = read_backbone(&file, &place, trainer.graph())?;
-    let (n_drawn, n_left) = (trainer.graph().parameters().len() - values.len(), file.tensors.len() - values.len());
+    let (n_other, n_left) = (trainer.graph().parameters().len() - values.len(), file.tensors.len() - values.len());
     println!(
-        "{place}: {} tensors taken for the backbone, {n_left} left in the file; {n_drawn} tensors of input and head drawn",
+        "{place}: {} tensors taken for the backbone, {n_left} left in the file; the other {n_other} start as without it",
         values.len()
     );
     trainer.start_from(values);

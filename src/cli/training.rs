@@ -1,22 +1,25 @@
 //! Options of training that commands share.
+//!
+//! What is left out is a setting for forecasters that people would use; in `bench` it is the lab's.
 
-use super::data::series;
-use crate::dataset::{Channels, Windows};
+use clap::ValueEnum;
+
+use crate::dataset::Channels;
 use crate::error::{Error, Result};
 use crate::model::{ForecasterConfig, ModelKind};
 use crate::ops::{Loss, Normalisation, Optimizer};
 use crate::schedule::Schedule;
-use crate::train::{LossUnits, Shuffle, Trainer, TrainingConfig};
+use crate::train::{LossUnits, Shuffle, TrainingConfig};
 
-/// Sizes of the model and how it is trained; what is left out is the lab's setting, or PyTorch's where the lab has none, and
-/// with a horizon above 1 the setting for forecasts of several steps.
+/// Sizes of the model and how it is trained.
 #[derive(Clone, Debug, clap::Args)]
 #[command(next_help_heading = "Training")]
 pub struct TrainingArgs {
-    /// Steps that a forecast looks back on [default: 32; with a horizon above 1: 512]
+    /// Steps that a forecast looks back on [default: 32 to 512, as a linear map does well with on the validation windows, fewer where the
+    /// series is short; bench: 32]
     #[arg(long)]
     window: Option<usize>,
-    /// Hidden channels [default: 128; with a horizon above 1: 16]
+    /// Hidden channels [default: 16; bench: 128]
     #[arg(long)]
     hidden: Option<usize>,
     /// Steps that are forecast at once
@@ -37,7 +40,8 @@ pub struct TrainingArgs {
     /// Whether each target is forecast from its own window and the covariates alone, or all from all
     #[arg(long, value_enum, default_value = "independent")]
     channels: Channels,
-    /// Linear maps from a target's window to its forecast beside the recurrent path [default: none; with a horizon above 1: shared]
+    /// Linear maps from a target's window to its forecast beside the recurrent path, which start as the best linear forecast [default: shared;
+    /// bench: none]
     #[arg(long, value_enum, value_name = "MAPS", num_args = 0..=1, default_missing_value = "shared")]
     linear_skip: Option<LinearSkip>,
     /// Share of what passes from one layer to the next that is dropped in training
@@ -49,26 +53,27 @@ pub struct TrainingArgs {
     /// Windows of a training step
     #[arg(long, default_value_t = 32)]
     pub batch: usize,
-    /// Passes over the training windows [default: 5; with a horizon above 1: 8]
+    /// Passes over the training windows [default: 8; bench: 5]
     #[arg(long)]
     epochs: Option<usize>,
-    /// Learning rate [default: sgd 0.01, for the Mambas 0.005; adam, adamw 0.001, with a horizon above 1 0.0003; rmsprop 0.01]
+    /// Learning rate [default: sgd 0.01, for the Mambas 0.005; adam, adamw 0.001, with a linear skip 0.0001; rmsprop 0.01]
     #[arg(long)]
     lr: Option<f32>,
-    /// What is done to each window before the model and undone after it [default: last; with a horizon above 1: mean-std]
+    /// What is done to each window before the model and undone after it [default: last or mean-std, with which a linear map is better on the
+    /// validation windows; bench: last]
     #[arg(long, value_enum)]
     window_norm: Option<WindowNorm>,
-    /// In which units the loss is taken [default: window; with a horizon above 1: balanced]
+    /// In which units the loss is taken [default: balanced; bench: window]
     #[arg(long, value_enum, value_name = "UNITS")]
     loss_units: Option<LossUnitsName>,
-    /// When the order of the training windows is drawn [default: once; with a horizon above 1: epoch]
+    /// When the order of the training windows is drawn [default: epoch; bench: once]
     #[arg(long, value_enum)]
     shuffle: Option<ShuffleName>,
     /// Of the first parameters and the order of the windows
     #[arg(long, default_value_t = 0)]
     pub seed: u64,
-    /// Stop after so many epochs in a row without a smaller validation loss, and keep the best epoch's parameters [default: never; with a
-    /// horizon above 1: 3]
+    /// Stop after so many epochs in a row without a smaller validation loss, and keep the best epoch's parameters, the start among them
+    /// [default: 3; bench: never]
     #[arg(long, value_name = "EPOCHS")]
     patience: Option<usize>,
     /// What is minimised
@@ -80,7 +85,7 @@ pub struct TrainingArgs {
     /// Levels of the quantile loss; scores use the one nearest 0.5 [default: 0.1,0.5,0.9]
     #[arg(long, value_name = "LEVELS", value_delimiter = ',')]
     quantiles: Option<Vec<f32>>,
-    /// Update rule [default: sgd; with a horizon above 1: adamw]
+    /// Update rule [default: adamw; bench: sgd]
     #[arg(long, value_enum)]
     optimizer: Option<OptimizerName>,
     /// Share of the last update that is kept (sgd, rmsprop) [default: 0]
@@ -98,7 +103,7 @@ pub struct TrainingArgs {
     /// Added to the root of the second moment (adam, adamw, rmsprop) [default: 1e-8]
     #[arg(long)]
     eps: Option<f64>,
-    /// L2 penalty, or AdamW's decay [default: sgd 0.0001, adamw 0.01, with a horizon above 1 1; else 0]
+    /// L2 penalty, or AdamW's decay [default: sgd 0.0001, adamw 0.01, with a linear skip 1; else 0]
     #[arg(long)]
     weight_decay: Option<f64>,
     /// Strength of an L1 penalty on all parameters but biases
@@ -110,7 +115,7 @@ pub struct TrainingArgs {
     /// Largest absolute value of a gradient's element
     #[arg(long)]
     clip_value: Option<f32>,
-    /// How the learning rate changes [default: constant; with a horizon above 1: cosine]
+    /// How the learning rate changes [default: cosine; bench: constant]
     #[arg(long, value_enum)]
     schedule: Option<ScheduleName>,
     /// Steps over which the rate rises (cosine) [default: 0]
@@ -125,7 +130,16 @@ pub struct TrainingArgs {
     /// Epochs without improvement that pass before it is (plateau) [default: 10]
     #[arg(long, value_name = "EPOCHS")]
     plateau_patience: Option<usize>,
+    /// Whether the lab's settings are the defaults.
+    #[arg(skip)]
+    is_lab: bool,
 }
+
+/// The lab's window.
+const LAB_WINDOW: usize = 32;
+
+/// Windows that are chosen from.
+const WINDOWS: [usize; 8] = [8, 16, 32, 64, 96, 192, 336, 512];
 
 /// `--window-norm`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
@@ -225,41 +239,93 @@ impl TrainingArgs {
         config.check_model(&model)
     }
 
-    /// The same with another seed.
-    pub fn with_seed(&self, seed: u64) -> Self {
-        TrainingArgs { seed, ..self.clone() }
+    /// The same where the lab's settings are the defaults, or PyTorch's where the lab has none.
+    pub fn of_lab(&self) -> Self {
+        TrainingArgs { is_lab: true, ..self.clone() }
     }
 
-    /// Whether the settings for forecasts of several steps are the defaults.
-    fn is_long(&self) -> bool {
-        self.horizon > 1
+    /// Whether the lab's settings are the defaults.
+    pub fn is_lab(&self) -> bool {
+        self.is_lab
     }
 
-    /// Steps that a forecast looks back on.
+    /// The same with a window and its normalisation.
+    pub fn with_window(&self, window: usize, normalisation: Normalisation) -> Self {
+        let window_norm = match normalisation {
+            Normalisation::Last => WindowNorm::Last,
+            Normalisation::MeanStd => WindowNorm::MeanStd,
+            Normalisation::None => WindowNorm::None,
+        };
+        TrainingArgs { window: Some(window), window_norm: Some(window_norm), ..self.clone() }
+    }
+
+    /// The options that hold the window and its normalisation.
+    pub fn chosen(&self) -> toml::Table {
+        let window = ("window".into(), toml::Value::Integer(self.window() as i64));
+        [window, ("window-norm".into(), toml::Value::String(self.norm_name()))].into_iter().collect()
+    }
+
+    /// Name of the normalisation, where that is given or chosen.
+    pub fn norm_name(&self) -> String {
+        let value = self.window_norm.and_then(|norm| norm.to_possible_value());
+        value.map(|value| value.get_name().to_string()).unwrap_or_default()
+    }
+
+    /// The windows that come into question, of series with so many training rows: up to a quarter of them. Those shorter
+    /// than the lab's serve series that have no rows for it.
+    pub fn windows(&self, n_row: usize) -> Vec<usize> {
+        match self.window {
+            Some(window) => vec![window],
+            None if self.is_lab => vec![LAB_WINDOW],
+            None => {
+                let fit: Vec<usize> = WINDOWS.into_iter().filter(|&window| window == WINDOWS[0] || 4 * window <= n_row).collect();
+                let n_short = fit.iter().filter(|&&window| window < LAB_WINDOW).count();
+                fit[n_short.min(fit.len() - 1)..].to_vec()
+            }
+        }
+    }
+
+    /// The normalisations that come into question.
+    pub fn normalisations(&self) -> Vec<Normalisation> {
+        match self.window_norm {
+            Some(WindowNorm::Last) => vec![Normalisation::Last],
+            Some(WindowNorm::MeanStd) => vec![Normalisation::MeanStd],
+            Some(WindowNorm::None) => vec![Normalisation::None],
+            None if self.is_lab => vec![Normalisation::Last],
+            None => vec![Normalisation::Last, Normalisation::MeanStd],
+        }
+    }
+
+    /// Steps that a forecast looks back on, where that is given or chosen, else the lab's.
     pub fn window(&self) -> usize {
-        self.window.unwrap_or(if self.is_long() { 512 } else { 32 })
+        self.window.unwrap_or(LAB_WINDOW)
     }
 
     /// Hidden channels.
     pub fn hidden(&self) -> usize {
-        self.hidden.unwrap_or(if self.is_long() { 16 } else { 128 })
+        self.hidden.unwrap_or(if self.is_lab { 128 } else { 16 })
     }
 
     /// Passes over the training windows.
     pub fn epochs(&self) -> usize {
-        self.epochs.unwrap_or(if self.is_long() { 8 } else { 5 })
+        self.epochs.unwrap_or(if self.is_lab { 5 } else { 8 })
     }
 
     fn linear_skip(&self) -> LinearSkip {
-        self.linear_skip.unwrap_or(if self.is_long() { LinearSkip::Shared } else { LinearSkip::None })
+        let is_default = !self.is_lab && !self.carry_state && self.window_norm != Some(WindowNorm::None);
+        self.linear_skip.unwrap_or(if is_default { LinearSkip::Shared } else { LinearSkip::None })
+    }
+
+    fn has_skip(&self) -> bool {
+        self.linear_skip() != LinearSkip::None
     }
 
     fn optimizer_name(&self) -> OptimizerName {
-        self.optimizer.unwrap_or(if self.is_long() { OptimizerName::Adamw } else { OptimizerName::Sgd })
+        self.optimizer.unwrap_or(if self.is_lab { OptimizerName::Sgd } else { OptimizerName::Adamw })
     }
 
     fn schedule_name(&self) -> ScheduleName {
-        self.schedule.unwrap_or(if self.is_long() { ScheduleName::Cosine } else { ScheduleName::Constant })
+        self.schedule.unwrap_or(if self.is_lab { ScheduleName::Constant } else { ScheduleName::Cosine })
     }
 
     /// Sizes of a model.
@@ -268,7 +334,7 @@ impl TrainingArgs {
             layers: self.layers.unwrap_or(kind.default_layers()),
             horizon: self.horizon,
             levels: self.loss().columns_per_output(),
-            linear_skip: (self.linear_skip() != LinearSkip::None).then(|| self.window()),
+            linear_skip: self.has_skip().then(|| self.window()),
             own_skip: self.linear_skip() == LinearSkip::Own,
             bidirectional: self.bidirectional,
             independent: self.channels == Channels::Independent,
@@ -301,7 +367,7 @@ impl TrainingArgs {
         let lab = TrainingConfig::lab(kind);
         let default_rate = match self.optimizer_name() {
             OptimizerName::Sgd => lab.learning_rate,
-            OptimizerName::Adam | OptimizerName::Adamw if self.is_long() => 3e-4,
+            OptimizerName::Adam | OptimizerName::Adamw if self.has_skip() => 1e-4,
             OptimizerName::Adam | OptimizerName::Adamw => 1e-3,
             OptimizerName::Rmsprop => 1e-2,
         };
@@ -315,39 +381,24 @@ impl TrainingArgs {
             loss: self.loss(),
             loss_units: match self.loss_units {
                 Some(LossUnitsName::Series) => LossUnits::Series,
-                Some(LossUnitsName::Balanced) => LossUnits::Balanced,
-                None if self.is_long() => LossUnits::Balanced,
-                Some(LossUnitsName::Window) | None => LossUnits::Window,
+                Some(LossUnitsName::Window) => LossUnits::Window,
+                None if self.is_lab => LossUnits::Window,
+                Some(LossUnitsName::Balanced) | None => LossUnits::Balanced,
             },
             l1: self.l1,
             clip_norm: (self.clip_norm != 0.0).then_some(self.clip_norm),
             clip_value: self.clip_value,
-            patience: self.patience.or(self.is_long().then_some(3)),
+            patience: self.patience.or((!self.is_lab).then_some(3)),
             dropout: self.dropout,
             carry_state: self.carry_state,
             shuffle: match self.shuffle {
-                Some(ShuffleName::Epoch) => Shuffle::Epoch,
-                None if self.is_long() && !self.carry_state => Shuffle::Epoch,
-                Some(ShuffleName::Once) | None => Shuffle::Once,
+                Some(ShuffleName::Once) => Shuffle::Once,
+                None if self.is_lab || self.carry_state => Shuffle::Once,
+                Some(ShuffleName::Epoch) | None => Shuffle::Epoch,
             },
-            normalisation: match self.window_norm {
-                Some(WindowNorm::MeanStd) => Normalisation::MeanStd,
-                Some(WindowNorm::None) => Normalisation::None,
-                None if self.is_long() => Normalisation::MeanStd,
-                Some(WindowNorm::Last) | None => Normalisation::Last,
-            },
+            normalisation: self.normalisations()[0],
             seed: self.seed,
         })
-    }
-
-    /// Sizes of a model for these windows.
-    pub fn model_for(&self, kind: ModelKind, windows: &Windows) -> ForecasterConfig {
-        ForecasterConfig { features: windows.n_feature(), targets: windows.n_target(), ..self.model(kind) }
-    }
-
-    /// A trainer for a model on these windows.
-    pub fn trainer(&self, kind: ModelKind, windows: &Windows) -> Result<Trainer> {
-        Trainer::new(&self.model_for(kind, windows), &self.config(kind)?, &series(windows))
     }
 
     fn optimizer(&self, lab_decay: f64) -> Optimizer {
@@ -356,7 +407,7 @@ impl TrainingArgs {
         match self.optimizer_name() {
             OptimizerName::Sgd => Optimizer::Sgd { momentum, nesterov: self.nesterov, weight_decay: decay(lab_decay) },
             OptimizerName::Adam => Optimizer::Adam { betas, eps, weight_decay: decay(0.0) },
-            OptimizerName::Adamw => Optimizer::AdamW { betas, eps, weight_decay: decay(if self.is_long() { 1.0 } else { 0.01 }) },
+            OptimizerName::Adamw => Optimizer::AdamW { betas, eps, weight_decay: decay(if self.has_skip() { 1.0 } else { 0.01 }) },
             OptimizerName::Rmsprop => Optimizer::RmsProp { alpha, eps, momentum, weight_decay: decay(0.0) },
         }
     }

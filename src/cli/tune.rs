@@ -78,6 +78,7 @@ pub async fn run(args: &Args) -> Result<ExitCode> {
     println!("{}", device.announcement(&parsed[0].device().device));
 
     let rounds = rounds(args.trials, args.halving, epochs);
+    let mut read = None;
     let mut alive: Vec<usize> = (0..args.trials).collect();
     let mut last = Vec::new();
     for (round, &epochs) in rounds.iter().enumerate() {
@@ -88,8 +89,9 @@ pub async fn run(args: &Args) -> Result<ExitCode> {
                 None => {
                     let train = space.train_args(&trials[trial], epochs)?;
                     let title = format!("round {} of {}, trial {trial}", round + 1, rounds.len());
-                    let (_, windows) = train.windows()?;
-                    let valid_mse = match experiment::run(train.model(), train.training(), &windows, &device, title, train.lang()).await {
+                    let setting = train.setting(&mut read)?;
+                    let seed = setting.training.seed;
+                    let valid_mse = match experiment::run(train.model(), &setting, seed, &device, title, train.lang()).await {
                         Ok(outcome) => outcome.fit.metrics.mse,
                         // A rate that diverges is a bad draw, no end of the search.
                         Err(Error::Diverged { .. }) => f64::INFINITY,

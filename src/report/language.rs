@@ -96,6 +96,10 @@ texts! {
     coverage: "{}: {} % of what came lies at or below the forecast of level {}; its pinball loss is {}.",
         "{}：{} % 的实际值不高于分位数 {} 的预测；其 pinball 损失为 {}。";
     season: "season: {} rows", "季节长度：{} 行";
+    chosen: "window: {} rows, normalised by {}: the best linear map on the validation windows (MSE {})",
+        "窗口：{} 行，按 {} 归一化：线性映射在验证窗口上误差最小（均方误差 {}）";
+    never_better: "{}: {} epochs were no better than the start, the linear map; its parameters are kept.",
+        "{}：{} 轮训练都没有超过起点（线性映射）；保留起点的参数。";
     stopped: "{}: stopped after epoch {}; the parameters are those of epoch {}.", "{}：在第 {} 轮后停止；参数取自第 {} 轮。";
     made_up: "SYNTHETIC DATA: no market ever quoted them.", "合成数据：没有任何市场报过这些价格。";
     epoch_line: "{}  epoch {}  train MSE {}  valid MSE {}", "{}  第 {} 轮  训练 MSE {}  验证 MSE {}";

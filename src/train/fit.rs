@@ -38,7 +38,8 @@ pub struct EpochScore {
 pub struct Fit {
     /// Scores, an epoch each.
     pub epochs: Vec<EpochScore>,
-    /// The epoch, counted from 1, whose parameters and forecasts these are: the last one, or the best one with early stopping.
+    /// The epoch, counted from 1, whose parameters and forecasts these are: the last one, or with early stopping the best one, which is 0
+    /// where no epoch was better than the start.
     pub best_epoch: usize,
     /// The loss before each step, in the units that the model sees.
     pub losses: Vec<f32>,
@@ -87,7 +88,7 @@ struct Run {
 
 /// The best epoch so far.
 struct Best {
-    /// Counted from 1; 0 before the first is over.
+    /// Counted from 1; 0 before the first is over, and where none has been better than the start.
     epoch: usize,
     loss: f64,
     /// Its forecasts, where it was evaluated since the training began or went on.
@@ -95,6 +96,12 @@ struct Best {
 }
 
 impl Run {
+    /// Hears of the loss before the first step.
+    fn begin(&mut self, loss: f64) {
+        self.progress.start_loss = Some(loss);
+        self.best.loss = loss;
+    }
+
     /// Hears of an epoch's score; whether it is the best so far.
     fn observe(&mut self, score: EpochScore, keeps_best: bool) -> bool {
         self.rates.observe(score.valid_loss);
@@ -142,8 +149,15 @@ impl Trainer {
         let rates = Rates::new(self.config.schedule, f64::from(self.config.learning_rate), n_step);
         let best = Best { epoch: 0, loss: f64::INFINITY, forecasts: None };
         let mut run = Run { progress: TrainProgress::default(), losses: Vec::new(), rates, best };
-        if let Some(state) = state {
-            self.restore(session, state, &mut run)?;
+        match (state, &self.best) {
+            (Some(state), _) => self.restore(session, state, &mut run)?,
+            (None, Some(programs)) => {
+                let forecasts = self.plan.run(session, &self.graph, &self.evaluation, &series.valid).await?;
+                run.begin(self.loss(&forecasts, &series.valid, series));
+                run.best.forecasts = Some(forecasts);
+                session.run(programs.keep, 1)?;
+            }
+            (None, None) => {}
         }
         let mut order = Vec::new();
         while run.progress.epochs.len() < self.config.epochs && !self.is_out_of_patience(&run) {
@@ -255,6 +269,9 @@ impl Trainer {
             let values = state.tensors.get(&name);
             let missing = || Error::Unsupported { operation: "resume", what: format!("the state has no tensor {name}: begin anew") };
             session.write(tensor, values.ok_or_else(missing)?)?;
+        }
+        if let Some(loss) = state.progress.start_loss {
+            run.begin(loss);
         }
         for &score in &state.progress.epochs {
             run.observe(score, self.best.is_some());

@@ -11,6 +11,8 @@ pub use config::{LossUnits, Shuffle, TrainingConfig};
 pub use fit::{EpochScore, Event, Fit};
 pub use state::{Outcome, TrainPlan, TrainProgress, TrainState};
 
+use ndarray::{Array1, Array2, Axis};
+
 use crate::dataset::Starts;
 use crate::error::{Error, Result};
 use crate::graph::{Graph, Tensor};
@@ -185,7 +187,28 @@ impl Trainer {
 
     /// Lets training start from values for some parameters, such as [`read_backbone`](crate::published::read_backbone) gives; all others
     /// are drawn from the seed.
-    pub fn start_from(&mut self, values: Vec<(Tensor, Vec<f32>)>) {
-        self.initial = values;
+    pub fn start_from(&mut self, values: impl IntoIterator<Item = (Tensor, Vec<f32>)>) {
+        self.initial.extend(values);
+    }
+
+    /// Lets training start from a linear map `(window, horizon)` and bias `(horizon)` of the windows as the model sees them, in the place of
+    /// the linear skip that all targets share. Nothing changes where the model has none.
+    ///
+    /// # Errors
+    /// [`Error::Shape`] where the map is not from this window to this horizon.
+    pub fn start_from_linear(&mut self, map: &Array2<f64>, bias: &Array1<f64>) -> Result<()> {
+        let named = |name: &str| self.graph.parameters().iter().find(|parameter| parameter.name == name).map(|parameter| parameter.tensor);
+        let (Some(weight), Some(skip_bias)) = (named("skip.weight"), named("skip.bias")) else { return Ok(()) };
+        if map.dim() != (self.config.window, self.model.horizon) || bias.len() != self.model.horizon {
+            let needed = format!("({}, {}), window and horizon", self.config.window, self.model.horizon);
+            return Err(Error::shape("linear skip", "map", needed, map.shape()));
+        }
+        // every level of a quantile loss starts at the same forecast
+        let levels = self.model.levels;
+        let rows = map.axis_iter(Axis(1)).flat_map(|row| std::iter::repeat_n(row.to_vec(), levels));
+        let weights = rows.flatten().map(|value| value as f32).collect();
+        let biases = bias.iter().flat_map(|&value| std::iter::repeat_n(value as f32, levels)).collect();
+        self.start_from([(weight, weights), (skip_bias, biases)]);
+        Ok(())
     }
 }

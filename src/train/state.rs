@@ -39,6 +39,9 @@ pub struct TrainPlan {
 /// How far a training is.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub struct TrainProgress {
+    /// With early stopping: the loss over the validation windows before the first step, that of epoch 0.
+    #[serde(default)]
+    pub start_loss: Option<f64>,
     /// Scores of the epochs that are over.
     pub epochs: Vec<EpochScore>,
     /// Sum of the squared errors of the training forecasts of the epoch under way.

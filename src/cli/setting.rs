@@ -1,0 +1,102 @@
+//! Series as windows, and the settings that follow from them.
+
+use std::path::PathBuf;
+
+use super::data::{DataArgs, LayoutArgs, series};
+use super::training::TrainingArgs;
+use crate::baseline::Linear;
+use crate::dataset::{Layout, Table, Windows};
+use crate::error::Result;
+use crate::model::{ForecasterConfig, ModelKind};
+use crate::report::Lang;
+use crate::report::language::fill;
+use crate::report::table::significant;
+use crate::train::{Trainer, TrainingConfig};
+
+/// What models are trained on, and how.
+pub struct Setting {
+    /// The series.
+    pub tables: Vec<Table>,
+    /// Their windows.
+    pub windows: Windows,
+    /// The options, with the window and its normalisation.
+    pub training: TrainingArgs,
+    /// Rows of a season; 1 where there is none.
+    pub season: usize,
+    /// The best linear forecast: a baseline, and the start of a linear skip. There is none where the values allow no fit.
+    pub linear: Option<Linear>,
+}
+
+impl Setting {
+    /// Reads the series and cuts them into windows; prints each step.
+    ///
+    /// # Errors
+    /// Whatever is wrong with the series, or with windows in them.
+    pub fn read(data: &DataArgs, layout: &LayoutArgs, training: &TrainingArgs, folder: PathBuf, lang: Lang) -> Result<Self> {
+        let (tables, layout) = layout.tables(data, training.horizon, training.is_lab(), folder, training.seed)?;
+        Self::new(data, tables, &layout, training, lang)
+    }
+
+    /// Cuts series into windows, whatever their length in `layout`. Of the lengths and normalisations that come into question, some with
+    /// which a linear map forecasts the validation windows as well as with any other are taken, and shown: the longest where there is a
+    /// season, which shows itself in many windows and seldom in the validation windows alone, else the shortest.
+    ///
+    /// # Errors
+    /// As [`Windows::new`].
+    pub fn new(data: &DataArgs, tables: Vec<Table>, layout: &Layout, training: &TrainingArgs, lang: Lang) -> Result<Self> {
+        let cut = |window| Windows::new(&tables, &Layout { window, ..layout.clone() });
+        let (lengths, normalisations) = (training.windows(n_train_row(&tables, layout)?), training.normalisations());
+        let longest = lengths.iter().copied().max().unwrap_or(1);
+        let windows = cut(longest)?;
+        let season = data.season(&windows);
+        let linear = Linear::choose(&windows, &lengths, &normalisations, season > 1);
+        let chosen = |linear: &Linear| (linear.weight.nrows(), linear.normalisation);
+        let (window, normalisation) = linear.as_ref().map_or((lengths[0], normalisations[0]), chosen);
+        if let Some(linear) = &linear
+            && lengths.len() * normalisations.len() > 1
+        {
+            let name = training.with_window(window, normalisation).norm_name();
+            let [rows, mse] = [window.to_string(), significant(linear.valid_mse, 4)];
+            println!("{}", fill(lang.texts().chosen, [&rows, &name, &mse]));
+        }
+        // A shorter window has more training windows.
+        let (windows, linear) = if window == longest {
+            (windows, linear)
+        } else {
+            let windows = cut(window)?;
+            let linear = Linear::fit(&windows, normalisation);
+            (windows, linear)
+        };
+        windows.check_no_leak(&tables, [windows.train(), windows.valid(), windows.test()])?;
+        Ok(Setting { training: training.with_window(window, normalisation), tables, windows, season, linear })
+    }
+
+    /// Sizes of a model for these windows.
+    pub fn model(&self, kind: ModelKind) -> ForecasterConfig {
+        ForecasterConfig { features: self.windows.n_feature(), targets: self.windows.n_target(), ..self.training.model(kind) }
+    }
+
+    /// A trainer for a model on these windows, with a seed of its own; its linear skip starts as the best linear forecast.
+    ///
+    /// # Errors
+    /// As [`Trainer::new`].
+    pub fn trainer(&self, kind: ModelKind, seed: u64) -> Result<Trainer> {
+        let config = TrainingConfig { seed, ..self.training.config(kind)? };
+        let mut trainer = Trainer::new(&self.model(kind), &config, &series(&self.windows))?;
+        if let Some(linear) = &self.linear {
+            trainer.start_from_linear(&linear.weight, &linear.bias)?;
+        }
+        Ok(trainer)
+    }
+}
+
+/// Training rows of the series of which as many are longer as are shorter.
+fn n_train_row(tables: &[Table], layout: &Layout) -> Result<usize> {
+    let rows = tables.iter().map(|table| {
+        let split = layout.partition.split(&table.source().to_string(), table.n_row(), 1, layout.horizon)?;
+        Ok(split.training_rows().len())
+    });
+    let mut rows = rows.collect::<Result<Vec<_>>>()?;
+    rows.sort_unstable();
+    Ok(rows.get(rows.len() / 2).copied().unwrap_or(0))
+}
