@@ -361,6 +361,7 @@ fn request(folder: &Path, csv: &[PathBuf]) -> Request<'static> {
         save_folder: folder.into(),
         options: CsvOptions { columns: CLOSE, ..CsvOptions::default() },
         seed: 3,
+        lang: scanrnn::report::Lang::En,
     }
 }
 

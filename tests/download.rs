@@ -185,6 +185,7 @@ fn request<'a>(folder: &Path, server: Server) -> Request<'a> {
         save_folder: folder.into(),
         options: CsvOptions { columns: Columns::Named(&["Close"]), ..CsvOptions::default() },
         seed: 0,
+        lang: scanrnn::report::Lang::En,
     }
 }
 

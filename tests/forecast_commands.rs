@@ -216,13 +216,17 @@ fn a_search_halves_goes_on_and_leaves_its_best() {
 fn what_is_shown_is_in_chinese_where_that_is_asked_for() {
     let folder = folder();
     let text = succeeds(folder.path(), &format!("train --model min-gru-scan {SMALL} --lang zh"));
-    for part in ["第   1 轮", "测试", "持续性", "检查点：", "运行目录："] {
+    for part in ["数据：读取 240 行", "设备：", "第   1 轮", "测试", "持续性", "检查点：", "运行目录："] {
         assert!(text.contains(part), "{part:?} is not in\n{text}");
     }
     let report = std::fs::read_to_string(folder.path().join("runs/min-gru-scan/report.html")).expect("a report");
     assert!(report.contains("lang=\"zh-CN\"") && report.contains("第 1 步 MSE"));
     let text = succeeds(folder.path(), &format!("compare --models min-gru-scan --seeds 1 {SMALL} --lang zh"));
     assert!(text.contains("种子 0") && text.contains("图片："), "{text}");
+    let space = "model = \"min-gru-scan\"\ncsv = \"loads.csv\"\nlang = \"zh\"\nhidden = [4, 8]\n";
+    std::fs::write(folder.path().join("space.toml"), space).expect("written");
+    let text = succeeds(folder.path(), "tune --space space.toml --trials 1 --epochs 1");
+    assert!(text.contains("窗口：") && text.contains("试验") && !text.contains("round"), "{text}");
 }
 
 /// Ctrl-C in the middle of a training; what goes on from there ends with the bits of a training that nobody stopped.

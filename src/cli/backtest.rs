@@ -96,7 +96,7 @@ pub async fn run(args: &Args) -> Result<ExitCode> {
         crate::file::check_writable(json)?;
     }
     let training = &args.training;
-    let (tables, layout) = args.layout.tables(&args.data, training.horizon, training.is_lab(), args.out_dir.clone(), training.seed)?;
+    let (tables, layout) = args.layout.tables(&args.data, training, args.out_dir.clone(), args.lang)?;
     let [table] = &tables[..] else {
         return Err(Error::option("--csv", format!("{} series", tables.len()), "backtest walks through one series: name one"));
     };
@@ -106,7 +106,7 @@ pub async fn run(args: &Args) -> Result<ExitCode> {
     let (training, layout) = (setting.training.clone(), setting.windows.layout().clone());
     let season = setting.season;
     let device = Device::open(&args.device).await?;
-    println!("{}", device.announcement(&args.device.device));
+    println!("{}", device.announcement(&args.device.device, args.lang));
 
     let (loss, texts) = (training.loss(), args.lang.texts());
     let mut origins: Vec<Origin> = Vec::new();

@@ -84,7 +84,7 @@ pub async fn run(args: &Args) -> Result<ExitCode> {
     let table = single(tables, windows)?;
     let season = *season;
     let device = Device::open(&args.device).await?;
-    println!("{}", device.announcement(&args.device.device));
+    println!("{}", device.announcement(&args.device.device, args.lang));
 
     let mut outcomes = Vec::new();
     let mut profiles = Vec::new();
@@ -116,9 +116,9 @@ pub async fn run(args: &Args) -> Result<ExitCode> {
     print!("\n{}", scored.text("validation", tables));
     let stopped = outcomes.iter().map(|outcome| scores::stopped(outcome.kind.name(), &outcome.fit, args.lang));
     println!("{}{}", stopped.collect::<String>(), scored.coverage());
-    println!("{}", speeds(&outcomes, &device, training));
+    println!("{}", speeds(&outcomes, &device, training, args.lang));
     let since_start = since_start.unwrap_or_default();
-    println!("The first training step was done {since_start:.2} s after the start.\n");
+    println!("{}\n", fill(args.lang.texts().first_step, [&format!("{since_start:.2}")]));
     if let Some(path) = &trace {
         profile::show(&profiles, path)?;
     }
@@ -178,17 +178,18 @@ fn loss_difference(a: &Fit, b: &Fit) -> f64 {
     a.losses.iter().zip(&b.losses).map(relative).fold(0.0, f64::max)
 }
 
-fn speeds(outcomes: &[Outcome], device: &Device, training: &TrainingArgs) -> String {
+fn speeds(outcomes: &[Outcome], device: &Device, training: &TrainingArgs, lang: Lang) -> String {
+    let texts = lang.texts();
     let mut table = Table::new([
-        "training",
-        "device",
-        "seconds",
-        "first step s",
-        "ms a step",
+        texts.training,
+        texts.device_column,
+        texts.seconds,
+        texts.first_step_column,
+        texts.ms_a_step,
         "tokens/s",
-        "CPU ms a step",
-        "CPU / device",
-        "largest loss difference",
+        texts.cpu_ms_a_step,
+        texts.cpu_to_device,
+        texts.loss_difference,
     ]);
     for Outcome { kind, fit, first_step_seconds, on_cpu, .. } in outcomes {
         let mut row = vec![

@@ -11,8 +11,8 @@ use crate::backend::Backend;
 use crate::benchmark::{Benchmark, Shape, build, compare, copy_rate, expected, time};
 use crate::error::Result;
 use crate::profile::Profile;
-use crate::report::Table;
 use crate::report::table::significant;
+use crate::report::{Lang, Table};
 
 #[derive(Debug, clap::Args)]
 pub struct Args {
@@ -48,7 +48,7 @@ pub async fn run(args: &Args) -> Result<ExitCode> {
     }
     let trace = args.profile.path(Path::new("."))?;
     let device = Device::open(&args.device).await?;
-    println!("{}", device.announcement(&args.device.device));
+    println!("{}", device.announcement(&args.device.device, Lang::En));
     let backend: &dyn Backend = device.backend();
     let measured = build(args.op, shape, true)?;
     let wanted = expected(&measured).await?;

@@ -6,6 +6,7 @@ use std::process::ExitCode;
 use super::device::{Device, DeviceArgs};
 use crate::error::{Error, Result};
 use crate::golden::Case;
+use crate::report::Lang;
 
 #[derive(Debug, clap::Args)]
 pub struct Args {
@@ -26,7 +27,7 @@ pub async fn run(args: &Args) -> Result<ExitCode> {
         });
     }
     let device = Device::open(&args.device).await?;
-    println!("{}", device.announcement(&args.device.device));
+    println!("{}", device.announcement(&args.device.device, Lang::En));
     let (mut passed, mut failed) = (0, 0);
     for path in paths {
         let name = path.file_stem().map(|stem| stem.to_string_lossy().into_owned()).unwrap_or_default();

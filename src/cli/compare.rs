@@ -90,7 +90,7 @@ pub async fn run(args: &Args) -> Result<ExitCode> {
     let Setting { tables, windows, training, linear, season } = &setting;
     let season = *season;
     let device = Device::open(&args.device).await?;
-    println!("{}", device.announcement(&args.device.device));
+    println!("{}", device.announcement(&args.device.device, args.lang));
 
     let texts = args.lang.texts();
     let mut entries = Vec::new();

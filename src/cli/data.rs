@@ -2,11 +2,14 @@
 
 use std::path::PathBuf;
 
+use super::training::TrainingArgs;
 use crate::baseline::find_season;
 use crate::dataset::download::Server;
 use crate::dataset::prices::{self, Request};
 use crate::dataset::{CALENDAR, Channels, Columns, CsvOptions, Layout, Missing, Partition, Scaling, Source, Table, Windows};
 use crate::error::{Error, Result};
+use crate::report::Lang;
+use crate::report::language::fill;
 use crate::train::Series;
 
 /// Options that choose the series.
@@ -37,7 +40,7 @@ pub struct DataArgs {
 
 impl DataArgs {
     /// Reads the series; prints each step.
-    pub fn tables(&self, columns: Columns<'_>, save_folder: PathBuf, seed: u64) -> Result<Vec<Table>> {
+    pub fn tables(&self, columns: Columns<'_>, save_folder: PathBuf, seed: u64, lang: Lang) -> Result<Vec<Table>> {
         if self.season == Some(0) {
             return Err(Error::option("--season", 0, "must be at least 1"));
         }
@@ -63,8 +66,9 @@ impl DataArgs {
             save_folder,
             options: CsvOptions { columns, date: self.date.as_deref(), id: self.id.as_deref(), missing: self.missing },
             seed,
+            lang,
         };
-        let tables = prices::resolve(&request, &mut |line| println!("data: {line}"))?;
+        let tables = prices::resolve(&request, &mut |line| println!("{}", fill(lang.texts().data, [line])))?;
         if with_calendar { tables.iter().map(Table::with_calendar).collect() } else { Ok(tables) }
     }
 
@@ -125,16 +129,16 @@ impl LayoutArgs {
         Some(names)
     }
 
-    /// Reads the series, and how they become windows, but for the windows' length; prints each step. With `is_lab`, what is left out is as in
-    /// the lab.
-    pub fn tables(&self, data: &DataArgs, horizon: usize, is_lab: bool, save_folder: PathBuf, seed: u64) -> Result<(Vec<Table>, Layout)> {
+    /// Reads the series, and how they become windows, but for the windows' length; prints each step.
+    pub fn tables(&self, data: &DataArgs, training: &TrainingArgs, save_folder: PathBuf, lang: Lang) -> Result<(Vec<Table>, Layout)> {
+        let (horizon, is_lab) = (training.horizon, training.is_lab());
         let named = self.named();
         let columns = match &named {
             Some(names) => Columns::Named(names),
             None if is_all(&self.targets) || is_all(&self.features) => Columns::All,
             None => Columns::CloseOrAll,
         };
-        let mut tables = data.tables(columns, save_folder, seed)?;
+        let mut tables = data.tables(columns, save_folder, training.seed, lang)?;
         let has_times = || tables.iter().all(|table| table.dates().is_some_and(|dates| dates.time_of_day().is_some()));
         let mut layout = self.layout(&tables, horizon, is_lab);
         match self.calendar {

@@ -6,6 +6,8 @@ use crate::backend::Backend;
 use crate::cpu::Cpu;
 use crate::error::{Error, Result};
 use crate::gpu::{AdapterSummary, Gpu, KernelTable, Selection};
+use crate::report::Lang;
+use crate::report::language::fill;
 
 /// Options that choose the device.
 #[derive(Debug, clap::Args)]
@@ -147,15 +149,17 @@ impl Device {
     }
 
     /// One line about what was taken.
-    pub fn announcement(&self, asked: &str) -> String {
-        match self {
-            Device::Cpu(cpu) if asked == "auto" => format!("device: {} (no hardware GPU was found)", cpu.name()),
-            Device::Cpu(cpu) => format!("device: {}", cpu.name()),
+    pub fn announcement(&self, asked: &str, lang: Lang) -> String {
+        let texts = lang.texts();
+        let remarks = match self {
+            Device::Cpu(_) if asked == "auto" => texts.no_hardware.into(),
+            Device::Cpu(_) => String::new(),
             Device::Gpu(opened) => {
-                let note = if opened.gpu.summary().software { "; a software adapter: the CPU computes, expect no GPU's speed" } else { "" };
-                let kernels = if opened.table.is_some() { format!("; kernels: {}", self.kernels()) } else { String::new() };
-                format!("device: {}{note}{kernels}", opened.gpu.name())
+                let software = if opened.gpu.summary().software { texts.software } else { "" };
+                let kernels = if opened.table.is_some() { fill(texts.kernels, [&self.kernels()]) } else { String::new() };
+                format!("{software}{kernels}")
             }
-        }
+        };
+        fill(texts.device, [&self.backend().name(), &remarks])
     }
 }

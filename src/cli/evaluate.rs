@@ -13,6 +13,7 @@ use crate::checkpoint::Checkpoint;
 use crate::dataset::{Columns, Layout, Partition, Windows};
 use crate::error::Result;
 use crate::report::Lang;
+use crate::report::language::fill;
 use crate::train::Trainer;
 
 #[derive(Debug, clap::Args)]
@@ -43,15 +44,16 @@ pub async fn run(args: &Args) -> Result<ExitCode> {
     let Checkpoint { description, tensors } = super::read_checkpoint(&args.checkpoint)?;
     let (model, training) = (&description.model, &description.training);
     let sources = description.sources.join(", ");
-    println!("checkpoint: {} with window {} and hidden {}, trained on {sources}", model.model, training.window, model.hidden);
+    let sizes = [training.window, model.hidden].map(|size| size.to_string());
+    println!("{}", fill(args.lang.texts().checkpoint_of, [model.model.name(), &sizes[0], &sizes[1], &sources]));
     let layout = Layout { partition: args.split.unwrap_or(description.layout.partition), ..description.layout.clone() };
     let columns: Vec<&str> = description.layout.columns().collect();
-    let tables = args.data.tables(Columns::Named(&columns), ".".into(), training.seed)?;
+    let tables = args.data.tables(Columns::Named(&columns), ".".into(), training.seed, args.lang)?;
     let scalers = description.scalers_of(&place, tables.len())?;
     let windows = Windows::with_scalers(&tables, &layout, scalers)?;
     let season = args.data.season(&windows);
     let device = Device::open(&args.device).await?;
-    println!("{}", device.announcement(&args.device.device));
+    println!("{}", device.announcement(&args.device.device, args.lang));
     let series = series(&windows);
     let trainer = Trainer::new(model, training, &series)?;
     let parameters = tensors.parameters(&place, trainer.graph())?;

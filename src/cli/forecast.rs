@@ -65,11 +65,11 @@ pub async fn run(args: &Args) -> Result<ExitCode> {
     let horizon = args.horizon.unwrap_or(description.model.horizon);
     check(&description, horizon)?;
     let columns: Vec<&str> = description.layout.columns().collect();
-    let tables = args.data.tables(Columns::Named(&columns), ".".into(), description.training.seed)?;
+    let tables = args.data.tables(Columns::Named(&columns), ".".into(), description.training.seed, args.lang)?;
     let scalers = description.scalers_of(&place, tables.len())?;
     let recorded = Recorded::new(&description)?;
     let device = Device::open(&args.device).await?;
-    println!("{}", device.announcement(&args.device.device));
+    println!("{}", device.announcement(&args.device.device, args.lang));
     let parameters = tensors.parameters(&place, recorded.graph())?;
 
     let loss = &description.training.loss;

@@ -33,7 +33,7 @@ impl Setting {
     /// # Errors
     /// Whatever is wrong with the series, or with windows in them.
     pub fn read(data: &DataArgs, layout: &LayoutArgs, training: &TrainingArgs, folder: PathBuf, lang: Lang) -> Result<Self> {
-        let (tables, layout) = layout.tables(data, training.horizon, training.is_lab(), folder, training.seed)?;
+        let (tables, layout) = layout.tables(data, training, folder, lang)?;
         Self::new(data, tables, &layout, training, lang)
     }
 

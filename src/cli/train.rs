@@ -107,7 +107,7 @@ impl Args {
         let SeriesRead { tables, layout, .. } = match read {
             Some(read) if read.options == options => read,
             read => {
-                let (tables, layout) = self.layout.tables(&self.data, training.horizon, training.is_lab(), ".".into(), training.seed)?;
+                let (tables, layout) = self.layout.tables(&self.data, training, ".".into(), self.lang)?;
                 read.insert(SeriesRead { options, tables, layout })
             }
         };
@@ -125,7 +125,7 @@ pub async fn run(args: &Args, mut options: toml::Table) -> Result<ExitCode> {
     let Setting { tables, windows, training, linear, season } = &setting;
     let (config, season) = (training.config(args.model)?, *season);
     let device = Device::open(&args.device).await?;
-    println!("{}", device.announcement(&args.device.device));
+    println!("{}", device.announcement(&args.device.device, args.lang));
     let series = series(windows);
     let mut trainer = setting.trainer(args.model, training.seed)?;
     if let Some(path) = &args.init_from {

@@ -15,6 +15,7 @@ use super::device::Device;
 use super::{Cli, Command, experiment, train};
 use crate::error::{Error, Result};
 use crate::report::Table;
+use crate::report::language::fill;
 use crate::report::table::significant;
 
 #[derive(Debug, clap::Args)]
@@ -75,7 +76,9 @@ pub async fn run(args: &Args) -> Result<ExitCode> {
     std::fs::create_dir_all(&args.out_dir).map_err(|source| Error::File { path: args.out_dir.clone(), action: "create", source })?;
     let log = Log::open(&args.out_dir.join(TRIALS), &trials)?;
     let device = Device::open(parsed[0].device()).await?;
-    println!("{}", device.announcement(&parsed[0].device().device));
+    let lang = parsed[0].lang();
+    let texts = lang.texts();
+    println!("{}", device.announcement(&parsed[0].device().device, lang));
 
     let rounds = rounds(args.trials, args.halving, epochs);
     let mut read = None;
@@ -88,10 +91,11 @@ pub async fn run(args: &Args) -> Result<ExitCode> {
                 Some(valid_mse) => valid_mse,
                 None => {
                     let train = space.train_args(&trials[trial], epochs)?;
-                    let title = format!("round {} of {}, trial {trial}", round + 1, rounds.len());
+                    let numbers = [round + 1, rounds.len(), trial].map(|number| number.to_string());
+                    let title = fill(texts.round_title, numbers.each_ref().map(String::as_str));
                     let setting = train.setting(&mut read)?;
                     let seed = setting.training.seed;
-                    let valid_mse = match experiment::run(train.model(), &setting, seed, &device, title, train.lang()).await {
+                    let valid_mse = match experiment::run(train.model(), &setting, seed, &device, title, lang).await {
                         Ok(outcome) => outcome.fit.metrics.mse,
                         // A rate that diverges is a bad draw, no end of the search.
                         Err(Error::Diverged { .. }) => f64::INFINITY,
@@ -101,12 +105,9 @@ pub async fn run(args: &Args) -> Result<ExitCode> {
                     valid_mse
                 }
             };
-            println!(
-                "round {}  trial {trial:3}  {epochs:3} epochs  validation MSE {}  {}",
-                round + 1,
-                significant(valid_mse, 5),
-                text(&trials[trial])
-            );
+            let numbers =
+                [(round + 1).to_string(), format!("{trial:3}"), format!("{epochs:3}"), significant(valid_mse, 5), text(&trials[trial])];
+            println!("{}", fill(texts.trial_line, numbers.each_ref().map(String::as_str)));
             rows.push((trial, valid_mse));
         }
         rows.sort_by(|a, b| a.1.total_cmp(&b.1).then(a.0.cmp(&b.0)));
@@ -114,19 +115,20 @@ pub async fn run(args: &Args) -> Result<ExitCode> {
         last = rows;
     }
 
-    let mut table = Table::new(["trial", "validation MSE", "options"]);
+    let mut table = Table::new([texts.trial, texts.validation_mse, texts.options]);
     for (trial, valid_mse) in &last {
         table.push([trial.to_string(), significant(*valid_mse, 5), text(&trials[*trial])]);
     }
-    print!("\nThe last round, {epochs} epochs:\n{table}");
-    println!("The best trial was chosen on validation windows: score it on test windows before trusting its figure.");
+    print!("\n{}\n{table}", fill(texts.last_round, [&epochs.to_string()]));
+    println!("{}", texts.trust);
     let best = args.out_dir.join(BEST);
     let mut options = space.fixed.clone();
     options.insert("epochs".into(), Value::Integer(epochs as i64));
     options.extend(trials[last[0].0].iter().cloned());
     crate::file::save(&best, |writer| std::io::Write::write_all(writer, options.to_string().as_bytes()))?;
-    println!("trials: {}", args.out_dir.join(TRIALS).display());
-    println!("best: {0}; train it with `scanrnn train --config {0}`", best.display());
+    println!("{}", fill(texts.trials, [&args.out_dir.join(TRIALS).display().to_string()]));
+    let best = best.display().to_string();
+    println!("{}", fill(texts.best_trial, [&best, &best]));
     Ok(ExitCode::SUCCESS)
 }
 

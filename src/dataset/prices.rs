@@ -7,6 +7,8 @@ use jiff::Timestamp;
 use super::download::{Server, check_ticker, csv_path};
 use super::{Columns, CsvOptions, CsvTables, Table, read_csv, synthetic};
 use crate::Result;
+use crate::report::Lang;
+use crate::report::language::fill;
 
 /// The first day that is downloaded, 2000-01-01, in Unix seconds.
 const FIRST_SECOND: i64 = 946_684_800;
@@ -32,6 +34,8 @@ pub struct Request<'a> {
     pub options: CsvOptions<'a>,
     /// Of the synthetic series.
     pub seed: u64,
+    /// Of what is announced, but for notes on a file's rows.
+    pub lang: Lang,
 }
 
 /// Finds the prices, a table for each series, and announces each step in one line.
@@ -40,13 +44,14 @@ pub struct Request<'a> {
 /// A ticker that cannot be one; a file that is named but missing, or cannot be used; no such column; a folder that cannot be written.
 /// A download that fails is announced and is no error.
 pub fn resolve(request: &Request<'_>, announce: &mut dyn FnMut(&str)) -> Result<Vec<Table>> {
+    let texts = request.lang.texts();
     if let Some(ticker) = request.download {
         check_ticker(ticker)?;
         let seconds = FIRST_SECOND..Timestamp::now().as_second();
-        announce(&format!("downloading daily prices of {ticker} from {}", request.server.base_url));
+        announce(&fill(texts.downloading, [ticker, &request.server.base_url]));
         match request.server.daily_prices(ticker, seconds) {
             Ok(table) => return Ok(vec![save(request, &table, &csv_path(&request.save_folder, ticker), announce)?]),
-            Err(error) => announce(&format!("download failed: {error}")),
+            Err(error) => announce(&fill(texts.download_failed, [&error.to_string()])),
         }
     }
 
@@ -58,15 +63,18 @@ pub fn resolve(request: &Request<'_>, announce: &mut dyn FnMut(&str)) -> Result<
         for path in files {
             let CsvTables { tables, notes } = read_csv(&path, &request.options)?;
             let n_row: usize = tables.iter().map(Table::n_row).sum();
-            let series = if request.options.id.is_some() { format!(" of {} series", tables.len()) } else { String::new() };
-            announce(&format!("read {n_row} rows{series} from {}", path.display()));
+            let [n_row, n_series, path] = [n_row.to_string(), tables.len().to_string(), path.display().to_string()];
+            announce(&match request.options.id {
+                Some(_) => fill(texts.read_series, [&n_row, &n_series, &path]),
+                None => fill(texts.read_rows, [&n_row, &path]),
+            });
             notes.iter().for_each(|note| announce(note));
             all.extend(tables);
         }
         return Ok(all);
     }
 
-    announce(&format!("no local prices of {ticker}: a SYNTHETIC series is used, which no market ever quoted"));
+    announce(&fill(texts.no_local, [ticker]));
     let table = synthetic::daily_prices(SYNTHETIC_ROWS, request.seed)?;
     Ok(vec![save(request, &table, &csv_path(&request.save_folder, "synthetic"), announce)?])
 }
@@ -79,6 +87,7 @@ fn save(request: &Request<'_>, table: &Table, path: &Path, announce: &mut dyn Fn
         Columns::Named(names) => table.select(names)?,
     };
     table.save_csv(path)?;
-    announce(&format!("saved {} rows of {} to {}", table.n_row(), table.source(), path.display()));
+    let figures = [table.n_row().to_string(), table.source().to_string(), path.display().to_string()];
+    announce(&fill(request.lang.texts().saved_rows, figures.each_ref().map(String::as_str)));
     Ok(wanted)
 }

@@ -95,9 +95,38 @@ texts! {
         "缩放后单位，{} 个序列的每一列各自缩放；sMAPE 按原单位计算。";
     coverage: "{}: {} % of what came lies at or below the forecast of level {}; its pinball loss is {}.",
         "{}：{} % 的实际值不高于分位数 {} 的预测；其 pinball 损失为 {}。";
+    data: "data: {}", "数据：{}";
+    downloading: "downloading daily prices of {} from {}", "下载 {} 的日价格，来源 {}";
+    download_failed: "download failed: {}", "下载失败：{}";
+    read_rows: "read {} rows from {}", "读取 {} 行：{}";
+    read_series: "read {} rows of {} series from {}", "读取 {} 行，共 {} 个序列：{}";
+    no_local: "no local prices of {}: a SYNTHETIC series is used, which no market ever quoted", "没有 {} 的本地价格：改用合成数据，没有任何市场报过";
+    saved_rows: "saved {} rows of {} to {}", "已将 {} 行（{}）写入 {}";
+    device: "device: {}{}", "设备：{}{}";
+    no_hardware: " (no hardware GPU was found)", "（未找到硬件 GPU）";
+    software: "; a software adapter: the CPU computes, expect no GPU's speed", "；软件适配器：由 CPU 计算，不会有 GPU 的速度";
+    kernels: "; kernels: {}", "；内核：{}";
+    checkpoint_of: "checkpoint: {} with window {} and hidden {}, trained on {}", "检查点：{}，窗口 {}，隐藏 {}，训练数据：{}";
+    first_step: "The first training step was done {} s after the start.", "启动后 {} 秒完成第一个训练步。";
+    device_column: "device", "设备";
+    first_step_column: "first step s", "第一步（秒）";
+    ms_a_step: "ms a step", "每步毫秒";
+    cpu_ms_a_step: "CPU ms a step", "CPU 每步毫秒";
+    cpu_to_device: "CPU / device", "CPU / 设备";
+    loss_difference: "largest loss difference", "损失的最大差异";
+    round_title: "round {} of {}, trial {}", "第 {} 轮，共 {} 轮，试验 {}";
+    trial_line: "round {}  trial {}  {} epochs  validation MSE {}  {}", "第 {} 轮  试验 {}  {} 个训练轮次  验证 MSE {}  {}";
+    trial: "trial", "试验";
+    validation_mse: "validation MSE", "验证 MSE";
+    options: "options", "选项";
+    last_round: "The last round, {} epochs:", "最后一轮，{} 个训练轮次：";
+    trust: "The best trial was chosen on validation windows: score it on test windows before trusting its figure.",
+        "最佳试验是按验证窗口选出的：采信其数值之前，请在测试窗口上评分。";
+    trials: "trials: {}", "试验：{}";
+    best_trial: "best: {}; train it with `scanrnn train --config {}`", "最佳：{}；用 `scanrnn train --config {}` 训练";
     season: "season: {} rows", "季节长度：{} 行";
-    chosen: "window: {} rows, normalised by {}: the best linear map on the validation windows (MSE {})",
-        "窗口：{} 行，按 {} 归一化：线性映射在验证窗口上误差最小（均方误差 {}）";
+    chosen: "window: {} rows, normalised by {}; a linear map's MSE on the validation windows: {}",
+        "窗口：{} 行，按 {} 归一化；线性映射在验证窗口上的均方误差：{}";
     never_better: "{}: {} epochs were no better than the start, the linear map; its parameters are kept.",
         "{}：{} 轮训练都没有超过起点（线性映射）；保留起点的参数。";
     stopped: "{}: stopped after epoch {}; the parameters are those of epoch {}.", "{}：在第 {} 轮后停止；参数取自第 {} 轮。";
