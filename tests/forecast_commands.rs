@@ -274,6 +274,11 @@ fn window_and_normalisation_are_chosen_where_they_are_not_given_and_recorded() {
     assert!(!again.contains("window: 32 rows"), "{again}");
     let scores = |text: &str| text.lines().filter(|line| line.starts_with("min-gru-scan")).map(String::from).collect::<Vec<_>>();
     assert_eq!(scores(&text), scores(&again));
+    assert!(config.contains("epochs = 2"), "{config}");
+    let long =
+        succeeds(folder.path(), "train --model min-gru-scan --device cpu --csv loads.csv --targets north --run-dir long --patience 1");
+    assert!(long.contains("window: 32 rows"), "{long}");
+    assert!(std::fs::read_to_string(folder.path().join("long/config.toml")).expect("a configuration").contains("epochs = 100"));
     // a series too short for the lab's window
     let few: String = loads(240).lines().take(61).map(|line| format!("{line}\n")).collect();
     std::fs::write(folder.path().join("few.csv"), few).expect("written");

@@ -114,6 +114,10 @@ fn a_season_is_found_where_there_is_one() {
     let season = |table| find_season(&Windows::new(&[table], &layout(1, 8, 1)).expect("windows"));
     assert_eq!(season(series(24.0, 0.3, 1)), Some(24));
     assert_eq!(season(series(7.0, 0.5, 2)), Some(7));
+    // noise makes peaks on the way up to a long season
+    for seed in 10..20 {
+        assert_eq!(season(series(96.0, 0.01, seed)), Some(96), "seed {seed}");
+    }
     let mut random = noise(5);
     let mut level = 100.0;
     let walk = (0..2000).map(|_| {

@@ -10,6 +10,7 @@ use rayon::prelude::*;
 
 use crate::dataset::{Starts, Windows};
 use crate::ops::Normalisation;
+use crate::reference::window::statistics;
 
 /// Steps of the moving average.
 const KERNEL: usize = 25;
@@ -17,6 +18,8 @@ const KERNEL: usize = 25;
 const LONGEST_WINDOW: usize = 4096;
 /// Windows that are fitted to, and as many that choose the ridge: evenly spaced ones where there are more.
 const MOST_WINDOWS: usize = 1 << 16;
+/// Windows whose residuals are sorted: evenly spaced ones where there are more.
+const MOST_RESIDUALS: usize = 1 << 12;
 /// Parts of the windows whose sums are taken side by side; always as many, so that the same sums come out on every machine.
 const PARTS: usize = 16;
 /// Ridges that are tried, relative to the windows' mean variance.
@@ -69,6 +72,34 @@ impl Linear {
             let order = length(&other).cmp(&length(&best)).then(best.valid_mse.total_cmp(&other.valid_mse));
             if order.is_gt() { other } else { best }
         })
+    }
+
+    /// Biases with which the map forecasts levels of a quantile loss, `(horizon, level)`: quantiles of what the training windows leave, in the
+    /// units of each window. The map's own, `(horizon, 1)`, where there are no levels.
+    pub fn biases(&self, windows: &Windows, levels: &[f32]) -> Array2<f64> {
+        if levels.is_empty() {
+            return self.bias.clone().insert_axis(Axis(1));
+        }
+        let every = (windows.train().len() * windows.n_target()).div_ceil(MOST_RESIDUALS).max(1);
+        let starts: Vec<usize> = windows.train().iter().step_by(every).collect();
+        let (x, horizon) = (inputs(windows, &starts), windows.layout().horizon);
+        let y = rows(windows, &starts, horizon, |start| windows.following(start));
+        let mut residuals = Array2::zeros((horizon, x.nrows()));
+        for (index, (x, y)) in x.axis_iter(Axis(0)).zip(y.axis_iter(Axis(0))).enumerate() {
+            let (shift, scale) = statistics(x, self.normalisation);
+            let forecast = x.mapv(|value| (value - shift) / scale).dot(&self.weight);
+            residuals.column_mut(index).assign(&(y.mapv(|value| (value - shift) / scale) - forecast));
+        }
+        let mut biases = Array2::zeros((horizon, levels.len()));
+        for (residuals, mut biases) in residuals.axis_iter(Axis(0)).zip(biases.axis_iter_mut(Axis(0))) {
+            let mut sorted = residuals.to_vec();
+            sorted.sort_unstable_by(f64::total_cmp);
+            let last = sorted.len().saturating_sub(1);
+            for (bias, &level) in biases.iter_mut().zip(levels) {
+                *bias = sorted.get((f64::from(level) * last as f64).round() as usize).copied().unwrap_or(0.0);
+            }
+        }
+        biases
     }
 
     /// Forecasts of the windows that begin at `starts`, `(window, horizon, target)`, scaled.
@@ -349,6 +380,30 @@ mod tests {
             assert!(near(&sums.xx, &x.t().dot(&x)) && near(&sums.xy, &x.t().dot(&y)), "{normalisation:?}");
             assert!((&sums.x - &x.sum_axis(Axis(0))).sum().abs() < 1e-6 && (&sums.y - &y.sum_axis(Axis(0))).sum().abs() < 1e-6);
             assert!((sums.yy - y.iter().map(|value| value * value).sum::<f64>()).abs() < 1e-6);
+        }
+    }
+
+    #[test]
+    fn levels_begin_with_their_shares_of_the_training_rows() {
+        let random = |seed: usize| ((seed * 7919 + 13) % 1009) as f64 / 1009.0;
+        let windows = windows(|row| (row as f64 / 4.0).sin() + 0.3 * random(row * row % 997), 900, 16, 2);
+        for normalisation in [Normalisation::Last, Normalisation::MeanStd] {
+            let linear = Linear::fit(&windows, normalisation).expect("a fit");
+            let biases = linear.biases(&windows, &[0.1, 0.9]);
+            let starts: Vec<usize> = windows.train().iter().collect();
+            for step in 0..2 {
+                for (level, share) in [(0, 0.1), (1, 0.9)] {
+                    let below = starts.iter().filter(|&&start| {
+                        let x: Array1<f64> = windows.input(start).iter().map(|&value| f64::from(value)).collect();
+                        let (shift, scale) = statistics(x.view(), normalisation);
+                        let forecast = x.mapv(|value| (value - shift) / scale).dot(&linear.weight.column(step)) + biases[[step, level]];
+                        f64::from(windows.following(start)[step]) <= forecast * scale + shift
+                    });
+                    let found = below.count() as f64 / starts.len() as f64;
+                    assert!((found - share).abs() < 0.01, "{normalisation:?}, step {step}: {found} is not {share}");
+                }
+            }
+            assert_eq!(linear.biases(&windows, &[]).dim(), (2, 1));
         }
     }
 

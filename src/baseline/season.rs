@@ -41,8 +41,17 @@ pub fn find_season(windows: &Windows) -> Option<usize> {
     let peaks: Vec<usize> = (2..mean.len().saturating_sub(1))
         .filter(|&lag| mean[lag] > LEAST.max(noise) && mean[lag] >= mean[lag - 1] && mean[lag] >= mean[lag + 1])
         .collect();
+    // Of a smooth rise to a longer season noise makes peaks, too: one that counts stands out of the lags before it. The first lag tells of
+    // noise in the values and is left out where there are others.
+    let stands_out = |&lag: &usize| {
+        let before = mean[if lag > 3 { 2 } else { 1 }..lag].iter().copied().fold(f64::INFINITY, f64::min);
+        mean[lag] - before > noise
+    };
+    let peaks: Vec<usize> = peaks.into_iter().filter(stands_out).collect();
     let highest = peaks.iter().map(|&lag| mean[lag]).fold(0.0, f64::max);
-    peaks.into_iter().find(|&lag| mean[lag] >= 0.9 * highest)
+    // Noise may split a peak: the highest of those near the first one.
+    let first = peaks.iter().copied().find(|&lag| mean[lag] >= 0.9 * highest)?;
+    peaks.into_iter().filter(|lag| (first..=first + first / 4).contains(lag)).max_by(|&a, &b| mean[a].total_cmp(&mean[b]))
 }
 
 /// Autocorrelations at every lag from 0 to a third of the values; none where there are too few or they never change.

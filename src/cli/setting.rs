@@ -68,7 +68,8 @@ impl Setting {
             (windows, linear)
         };
         windows.check_no_leak(&tables, [windows.train(), windows.valid(), windows.test()])?;
-        Ok(Setting { training: training.with_window(window, normalisation), tables, windows, season, linear })
+        let training = training.with_window(window, normalisation).with_epochs(windows.train().len());
+        Ok(Setting { training, tables, windows, season, linear })
     }
 
     /// Sizes of a model for these windows.
@@ -84,7 +85,7 @@ impl Setting {
         let config = TrainingConfig { seed, ..self.training.config(kind)? };
         let mut trainer = Trainer::new(&self.model(kind), &config, &series(&self.windows))?;
         if let Some(linear) = &self.linear {
-            trainer.start_from_linear(&linear.weight, &linear.bias)?;
+            trainer.start_from_linear(&linear.weight, &linear.biases(&self.windows, config.loss.levels()))?;
         }
         Ok(trainer)
     }

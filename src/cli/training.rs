@@ -53,7 +53,7 @@ pub struct TrainingArgs {
     /// Windows of a training step
     #[arg(long, default_value_t = 32)]
     pub batch: usize,
-    /// Passes over the training windows [default: 8; bench: 5]
+    /// Passes over the training windows [default: 8, more where those are less than 1000 steps, up to 100; bench: 5]
     #[arg(long)]
     epochs: Option<usize>,
     /// Learning rate [default: sgd 0.01, for the Mambas 0.005; adam, adamw 0.001, with a linear skip 0.0001; rmsprop 0.01]
@@ -73,7 +73,7 @@ pub struct TrainingArgs {
     #[arg(long, default_value_t = 0)]
     pub seed: u64,
     /// Stop after so many epochs in a row without a smaller validation loss, and keep the best epoch's parameters, the start among them
-    /// [default: 3; bench: never]
+    /// [default: three eighths of all, at least 3; bench: never]
     #[arg(long, value_name = "EPOCHS")]
     patience: Option<usize>,
     /// What is minimised
@@ -137,6 +137,11 @@ pub struct TrainingArgs {
 
 /// The lab's window.
 const LAB_WINDOW: usize = 32;
+
+/// Training steps for which there are epochs, where so many are no more than the most epochs.
+const LEAST_STEPS: usize = 1000;
+/// Epochs that are taken by themselves, at most.
+const MOST_EPOCHS: usize = 100;
 
 /// Windows that are chosen from.
 const WINDOWS: [usize; 8] = [8, 16, 32, 64, 96, 192, 336, 512];
@@ -259,10 +264,22 @@ impl TrainingArgs {
         TrainingArgs { window: Some(window), window_norm: Some(window_norm), ..self.clone() }
     }
 
-    /// The options that hold the window and its normalisation.
+    /// The same with as many epochs as so many training windows need.
+    pub fn with_epochs(&self, n_window: usize) -> Self {
+        if self.is_lab || self.epochs.is_some() {
+            return self.clone();
+        }
+        let steps_per_epoch = (n_window / self.batch.max(1)).max(1);
+        let epochs = LEAST_STEPS.div_ceil(steps_per_epoch).min(MOST_EPOCHS).max(self.epochs());
+        TrainingArgs { epochs: Some(epochs), ..self.clone() }
+    }
+
+    /// The options that hold what was chosen from the series.
     pub fn chosen(&self) -> toml::Table {
-        let window = ("window".into(), toml::Value::Integer(self.window() as i64));
-        [window, ("window-norm".into(), toml::Value::String(self.norm_name()))].into_iter().collect()
+        let number = |name: &str, value: usize| (name.to_string(), toml::Value::Integer(value as i64));
+        [number("window", self.window()), number("epochs", self.epochs()), ("window-norm".into(), toml::Value::String(self.norm_name()))]
+            .into_iter()
+            .collect()
     }
 
     /// Name of the normalisation, where that is given or chosen.
@@ -388,7 +405,7 @@ impl TrainingArgs {
             l1: self.l1,
             clip_norm: (self.clip_norm != 0.0).then_some(self.clip_norm),
             clip_value: self.clip_value,
-            patience: self.patience.or((!self.is_lab).then_some(3)),
+            patience: self.patience.or((!self.is_lab).then(|| (3 * self.epochs() / 8).max(3))),
             dropout: self.dropout,
             carry_state: self.carry_state,
             shuffle: match self.shuffle {

@@ -110,7 +110,7 @@ pub fn rescale<T: Float>(values: ArrayView3<T>, scale: ArrayView2<T>, of_column:
 }
 
 /// The shift and the scale of one feature, `(step)`.
-fn statistics<T: Float>(values: ArrayView1<T>, normalisation: Normalisation) -> (T, T) {
+pub(crate) fn statistics<T: Float>(values: ArrayView1<T>, normalisation: Normalisation) -> (T, T) {
     let last = values[values.len() - 1];
     let count = T::from_f64(values.len() as f64);
     match normalisation {

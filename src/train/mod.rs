@@ -11,7 +11,7 @@ pub use config::{LossUnits, Shuffle, TrainingConfig};
 pub use fit::{EpochScore, Event, Fit};
 pub use state::{Outcome, TrainPlan, TrainProgress, TrainState};
 
-use ndarray::{Array1, Array2, Axis};
+use ndarray::{Array2, Axis};
 
 use crate::dataset::Starts;
 use crate::error::{Error, Result};
@@ -191,23 +191,24 @@ impl Trainer {
         self.initial.extend(values);
     }
 
-    /// Lets training start from a linear map `(window, horizon)` and bias `(horizon)` of the windows as the model sees them, in the place of
-    /// the linear skip that all targets share. Nothing changes where the model has none.
+    /// Lets training start from a linear map `(window, horizon)` and biases `(horizon, level)` of the windows as the model sees them, in the
+    /// place of the linear skip that all targets share. Nothing changes where the model has none.
     ///
     /// # Errors
-    /// [`Error::Shape`] where the map is not from this window to this horizon.
-    pub fn start_from_linear(&mut self, map: &Array2<f64>, bias: &Array1<f64>) -> Result<()> {
+    /// [`Error::Shape`] where the map is not from this window to this horizon, or the biases have not the model's levels.
+    pub fn start_from_linear(&mut self, map: &Array2<f64>, biases: &Array2<f64>) -> Result<()> {
         let named = |name: &str| self.graph.parameters().iter().find(|parameter| parameter.name == name).map(|parameter| parameter.tensor);
         let (Some(weight), Some(skip_bias)) = (named("skip.weight"), named("skip.bias")) else { return Ok(()) };
-        if map.dim() != (self.config.window, self.model.horizon) || bias.len() != self.model.horizon {
-            let needed = format!("({}, {}), window and horizon", self.config.window, self.model.horizon);
-            return Err(Error::shape("linear skip", "map", needed, map.shape()));
+        let (window, horizon, levels) = (self.config.window, self.model.horizon, self.model.levels);
+        if map.dim() != (window, horizon) {
+            return Err(Error::shape("linear skip", "map", format!("({window}, {horizon}), window and horizon"), map.shape()));
         }
-        // every level of a quantile loss starts at the same forecast
-        let levels = self.model.levels;
+        if biases.dim() != (horizon, levels) {
+            return Err(Error::shape("linear skip", "biases", format!("({horizon}, {levels}), horizon and levels"), biases.shape()));
+        }
         let rows = map.axis_iter(Axis(1)).flat_map(|row| std::iter::repeat_n(row.to_vec(), levels));
         let weights = rows.flatten().map(|value| value as f32).collect();
-        let biases = bias.iter().flat_map(|&value| std::iter::repeat_n(value as f32, levels)).collect();
+        let biases = biases.iter().map(|&value| value as f32).collect();
         self.start_from([(weight, weights), (skip_bias, biases)]);
         Ok(())
     }
