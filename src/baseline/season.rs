@@ -49,9 +49,12 @@ pub fn find_season(windows: &Windows) -> Option<usize> {
     };
     let peaks: Vec<usize> = peaks.into_iter().filter(stands_out).collect();
     let highest = peaks.iter().map(|&lag| mean[lag]).fold(0.0, f64::max);
-    // Noise may split a peak: the highest of those near the first one.
-    let first = peaks.iter().copied().find(|&lag| mean[lag] >= 0.9 * highest)?;
-    peaks.into_iter().filter(|lag| (first..=first + first / 4).contains(lag)).max_by(|&a, &b| mean[a].total_cmp(&mean[b]))
+    // Noise splits a broad peak into many: of the lags near the first of them, the middle of the peak.
+    let first = peaks.into_iter().find(|&lag| mean[lag] >= 0.9 * highest)?;
+    let reach = (first / 32).min(mean.len() - 1 - first);
+    let last = (first + first / 4).min(mean.len() - 1 - reach);
+    let around = |lag: usize| mean[lag - reach..=lag + reach].iter().sum::<f64>();
+    (first..=last).max_by(|&a, &b| around(a).total_cmp(&around(b)).then(b.cmp(&a)))
 }
 
 /// Autocorrelations at every lag from 0 to a third of the values; none where there are too few or they never change.
