@@ -14,8 +14,6 @@ use crate::reference::window::statistics;
 
 /// Steps of the moving average.
 const KERNEL: usize = 25;
-/// Steps of the longest window: its matrices have the square of them as elements.
-const LONGEST_WINDOW: usize = 4096;
 /// Windows that are fitted to, and as many that choose the ridge: evenly spaced ones where there are more.
 const MOST_WINDOWS: usize = 1 << 16;
 /// Windows whose residuals are sorted: evenly spaced ones where there are more.
@@ -44,6 +42,9 @@ pub struct Linear {
 }
 
 impl Linear {
+    /// Steps of the longest window: its matrices have the square of them as elements.
+    pub const LONGEST_WINDOW: usize = 4096;
+
     /// Fits to the training windows by least squares, with the ridge whose squared error on the validation windows is smallest. Windows are
     /// taken less their last value or their mean, as `normalisation` does; what it divides by does not matter to a linear map. None where
     /// the values allow no fit, or a window has more than 4096 steps.
@@ -57,7 +58,7 @@ impl Linear {
     /// # Panics
     /// If a length is 0 or above the windows' own.
     pub fn choose(windows: &Windows, lengths: &[usize], normalisations: &[Normalisation], longest: bool) -> Option<Self> {
-        if windows.layout().window > LONGEST_WINDOW {
+        if windows.layout().window > Self::LONGEST_WINDOW {
             return None;
         }
         let train = Moments::new(windows, windows.train())?;

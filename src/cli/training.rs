@@ -4,6 +4,7 @@
 
 use clap::ValueEnum;
 
+use crate::baseline::Linear;
 use crate::dataset::Channels;
 use crate::error::{Error, Result};
 use crate::model::{ForecasterConfig, ModelKind};
@@ -40,8 +41,8 @@ pub struct TrainingArgs {
     /// Whether each target is forecast from its own window and the covariates alone, or all from all
     #[arg(long, value_enum, default_value = "independent")]
     channels: Channels,
-    /// Linear maps from a target's window to its forecast beside the recurrent path, which start as the best linear forecast [default: shared;
-    /// bench: none]
+    /// Linear maps from a target's window to its forecast beside the recurrent path, which start as the best linear forecast [default: shared,
+    /// none where a window has more than 4096 steps; bench: none]
     #[arg(long, value_enum, value_name = "MAPS", num_args = 0..=1, default_missing_value = "shared")]
     linear_skip: Option<LinearSkip>,
     /// Share of what passes from one layer to the next that is dropped in training
@@ -329,7 +330,9 @@ impl TrainingArgs {
     }
 
     fn linear_skip(&self) -> LinearSkip {
-        let is_default = !self.is_lab && !self.carry_state && self.window_norm != Some(WindowNorm::None);
+        // Only where windows have units of their own is there a map that is good from the start.
+        let has_start = self.window() <= Linear::LONGEST_WINDOW && self.window_norm != Some(WindowNorm::None);
+        let is_default = !self.is_lab && !self.carry_state && has_start;
         self.linear_skip.unwrap_or(if is_default { LinearSkip::Shared } else { LinearSkip::None })
     }
 

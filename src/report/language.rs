@@ -127,8 +127,8 @@ texts! {
     season: "season: {} rows", "季节长度：{} 行";
     chosen: "window: {} rows, normalised by {}; a linear map's MSE on the validation windows: {}",
         "窗口：{} 行，按 {} 归一化；线性映射在验证窗口上的均方误差：{}";
-    never_better: "{}: {} epochs were no better than the start, the linear map; its parameters are kept.",
-        "{}：{} 轮训练都没有超过起点（线性映射）；保留起点的参数。";
+    never_better: "{}: {} epochs were no better than the start, whose parameters are kept.",
+        "{}：{} 轮训练都没有超过起点；保留起点的参数。";
     stopped: "{}: stopped after epoch {}; the parameters are those of epoch {}.", "{}：在第 {} 轮后停止；参数取自第 {} 轮。";
     made_up: "SYNTHETIC DATA: no market ever quoted them.", "合成数据：没有任何市场报过这些价格。";
     epoch_line: "{}  epoch {}  train MSE {}  valid MSE {}", "{}  第 {} 轮  训练 MSE {}  验证 MSE {}";
