@@ -6,14 +6,7 @@ use scanrnn::cli::run;
 
 fn main() -> ExitCode {
     quiet_drivers();
-    match run(std::env::args_os()) {
-        Ok(code) => code,
-        #[expect(clippy::print_stderr, reason = "where errors end")]
-        Err(error) => {
-            eprintln!("error: {error}");
-            ExitCode::from(2)
-        }
-    }
+    run(std::env::args_os())
 }
 
 /// Mesa complains on the terminal where there is no runtime folder; a folder for temporary files satisfies it.

@@ -52,9 +52,6 @@ pub struct Args {
     /// Folder for the pictures
     #[arg(long, default_value = "backtest", value_name = "DIR")]
     out_dir: PathBuf,
-    /// Language of what is shown
-    #[arg(long, value_enum, default_value = "en")]
-    lang: Lang,
     /// Write every figure as JSON
     #[arg(long, value_name = "FILE")]
     json: Option<PathBuf>,
@@ -89,26 +86,26 @@ struct Kept {
     scalers: Vec<Vec<Scaler>>,
 }
 
-pub async fn run(args: &Args) -> Result<ExitCode> {
+pub async fn run(args: &Args, lang: Lang) -> Result<ExitCode> {
     args.training.check(args.model)?;
     std::fs::create_dir_all(&args.out_dir).map_err(|source| Error::File { path: args.out_dir.clone(), action: "create", source })?;
     if let Some(json) = &args.json {
         crate::file::check_writable(json)?;
     }
     let training = &args.training;
-    let (tables, layout) = args.layout.tables(&args.data, training, args.out_dir.clone(), args.lang)?;
+    let (tables, layout) = args.layout.tables(&args.data, training, args.out_dir.clone(), lang)?;
     let [table] = &tables[..] else {
         return Err(Error::option("--csv", format!("{} series", tables.len()), "backtest walks through one series: name one"));
     };
     let folds = folds(args, table.n_row())?;
     // What is chosen from the series is chosen at the first origin, once.
-    let setting = folds[0].setting(args, table, &layout, training)?;
+    let setting = folds[0].setting(args, table, &layout, training, lang)?;
     let (training, layout) = (setting.training.clone(), setting.windows.layout().clone());
     let season = setting.season;
     let device = Device::open(&args.device).await?;
-    println!("{}", device.announcement(&args.device.device, args.lang));
+    println!("{}", device.announcement(&args.device.device, lang));
 
-    let (loss, texts) = (training.loss(), args.lang.texts());
+    let (loss, texts) = (training.loss(), lang.texts());
     let mut origins: Vec<Origin> = Vec::new();
     let mut kept: Option<Kept> = None;
     for (index, fold) in folds.iter().enumerate() {
@@ -127,8 +124,8 @@ pub async fn run(args: &Args) -> Result<ExitCode> {
                 (setting, forecasts, None)
             }
             _ => {
-                let setting = fold.setting(args, table, &layout, &training)?;
-                let outcome = experiment::run(args.model, &setting, training.seed, &device, title, args.lang).await?;
+                let setting = fold.setting(args, table, &layout, &training, lang)?;
+                let outcome = experiment::run(args.model, &setting, training.seed, &device, title, lang).await?;
                 let best_epoch = outcome.fit.best_epoch;
                 kept = Some(Kept { parameters: outcome.fit.parameters, scalers: setting.windows.scalers().to_vec() });
                 (setting, outcome.forecasts, Some(best_epoch))
@@ -141,20 +138,20 @@ pub async fn run(args: &Args) -> Result<ExitCode> {
         let [mse, ratio] = [significant(origin.model.overall.scaled.mse, 5), format!("{:.4}", origin.ratio())];
         println!("{}", fill(texts.origin_line, [&format!("{:3}", index + 1), &origin.date, &mse, &ratio]));
         let picture = args.out_dir.join(format!("origin-{:02}.png", index + 1));
-        if let Some(warning) = chart::write(&picture_of(&origin, &setting, &forecasts, args), args.lang, &picture)?
+        if let Some(warning) = chart::write(&picture_of(&origin, &setting, &forecasts, args, lang), lang, &picture)?
             && index == 0
         {
-            eprintln!("warning: {warning}");
+            eprintln!("{}", fill(lang.texts().warning, [warning]));
         }
         origins.push(origin);
     }
 
-    print!("\n{}", text(&origins, args));
+    print!("\n{}", text(&origins, args, lang));
     if is_synthetic(table) {
         println!("{}", texts.made_up);
     }
     let picture = args.out_dir.join("backtest.png");
-    chart::write(&overview(&origins, table, &layout, args), args.lang, &picture)?;
+    chart::write(&overview(&origins, table, &layout, args, lang), lang, &picture)?;
     println!("{}", fill(texts.pictures, [&picture.display().to_string()]));
     if let Some(path) = &args.json {
         super::save_json(path, &figures(&origins, args, &device, season))?;
@@ -175,8 +172,8 @@ impl Fold {
         Layout { partition: self.partition, ..layout.clone() }
     }
 
-    fn setting(&self, args: &Args, table: &Data, layout: &Layout, training: &TrainingArgs) -> Result<Setting> {
-        Setting::new(&args.data, vec![table.between(self.rows.clone())?], &self.layout(layout), training, args.lang)
+    fn setting(&self, args: &Args, table: &Data, layout: &Layout, training: &TrainingArgs, lang: Lang) -> Result<Setting> {
+        Setting::new(&args.data, vec![table.between(self.rows.clone())?], &self.layout(layout), training, lang)
     }
 }
 
@@ -214,8 +211,8 @@ fn folds(args: &Args, n_row: usize) -> Result<Vec<Fold>> {
     Ok((0..args.origins).map(fold).collect())
 }
 
-fn text(origins: &[Origin], args: &Args) -> String {
-    let texts = args.lang.texts();
+fn text(origins: &[Origin], args: &Args, lang: Lang) -> String {
+    let texts = lang.texts();
     let mut table = Table::new([
         texts.origin_column,
         texts.training_rows,
@@ -253,18 +250,18 @@ fn text(origins: &[Origin], args: &Args) -> String {
 }
 
 /// What was forecast after the origin, and what came.
-fn picture_of(origin: &Origin, setting: &Setting, forecasts: &[f32], args: &Args) -> Chart {
-    let texts = args.lang.texts();
+fn picture_of(origin: &Origin, setting: &Setting, forecasts: &[f32], args: &Args, lang: Lang) -> Chart {
+    let texts = lang.texts();
     let Setting { tables, windows, .. } = setting;
     let heading = fill(texts.origin, [&title(tables, windows.layout()), &origin.date]);
-    let mut chart = pictures::forecasts(args.model.name(), heading, tables, windows, forecasts, &args.training.loss(), args.lang);
+    let mut chart = pictures::forecasts(args.model.name(), heading, tables, windows, forecasts, &args.training.loss(), lang);
     chart.remarks.push(fill(texts.against, [&significant(origin.model.overall.scaled.mse, 4), &format!("{:.3}", origin.ratio())]));
     chart
 }
 
 /// The errors over the origins.
-fn overview(origins: &[Origin], table: &Data, layout: &Layout, args: &Args) -> Chart {
-    let texts = args.lang.texts();
+fn overview(origins: &[Origin], table: &Data, layout: &Layout, args: &Args, lang: Lang) -> Chart {
+    let texts = lang.texts();
     let rows = origins.iter().map(|origin| (origin.date.clone(), Look::Model(0), origin.ratio(), 0.0));
     Chart {
         title: title(std::slice::from_ref(table), layout),

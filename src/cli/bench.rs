@@ -41,9 +41,6 @@ pub struct Args {
     /// Folder for the picture
     #[arg(long, default_value = ".", value_name = "DIR")]
     out_dir: PathBuf,
-    /// Language of the picture
-    #[arg(long, value_enum, default_value = "en")]
-    lang: Lang,
     /// Write every figure as JSON
     #[arg(long, value_name = "FILE")]
     json: Option<PathBuf>,
@@ -66,7 +63,7 @@ struct Outcome {
     on_cpu: Option<Fit>,
 }
 
-pub async fn run(args: &Args) -> Result<ExitCode> {
+pub async fn run(args: &Args, lang: Lang) -> Result<ExitCode> {
     let start = Instant::now();
     let kinds = super::experiment::models(&args.models)?;
     for &kind in &kinds {
@@ -79,12 +76,12 @@ pub async fn run(args: &Args) -> Result<ExitCode> {
         crate::file::check_writable(json)?;
     }
     let trace = args.profile.path(&args.out_dir)?;
-    let setting = Setting::read(&args.data, &args.layout, &args.training.of_lab(), args.out_dir.clone(), args.lang)?;
+    let setting = Setting::read(&args.data, &args.layout, &args.training.of_lab(), args.out_dir.clone(), lang)?;
     let Setting { tables, windows, training, linear, season } = &setting;
     let table = single(tables, windows)?;
     let season = *season;
     let device = Device::open(&args.device).await?;
-    println!("{}", device.announcement(&args.device.device, args.lang));
+    println!("{}", device.announcement(&args.device.device, lang));
 
     let mut outcomes = Vec::new();
     let mut profiles = Vec::new();
@@ -93,7 +90,7 @@ pub async fn run(args: &Args) -> Result<ExitCode> {
         let series = series(windows);
         let trainer = setting.trainer(kind, training.seed)?;
         let begin = Instant::now();
-        let (fit, first_step) = fit(&trainer, device.backend(), &series, kind, Some(args.lang)).await?;
+        let (fit, first_step) = fit(&trainer, device.backend(), &series, kind, Some(lang)).await?;
         let first_step_seconds = (first_step - begin).as_secs_f64();
         since_start.get_or_insert((first_step - start).as_secs_f64());
         let on_cpu = match device {
@@ -107,29 +104,29 @@ pub async fn run(args: &Args) -> Result<ExitCode> {
         outcomes.push(Outcome { kind, fit, first_step_seconds, predictions, on_cpu });
     }
 
-    let baselines = scores::baselines(season, linear.clone(), args.lang);
-    let mut scored = Scored::new(windows, windows.valid(), season, &baselines, args.lang);
+    let baselines = scores::baselines(season, linear.clone(), lang);
+    let mut scored = Scored::new(windows, windows.valid(), season, &baselines, lang);
     for outcome in &outcomes {
         scored.add(outcome.kind.name(), &outcome.fit.forecasts, &training.loss());
     }
     let persistence = scored.persistence().scaled;
     print!("\n{}", scored.text("validation", tables));
-    let stopped = outcomes.iter().map(|outcome| scores::stopped(outcome.kind.name(), &outcome.fit, args.lang));
+    let stopped = outcomes.iter().map(|outcome| scores::stopped(outcome.kind.name(), &outcome.fit, lang));
     println!("{}{}", stopped.collect::<String>(), scored.coverage());
-    println!("{}", speeds(&outcomes, &device, training, args.lang));
+    println!("{}", speeds(&outcomes, &device, training, lang));
     let since_start = since_start.unwrap_or_default();
-    println!("{}\n", fill(args.lang.texts().first_step, [&format!("{since_start:.2}")]));
+    println!("{}\n", fill(lang.texts().first_step, [&format!("{since_start:.2}")]));
     if let Some(path) = &trace {
         profile::show(&profiles, path)?;
     }
-    let comparison = comparison(args.lang, table, &setting, &outcomes, &persistence);
-    if let Some(warning) = picture::write(&comparison, args.lang, &picture_path)? {
-        eprintln!("warning: {warning}");
+    let comparison = comparison(lang, table, &setting, &outcomes, &persistence);
+    if let Some(warning) = picture::write(&comparison, lang, &picture_path)? {
+        eprintln!("{}", fill(lang.texts().warning, [warning]));
     }
-    println!("{}", fill(args.lang.texts().picture, [&picture_path.display().to_string()]));
+    println!("{}", fill(lang.texts().picture, [&picture_path.display().to_string()]));
     if let Some(path) = &args.json {
         super::save_json(path, &report(&outcomes, &scored, &device, table, since_start, training))?;
-        println!("{}", fill(args.lang.texts().figures, [&path.display().to_string()]));
+        println!("{}", fill(lang.texts().figures, [&path.display().to_string()]));
     }
     Ok(ExitCode::SUCCESS)
 }

@@ -40,7 +40,7 @@ pub struct Args {
     profile: ProfileArgs,
 }
 
-pub async fn run(args: &Args) -> Result<ExitCode> {
+pub async fn run(args: &Args, lang: Lang) -> Result<ExitCode> {
     let shape = Shape { batch: args.batch, length: args.length, channels: args.channels, state: args.state };
     shape.check()?;
     if let Some(path) = &args.json {
@@ -48,7 +48,7 @@ pub async fn run(args: &Args) -> Result<ExitCode> {
     }
     let trace = args.profile.path(Path::new("."))?;
     let device = Device::open(&args.device).await?;
-    println!("{}", device.announcement(&args.device.device, Lang::En));
+    println!("{}", device.announcement(&args.device.device, lang));
     let backend: &dyn Backend = device.backend();
     let measured = build(args.op, shape, true)?;
     let wanted = expected(&measured).await?;

@@ -17,7 +17,7 @@ pub struct Args {
     device: DeviceArgs,
 }
 
-pub async fn run(args: &Args) -> Result<ExitCode> {
+pub async fn run(args: &Args, lang: Lang) -> Result<ExitCode> {
     let paths = crate::golden::list(&args.golden)?;
     if paths.is_empty() {
         return Err(Error::Data {
@@ -27,7 +27,7 @@ pub async fn run(args: &Args) -> Result<ExitCode> {
         });
     }
     let device = Device::open(&args.device).await?;
-    println!("{}", device.announcement(&args.device.device, Lang::En));
+    println!("{}", device.announcement(&args.device.device, lang));
     let (mut passed, mut failed) = (0, 0);
     for path in paths {
         let name = path.file_stem().map(|stem| stem.to_string_lossy().into_owned()).unwrap_or_default();

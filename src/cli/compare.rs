@@ -40,9 +40,6 @@ pub struct Args {
     /// Folder for the picture
     #[arg(long, default_value = ".", value_name = "DIR")]
     out_dir: PathBuf,
-    /// Language of what is shown
-    #[arg(long, value_enum, default_value = "en")]
-    lang: Lang,
     /// Write every figure as JSON
     #[arg(long, value_name = "FILE")]
     json: Option<PathBuf>,
@@ -73,7 +70,7 @@ impl Entry {
     }
 }
 
-pub async fn run(args: &Args) -> Result<ExitCode> {
+pub async fn run(args: &Args, lang: Lang) -> Result<ExitCode> {
     if args.seeds == 0 {
         return Err(Error::option("--seeds", 0, "must be at least 1"));
     }
@@ -86,19 +83,19 @@ pub async fn run(args: &Args) -> Result<ExitCode> {
     for path in [&picture].into_iter().chain(&args.json) {
         crate::file::check_writable(path)?;
     }
-    let setting = Setting::read(&args.data, &args.layout, &args.training, args.out_dir.clone(), args.lang)?;
+    let setting = Setting::read(&args.data, &args.layout, &args.training, args.out_dir.clone(), lang)?;
     let Setting { tables, windows, training, linear, season } = &setting;
     let season = *season;
     let device = Device::open(&args.device).await?;
-    println!("{}", device.announcement(&args.device.device, args.lang));
+    println!("{}", device.announcement(&args.device.device, lang));
 
-    let texts = args.lang.texts();
+    let texts = lang.texts();
     let mut entries = Vec::new();
     for (index, &kind) in kinds.iter().enumerate() {
         let look = Look::Model(index);
         let mut entry = Entry { name: kind.name().into(), look, evaluations: Vec::new(), epochs: Vec::new(), seconds: 0.0 };
         for seed in training.seed..training.seed + args.seeds {
-            let outcome = experiment::run(kind, &setting, seed, &device, format!("{kind}, seed {seed}"), args.lang).await?;
+            let outcome = experiment::run(kind, &setting, seed, &device, format!("{kind}, seed {seed}"), lang).await?;
             let evaluation = experiment::evaluate(windows, &outcome.forecasts, &training.loss(), season);
             let [mse, seconds] = [significant(evaluation.overall.scaled.mse, 5), format!("{:.1}", outcome.fit.seconds)];
             println!("{}", fill(texts.seed_line, [kind.name(), &seed.to_string(), &mse, &seconds]));
@@ -110,7 +107,7 @@ pub async fn run(args: &Args) -> Result<ExitCode> {
         }
         entries.push(entry);
     }
-    for baseline in scores::baselines(season, linear.clone(), args.lang) {
+    for baseline in scores::baselines(season, linear.clone(), lang) {
         let evaluations = vec![baseline.evaluate(windows, windows.scored(), season)];
         entries.push(Entry { name: baseline.name(), look: Look::Baseline, evaluations, epochs: Vec::new(), seconds: 0.0 });
     }
@@ -119,8 +116,8 @@ pub async fn run(args: &Args) -> Result<ExitCode> {
     if tables.iter().any(is_synthetic) {
         println!("{}", texts.made_up);
     }
-    if let Some(warning) = chart::write(&chart(&entries, tables, windows, args), args.lang, &picture)? {
-        eprintln!("warning: {warning}");
+    if let Some(warning) = chart::write(&chart(&entries, tables, windows, args, lang), lang, &picture)? {
+        eprintln!("{}", fill(lang.texts().warning, [warning]));
     }
     println!("{}", fill(texts.picture, [&picture.display().to_string()]));
     if let Some(path) = &args.json {
@@ -163,8 +160,8 @@ fn text(entries: &[Entry], windows: &Windows, seeds: u64, texts: &Texts) -> Stri
     text
 }
 
-fn chart(entries: &[Entry], tables: &[Data], windows: &Windows, args: &Args) -> Chart {
-    let texts = args.lang.texts();
+fn chart(entries: &[Entry], tables: &[Data], windows: &Windows, args: &Args, lang: Lang) -> Chart {
+    let texts = lang.texts();
     let horizon = windows.layout().horizon;
     let rows = entries.iter().map(|entry| {
         let (mean, deviation) = entry.mse();

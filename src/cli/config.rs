@@ -7,11 +7,12 @@ use std::ffi::{OsStr, OsString};
 use std::path::Path;
 
 use clap::parser::ValueSource;
-use clap::{Arg, ArgAction, ArgMatches, Command};
+use clap::{Arg, ArgAction, ArgMatches, Command, ValueEnum};
 use toml::{Table, Value};
 
 use super::run_folder::CONFIG;
 use crate::error::{Error, Result};
+use crate::report::Lang;
 
 /// The command line with the options of the file that its `--config` names, or that lies in the folder that its `--resume` names, after
 /// the command's name; the line itself where it has neither.
@@ -21,8 +22,9 @@ use crate::error::{Error, Result};
 pub fn with_config(line: Vec<OsString>, cli: &Command) -> Result<Vec<OsString>> {
     let of_run = |folder: OsString| Path::new(&folder).join(CONFIG).into_os_string();
     let path = given(&line, "resume").map(of_run).or_else(|| given(&line, "config"));
-    let (Some(path), Some(name)) = (path, line.get(1)) else { return Ok(line) };
-    let Some(command) = name.to_str().and_then(|name| cli.find_subcommand(name)) else { return Ok(line) };
+    let Some(path) = path else { return Ok(line) };
+    let named = |(at, text): (usize, &OsString)| Some((at, cli.find_subcommand(text.to_str()?)?));
+    let Some((at, command)) = line.iter().enumerate().skip(1).find_map(named) else { return Ok(line) };
     let text = std::fs::read_to_string(&path).map_err(|source| Error::File { path: (&path).into(), action: "read", source })?;
     let place = Path::new(&path).display().to_string();
     let wrong = |what: String, remedy: &str| Error::Data { place: place.clone(), what, remedy: remedy.into() };
@@ -59,8 +61,13 @@ pub fn with_config(line: Vec<OsString>, cli: &Command) -> Result<Vec<OsString>> 
         }
     }
     let mut line = line;
-    line.splice(2..2, from_file);
+    line.splice(at + 1..at + 1, from_file);
     Ok(line)
+}
+
+/// The language that a command line asks for: it is needed before the line is read, for `--help` ends the reading.
+pub fn language(line: &[OsString]) -> Lang {
+    given(line, "lang").and_then(|name| Lang::from_str(name.to_str()?, false).ok()).unwrap_or_default()
 }
 
 /// Every option of the command as it was run, defaults and files' options included, for [`with_config`] to read; not the run's folder, which

@@ -28,15 +28,12 @@ pub struct Args {
     /// Training, validation and test part, as for training [default: the checkpoint's]
     #[arg(long, value_name = "PARTS")]
     split: Option<Partition>,
-    /// Language of what is shown
-    #[arg(long, value_enum, default_value = "en")]
-    lang: Lang,
     /// Write the scores as JSON
     #[arg(long, value_name = "FILE")]
     json: Option<PathBuf>,
 }
 
-pub async fn run(args: &Args) -> Result<ExitCode> {
+pub async fn run(args: &Args, lang: Lang) -> Result<ExitCode> {
     if let Some(path) = &args.json {
         crate::file::check_writable(path)?;
     }
@@ -45,23 +42,23 @@ pub async fn run(args: &Args) -> Result<ExitCode> {
     let (model, training) = (&description.model, &description.training);
     let sources = description.sources.join(", ");
     let sizes = [training.window, model.hidden].map(|size| size.to_string());
-    println!("{}", fill(args.lang.texts().checkpoint_of, [model.model.name(), &sizes[0], &sizes[1], &sources]));
+    println!("{}", fill(lang.texts().checkpoint_of, [model.model.name(), &sizes[0], &sizes[1], &sources]));
     let layout = Layout { partition: args.split.unwrap_or(description.layout.partition), ..description.layout.clone() };
     let columns: Vec<&str> = description.layout.columns().collect();
-    let tables = args.data.tables(Columns::Named(&columns), ".".into(), training.seed, args.lang)?;
+    let tables = args.data.tables(Columns::Named(&columns), ".".into(), training.seed, lang)?;
     let scalers = description.scalers_of(&place, tables.len())?;
     let windows = Windows::with_scalers(&tables, &layout, scalers)?;
     let season = args.data.season(&windows);
     let device = Device::open(&args.device).await?;
-    println!("{}", device.announcement(&args.device.device, args.lang));
+    println!("{}", device.announcement(&args.device.device, lang));
     let series = series(&windows);
     let trainer = Trainer::new(model, training, &series)?;
     let parameters = tensors.parameters(&place, trainer.graph())?;
-    let baselines = scores::baselines(season, Linear::fit(&windows, training.normalisation), args.lang);
+    let baselines = scores::baselines(season, Linear::fit(&windows, training.normalisation), lang);
     let mut figures = json!({ "device": device.kind(), "adapter": device.backend().name(), "model": model.model });
     for (part, starts) in [("validation", windows.valid()), ("test", windows.test())].into_iter().filter(|(_, starts)| !starts.is_empty()) {
         let forecasts = trainer.forecast(device.backend(), &series, starts, &parameters).await?;
-        let mut comparison = Comparison::new(&windows, starts, season, &baselines, args.lang);
+        let mut comparison = Comparison::new(&windows, starts, season, &baselines, lang);
         comparison.add(model.model.name(), &forecasts, &training.loss);
         print!("\n{}{}", comparison.text(part, &tables), comparison.coverage());
         figures[part] = comparison.json();

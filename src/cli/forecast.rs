@@ -34,9 +34,6 @@ pub struct Args {
     /// Where the picture is written
     #[arg(long, default_value = "forecast.png", value_name = "FILE")]
     picture: PathBuf,
-    /// Language of what is shown
-    #[arg(long, value_enum, default_value = "en")]
-    lang: Lang,
 }
 
 /// The forecast of a table.
@@ -56,7 +53,7 @@ struct Model<'a> {
     central: usize,
 }
 
-pub async fn run(args: &Args) -> Result<ExitCode> {
+pub async fn run(args: &Args, lang: Lang) -> Result<ExitCode> {
     let place = args.checkpoint.display().to_string();
     let Checkpoint { description, tensors } = super::read_checkpoint(&args.checkpoint)?;
     for path in [&args.out, &args.picture] {
@@ -65,11 +62,11 @@ pub async fn run(args: &Args) -> Result<ExitCode> {
     let horizon = args.horizon.unwrap_or(description.model.horizon);
     check(&description, horizon)?;
     let columns: Vec<&str> = description.layout.columns().collect();
-    let tables = args.data.tables(Columns::Named(&columns), ".".into(), description.training.seed, args.lang)?;
+    let tables = args.data.tables(Columns::Named(&columns), ".".into(), description.training.seed, lang)?;
     let scalers = description.scalers_of(&place, tables.len())?;
     let recorded = Recorded::new(&description)?;
     let device = Device::open(&args.device).await?;
-    println!("{}", device.announcement(&args.device.device, args.lang));
+    println!("{}", device.announcement(&args.device.device, lang));
     let parameters = tensors.parameters(&place, recorded.graph())?;
 
     let loss = &description.training.loss;
@@ -80,11 +77,11 @@ pub async fn run(args: &Args) -> Result<ExitCode> {
         futures.push(model.future(table, scalers, horizon, &recorded, &parameters, &device).await?);
     }
     save(&args.out, &tables, &futures, &model)?;
-    let texts = args.lang.texts();
+    let texts = lang.texts();
     let [targets, out] = [description.layout.targets.join(", "), args.out.display().to_string()];
     println!("{}", fill(texts.forecast_rows, [&horizon.to_string(), &targets, &out]));
-    if let Some(warning) = chart::write(&picture(&tables, &futures, &model, horizon, args.lang), args.lang, &args.picture)? {
-        eprintln!("warning: {warning}");
+    if let Some(warning) = chart::write(&picture(&tables, &futures, &model, horizon, lang), lang, &args.picture)? {
+        eprintln!("{}", fill(lang.texts().warning, [warning]));
     }
     println!("{}", fill(texts.picture, [&args.picture.display().to_string()]));
     if tables.iter().any(is_synthetic) {

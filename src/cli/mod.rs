@@ -13,6 +13,7 @@ mod devices;
 mod evaluate;
 mod experiment;
 mod forecast;
+mod help;
 mod pictures;
 mod profile;
 mod progress;
@@ -31,13 +32,20 @@ use std::process::ExitCode;
 
 use clap::{CommandFactory, FromArgMatches, Parser, Subcommand};
 
+pub use help::FRAMES;
+
 use crate::checkpoint::Checkpoint;
 use crate::error::{Error, Result};
+use crate::report::Lang;
+use crate::report::language::fill;
 
 /// Train and run linear-time recurrent models (MinGRU, Mamba) for time series on any GPU.
 #[derive(Debug, Parser)]
 #[command(version, about, max_term_width = 120)]
 pub struct Cli {
+    /// Language of all that is shown, this help included [default: en]
+    #[arg(long, global = true, value_enum, display_order = 900)]
+    lang: Option<Lang>,
     #[command(subcommand)]
     command: Command,
 }
@@ -80,31 +88,45 @@ enum Command {
     Devices(devices::Args),
 }
 
-/// Runs the command that a command line gives, the program's name first; futures are waited for here and nowhere else. Ends the process
-/// where the line is no command, or asks for help.
-///
-/// # Errors
-/// Whatever stops the command, to be shown on one line.
-pub fn run(line: impl IntoIterator<Item = OsString>) -> Result<ExitCode> {
-    let command = Cli::command();
-    let line = config::with_config(line.into_iter().collect(), &command)?;
-    let matches = command.clone().get_matches_from(line);
-    let cli = Cli::from_arg_matches(&matches).unwrap_or_else(|error| error.exit());
+/// Runs the command that a command line gives, the program's name first, and shows what stops it on one line.
+pub fn run(line: impl IntoIterator<Item = OsString>) -> ExitCode {
+    let mut command = Cli::command();
+    command.build();
+    let line: Vec<_> = line.into_iter().collect();
+    let mut lang = config::language(&line);
+    let outcome = config::with_config(line, &command).and_then(|line| {
+        lang = config::language(&line);
+        run_command(line, &command, lang)
+    });
+    outcome.unwrap_or_else(|error| {
+        eprintln!("{}", fill(lang.texts().error, [&error.to_string()]));
+        ExitCode::from(2)
+    })
+}
+
+/// Runs a command; futures are waited for here and nowhere else.
+fn run_command(line: Vec<OsString>, command: &clap::Command, lang: Lang) -> Result<ExitCode> {
+    let parsed = help::translated(command.clone(), lang).try_get_matches_from(line);
+    let parsed = parsed.and_then(|matches| Ok((Cli::from_arg_matches(&matches)?, matches)));
+    let (cli, matches) = match parsed {
+        Ok(parsed) => parsed,
+        Err(error) => return Ok(help::end(&error, lang)),
+    };
     let config = || {
         let (name, matches) = matches.subcommand()?;
         Some(config::record(command.find_subcommand(name)?, matches))
     };
     match cli.command {
-        Command::Bench(args) => pollster::block_on(bench::run(&args)),
-        Command::Train(args) => pollster::block_on(train::run(&args, config().unwrap_or_default())),
-        Command::Forecast(args) => pollster::block_on(forecast::run(&args)),
-        Command::Compare(args) => pollster::block_on(compare::run(&args)),
-        Command::Backtest(args) => pollster::block_on(backtest::run(&args)),
-        Command::Tune(args) => pollster::block_on(tune::run(&args)),
-        Command::Evaluate(args) => pollster::block_on(evaluate::run(&args)),
+        Command::Bench(args) => pollster::block_on(bench::run(&args, lang)),
+        Command::Train(args) => pollster::block_on(train::run(&args, config().unwrap_or_default(), lang)),
+        Command::Forecast(args) => pollster::block_on(forecast::run(&args, lang)),
+        Command::Compare(args) => pollster::block_on(compare::run(&args, lang)),
+        Command::Backtest(args) => pollster::block_on(backtest::run(&args, lang)),
+        Command::Tune(args) => pollster::block_on(tune::run(&args, cli.lang)),
+        Command::Evaluate(args) => pollster::block_on(evaluate::run(&args, lang)),
         Command::Stream(args) => pollster::block_on(stream::run(&args)),
-        Command::Check(args) => pollster::block_on(check::run(&args)),
-        Command::BenchOp(args) => pollster::block_on(bench_op::run(&args)),
+        Command::Check(args) => pollster::block_on(check::run(&args, lang)),
+        Command::BenchOp(args) => pollster::block_on(bench_op::run(&args, lang)),
         Command::TuneKernels(args) => pollster::block_on(tune_kernels::run(&args)),
         Command::Devices(args) => pollster::block_on(devices::run(&args)),
     }

@@ -51,9 +51,6 @@ pub struct Args {
     /// Write the scores as JSON
     #[arg(long, value_name = "FILE")]
     json: Option<PathBuf>,
-    /// Language of what is shown
-    #[arg(long, value_enum, default_value = "en")]
-    lang: Lang,
     /// Options from a file, such as the config.toml that a run left: `window = 96` is --window 96; those given here go before it
     #[arg(long, value_name = "FILE")]
     config: Option<PathBuf>,
@@ -90,42 +87,37 @@ impl Args {
         self.model
     }
 
-    /// The language of what is shown.
-    pub fn lang(&self) -> Lang {
-        self.lang
-    }
-
     /// Where it is trained.
     pub fn device(&self) -> &DeviceArgs {
         &self.device
     }
 
     /// The series, the windows in them, and what follows from them; `read` holds the series for others that are trained on the same.
-    pub fn setting(&self, read: &mut Option<SeriesRead>) -> Result<Setting> {
+    pub fn setting(&self, read: &mut Option<SeriesRead>, lang: Lang) -> Result<Setting> {
         let training = &self.training;
         let options = format!("{:?} {:?} {}", self.data, self.layout, training.horizon);
         let SeriesRead { tables, layout, .. } = match read {
             Some(read) if read.options == options => read,
             read => {
-                let (tables, layout) = self.layout.tables(&self.data, training, ".".into(), self.lang)?;
+                let (tables, layout) = self.layout.tables(&self.data, training, ".".into(), lang)?;
                 read.insert(SeriesRead { options, tables, layout })
             }
         };
-        Setting::new(&self.data, tables.clone(), layout, training, self.lang)
+        Setting::new(&self.data, tables.clone(), layout, training, lang)
     }
 }
 
-pub async fn run(args: &Args, mut options: toml::Table) -> Result<ExitCode> {
+pub async fn run(args: &Args, mut options: toml::Table, lang: Lang) -> Result<ExitCode> {
     let state = args.resume.as_deref().map(interrupted).transpose()?;
     for path in args.checkpoint.iter().chain(&args.json) {
         crate::file::check_writable(path)?;
     }
     args.check()?;
-    let setting = args.setting(&mut None)?;
+    let setting = args.setting(&mut None, lang)?;
     let Setting { tables, windows, training, linear, season } = &setting;
     let (config, season) = (training.config(args.model)?, *season);
     let device = Device::open(&args.device).await?;
-    println!("{}", device.announcement(&args.device.device, args.lang));
+    println!("{}", device.announcement(&args.device.device, lang));
     let series = series(windows);
     let mut trainer = setting.trainer(args.model, training.seed)?;
     if let Some(path) = &args.init_from {
@@ -137,9 +129,9 @@ pub async fn run(args: &Args, mut options: toml::Table) -> Result<ExitCode> {
         Some(path) => RunFolder::open(path)?,
         None => RunFolder::create(&args.run_dir.clone().unwrap_or_else(|| RunFolder::free(args.model.name())), &options)?,
     };
-    let fit = match fit(args, &trainer, windows, &device, &mut folder, state.as_ref()).await {
+    let fit = match fit(args, &trainer, windows, &device, &mut folder, state.as_ref(), lang).await {
         Ok(Outcome::Finished(fit)) => *fit,
-        Ok(Outcome::Stopped(state)) => return stopped(&state, &folder, args.lang),
+        Ok(Outcome::Stopped(state)) => return stopped(&state, &folder, lang),
         Err(error) => {
             if state.is_none() {
                 folder.abandon();
@@ -159,7 +151,7 @@ pub async fn run(args: &Args, mut options: toml::Table) -> Result<ExitCode> {
     let checkpoint = args.checkpoint.clone().unwrap_or_else(|| folder.file(BEST));
     crate::file::save(&checkpoint, |writer| writer.write_all(&bytes))?;
 
-    let baselines = scores::baselines(season, linear.clone(), args.lang);
+    let baselines = scores::baselines(season, linear.clone(), lang);
     let name = args.model.name();
     let mut parts = vec![("validation", windows.valid(), fit.forecasts.clone())];
     if !windows.test().is_empty() {
@@ -168,21 +160,21 @@ pub async fn run(args: &Args, mut options: toml::Table) -> Result<ExitCode> {
     let mut figures = json!({ "device": device.kind(), "adapter": device.backend().name(), "model": args.model });
     let mut comparisons = Vec::new();
     for (part, starts, forecasts) in &parts {
-        let mut comparison = Comparison::new(windows, starts, season, &baselines, args.lang);
+        let mut comparison = Comparison::new(windows, starts, season, &baselines, lang);
         comparison.add(name, forecasts, &config.loss);
         print!("\n{}{}", comparison.text(part, tables), comparison.coverage());
         figures[*part] = comparison.json();
         comparisons.push((*part, comparison));
     }
-    println!("{}", scores::stopped(name, &fit, args.lang));
+    println!("{}", scores::stopped(name, &fit, lang));
     folder.line(&figures)?;
     if let Some(path) = &args.json {
         super::save_json(path, &figures)?;
     }
     let scored = parts.last().map_or(&[][..], |(_, _, forecasts)| forecasts);
-    let run = Run { args, options: &options, tables, windows, comparisons: &comparisons, fit: &fit, forecasts: scored };
+    let run = Run { args, lang, options: &options, tables, windows, comparisons: &comparisons, fit: &fit, forecasts: scored };
     run.report(&folder)?;
-    let texts = args.lang.texts();
+    let texts = lang.texts();
     println!("{}", fill(texts.checkpoint, [&checkpoint.display().to_string()]));
     let [run, report] = [folder.path().to_path_buf(), folder.file(REPORT)].map(|path| path.display().to_string());
     println!("{}", fill(texts.run_and_report, [&run, &report]));
@@ -221,6 +213,7 @@ async fn fit(
     device: &Device,
     folder: &mut RunFolder,
     state: Option<&TrainState>,
+    lang: Lang,
 ) -> Result<Outcome> {
     let is_interrupted = Arc::new(AtomicBool::new(false));
     let flag = is_interrupted.clone();
@@ -230,7 +223,7 @@ async fn fit(
         }
     };
     ctrlc::set_handler(handler).map_err(|error| Error::Unsupported { operation: "Ctrl-C", what: error.to_string() })?;
-    let progress = Progress::new(format!("{} on {}", args.model, device.backend().name()), args.lang);
+    let progress = Progress::new(format!("{} on {}", args.model, device.backend().name()), lang);
     let mut written = Ok(());
     let mut observe = |event: Event| {
         progress.observe(event, Some(args.model.name()));
@@ -250,6 +243,7 @@ async fn fit(
 /// A finished run, for its pictures and its report.
 struct Run<'a> {
     args: &'a Args,
+    lang: Lang,
     options: &'a str,
     tables: &'a [Table],
     windows: &'a Windows,
@@ -263,10 +257,10 @@ struct Run<'a> {
 impl Run<'_> {
     /// Writes the pictures, and a page that holds them.
     fn report(&self, folder: &RunFolder) -> Result<()> {
-        let (lang, name) = (self.args.lang, self.args.model.name());
+        let (lang, name) = (self.lang, self.args.model.name());
         let (typeface, warning) = Typeface::system(lang);
         if let Some(warning) = warning {
-            eprintln!("warning: {warning}");
+            eprintln!("{}", fill(lang.texts().warning, [warning]));
         }
         let heading = title(self.tables, self.windows.layout());
         let persistence = self.comparisons[0].1.persistence().scaled.mse;

@@ -5,7 +5,7 @@ use std::fs::OpenOptions;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
-use clap::Parser;
+use clap::{Parser, ValueEnum};
 use csv::{ReaderBuilder, WriterBuilder};
 use rand::{RngExt, SeedableRng};
 use rand_chacha::ChaCha8Rng;
@@ -14,9 +14,9 @@ use toml::{Table as Toml, Value};
 use super::device::Device;
 use super::{Cli, Command, experiment, train};
 use crate::error::{Error, Result};
-use crate::report::Table;
 use crate::report::language::fill;
 use crate::report::table::significant;
+use crate::report::{Lang, Table};
 
 #[derive(Debug, clap::Args)]
 pub struct Args {
@@ -58,7 +58,7 @@ struct Row {
     valid_mse: f64,
 }
 
-pub async fn run(args: &Args) -> Result<ExitCode> {
+pub async fn run(args: &Args, lang: Option<Lang>) -> Result<ExitCode> {
     for (option, value, least) in [("--trials", args.trials, 1), ("--halving", args.halving, 2)] {
         if value < least {
             return Err(Error::option(option, value, format!("must be at least {least}")));
@@ -76,7 +76,7 @@ pub async fn run(args: &Args) -> Result<ExitCode> {
     std::fs::create_dir_all(&args.out_dir).map_err(|source| Error::File { path: args.out_dir.clone(), action: "create", source })?;
     let log = Log::open(&args.out_dir.join(TRIALS), &trials)?;
     let device = Device::open(parsed[0].device()).await?;
-    let lang = parsed[0].lang();
+    let lang = lang.or_else(|| space.lang()).unwrap_or_default();
     let texts = lang.texts();
     println!("{}", device.announcement(&parsed[0].device().device, lang));
 
@@ -93,7 +93,7 @@ pub async fn run(args: &Args) -> Result<ExitCode> {
                     let train = space.train_args(&trials[trial], epochs)?;
                     let numbers = [round + 1, rounds.len(), trial].map(|number| number.to_string());
                     let title = fill(texts.round_title, numbers.each_ref().map(String::as_str));
-                    let setting = train.setting(&mut read)?;
+                    let setting = train.setting(&mut read, lang)?;
                     let seed = setting.training.seed;
                     let valid_mse = match experiment::run(train.model(), &setting, seed, &device, title, lang).await {
                         Ok(outcome) => outcome.fit.metrics.mse,
@@ -229,6 +229,11 @@ impl Space {
         self.drawn.iter().map(|(name, draw)| (name.clone(), value(draw, &mut random))).collect()
     }
 
+    /// The language that it asks for.
+    fn lang(&self) -> Option<Lang> {
+        Lang::from_str(self.fixed.get("lang")?.as_str()?, false).ok()
+    }
+
     /// The options as `train` reads them.
     fn train_args(&self, options: &Options, epochs: usize) -> Result<train::Args> {
         let mut line: Vec<OsString> = vec!["scanrnn".into(), "train".into()];
@@ -244,7 +249,7 @@ impl Space {
         line.push(format!("--epochs={epochs}").into());
         let wrong = |what: String| Error::Data { place: self.place.clone(), what, remedy: "see `scanrnn train --help`".into() };
         match Cli::try_parse_from(line) {
-            Ok(Cli { command: Command::Train(args) }) => Ok(args),
+            Ok(Cli { command: Command::Train(args), .. }) => Ok(args),
             Ok(_) => Err(wrong("is no training".into())),
             Err(error) => Err(wrong(error.to_string().lines().next().unwrap_or_default().trim_start_matches("error: ").into())),
         }

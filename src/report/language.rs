@@ -1,5 +1,7 @@
 //! Every text that is shown, in every language.
 
+use super::chinese::CHINESE;
+
 /// A language of pictures and messages.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, clap::ValueEnum)]
 pub enum Lang {
@@ -17,6 +19,12 @@ impl Lang {
             Lang::En => &EN,
             Lang::Zh => &ZH,
         }
+    }
+
+    /// A help text or a message in this language; the English itself where there is no other.
+    pub fn translate(self, english: &str) -> &str {
+        let translated = || CHINESE.iter().find(|(key, _)| *key == english).map(|(_, chinese)| *chinese);
+        if self == Lang::En { english } else { translated().unwrap_or(english) }
     }
 }
 
@@ -156,6 +164,8 @@ texts! {
     forecast_rows: "forecast: {} rows of {} in {}", "预测：{} 行 {}，已写入 {}";
     interrupted: "interrupted after {} of {} steps; go on with `scanrnn train --resume {}`",
         "已在 {} / {} 步后中断；继续请运行 `scanrnn train --resume {}`";
+    error: "error: {}", "错误：{}";
+    warning: "warning: {}", "警告：{}";
     no_finite_values: "no finite values", "没有有限的数值";
     no_font: "no font with Chinese characters was found: the picture is in English (install one, such as Debian's fonts-noto-cjk)",
         "没有找到中文字体：图片使用英文（请安装字体，例如 Debian 的 fonts-noto-cjk）";

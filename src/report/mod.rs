@@ -4,6 +4,7 @@ mod axis;
 pub mod board;
 mod canvas;
 pub mod chart;
+pub mod chinese;
 pub mod font;
 pub mod language;
 pub mod page;
