@@ -165,13 +165,16 @@ fn rows<'a>(windows: &'a Windows, starts: &[usize], n_step: usize, values: impl 
     rows
 }
 
-/// The share of each step of a window in what the window is shifted by.
+/// The share of each step of a window in what the window is shifted by: the shift of a window with a 1 there alone, as shifts are linear.
 fn shares(n_step: usize, normalisation: Normalisation) -> Array1<f64> {
-    match normalisation {
-        Normalisation::None => Array1::zeros(n_step),
-        Normalisation::Last => Array1::from_shape_fn(n_step, |step| f64::from(step + 1 == n_step)),
-        Normalisation::MeanStd => Array1::from_elem(n_step, 1.0 / n_step as f64),
-    }
+    let mut unit = Array1::zeros(n_step);
+    let share = |step: usize| {
+        unit[step] = 1.0;
+        let (shift, _) = statistics(unit.view(), normalisation);
+        unit[step] = 0.0;
+        shift
+    };
+    (0..n_step).map(share).collect()
 }
 
 /// Sums over windows `x` and what follows them, `y`.

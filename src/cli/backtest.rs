@@ -99,9 +99,9 @@ pub async fn run(args: &Args, lang: Lang) -> Result<ExitCode> {
     };
     let folds = folds(args, table.n_row())?;
     // What is chosen from the series is chosen at the first origin, once.
-    let setting = folds[0].setting(args, table, &layout, training, lang)?;
-    let (training, layout) = (setting.training.clone(), setting.windows.layout().clone());
-    let season = setting.season;
+    let first = folds[0].setting(args, table, &layout, training, None, lang)?;
+    let (training, layout, season) = (first.training.clone(), first.windows.layout().clone(), first.season);
+    let mut first = Some(first);
     let device = Device::open(&args.device).await?;
     println!("{}", device.announcement(&args.device.device, lang));
 
@@ -124,7 +124,10 @@ pub async fn run(args: &Args, lang: Lang) -> Result<ExitCode> {
                 (setting, forecasts, None)
             }
             _ => {
-                let setting = fold.setting(args, table, &layout, &training, lang)?;
+                let setting = match first.take() {
+                    Some(first) => first,
+                    None => fold.setting(args, table, &layout, &training, Some(season), lang)?,
+                };
                 let outcome = experiment::run(args.model, &setting, training.seed, &device, title, lang).await?;
                 let best_epoch = outcome.fit.best_epoch;
                 kept = Some(Kept { parameters: outcome.fit.parameters, scalers: setting.windows.scalers().to_vec() });
@@ -172,8 +175,17 @@ impl Fold {
         Layout { partition: self.partition, ..layout.clone() }
     }
 
-    fn setting(&self, args: &Args, table: &Data, layout: &Layout, training: &TrainingArgs, lang: Lang) -> Result<Setting> {
-        Setting::new(&args.data, vec![table.between(self.rows.clone())?], &self.layout(layout), training, lang)
+    fn setting(
+        &self,
+        args: &Args,
+        table: &Data,
+        layout: &Layout,
+        training: &TrainingArgs,
+        season: Option<usize>,
+        lang: Lang,
+    ) -> Result<Setting> {
+        let tables = vec![table.between(self.rows.clone())?];
+        Setting::new(&args.data, tables, &self.layout(layout), training, season, lang)
     }
 }
 

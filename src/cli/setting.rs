@@ -34,21 +34,29 @@ impl Setting {
     /// Whatever is wrong with the series, or with windows in them.
     pub fn read(data: &DataArgs, layout: &LayoutArgs, training: &TrainingArgs, folder: PathBuf, lang: Lang) -> Result<Self> {
         let (tables, layout) = layout.tables(data, training, folder, lang)?;
-        Self::new(data, tables, &layout, training, lang)
+        Self::new(data, tables, &layout, training, None, lang)
     }
 
     /// Cuts series into windows, whatever their length in `layout`. Of the lengths and normalisations that come into question, some with
     /// which a linear map forecasts the validation windows as well as with any other are taken, and shown: the longest where there is a
-    /// season, which shows itself in many windows and seldom in the validation windows alone, else the shortest.
+    /// season, which shows itself in many windows and seldom in the validation windows alone, else the shortest. A season that is known is not
+    /// looked for.
     ///
     /// # Errors
     /// As [`Windows::new`].
-    pub fn new(data: &DataArgs, tables: Vec<Table>, layout: &Layout, training: &TrainingArgs, lang: Lang) -> Result<Self> {
+    pub fn new(
+        data: &DataArgs,
+        tables: Vec<Table>,
+        layout: &Layout,
+        training: &TrainingArgs,
+        season: Option<usize>,
+        lang: Lang,
+    ) -> Result<Self> {
         let cut = |window| Windows::new(&tables, &Layout { window, ..layout.clone() });
         let (lengths, normalisations) = (training.windows(n_train_row(&tables, layout)?), training.normalisations());
         let longest = lengths.iter().copied().max().unwrap_or(1);
         let windows = cut(longest)?;
-        let season = data.season(&windows);
+        let season = season.unwrap_or_else(|| data.season(&windows));
         let linear = Linear::choose(&windows, &lengths, &normalisations, season > 1);
         let chosen = |linear: &Linear| (linear.weight.nrows(), linear.normalisation);
         let (window, normalisation) = linear.as_ref().map_or((lengths[0], normalisations[0]), chosen);
@@ -84,7 +92,9 @@ impl Setting {
     pub fn trainer(&self, kind: ModelKind, seed: u64) -> Result<Trainer> {
         let config = TrainingConfig { seed, ..self.training.config(kind)? };
         let mut trainer = Trainer::new(&self.model(kind), &config, &series(&self.windows))?;
-        if let Some(linear) = &self.linear {
+        if self.training.has_skip()
+            && let Some(linear) = &self.linear
+        {
             trainer.start_from_linear(&linear.weight, &linear.biases(&self.windows, config.loss.levels()))?;
         }
         Ok(trainer)

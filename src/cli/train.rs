@@ -103,7 +103,7 @@ impl Args {
                 read.insert(SeriesRead { options, tables, layout })
             }
         };
-        Setting::new(&self.data, tables.clone(), layout, training, lang)
+        Setting::new(&self.data, tables.clone(), layout, training, None, lang)
     }
 }
 

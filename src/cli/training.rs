@@ -336,7 +336,7 @@ impl TrainingArgs {
         self.linear_skip.unwrap_or(if is_default { LinearSkip::Shared } else { LinearSkip::None })
     }
 
-    fn has_skip(&self) -> bool {
+    pub fn has_skip(&self) -> bool {
         self.linear_skip() != LinearSkip::None
     }
 
