@@ -10,6 +10,7 @@ mod dropout;
 mod elementwise;
 mod grad_norm;
 mod linear;
+mod loss;
 mod mamba_lab;
 mod min_gru;
 mod min_gru_scan;
@@ -20,8 +21,10 @@ mod rows;
 mod scan_step;
 mod selective_scan;
 mod simd;
+mod stack;
 mod threads;
 mod walk;
+mod window;
 
 use crate::backend::{Backend, LocalFuture, Session};
 use crate::error::Result;
@@ -162,6 +165,7 @@ fn scratch(op: &Op, graph: &Graph) -> usize {
         Op::CausalConv1dBackward(op) => causal_conv1d::scratch_backward(op, graph),
         Op::GradNorm(op) => grad_norm::scratch(op, graph),
         Op::MambaLab(op) => mamba_lab::scratch(op, graph),
+        Op::MeanLoss(op) => loss::scratch(op, graph),
         Op::MambaLabBackward(op) => mamba_lab::scratch_backward(op, graph),
         Op::RmsNormBackward(op) => rms_norm::scratch_backward(op, graph),
         Op::SelectiveScan(op) => selective_scan::scratch(op, graph).max(scan_step::scratch(op, graph)),
@@ -179,20 +183,26 @@ fn execute(op: &Op, memory: &mut Memory<f32>, scratch: Rows) {
         Op::CausalConv1dBackward(op) => causal_conv1d::backward(op, memory, scratch),
         Op::Dropout(op) => dropout::run(op, memory),
         Op::Elementwise(op) => elementwise::run(op, memory),
+        Op::Gather(op) => window::gather(op, memory),
         Op::GradNorm(op) => grad_norm::run(op, memory, scratch),
         Op::Linear(op) => linear::forward(op, memory),
         Op::LinearBackward(op) => linear::backward(op, memory),
         Op::MambaLab(op) => mamba_lab::forward(op, memory, scratch),
         Op::MambaLabBackward(op) => mamba_lab::backward(op, memory, scratch),
+        Op::MeanLoss(op) => loss::forward(op, memory, scratch),
+        Op::MeanLossBackward(op) => loss::backward(op, memory),
         Op::MinGru(op) => min_gru::forward(op, memory, scratch),
         Op::MinGruBackward(op) => min_gru::backward(op, memory, scratch),
         Op::MinGruScan(op) => min_gru_scan::forward(op, memory),
         Op::MinGruScanBackward(op) => min_gru_scan::backward(op, memory),
         Op::Optimize(op) => optimizer::run(op, memory),
+        Op::Rescale(op) => window::rescale(op, memory),
+        Op::Restore(op) => window::restore(op, memory),
         Op::RmsNorm(op) => rms_norm::forward(op, memory),
         Op::RmsNormBackward(op) => rms_norm::backward(op, memory, scratch),
         Op::SelectiveScan(op) => selective_scan::forward(op, memory, scratch),
         Op::SelectiveScanBackward(op) => selective_scan::backward(op, memory, scratch),
+        Op::Stack(op) => stack::run(op, memory),
         _ => reference::execute(op, memory),
     }
 }

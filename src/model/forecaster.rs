@@ -354,7 +354,7 @@ impl Forecaster {
                 let what = "independent targets take no states and no packed sequences".into();
                 return Err(Error::Unsupported { operation: "forecaster", what });
             }
-            self.stack(graph, "windows", x, self.config.features - self.config.targets)?
+            graph.stack("windows", x, self.config.targets, self.config.features - self.config.targets)?
         } else {
             x
         };
@@ -365,7 +365,8 @@ impl Forecaster {
         };
         let mut y = self.head(graph, last)?;
         if let Some(skip) = &self.skip {
-            let linear = self.run_skip(graph, x, skip)?;
+            let windows = if is_stacked && self.config.features == self.config.targets { Some(stacked) } else { None };
+            let linear = self.run_skip(graph, x, windows, skip)?;
             let linear = if is_stacked { linear } else { self.unstack(graph, "skip.targets", linear)? };
             y = graph.sum("forecast+skip", y, linear)?;
         }
@@ -432,30 +433,6 @@ impl Forecaster {
         Err(Error::Unsupported { operation: "forecaster", what })
     }
 
-    /// Of windows `x (batch, step, features)`, those of the targets one below another, each with the first columns behind the targets:
-    /// `(target * batch, step, 1 + n_beside)`.
-    fn stack(&self, graph: &mut Graph, label: &str, x: Tensor, n_beside: usize) -> Result<Tensor> {
-        let [n_batch, n_step, _] = graph.axes("forecaster", x)?;
-        let targets = self.config.targets;
-        if self.config.features == 1 {
-            return Ok(x);
-        }
-        let whole = graph.tensor(label, &[targets * n_batch, n_step, 1 + n_beside]);
-        for target in 0..targets {
-            let rows = graph.rows(whole, &format!("{label}[{target}]"), target * n_batch, n_batch);
-            let mut copy = |from, to, n_column| {
-                let x = graph.columns(x, &format!("{label}.x[{from}]"), from, n_column);
-                let y = graph.columns(rows, &format!("{label}[{target}][{to}]"), to, n_column);
-                graph.push(Elementwise::Copy { x, y });
-            };
-            copy(target, 0, 1);
-            if n_beside > 0 {
-                copy(targets, 1, n_beside);
-            }
-        }
-        Ok(whole)
-    }
-
     /// Forecasts `(target * batch, horizon * levels)` as `(batch, horizon * targets * levels)`.
     fn unstack(&self, graph: &mut Graph, label: &str, y: Tensor) -> Result<Tensor> {
         let ForecasterConfig { horizon, targets, levels, .. } = self.config;
@@ -463,21 +440,23 @@ impl Forecaster {
             return Ok(y);
         }
         let n_batch = graph.shape(y)[0] / targets;
-        let part = |target| {
-            let rows = graph.rows(y, &format!("{label}[{target}]"), target * n_batch, n_batch);
-            graph.reshape(rows, &[n_batch, horizon, levels])
-        };
-        let parts = (0..targets).map(part).collect::<Result<Vec<_>>>()?;
-        let y = graph.concat(label, &parts)?;
-        graph.reshape(y, &[n_batch, horizon * targets * levels])
+        let tall = graph.reshape(y, &[targets * n_batch, horizon, levels])?;
+        let wide = graph.unstack(label, tall, targets)?;
+        graph.reshape(wide, &[n_batch, horizon * targets * levels])
     }
 
-    /// The linear maps of each target's window, `(target * batch, horizon * levels)`.
-    fn run_skip(&self, graph: &mut Graph, x: Tensor, skip: &LinearSkip) -> Result<Tensor> {
+    /// The linear maps of each target's window, `(target * batch, horizon * levels)`; of `windows` where the targets' alone are stacked.
+    fn run_skip(&self, graph: &mut Graph, x: Tensor, windows: Option<Tensor>, skip: &LinearSkip) -> Result<Tensor> {
         let [n_batch, n_step, _] = graph.axes("linear skip", x)?;
         graph.expect("linear skip", x, &[n_batch, graph.shape(skip.shared.0)[1], self.config.features])?;
         let targets = self.config.targets;
-        let windows = self.stack(graph, "skip.windows", x, 0)?;
+        let windows = match windows {
+            Some(windows) => windows,
+            None => {
+                let own = graph.columns(x, "skip.x", 0, targets);
+                graph.stack("skip.windows", own, targets, 0)?
+            }
+        };
         let windows = graph.reshape(windows, &[targets * n_batch, n_step])?;
         let shared = graph.linear("skip", windows, skip.shared.0, Some(skip.shared.1))?;
         if skip.own.is_empty() {

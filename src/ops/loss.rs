@@ -127,8 +127,9 @@ impl Graph {
     pub fn loss(&mut self, label: &str, loss: Loss, prediction: Tensor, target: Tensor, counter: Tensor, losses: Tensor) -> Result<()> {
         loss.check()?;
         let want = self.spec(target).len() * loss.columns_per_output();
-        if self.spec(prediction).len() != want || want == 0 {
-            let expected = format!("{} elements for `{label}`", want.max(1));
+        let n_level = loss.columns_per_output();
+        if self.spec(prediction).len() != want || want == 0 || !self.spec(prediction).columns().is_multiple_of(n_level) {
+            let expected = format!("{} elements for `{label}`, in rows of a multiple of {n_level}", want.max(1));
             return Err(Error::shape("loss", &self.spec(prediction).label, expected, self.shape(prediction)));
         }
         self.expect("loss", counter, &[2])?;

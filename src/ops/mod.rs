@@ -17,6 +17,7 @@ mod optimizer;
 mod panel;
 mod rms_norm;
 mod selective_scan;
+mod stack;
 mod window;
 
 pub use attention::{Attention, AttentionAppend, AttentionAppendBackward, AttentionBackward, AttentionInputs, KeyValueCache};
@@ -33,6 +34,7 @@ pub use min_gru_scan::{MinGruScan, MinGruScanBackward};
 pub use optimizer::{L1Penalty, Optimize, Optimizer, Update};
 pub use rms_norm::{RmsNorm, RmsNormBackward};
 pub use selective_scan::{SelectiveScan, SelectiveScanBackward, SelectiveScanInputs};
+pub use stack::Stack;
 pub use window::{Gather, Normalisation, Rescale, Rescaling, Restore, Window, WindowSource};
 
 use std::collections::HashSet;
@@ -149,6 +151,7 @@ ops!(
     RmsNormBackward,
     SelectiveScan,
     SelectiveScanBackward,
+    Stack,
 );
 
 impl Op {
@@ -285,6 +288,7 @@ pub const SHADERS: &[&Shader] = &[
     &optimizer::SHADER,
     &rms_norm::SHADER,
     &selective_scan::SHADER,
+    &stack::SHADER,
     &window::SHADER,
 ];
 

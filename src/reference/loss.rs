@@ -43,7 +43,9 @@ impl Loss<'_> {
         }
     }
 
-    fn of_error<T: Float>(&self, error: T, level: usize) -> T {
+    /// The loss of one error.
+    #[inline(always)]
+    pub fn of_error<T: Float>(&self, error: T, level: usize) -> T {
         match *self {
             Loss::Mse => error * error,
             Loss::Mae => error.abs(),
@@ -58,7 +60,9 @@ impl Loss<'_> {
         }
     }
 
-    fn derivative<T: Float>(&self, error: T, level: usize) -> T {
+    /// Its derivative.
+    #[inline(always)]
+    pub fn derivative<T: Float>(&self, error: T, level: usize) -> T {
         let sign = if error == T::zero() { T::zero() } else { error.signum() };
         match *self {
             Loss::Mse => error + error,
@@ -123,7 +127,8 @@ fn columns<T: Float>(loss: &ops::Loss, memory: &Memory<T>, prediction: Tensor, t
     (rows(prediction, loss.columns_per_output()), rows(target, 1))
 }
 
-fn with_levels<R>(loss: &ops::Loss, f: impl FnOnce(Loss) -> R) -> R {
+/// Calls `f` with an operation's loss.
+pub(crate) fn with_levels<R>(loss: &ops::Loss, f: impl FnOnce(Loss) -> R) -> R {
     match loss {
         ops::Loss::Mse => f(Loss::Mse),
         ops::Loss::Mae => f(Loss::Mae),

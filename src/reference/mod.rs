@@ -21,6 +21,7 @@ pub mod optimizer;
 pub mod rms_norm;
 pub mod selective_scan;
 mod session;
+pub mod stack;
 pub mod window;
 
 pub use session::{Reference, execute};

@@ -6,7 +6,7 @@ use ndarray::{Array2, Ix1, Ix2};
 
 use super::{
     Float, attention, causal_conv1d, counter, dropout, grad_norm, linear, loss, mamba_lab, min_gru, min_gru_scan, optimizer, rms_norm,
-    selective_scan, window,
+    selective_scan, stack, window,
 };
 use crate::backend::{Backend, LocalFuture, Session};
 use crate::error::Result;
@@ -99,6 +99,7 @@ pub fn execute<T: Float>(op: &Op, memory: &mut Memory<T>) {
         Op::MinGruScanBackward(op) => min_gru_scan::run_backward(op, memory),
         Op::SelectiveScan(op) => selective_scan::run(op, memory),
         Op::SelectiveScanBackward(op) => selective_scan::run_backward(op, memory),
+        Op::Stack(op) => stack::run(op, memory),
         Op::CausalConv1d(op) => causal_conv1d::run(op, memory),
         Op::CausalConv1dBackward(op) => causal_conv1d::run_backward(op, memory),
         Op::Dropout(op) => dropout::run(op, memory),

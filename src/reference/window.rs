@@ -97,15 +97,23 @@ pub enum Rescaling {
     Root,
 }
 
+impl Rescaling {
+    /// What errors of a window of so large a scale are multiplied by.
+    #[inline(always)]
+    pub fn factor<T: Float>(self, scale: T) -> T {
+        match self {
+            Rescaling::Scale => scale,
+            Rescaling::Root => scale / scale.max(T::from_f64(LEAST_SCALE)).sqrt(),
+        }
+    }
+}
+
 /// The scale below which windows count as errors of the series do, under [`Rescaling::Root`].
 pub const LEAST_SCALE: f64 = 0.1;
 
 /// Values `(batch, horizon, column)` by the `scale`, `(batch, feature)`, of the feature that each column stands for; its own gradient.
 pub fn rescale<T: Float>(values: ArrayView3<T>, scale: ArrayView2<T>, of_column: &[usize], rescaling: Rescaling) -> Array3<T> {
-    let factor = scale.mapv(|scale| match rescaling {
-        Rescaling::Scale => scale,
-        Rescaling::Root => scale / scale.max(T::from_f64(LEAST_SCALE)).sqrt(),
-    });
+    let factor = scale.mapv(|scale| rescaling.factor(scale));
     &values * &factor.select(Axis(1), of_column).insert_axis(Axis(1))
 }
 
@@ -129,7 +137,7 @@ pub(crate) fn statistics<T: Float>(values: ArrayView1<T>, normalisation: Normali
 }
 
 /// `scale`, or 1 where it is too small to divide by.
-fn guarded<T: Float>(scale: T, shift: T) -> T {
+pub(crate) fn guarded<T: Float>(scale: T, shift: T) -> T {
     let resolution = T::from_f64(f64::from(f32::EPSILON)) * shift.abs();
     if scale > resolution.max(T::from_f64(1e-30)) { scale } else { T::one() }
 }

@@ -17,4 +17,5 @@ mod min_gru_scan;
 mod optimizer;
 mod rms_norm;
 mod selective_scan;
+mod stack;
 mod window;
