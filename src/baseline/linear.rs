@@ -8,7 +8,7 @@
 use ndarray::{Array1, Array2, Axis, s};
 use rayon::prelude::*;
 
-use crate::dataset::{Starts, Windows};
+use crate::dataset::Windows;
 use crate::ops::Normalisation;
 use crate::reference::window::statistics;
 
@@ -18,8 +18,12 @@ const KERNEL: usize = 25;
 const MOST_WINDOWS: usize = 1 << 16;
 /// Windows whose residuals are sorted: evenly spaced ones where there are more.
 const MOST_RESIDUALS: usize = 1 << 12;
+/// Targets' windows that are forecast together.
+const FORECAST_TOGETHER: usize = 1 << 11;
 /// Parts of the windows whose sums are taken side by side; always as many, so that the same sums come out on every machine.
 const PARTS: usize = 16;
+/// Blocks of windows whose errors are compared.
+const MOST_BLOCKS: usize = 64;
 /// Ridges that are tried, relative to the windows' mean variance.
 const RIDGES: [f64; 10] = [1e-6, 1e-5, 1e-4, 1e-3, 1e-2, 1e-1, 1.0, 10.0, 100.0, f64::INFINITY];
 
@@ -55,24 +59,68 @@ impl Linear {
     /// One of the fits to the last steps of the windows, so many as each of `lengths`, with each normalisation: of those whose squared error
     /// on the validation windows is at most 3 % above the smallest, the longest or the shortest; of several as long, the best.
     ///
+    /// A few validation windows beyond a horizon's length say little: where a fit with the same settings to the first half of the training
+    /// windows is no better than persistence on those that follow, by the standard error of the difference, the map is that of persistence, 0
+    /// from the window's last value on (the one-standard-error rule of Breiman et al. 1984).
+    ///
     /// # Panics
     /// If a length is 0 or above the windows' own.
     pub fn choose(windows: &Windows, lengths: &[usize], normalisations: &[Normalisation], longest: bool) -> Option<Self> {
         if windows.layout().window > Self::LONGEST_WINDOW {
             return None;
         }
-        let train = Moments::new(windows, windows.train())?;
-        let valid = Moments::new(windows, windows.valid())?;
+        let starts: Vec<usize> = windows.train().iter().collect();
+        let (first, second) = starts.split_at(starts.len() / 2);
+        let first_half = Moments::new(windows, first);
+        let train = [first_half.clone(), Moments::new(windows, second)].into_iter().flatten().reduce(Moments::plus)?;
+        let valid_starts: Vec<usize> = windows.valid().iter().collect();
+        let valid = Moments::new(windows, &valid_starts)?;
         let candidates: Vec<_> = lengths.iter().flat_map(|&length| normalisations.iter().map(move |&shift| (length, shift))).collect();
         let fits: Vec<_> =
-            candidates.par_iter().map(|&(length, shift)| fit(&train.of(length, shift), &valid.of(length, shift), shift)).collect();
+            candidates.par_iter().map(|&(length, shift)| fit(&train.of(length, shift), &valid.of(length, shift), shift, &RIDGES)).collect();
         let least = fits.iter().flatten().map(|fit| fit.valid_mse).fold(f64::INFINITY, f64::min);
         let length = |fit: &Linear| if longest { fit.weight.nrows() } else { usize::MAX - fit.weight.nrows() };
         let near = fits.into_iter().flatten().filter(|fit| fit.valid_mse <= NEAR * least);
-        near.reduce(|best, other| {
+        let best = near.reduce(|best, other| {
             let order = length(&other).cmp(&length(&best)).then(best.valid_mse.total_cmp(&other.valid_mse));
             if order.is_gt() { other } else { best }
-        })
+        })?;
+        if !normalisations.contains(&Normalisation::Last) || best.ridge.is_infinite() {
+            return Some(best);
+        }
+        let later = [second, &valid_starts].concat();
+        let again = |train: &Moments, length, normalisation, ridge| {
+            fit(&train.of(length, normalisation), &valid.of(length, normalisation), normalisation, &[ridge])
+        };
+        let before = first_half.and_then(|first_half| again(&first_half, best.weight.nrows(), best.normalisation, best.ridge));
+        if before.is_none_or(|before| before.beats_persistence(windows, &later)) {
+            return Some(best);
+        }
+        let length = if longest { lengths.iter().max() } else { lengths.iter().min() };
+        again(&train, *length?, Normalisation::Last, f64::INFINITY)
+    }
+
+    /// Whether the squared error of the windows that begin at `starts` is less than persistence's by more than the standard error of that
+    /// difference, reckoned from blocks of neighbouring windows, as those overlap; also where there are too few to say.
+    fn beats_persistence(&self, windows: &Windows, starts: &[usize]) -> bool {
+        let (n_target, horizon) = (windows.n_target(), windows.layout().horizon);
+        let n_block = (starts.len() / horizon).min(MOST_BLOCKS);
+        if n_block < 2 {
+            return true;
+        }
+        let every = (starts.len() * n_target).div_ceil(MOST_WINDOWS).max(1);
+        let gain = |block: usize| {
+            let bounds = [block, block + 1].map(|block| block * starts.len() / n_block);
+            let starts: Vec<usize> = starts[bounds[0]..bounds[1]].iter().copied().step_by(every).collect();
+            let (x, y) = (inputs(windows, &starts), rows(windows, &starts, horizon, |start| windows.following(start)));
+            let last = x.column(x.ncols() - 1).insert_axis(Axis(1));
+            let squares = |errors: Array2<f64>| errors.iter().map(|error| error * error).sum::<f64>();
+            (squares(&y - &last) - squares(y - self.predict(&x))) / x.nrows() as f64
+        };
+        let gains: Vec<f64> = (0..n_block).map(gain).collect();
+        let mean = gains.iter().sum::<f64>() / n_block as f64;
+        let variance = gains.iter().map(|gain| (gain - mean).powi(2)).sum::<f64>() / (n_block - 1) as f64;
+        mean > (variance / n_block as f64).sqrt()
     }
 
     /// Biases with which the map forecasts levels of a quantile loss, `(horizon, level)`: quantiles of what the training windows leave, in the
@@ -106,23 +154,31 @@ impl Linear {
     /// Forecasts of the windows that begin at `starts`, `(window, horizon, target)`, scaled.
     pub(super) fn forecast(&self, windows: &Windows, starts: &[usize]) -> Vec<f32> {
         let (n_target, horizon) = (windows.n_target(), windows.layout().horizon);
-        let mut x = inputs(windows, starts);
-        let shifts = x.dot(&shares(windows.layout().window, self.normalisation));
-        x -= &shifts.view().insert_axis(Axis(1));
-        let y = x.dot(&self.weight) + &self.bias;
         let mut forecasts = vec![0.0; starts.len() * horizon * n_target];
-        for (index, (row, shift)) in y.axis_iter(Axis(0)).zip(shifts).enumerate() {
-            let (window, target) = (index / n_target, index % n_target);
-            for (step, value) in row.iter().enumerate() {
-                forecasts[(window * horizon + step) * n_target + target] = (value + shift) as f32;
+        let n_together = (FORECAST_TOGETHER / n_target).max(1);
+        let parts = forecasts.par_chunks_mut(n_together * horizon * n_target).zip(starts.par_chunks(n_together));
+        parts.for_each(|(forecasts, starts)| {
+            for (index, row) in self.predict(&inputs(windows, starts)).axis_iter(Axis(0)).enumerate() {
+                let (window, target) = (index / n_target, index % n_target);
+                for (step, value) in row.iter().enumerate() {
+                    forecasts[(window * horizon + step) * n_target + target] = *value as f32;
+                }
             }
-        }
+        });
         forecasts
+    }
+
+    /// What follows windows `x (n, step)`, of which the last steps are read: `(n, horizon)`.
+    fn predict(&self, x: &Array2<f64>) -> Array2<f64> {
+        let n_step = self.weight.nrows();
+        let x = x.slice(s![.., x.ncols() - n_step..]);
+        let shifts = x.dot(&shares(n_step, self.normalisation)).insert_axis(Axis(1));
+        (&x - &shifts).dot(&self.weight) + &self.bias + shifts
     }
 }
 
-/// The map with the best ridge. A ridge without end, whose map is 0, is one of them.
-fn fit(train: &Moments, valid: &Moments, normalisation: Normalisation) -> Option<Linear> {
+/// The map with the best of some ridges. One without end has the map 0.
+fn fit(train: &Moments, valid: &Moments, normalisation: Normalisation, ridges: &[f64]) -> Option<Linear> {
     let (n_step, horizon) = train.xy.dim();
     let (x_mean, y_mean) = match normalisation {
         Normalisation::None => (&train.x / train.n, &train.y / train.n),
@@ -133,7 +189,7 @@ fn fit(train: &Moments, valid: &Moments, normalisation: Normalisation) -> Option
     let penalty = penalty(n_step)?;
     let unit = covariance.diag().mean()?.max(f64::MIN_POSITIVE);
     let mut best: Option<Linear> = None;
-    for ridge in RIDGES {
+    for &ridge in ridges {
         let weight = if ridge.is_finite() {
             let Some(factor) = cholesky(&covariance + &(&penalty * (ridge * unit))) else { continue };
             solve(&factor, cross.clone())
@@ -194,18 +250,22 @@ struct Moments {
 }
 
 impl Moments {
-    fn new(windows: &Windows, starts: &Starts) -> Option<Self> {
+    fn new(windows: &Windows, starts: &[usize]) -> Option<Self> {
         let every = (starts.len() * windows.n_target()).div_ceil(MOST_WINDOWS).max(1);
-        let taken: Vec<usize> = starts.iter().step_by(every).collect();
+        let taken: Vec<usize> = starts.iter().copied().step_by(every).collect();
         let parts: Vec<Self> = taken.par_chunks(taken.len().div_ceil(PARTS).max(1)).map(|starts| Self::part(windows, starts)).collect();
-        parts.into_iter().reduce(|sum, part| Moments {
-            n: sum.n + part.n,
-            x: sum.x + part.x,
-            y: sum.y + part.y,
-            xx: sum.xx + part.xx,
-            xy: sum.xy + part.xy,
-            yy: sum.yy + part.yy,
-        })
+        parts.into_iter().reduce(Moments::plus)
+    }
+
+    fn plus(self, other: Self) -> Self {
+        Moments {
+            n: self.n + other.n,
+            x: self.x + other.x,
+            y: self.y + other.y,
+            xx: self.xx + other.xx,
+            xy: self.xy + other.xy,
+            yy: self.yy + other.yy,
+        }
     }
 
     fn part(windows: &Windows, starts: &[usize]) -> Self {
@@ -373,7 +433,7 @@ mod tests {
     fn sums_over_shifted_windows_follow_from_those_over_windows() {
         let windows = windows(|row| (row as f64 / 3.0).sin() + 0.01 * row as f64, 200, 9, 4);
         let starts: Vec<usize> = windows.train().iter().collect();
-        let sums = Moments::new(&windows, windows.train()).expect("sums");
+        let sums = Moments::new(&windows, &starts).expect("sums");
         for normalisation in [Normalisation::None, Normalisation::Last, Normalisation::MeanStd] {
             let sums = sums.of(6, normalisation);
             let x = inputs(&windows, &starts).slice(s![.., 3..]).to_owned();
@@ -421,6 +481,24 @@ mod tests {
             let chosen = Linear::choose(&windows, &[4, 8, 16, 20], &normalisations, longest).expect("a fit");
             assert_eq!(chosen.weight.dim(), (length, 3));
         }
+    }
+
+    #[test]
+    fn a_random_walk_is_forecast_by_persistence() {
+        let mut random = 1u64;
+        let mut walk = vec![0.0];
+        for _ in 0..1500 {
+            let step = (0..12).map(|_| {
+                random = random.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
+                (random >> 40) as f64 / (1u64 << 24) as f64 - 0.5
+            });
+            walk.push(walk[walk.len() - 1] + step.sum::<f64>());
+        }
+        let windows = windows(|row| walk[row], 1500, 96, 24);
+        let normalisations = [Normalisation::Last, Normalisation::MeanStd];
+        let chosen = Linear::choose(&windows, &[32, 96], &normalisations, false).expect("a fit");
+        assert!(chosen.ridge.is_infinite() && chosen.weight.iter().all(|&weight| weight == 0.0));
+        assert_eq!((chosen.weight.dim(), chosen.normalisation), ((32, 24), Normalisation::Last));
     }
 
     #[test]

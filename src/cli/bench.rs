@@ -162,7 +162,7 @@ async fn fit(
 }
 
 fn tokens_per_second(fit: &Fit, args: &TrainingArgs) -> f64 {
-    (fit.steps * args.batch * args.window()) as f64 / fit.seconds
+    (fit.steps * args.batch() * args.window()) as f64 / fit.seconds
 }
 
 fn ms_per_step(fit: &Fit) -> f64 {
@@ -229,7 +229,7 @@ fn comparison(lang: Lang, table: &Data, setting: &Setting, outcomes: &[Outcome],
             .collect(),
         predictions: outcome.predictions.iter().map(|&value| scaler.inverse(f64::from(value))).collect(),
     };
-    let numbers = [training.window(), training.hidden(), training.batch, training.epochs()].map(|number| number.to_string());
+    let numbers = [training.window(), training.hidden(), training.batch(), training.epochs()].map(|number| number.to_string());
     Comparison {
         series: title(std::slice::from_ref(table), layout),
         unit: None,
@@ -276,7 +276,7 @@ fn report(
         "first_step_seconds": since_start,
         "data": { "source": table.source().to_string(), "synthetic": is_synthetic(table), "column": scored.target(), "rows": table.n_row() },
         "settings": {
-            "window": training.window(), "hidden": training.hidden(), "batch": training.batch,
+            "window": training.window(), "hidden": training.hidden(), "batch": training.batch(),
             "epochs": training.epochs(), "seed": training.seed, "loss": training.loss(),
         },
         "models": models,

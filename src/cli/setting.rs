@@ -76,7 +76,7 @@ impl Setting {
             (windows, linear)
         };
         windows.check_no_leak(&tables, [windows.train(), windows.valid(), windows.test()])?;
-        let training = training.with_window(window, normalisation).with_epochs(windows.train().len());
+        let training = training.with_window(window, normalisation).for_windows(windows.train().len(), windows.n_target());
         Ok(Setting { training, tables, windows, season, linear })
     }
 

@@ -51,12 +51,17 @@ pub struct TrainingArgs {
     /// Truncated BPTT: every window begins with the state after the window before it, in the order of time (needs --window-norm none)
     #[arg(long)]
     carry_state: bool,
-    /// Windows of a training step
-    #[arg(long, default_value_t = 32)]
-    pub batch: usize,
+    /// Windows of a training step [default: 32, fewer where there are no more or independent targets make more than 256 series of them;
+    /// bench: 32]
+    #[arg(long)]
+    batch: Option<usize>,
     /// Passes over the training windows [default: 8, more where those are less than 1000 steps, up to 100; bench: 5]
     #[arg(long)]
     epochs: Option<usize>,
+    /// Steps of an epoch at most: of windows drawn anew each time, or with --shuffle once of the newest [default: with --shuffle epoch 1000,
+    /// else all]
+    #[arg(long, value_name = "STEPS")]
+    epoch_steps: Option<usize>,
     /// Learning rate [default: sgd 0.01, for the Mambas 0.005; adam, adamw 0.001, with a linear skip 0.0001; rmsprop 0.01]
     #[arg(long)]
     lr: Option<f32>,
@@ -141,6 +146,12 @@ const LAB_WINDOW: usize = 32;
 
 /// Training steps for which there are epochs, where so many are no more than the most epochs.
 const LEAST_STEPS: usize = 1000;
+/// Training steps of an epoch at most, where it draws its windows anew.
+const MOST_STEPS: usize = 1000;
+/// Windows of a step.
+const BATCH: usize = 32;
+/// Series that the windows of a step become, where each target is one, at most.
+const MOST_SERIES: usize = 256;
 /// Epochs that are taken by themselves, at most.
 const MOST_EPOCHS: usize = 100;
 
@@ -265,22 +276,23 @@ impl TrainingArgs {
         TrainingArgs { window: Some(window), window_norm: Some(window_norm), ..self.clone() }
     }
 
-    /// The same with as many epochs as so many training windows need.
-    pub fn with_epochs(&self, n_window: usize) -> Self {
-        if self.is_lab || self.epochs.is_some() {
+    /// The same with a batch and as many epochs as fit so many training windows of so many targets.
+    pub fn for_windows(&self, n_window: usize, n_target: usize) -> Self {
+        if self.is_lab {
             return self.clone();
         }
-        let steps_per_epoch = (n_window / self.batch.max(1)).max(1);
-        let epochs = LEAST_STEPS.div_ceil(steps_per_epoch).min(MOST_EPOCHS).max(self.epochs());
-        TrainingArgs { epochs: Some(epochs), ..self.clone() }
+        let n_series = if self.channels == Channels::Independent { n_target } else { 1 };
+        let batch = self.batch.unwrap_or((MOST_SERIES / n_series.max(1)).min(n_window).clamp(1, BATCH));
+        let steps_per_epoch = (n_window / batch.max(1)).max(1);
+        let epochs = self.epochs.unwrap_or(LEAST_STEPS.div_ceil(steps_per_epoch).min(MOST_EPOCHS).max(self.epochs()));
+        TrainingArgs { batch: Some(batch), epochs: Some(epochs), ..self.clone() }
     }
 
     /// The options that hold what was chosen from the series.
     pub fn chosen(&self) -> toml::Table {
         let number = |name: &str, value: usize| (name.to_string(), toml::Value::Integer(value as i64));
-        [number("window", self.window()), number("epochs", self.epochs()), ("window-norm".into(), toml::Value::String(self.norm_name()))]
-            .into_iter()
-            .collect()
+        let norm = ("window-norm".to_string(), toml::Value::String(self.norm_name()));
+        [number("window", self.window()), number("batch", self.batch()), number("epochs", self.epochs()), norm].into_iter().collect()
     }
 
     /// Name of the normalisation, where that is given or chosen.
@@ -324,6 +336,11 @@ impl TrainingArgs {
         self.hidden.unwrap_or(if self.is_lab { 128 } else { 16 })
     }
 
+    /// Windows of a training step.
+    pub fn batch(&self) -> usize {
+        self.batch.unwrap_or(BATCH)
+    }
+
     /// Passes over the training windows.
     pub fn epochs(&self) -> usize {
         self.epochs.unwrap_or(if self.is_lab { 5 } else { 8 })
@@ -338,6 +355,14 @@ impl TrainingArgs {
 
     pub fn has_skip(&self) -> bool {
         self.linear_skip() != LinearSkip::None
+    }
+
+    fn shuffle(&self) -> Shuffle {
+        match self.shuffle {
+            Some(ShuffleName::Once) => Shuffle::Once,
+            None if self.is_lab || self.carry_state => Shuffle::Once,
+            Some(ShuffleName::Epoch) | None => Shuffle::Epoch,
+        }
     }
 
     fn optimizer_name(&self) -> OptimizerName {
@@ -393,8 +418,9 @@ impl TrainingArgs {
         };
         Ok(TrainingConfig {
             window: self.window(),
-            batch: self.batch,
+            batch: self.batch(),
             epochs: self.epochs(),
+            epoch_steps: self.epoch_steps.or((self.shuffle() == Shuffle::Epoch).then_some(MOST_STEPS)),
             optimizer: self.optimizer(lab.optimizer.weight_decay()),
             learning_rate: self.lr.unwrap_or(default_rate),
             schedule: self.schedule(),
@@ -411,11 +437,7 @@ impl TrainingArgs {
             patience: self.patience.or((!self.is_lab).then(|| (3 * self.epochs() / 8).max(3))),
             dropout: self.dropout,
             carry_state: self.carry_state,
-            shuffle: match self.shuffle {
-                Some(ShuffleName::Once) => Shuffle::Once,
-                None if self.is_lab || self.carry_state => Shuffle::Once,
-                Some(ShuffleName::Epoch) | None => Shuffle::Epoch,
-            },
+            shuffle: self.shuffle(),
             normalisation: self.normalisations()[0],
             seed: self.seed,
         })

@@ -38,8 +38,11 @@ pub struct TrainingConfig {
     pub window: usize,
     /// Windows of a step; what fills no batch is left out, the oldest windows.
     pub batch: usize,
-    /// Passes over the training windows.
+    /// Passes over the training windows, or over as many of them as an epoch takes.
     pub epochs: usize,
+    /// Steps of an epoch at most: those of random windows where every epoch draws anew, else of the newest. All windows where absent.
+    #[serde(default)]
+    pub epoch_steps: Option<usize>,
     /// Update rule.
     pub optimizer: Optimizer,
     /// Step size.
@@ -88,6 +91,7 @@ impl TrainingConfig {
             window: 32,
             batch: 32,
             epochs: 5,
+            epoch_steps: None,
             optimizer: Optimizer::sgd(1e-4),
             learning_rate: Self::lab_rate(model),
             schedule: Schedule::Constant,
@@ -133,8 +137,10 @@ impl TrainingConfig {
         if !(self.l1.is_finite() && self.l1 >= 0.0) {
             return Err(Error::option("--l1", self.l1, "must be a number from 0"));
         }
-        if self.patience == Some(0) {
-            return Err(Error::option("--patience", 0, "must be at least 1"));
+        for (option, count) in [("--patience", self.patience), ("--epoch-steps", self.epoch_steps)] {
+            if count == Some(0) {
+                return Err(Error::option(option, 0, "must be at least 1"));
+            }
         }
         if !(0.0..1.0).contains(&self.dropout) {
             return Err(Error::option("--dropout", self.dropout, "must be from 0 to below 1"));
@@ -188,6 +194,6 @@ impl TrainingConfig {
             let needed = format!("with --carry-state each walks through {row} rows, fewer than --window {}: take fewer", self.window);
             return Err(Error::option("--batch", self.batch, needed));
         }
-        Ok(n_step)
+        Ok(self.epoch_steps.map_or(n_step, |most| n_step.min(most)))
     }
 }
