@@ -25,10 +25,13 @@ impl Metrics {
     /// assert_eq!((scores.mse, scores.r2), (1.0 / 3.0, 0.5));
     /// ```
     pub fn new(forecast: &[f64], actual: &[f64]) -> Self {
+        Self::of(forecast.iter().copied().zip(actual.iter().copied()))
+    }
+
+    /// Scores pairs of a forecast and what came.
+    pub fn of(pairs: impl Iterator<Item = (f64, f64)>) -> Self {
         let mut moments = Moments::default();
-        for (forecast, actual) in forecast.iter().zip(actual) {
-            moments.add(*forecast, *actual);
-        }
+        pairs.for_each(|(forecast, actual)| moments.add(forecast, actual));
         moments.metrics()
     }
 }

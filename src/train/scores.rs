@@ -7,10 +7,6 @@ use crate::model::ForecasterConfig;
 use crate::ops::Loss;
 use crate::reference::loss;
 
-fn wide(values: &[f32]) -> Vec<f64> {
-    values.iter().map(|&value| f64::from(value)).collect()
-}
-
 impl Trainer {
     /// The forecast of each target alone, `(window, horizon, target)`, of forecasts `(window, horizon, target, level)`: that of the level
     /// nearest the median.
@@ -20,33 +16,39 @@ impl Trainer {
 
     /// Scores forecasts of windows, in scaled units, by [`Trainer::central`].
     pub fn score(&self, forecasts: &[f32], windows: &Starts, series: &Series<'_>) -> Metrics {
-        Metrics::new(&wide(&self.central(forecasts)), &self.actual(windows, series))
+        let central = forecasts.iter().skip(self.config.loss.central_column()).step_by(self.model.levels);
+        Metrics::of(central.map(|&value| f64::from(value)).zip(self.actual(windows, series)))
     }
 
     /// The loss that is trained on, over forecasts of windows, in scaled units.
     pub fn loss(&self, forecasts: &[f32], windows: &Starts, series: &Series<'_>) -> f64 {
-        loss::mean(&self.config.loss, &wide(forecasts), &self.actual(windows, series))
+        let per_window = self.model.horizon * self.model.targets * self.model.levels;
+        let of_window = |(start, forecasts): (usize, &[f32])| {
+            let forecasts: Vec<f64> = forecasts.iter().map(|&value| f64::from(value)).collect();
+            loss::mean(&self.config.loss, &forecasts, &self.following(start, series).collect::<Vec<_>>())
+        };
+        windows.iter().zip(forecasts.chunks_exact(per_window)).map(of_window).sum::<f64>() / windows.len() as f64
     }
 
     /// The levels of a quantile loss, each with the share of what came that lies at or below its forecast; none with another loss.
     pub fn coverage(&self, forecasts: &[f32], windows: &Starts, series: &Series<'_>) -> Vec<(f32, f64)> {
         let Loss::Quantile { levels } = &self.config.loss else { return Vec::new() };
-        let actual = self.actual(windows, series);
         let below = |level: usize| {
             let of_level = forecasts.iter().skip(level).step_by(levels.len());
-            of_level.zip(&actual).filter(|(forecast, actual)| **actual <= f64::from(**forecast)).count()
+            of_level.zip(self.actual(windows, series)).filter(|(forecast, actual)| *actual <= f64::from(**forecast)).count()
         };
-        levels.iter().enumerate().map(|(index, &level)| (level, below(index) as f64 / actual.len() as f64)).collect()
+        let count = forecasts.len() / levels.len();
+        levels.iter().enumerate().map(|(index, &level)| (level, below(index) as f64 / count as f64)).collect()
     }
 
     /// Scores of predicting every window's last value again.
     pub fn persistence(&self, windows: &Starts, series: &Series<'_>) -> Metrics {
         let repeated = windows.iter().flat_map(|start| self.repeated(start, series));
-        Metrics::new(&repeated.collect::<Vec<_>>(), &self.actual(windows, series))
+        Metrics::of(repeated.zip(self.actual(windows, series)))
     }
 
-    fn actual(&self, windows: &Starts, series: &Series<'_>) -> Vec<f64> {
-        windows.iter().flat_map(|start| self.following(start, series)).collect()
+    fn actual<'a>(&'a self, windows: &'a Starts, series: &'a Series<'_>) -> impl Iterator<Item = f64> + 'a {
+        windows.iter().flat_map(move |start| self.following(start, series))
     }
 
     /// What follows a window, `(horizon, target)`.
