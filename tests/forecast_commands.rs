@@ -287,6 +287,22 @@ fn window_and_normalisation_are_chosen_where_they_are_not_given_and_recorded() {
 }
 
 #[test]
+fn the_batch_follows_from_the_windows_and_is_recorded() {
+    let folder = folder();
+    // 24 training rows are 16 windows of 8 and a step; 20 targets of a window are 20 series.
+    let short: String = loads(240).lines().take(31).map(|line| format!("{line}\n")).collect();
+    std::fs::write(folder.path().join("short.csv"), short).expect("written");
+    let names = (0..20).map(|column| format!(",c{column}")).collect::<String>();
+    let wide = (0..200).map(|row| format!("{row}{}\n", (0..20).map(|column| format!(",{}", (row * column) % 7)).collect::<String>()));
+    std::fs::write(folder.path().join("wide.csv"), format!("row{names}\n{}", wide.collect::<String>())).expect("written");
+    for (csv, batch) in [("short.csv --targets north", 16), ("wide.csv --targets all --features all", 12)] {
+        succeeds(folder.path(), &format!("train --model min-gru-scan --csv {csv} --epochs 1 --device cpu --run-dir {batch}"));
+        let config = std::fs::read_to_string(folder.path().join(format!("{batch}/config.toml"))).expect("a configuration");
+        assert!(config.contains(&format!("batch = {batch}\n")), "{config}");
+    }
+}
+
+#[test]
 fn a_model_starts_as_the_linear_map_and_keeps_it_where_no_epoch_is_better() {
     let folder = folder();
     let options = format!("train --model min-gru-scan {SMALL} --json figures.json");

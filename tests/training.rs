@@ -9,7 +9,7 @@ use scanrnn::cpu::Cpu;
 use scanrnn::model::{ForecasterConfig, ModelKind};
 use scanrnn::ops::{Loss, Optimizer};
 use scanrnn::schedule::Schedule;
-use scanrnn::train::{Fit, Series, Trainer, TrainingConfig};
+use scanrnn::train::{Fit, Series, Shuffle, Trainer, TrainingConfig};
 
 const WINDOW: usize = 8;
 const N_ROW: usize = 140;
@@ -43,6 +43,17 @@ fn fit(config: &TrainingConfig, backend: &dyn Backend) -> Fit {
 
 fn devices() -> Vec<&'static dyn Backend> {
     [Some(&Cpu as &dyn Backend), common::gpu(common::Setting::default()).map(|gpu| gpu as &dyn Backend)].into_iter().flatten().collect()
+}
+
+#[test]
+fn an_epoch_has_at_most_the_steps_that_are_asked_for() {
+    let all = fit(&config(), &Cpu).steps / config().epochs;
+    for (most, steps) in [(3, 3), (1000, all)] {
+        let fit = fit(&TrainingConfig { epoch_steps: Some(most), shuffle: Shuffle::Epoch, ..config() }, &Cpu);
+        assert_eq!((fit.steps, fit.epochs.len()), (4 * steps, 4));
+    }
+    let message = TrainingConfig { epoch_steps: Some(0), ..config() }.check().expect_err("no step").to_string();
+    assert_eq!(message, "--epoch-steps is 0: must be at least 1");
 }
 
 #[test]
