@@ -78,7 +78,7 @@ impl Shape {
     pub fn check(&self) -> Result<()> {
         let sizes = [("--batch", self.batch), ("--length", self.length), ("--channels", self.channels), ("--state", self.state)];
         match sizes.into_iter().find(|(_, size)| *size == 0) {
-            Some((option, _)) => Err(Error::option(option, 0, "must be at least 1")),
+            Some((option, _)) => Err(Error::option(option, 0, message!("must be at least 1"))),
             None => Ok(()),
         }
     }

@@ -5,6 +5,7 @@ use std::collections::{BTreeMap, HashMap};
 use safetensors::tensor::{Dtype, SafeTensors, TensorView};
 use serde::{Deserialize, Serialize};
 
+use crate::Message;
 use crate::dataset::{Layout, Scaler};
 use crate::error::{Error, Result};
 use crate::graph::Graph;
@@ -35,9 +36,9 @@ impl Tensors {
     /// # Errors
     /// [`Error::Data`] where the bytes are no safetensors file or hold another element type.
     pub fn parse(place: &str, bytes: &[u8]) -> Result<Self> {
-        let fail = |what: String| Error::Data { place: place.into(), what, remedy: "name a safetensors file".into() };
-        let (_, header) = SafeTensors::read_metadata(bytes).map_err(|error| fail(format!("is no safetensors file ({error})")))?;
-        let file = SafeTensors::deserialize(bytes).map_err(|error| fail(format!("is no safetensors file ({error})")))?;
+        let fail = |what: Message| Error::data(place, what, message!("name a safetensors file"));
+        let (_, header) = SafeTensors::read_metadata(bytes).map_err(|error| fail(message!("is no safetensors file ({})", error)))?;
+        let file = SafeTensors::deserialize(bytes).map_err(|error| fail(message!("is no safetensors file ({})", error)))?;
         let mut tensors = BTreeMap::new();
         for (name, view) in file.iter() {
             let halves = || view.data().chunks_exact(2).map(|bytes| u16::from_le_bytes([bytes[0], bytes[1]]));
@@ -47,7 +48,7 @@ impl Tensors {
                 }
                 Dtype::F16 => halves().map(|bits| half::f16::from_bits(bits).to_f32()).collect(),
                 Dtype::BF16 => halves().map(|bits| half::bf16::from_bits(bits).to_f32()).collect(),
-                other => return Err(fail(format!("tensor {name} has elements of type {other:?}, not F32, F16 or BF16"))),
+                other => return Err(fail(message!("tensor {} has elements of type {}, not F32, F16 or BF16", name, format!("{other:?}")))),
             };
             tensors.insert(name.to_string(), NamedTensor { shape: view.shape().to_vec(), values });
         }
@@ -59,7 +60,7 @@ impl Tensors {
     /// # Errors
     /// [`Error::Unsupported`] where a shape does not fit its values.
     pub fn to_bytes(&self) -> Result<Vec<u8>> {
-        let fail = |error: safetensors::SafeTensorError| Error::Unsupported { operation: "checkpoint", what: error.to_string() };
+        let fail = |error: safetensors::SafeTensorError| Error::Unsupported { operation: "checkpoint", what: Message::verbatim(error) };
         let mut views = Vec::new();
         for (name, tensor) in &self.tensors {
             let view = TensorView::new(Dtype::F32, tensor.shape.clone(), bytemuck::cast_slice(&tensor.values)).map_err(fail)?;
@@ -78,9 +79,14 @@ impl Tensors {
         for parameter in graph.parameters() {
             let want = graph.shape(parameter.tensor);
             match self.tensors.get(&parameter.name) {
-                None => wrong.push(format!("{} is missing", parameter.name)),
+                None => wrong.push(message!("{} is missing", parameter.name)),
                 Some(tensor) if tensor.shape != want => {
-                    wrong.push(format!("{} has shape {:?}, expected {want:?}", parameter.name, tensor.shape));
+                    wrong.push(message!(
+                        "{} has shape {}, expected {}",
+                        parameter.name,
+                        format!("{:?}", tensor.shape),
+                        format!("{want:?}")
+                    ));
                 }
                 Some(tensor) => values.push(tensor.values.clone()),
             }
@@ -88,7 +94,7 @@ impl Tensors {
         if wrong.is_empty() {
             return Ok(values);
         }
-        Err(Error::Data { place: place.into(), what: wrong.join("; "), remedy: "name a checkpoint of this model".into() })
+        Err(Error::data(place, Message::list(wrong), message!("name a checkpoint of this model")))
     }
 }
 
@@ -116,11 +122,11 @@ impl Description {
         match &self.scalers[..] {
             [scalers] => Ok(vec![scalers.clone(); n_table]),
             all if all.len() == n_table => Ok(all.to_vec()),
-            all => Err(Error::Data {
-                place: place.into(),
-                what: format!("was trained on {} series, not {n_table}", all.len()),
-                remedy: "give as many series, in the same order".into(),
-            }),
+            all => Err(Error::data(
+                place,
+                message!("was trained on {} series, not {}", all.len(), n_table),
+                message!("give as many series, in the same order"),
+            )),
         }
     }
 }
@@ -152,7 +158,7 @@ impl Checkpoint {
     /// As [`Tensors::to_bytes`].
     pub fn to_bytes(&self) -> Result<Vec<u8>> {
         let json = serde_json::to_string(&self.description);
-        let json = json.map_err(|error| Error::Unsupported { operation: "checkpoint", what: error.to_string() })?;
+        let json = json.map_err(|error| Error::Unsupported { operation: "checkpoint", what: Message::verbatim(error) })?;
         let mut tensors = self.tensors.clone();
         tensors.metadata.insert(DESCRIPTION.into(), json);
         tensors.to_bytes()
@@ -164,9 +170,9 @@ impl Checkpoint {
     /// [`Error::Data`] where the bytes are no checkpoint of this program.
     pub fn parse(place: &str, bytes: &[u8]) -> Result<Self> {
         let mut tensors = Tensors::parse(place, bytes)?;
-        let fail = |what: String| Error::Data { place: place.into(), what, remedy: "name a file that `scanrnn train` wrote".into() };
-        let json = tensors.metadata.remove(DESCRIPTION).ok_or_else(|| fail("has no scanrnn configuration".into()))?;
-        let description = serde_json::from_str(&json).map_err(|error| fail(format!("has an unreadable configuration ({error})")))?;
+        let fail = |what: Message| Error::data(place, what, message!("name a file that `scanrnn train` wrote"));
+        let json = tensors.metadata.remove(DESCRIPTION).ok_or_else(|| fail(message!("has no scanrnn configuration")))?;
+        let description = serde_json::from_str(&json).map_err(|error| fail(message!("has an unreadable configuration ({})", error)))?;
         Ok(Checkpoint { description, tensors })
     }
 }
@@ -184,7 +190,7 @@ impl TrainState {
     /// As [`Tensors::to_bytes`].
     pub fn to_bytes(&self) -> Result<Vec<u8>> {
         let json = serde_json::to_string(&(&self.plan, &self.progress));
-        let json = json.map_err(|error| Error::Unsupported { operation: "checkpoint", what: error.to_string() })?;
+        let json = json.map_err(|error| Error::Unsupported { operation: "checkpoint", what: Message::verbatim(error) })?;
         let flat = |values: &Vec<f32>| NamedTensor { shape: vec![values.len()], values: values.clone() };
         let mut tensors: BTreeMap<_, _> = self.tensors.iter().map(|(name, values)| (name.clone(), flat(values))).collect();
         tensors.insert(LOSSES.into(), flat(&self.losses));
@@ -197,12 +203,11 @@ impl TrainState {
     /// [`Error::Data`] where the bytes are no state of a training.
     pub fn parse(place: &str, bytes: &[u8]) -> Result<Self> {
         let Tensors { mut metadata, mut tensors } = Tensors::parse(place, bytes)?;
-        let fail =
-            |what: String| Error::Data { place: place.into(), what, remedy: "name the file that an interrupted training left".into() };
-        let json = metadata.remove(STATE).ok_or_else(|| fail("holds no state of a training".into()))?;
+        let fail = |what: Message| Error::data(place, what, message!("name the file that an interrupted training left"));
+        let json = metadata.remove(STATE).ok_or_else(|| fail(message!("holds no state of a training")))?;
         let read: serde_json::Result<(TrainPlan, TrainProgress)> = serde_json::from_str(&json);
-        let (plan, progress) = read.map_err(|error| fail(format!("has an unreadable state ({error})")))?;
-        let losses = tensors.remove(LOSSES).ok_or_else(|| fail("has no losses".into()))?.values;
+        let (plan, progress) = read.map_err(|error| fail(message!("has an unreadable state ({})", error)))?;
+        let losses = tensors.remove(LOSSES).ok_or_else(|| fail(message!("has no losses")))?.values;
         Ok(TrainState { plan, progress, losses, tensors: tensors.into_iter().map(|(name, tensor)| (name, tensor.values)).collect() })
     }
 }

@@ -1,16 +1,18 @@
 //! The one error type: what went wrong, where, and what to do about it.
 
+use std::fmt;
 use std::path::PathBuf;
+
+use crate::Message;
 
 /// A result of this library.
 pub type Result<T, E = Error> = std::result::Result<T, E>;
 
 /// Everything that a caller, a file or a driver can make go wrong. Each message is one line.
-#[derive(Debug, thiserror::Error)]
+#[derive(Debug)]
 #[non_exhaustive]
 pub enum Error {
     /// A tensor does not fit its operation.
-    #[error("{operation}: `{tensor}` has shape {got:?}, expected {expected}")]
     Shape {
         /// The operation that was asked for.
         operation: &'static str,
@@ -22,53 +24,47 @@ pub enum Error {
         got: Vec<usize>,
     },
     /// A tensor or an operation is used in a way that the graph does not support.
-    #[error("{operation}: {what}")]
     Unsupported {
         /// The operation that was asked for.
         operation: &'static str,
         /// What is not supported, and what to use instead.
-        what: String,
+        what: Message,
     },
     /// An option has a value that cannot be used.
-    #[error("{option} is {got}: {expected}")]
     Option {
         /// The option as the user typed it, such as `--window`.
         option: String,
         /// The value that came.
-        got: String,
+        got: Message,
         /// What would be accepted.
-        expected: String,
+        expected: Message,
     },
     /// A file's contents cannot be used.
-    #[error("{place}: {what}; {remedy}")]
     Data {
         /// File, then line and column where they are known: `prices.csv:17, column Close`.
-        place: String,
+        place: Message,
         /// What is wrong there.
-        what: String,
+        what: Message,
         /// What to do about it.
-        remedy: String,
+        remedy: Message,
     },
     /// A file cannot be read or written.
-    #[error("{}: cannot {action}: {source}", path.display())]
     File {
         /// The file.
         path: PathBuf,
         /// What was tried: `read`, `write`.
-        action: &'static str,
+        action: Message,
         /// The system's reason.
         source: std::io::Error,
     },
     /// A download failed.
-    #[error("{url}: {what}")]
     Download {
         /// The address.
         url: String,
         /// What came instead of the data.
-        what: String,
+        what: Message,
     },
     /// Training left the range of finite numbers.
-    #[error("{model}: the loss is {loss} at step {step}; try a smaller --lr (now {learning_rate})")]
     Diverged {
         /// The model that was trained.
         model: String,
@@ -80,20 +76,18 @@ pub enum Error {
         learning_rate: f32,
     },
     /// No adapter fits what was asked for.
-    #[error("no GPU adapter {wanted}; {remedy}")]
     NoAdapter {
         /// What was asked for.
-        wanted: String,
+        wanted: Message,
         /// What would help.
-        remedy: String,
+        remedy: Message,
     },
     /// The GPU, its driver or a shader failed.
-    #[error("{adapter}: {what}")]
     Gpu {
         /// The adapter's name.
         adapter: String,
         /// What failed.
-        what: String,
+        what: Message,
     },
 }
 
@@ -104,7 +98,53 @@ impl Error {
     }
 
     /// An option error.
-    pub fn option(option: impl Into<String>, got: impl std::fmt::Display, expected: impl Into<String>) -> Self {
-        Error::Option { option: option.into(), got: got.to_string(), expected: expected.into() }
+    pub fn option(option: impl Into<String>, got: impl fmt::Display, expected: Message) -> Self {
+        Error::Option { option: option.into(), got: Message::verbatim(got), expected }
+    }
+
+    /// An option error where it is not the value that is wrong.
+    pub fn given(option: impl Into<String>, expected: Message) -> Self {
+        Error::Option { option: option.into(), got: message!("given"), expected }
+    }
+
+    /// A data error.
+    pub fn data(place: impl fmt::Display, what: Message, remedy: Message) -> Self {
+        Error::Data { place: Message::verbatim(place), what, remedy }
+    }
+
+    /// The error as one line.
+    pub fn message(&self) -> Message {
+        match self {
+            Error::Shape { operation, tensor, expected, got } => {
+                message!("{}: `{}` has shape {}, expected {}", operation, tensor, format!("{got:?}"), expected)
+            }
+            Error::Unsupported { operation, what } => message!("{}: {}", operation).with(what.clone()),
+            Error::Option { option, got, expected } => message!("{} is {}: {}", option).with(got.clone()).with(expected.clone()),
+            Error::Data { place, what, remedy } => message!("{}: {}; {}").with(place.clone()).with(what.clone()).with(remedy.clone()),
+            Error::File { path, action, source } => {
+                message!("{}: cannot {}: {}", path.display()).with(action.clone()).with(Message::verbatim(source))
+            }
+            Error::Download { url, what } => message!("{}: {}", url).with(what.clone()),
+            Error::Diverged { model, loss, step, learning_rate } => {
+                message!("{}: the loss is {} at step {}; try a smaller --lr (now {})", model, loss, step, learning_rate)
+            }
+            Error::NoAdapter { wanted, remedy } => message!("no GPU adapter {}; {}").with(wanted.clone()).with(remedy.clone()),
+            Error::Gpu { adapter, what } => message!("{}: {}", adapter).with(what.clone()),
+        }
+    }
+}
+
+impl fmt::Display for Error {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.message().fmt(f)
+    }
+}
+
+impl std::error::Error for Error {
+    fn source(&self) -> Option<&(dyn std::error::Error + 'static)> {
+        match self {
+            Error::File { source, .. } => Some(source),
+            _ => None,
+        }
     }
 }

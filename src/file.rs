@@ -11,7 +11,7 @@ use crate::{Error, Result};
 /// # Errors
 /// [`Error::File`] if the file cannot be written.
 pub(crate) fn save(path: &Path, write: impl FnOnce(&mut BufWriter<&File>) -> io::Result<()>) -> Result<()> {
-    try_save(path, write).map_err(|source| Error::File { path: path.into(), action: "write", source })
+    try_save(path, write).map_err(|source| Error::File { path: path.into(), action: message!("write"), source })
 }
 
 /// Checks that `path` could be written, so that nothing is computed in vain. Nothing is left behind.
@@ -25,7 +25,7 @@ pub(crate) fn check_writable(path: &Path) -> Result<()> {
         }
         tempfile::tempfile_in(folder(path)).map(drop)
     };
-    check().map_err(|source| Error::File { path: path.into(), action: "write", source })
+    check().map_err(|source| Error::File { path: path.into(), action: message!("write"), source })
 }
 
 /// The folder that holds `path`.

@@ -6,6 +6,7 @@ use std::path::{Path, PathBuf};
 
 use serde_json::Value;
 
+use crate::Message;
 use crate::backend::{Backend, Session};
 use crate::checkpoint::{NamedTensor, Tensors};
 use crate::error::{Error, Result};
@@ -61,7 +62,7 @@ impl std::fmt::Display for Worst {
 /// # Errors
 /// [`Error::File`] where the folder cannot be read.
 pub fn list(folder: &Path) -> Result<Vec<PathBuf>> {
-    let fail = |source| Error::File { path: folder.into(), action: "read", source };
+    let fail = |source| Error::File { path: folder.into(), action: message!("read"), source };
     let mut paths = Vec::new();
     for entry in std::fs::read_dir(folder).map_err(fail)? {
         let path = entry.map_err(fail)?.path();
@@ -89,14 +90,14 @@ impl Case {
     /// # Errors
     /// [`Error::File`] where the file cannot be read, [`Error::Data`] where it is no case.
     pub fn read(path: &Path) -> Result<Self> {
-        let bytes = std::fs::read(path).map_err(|source| Error::File { path: path.into(), action: "read", source })?;
+        let bytes = std::fs::read(path).map_err(|source| Error::File { path: path.into(), action: message!("read"), source })?;
         let place = path.display().to_string();
         let file = Tensors::parse(&place, &bytes)?;
-        let fail = |what: String| Error::Data { place: place.clone(), what, remedy: "name a folder of reference cases".into() };
-        let text = |key: &str| file.metadata.get(key).cloned().ok_or_else(|| fail(format!("has no `{key}` in its header")));
-        let number = |key: &str| text(key)?.parse().map_err(|_| fail(format!("`{key}` is no number")));
+        let fail = |what: Message| Error::data(&place, what, message!("name a folder of reference cases"));
+        let text = |key: &str| file.metadata.get(key).cloned().ok_or_else(|| fail(message!("has no `{}` in its header", key)));
+        let number = |key: &str| text(key)?.parse().map_err(|_| fail(message!("`{}` is no number", key)));
         let attrs = file.metadata.get("attrs").map_or("{}", String::as_str);
-        let attrs = serde_json::from_str(attrs).map_err(|error| fail(format!("`attrs` is no JSON ({error})")))?;
+        let attrs = serde_json::from_str(attrs).map_err(|error| fail(message!("`attrs` is no JSON ({})", error)))?;
         Ok(Case { op: text("op")?, attrs, rtol: number("rtol")?, atol: number("atol")?, place, file })
     }
 
@@ -112,12 +113,12 @@ impl Case {
         }
     }
 
-    fn fail(&self, what: impl Into<String>) -> Error {
-        Error::Data { place: self.place.clone(), what: what.into(), remedy: "check the case against its README".into() }
+    fn fail(&self, what: Message) -> Error {
+        Error::data(&self.place, what, message!("check the case against its README"))
     }
 
     fn tensor(&self, name: &str) -> Result<&NamedTensor> {
-        self.file.tensors.get(name).ok_or_else(|| self.fail(format!("has no tensor {name}")))
+        self.file.tensors.get(name).ok_or_else(|| self.fail(message!("has no tensor {}", name)))
     }
 
     fn flag(&self, name: &str) -> bool {
@@ -125,18 +126,22 @@ impl Case {
     }
 
     fn size(&self, name: &str) -> Result<usize> {
-        self.attrs.get(name).and_then(Value::as_u64).map(|size| size as usize).ok_or_else(|| self.fail(format!("has no attribute {name}")))
+        self.attrs
+            .get(name)
+            .and_then(Value::as_u64)
+            .map(|size| size as usize)
+            .ok_or_else(|| self.fail(message!("has no attribute {}", name)))
     }
 
     /// Last length of a tensor's shape.
     fn columns(&self, name: &str) -> Result<usize> {
-        self.tensor(name)?.shape.last().copied().ok_or_else(|| self.fail(format!("{name} has no axis")))
+        self.tensor(name)?.shape.last().copied().ok_or_else(|| self.fail(message!("{} has no axis", name)))
     }
 
     fn compare(&self, name: &str, got: &[f32], worst: &mut Worst) -> Result<()> {
         let want = self.tensor(name)?;
         if want.values.len() != got.len() {
-            return Err(self.fail(format!("{name} has shape {:?}, the result {} elements", want.shape, got.len())));
+            return Err(self.fail(message!("{} has shape {}, the result {} elements", name, format!("{:?}", want.shape), got.len())));
         }
         self.compare_values(name, got, &want.values, worst);
         Ok(())
@@ -158,7 +163,7 @@ impl Case {
         for name in self.file.tensors.keys() {
             let Some(output) = name.strip_prefix("cotangent.") else { continue };
             let found = outputs.iter().find(|(known, _)| *known == output);
-            let (_, tensor) = found.ok_or_else(|| self.fail(format!("{name} belongs to no output")))?;
+            let (_, tensor) = found.ok_or_else(|| self.fail(message!("{} belongs to no output", name)))?;
             let shape = graph.shape(*tensor).to_vec();
             let cotangent = graph.input(name, &shape);
             given.push((name.clone(), cotangent));
@@ -169,11 +174,11 @@ impl Case {
         for name in self.file.tensors.keys() {
             if let Some(output) = name.strip_prefix("out.") {
                 let found = outputs.iter().find(|(known, _)| *known == output);
-                let (_, tensor) = found.ok_or_else(|| self.fail(format!("{name} is no output of {}", self.op)))?;
+                let (_, tensor) = found.ok_or_else(|| self.fail(message!("{} is no output of {}", name, self.op)))?;
                 expected.push((name, Some(*tensor)));
             } else if let Some(input) = name.strip_prefix("grad.") {
                 let found = given.iter().find(|(known, _)| known == input);
-                let (_, tensor) = found.ok_or_else(|| self.fail(format!("{name} is the gradient of no input")))?;
+                let (_, tensor) = found.ok_or_else(|| self.fail(message!("{} is the gradient of no input", name)))?;
                 expected.push((name, gradients.of(&mut graph, *tensor)));
             }
         }
@@ -203,11 +208,11 @@ impl Case {
             }
         }
         let input = |built: &Built, name: &str| built.given.iter().find(|(known, _)| known == name).map(|(_, tensor)| *tensor);
-        let required = |built: &Built, name: &str| input(built, name).ok_or_else(|| self.fail(format!("has no tensor {name}")));
+        let required = |built: &Built, name: &str| input(built, name).ok_or_else(|| self.fail(message!("has no tensor {}", name)));
         let initial_state = input(&built, "in.h0").or_else(|| input(&built, "in.initial_state"));
         let recurrence = Recurrence { initial_state, reset: None, reverse: self.flag("reverse") };
         let x = input(&built, "in.x");
-        let x = || x.ok_or_else(|| self.fail("has no tensor in.x"));
+        let x = || x.ok_or_else(|| self.fail(message!("has no tensor in.x")));
         let graph = &mut Graph::new();
         std::mem::swap(graph, &mut built.graph);
         match self.op.as_str() {
@@ -244,7 +249,9 @@ impl Case {
             }
             "causal_conv1d" => {
                 let shape = self.tensor("param.weight")?.shape.clone();
-                let &[n_channel, 1, n_tap] = shape.as_slice() else { return Err(self.fail("param.weight is not (channel, 1, tap)")) };
+                let &[n_channel, 1, n_tap] = shape.as_slice() else {
+                    return Err(self.fail(message!("param.weight is not (channel, 1, tap)")));
+                };
                 let weight = graph.parameter("weight", &shape, crate::graph::Init::Constant(0.0));
                 let bias = self.file.tensors.contains_key("param.bias");
                 let bias = bias.then(|| graph.parameter("bias", &[n_channel], crate::graph::Init::Constant(0.0)));
@@ -252,7 +259,7 @@ impl Case {
                 let activation = match self.attrs.get("activation").and_then(Value::as_str) {
                     Some("silu") => Activation::Silu,
                     None | Some("none") => Activation::None,
-                    Some(other) => return Err(self.fail(format!("activation {other} is not known"))),
+                    Some(other) => return Err(self.fail(message!("activation {} is not known", other))),
                 };
                 let (y, last) = graph.causal_conv1d("y", x()?, weight, bias, activation, &recurrence)?;
                 built.outputs = vec![("y", y), ("last_state", last)];
@@ -267,7 +274,7 @@ impl Case {
                 let states = match (input(&built, "in.conv_state"), initial_state) {
                     (Some(window), Some(state)) => Some([window, state]),
                     (None, None) => None,
-                    _ => return Err(self.fail("has one of in.conv_state and in.initial_state, a mixer takes both")),
+                    _ => return Err(self.fail(message!("has one of in.conv_state and in.initial_state, a mixer takes both"))),
                 };
                 let sequence = mixer.forward(graph, "", x()?, states.as_ref().map(|states| &states[..]), &run)?;
                 built.outputs = vec![("y", sequence.y), ("conv_state", sequence.last_states[0]), ("last_state", sequence.last_states[1])];
@@ -283,7 +290,7 @@ impl Case {
                 let weight = graph.parameter("norm_f.weight", &[self.columns("param.norm_f.weight")?], crate::graph::Init::Constant(0.0));
                 built.outputs = vec![("y", graph.rms_norm("y", sequence, weight, self.eps())?)];
             }
-            other => return Err(self.fail(format!("operation {other} is not known"))),
+            other => return Err(self.fail(message!("operation {} is not known", other))),
         }
         std::mem::swap(graph, &mut built.graph);
         built.given.extend(built.graph.parameters().iter().map(|parameter| (format!("param.{}", parameter.name), parameter.tensor)));
@@ -307,16 +314,16 @@ impl Case {
     /// An optimizer of `attrs`, in PyTorch's words, and its step size.
     fn optimizer(&self, attrs: &Value) -> Result<(Optimizer, f32)> {
         let optimizer =
-            serde_json::from_value(attrs.clone()).map_err(|error| self.fail(format!("optimizer is not understood ({error})")))?;
+            serde_json::from_value(attrs.clone()).map_err(|error| self.fail(message!("optimizer is not understood ({})", error)))?;
         // what PyTorch's optimizers can and these cannot; off unless a case says so
         for option in ["dampening", "maximize", "amsgrad", "centered"] {
             let is_off = |value: &&Value| value.is_null() || value.as_bool() == Some(false) || value.as_f64() == Some(0.0);
             let value = attrs.get(option).filter(|value| !is_off(value));
             if let Some(value) = value {
-                return Err(self.fail(format!("optimizer asks for {option} {value}, which is not offered")));
+                return Err(self.fail(message!("optimizer asks for {} {}, which is not offered", option, value)));
             }
         }
-        let rate = attrs.get("lr").and_then(Value::as_f64).ok_or_else(|| self.fail("optimizer has no lr"))?;
+        let rate = attrs.get("lr").and_then(Value::as_f64).ok_or_else(|| self.fail(message!("optimizer has no lr")))?;
         Ok((optimizer, rate as f32))
     }
 
@@ -339,7 +346,9 @@ impl Case {
             session.write(source, gradient)?;
             session.write_indices(counter, &[0, step as u32])?;
             session.run(program, 1)?;
-            let Some(want) = want.values.get(step * n..(step + 1) * n) else { return Err(self.fail("out.params has too few rows")) };
+            let Some(want) = want.values.get(step * n..(step + 1) * n) else {
+                return Err(self.fail(message!("out.params has too few rows")));
+            };
             self.compare_values("out.params", &session.read(parameter).await?, want, &mut worst);
         }
         Ok(worst)
@@ -348,10 +357,10 @@ impl Case {
     async fn run_train(&self, backend: &dyn Backend) -> Result<Worst> {
         let (forecaster, optimizer) = (self.attrs.get("forecaster"), self.attrs.get("optimizer"));
         let (Some(forecaster), Some(attrs)) = (forecaster, optimizer) else {
-            return Err(self.fail("has no forecaster or optimizer in its attributes"));
+            return Err(self.fail(message!("has no forecaster or optimizer in its attributes")));
         };
         let config: ForecasterConfig =
-            serde_json::from_value(forecaster.clone()).map_err(|error| self.fail(format!("forecaster is not understood ({error})")))?;
+            serde_json::from_value(forecaster.clone()).map_err(|error| self.fail(message!("forecaster is not understood ({})", error)))?;
         let (optimizer, rate) = self.optimizer(attrs)?;
         let (inputs, targets) = (self.tensor("in.x")?, self.tensor("in.y")?);
         let n_step = inputs.shape[0];

@@ -394,7 +394,7 @@ impl Graph {
     pub fn step(&mut self, of: Tensor, step: usize) -> Result<Tensor> {
         let [n_batch, n_step, n_channel] = self.axes("step", of)?;
         if !self.spec(of).is_contiguous() {
-            return Err(Error::Unsupported { operation: "step", what: format!("`{}` is strided", self.spec(of).label) });
+            return Err(Error::Unsupported { operation: "step", what: message!("`{}` is strided", self.spec(of).label) });
         }
         let label = format!("{}[{step}]", self.spec(of).label);
         Ok(self.view(of, &label, &[n_batch, n_channel], step * n_channel, Some(n_step * n_channel)))

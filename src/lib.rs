@@ -1,5 +1,8 @@
 //! Linear-time recurrent models (MinGRU, Mamba) for time series, trained and run on any GPU.
 
+#[macro_use]
+mod message;
+
 pub mod backend;
 pub mod baseline;
 #[cfg(feature = "cli")]
@@ -29,5 +32,6 @@ pub mod schedule;
 pub mod train;
 
 pub use error::{Error, Result};
+pub use message::Message;
 /// The version that [`gpu::Gpu::from_device`] takes devices of.
 pub use wgpu;

@@ -11,6 +11,7 @@
 //! | `layers.{i}.mixer.out_proj.weight` | `(d_model, d_inner)` |
 //! | `norm_f.weight` | `(d_model)` |
 
+use crate::Message;
 use crate::checkpoint::{NamedTensor, Tensors};
 use crate::error::{Error, Result};
 use crate::graph::{Graph, ParameterSpec, Tensor};
@@ -78,8 +79,10 @@ fn read(file: &Tensors, place: &str, graph: &Graph, wanted: &[(&ParameterSpec, S
     for (parameter, name) in wanted {
         let (name, want) = (format!("{prefix}{name}"), graph.shape(parameter.tensor));
         match file.tensors.get(&name) {
-            None => problems.push(format!("{name} is missing")),
-            Some(tensor) if tensor.shape != want => problems.push(format!("{name} has shape {:?}, expected {want:?}", tensor.shape)),
+            None => problems.push(message!("{} is missing", name)),
+            Some(tensor) if tensor.shape != want => {
+                problems.push(message!("{} has shape {}, expected {}", name, format!("{:?}", tensor.shape), format!("{want:?}")));
+            }
             Some(tensor) => values.push((parameter.tensor, tensor.values.clone())),
         }
     }
@@ -87,14 +90,14 @@ fn read(file: &Tensors, place: &str, graph: &Graph, wanted: &[(&ParameterSpec, S
         let known = |name: &str| wanted.iter().any(|(_, wanted)| wanted == name);
         let same_module = |name: &str| wanted.iter().any(|(_, wanted)| module(wanted) == module(name));
         if name.strip_prefix(prefix).is_some_and(|name| same_module(name) && !known(name)) {
-            problems.push(format!("{name} has no place in the model"));
+            problems.push(message!("{} has no place in the model", name));
         }
     }
     if problems.is_empty() {
         return Ok(values);
     }
-    let remedy = "name a file whose mixers have these sizes".into();
-    Err(Error::Data { place: place.into(), what: problems.join("; "), remedy })
+    let remedy = message!("name a file whose mixers have these sizes");
+    Err(Error::data(place, Message::list(problems), remedy))
 }
 
 /// The part of a layer that a name belongs to: `layers.0.mixer`, `layers.0.norm`, `norm_f.weight`.

@@ -47,14 +47,14 @@ impl Schedule {
     pub fn check(&self, n_step: usize) -> Result<()> {
         let (Schedule::Cosine { min_rate, .. } | Schedule::Plateau { min_rate, .. }) = *self else { return Ok(()) };
         if !(min_rate >= 0.0 && min_rate.is_finite()) {
-            return Err(Error::option("--min-lr", min_rate, "must be a number from 0"));
+            return Err(Error::option("--min-lr", min_rate, message!("must be a number from 0")));
         }
         match *self {
             Schedule::Cosine { warmup_steps, .. } if warmup_steps >= n_step => {
-                Err(Error::option("--warmup-steps", warmup_steps, format!("must be below {n_step}, the steps of all epochs")))
+                Err(Error::option("--warmup-steps", warmup_steps, message!("must be below {}, the steps of all epochs", n_step)))
             }
             Schedule::Plateau { factor, .. } if !(factor > 0.0 && factor < 1.0) => {
-                Err(Error::option("--plateau-factor", factor, "must be between 0 and 1"))
+                Err(Error::option("--plateau-factor", factor, message!("must be between 0 and 1")))
             }
             _ => Ok(()),
         }

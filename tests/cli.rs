@@ -444,7 +444,7 @@ fn options_of_another_choice_or_out_of_range_are_refused() {
     refused("--clip-norm=-1", &["--clip-norm", "above 0"]);
     refused("--clip-value 0", &["--clip-value", "above 0"]);
     refused("--l1=-1", &["--l1", "from 0"]);
-    refused("--weight-decay nan", &["weight decay"]);
+    refused("--weight-decay nan", &["--weight-decay"]);
     refused("--patience 0", &["--patience", "at least 1"]);
 }
 

@@ -1,6 +1,7 @@
 //! What CSV files may look like, and what is said about them.
 #![cfg(feature = "cli")]
 
+use std::fmt::Display;
 use std::fs;
 use std::io::Write;
 
@@ -10,19 +11,19 @@ use proptest::prelude::*;
 use scanrnn::dataset::{Columns, CsvOptions, CsvTables, Missing, Table, read_csv};
 
 /// Reads `content` as `data.csv`; texts are given without the folder.
-fn read_with(content: impl AsRef<[u8]>, options: &CsvOptions<'_>) -> Result<CsvTables, String> {
+fn read_with(content: impl AsRef<[u8]>, options: &CsvOptions<'_>) -> Result<(Vec<Table>, Vec<String>), String> {
     let folder = tempfile::tempdir().expect("a folder");
     let path = folder.path().join("data.csv");
     fs::write(&path, content).expect("a file");
-    let short = |text: String| text.replace(&format!("{}/", folder.path().display()), "");
+    let short = |text: &dyn Display| text.to_string().replace(&format!("{}/", folder.path().display()), "");
     match read_csv(&path, options) {
-        Ok(CsvTables { tables, notes }) => Ok(CsvTables { tables, notes: notes.into_iter().map(short).collect() }),
-        Err(error) => Err(short(error.to_string())),
+        Ok(CsvTables { tables, notes }) => Ok((tables, notes.iter().map(|note| short(note)).collect())),
+        Err(error) => Err(short(&error)),
     }
 }
 
 fn read(content: impl AsRef<[u8]>) -> (Table, Vec<String>) {
-    let CsvTables { mut tables, notes } = read_with(content, &CsvOptions::default()).expect("a table");
+    let (mut tables, notes) = read_with(content, &CsvOptions::default()).expect("a table");
     assert_eq!(tables.len(), 1);
     (tables.remove(0), notes)
 }
@@ -83,7 +84,7 @@ fn columns_of_text_are_left_out_with_a_note() {
 #[test]
 fn the_closing_price_is_found_in_whatever_case() {
     let options = CsvOptions { columns: Columns::CloseOrAll, ..CsvOptions::default() };
-    let names = |content: &str| read_with(content, &options).expect("a table").tables[0].names().to_vec();
+    let names = |content: &str| read_with(content, &options).expect("a table").0[0].names().to_vec();
     assert_eq!(names("date,open,close\n2024-01-01,1,2\n"), ["close"]);
     assert_eq!(names("date,load,OT\n2024-01-01,1,2\n"), ["load", "OT"]);
 }
@@ -100,7 +101,7 @@ fn a_day_and_a_time_are_one_date() {
 fn a_date_column_may_be_named() {
     let content = "step,when,load\n3,20240131,1\n2,20240201,2\n";
     let options = CsvOptions { date: Some("when"), columns: Columns::Named(&["load"]), ..CsvOptions::default() };
-    let table = read_with(content, &options).expect("a table").tables.remove(0);
+    let table = read_with(content, &options).expect("a table").0.remove(0);
     assert_eq!(table.dates().expect("dates").continued(1).expect("a step"), ["20240202"]);
     let unknown = read_with(content, &CsvOptions { date: Some("day"), ..options }).expect_err("no such column");
     assert!(unknown.contains("no column \"day\"; choose one of: step, when, load"), "{unknown}");
@@ -129,15 +130,15 @@ fn missing_cells_are_refused_dropped_or_filled() {
     let refused = with(Missing::Error).expect_err("missing");
     assert_eq!(refused, "data.csv:2, column a: \"NA\" is no value; fill it in, remove the row or choose --missing");
 
-    let CsvTables { tables, notes } = with(Missing::Drop).expect("a table");
+    let (tables, notes) = with(Missing::Drop).expect("a table");
     assert_eq!((columns(&tables[0]), dates(&tables[0])), (vec![vec![2.0, 5.0]; 2], vec!["2024-01-02", "2024-01-05"]));
     assert_eq!(notes, ["data.csv: 5 cells have no value; 4 rows are left out, the first at line 2"]);
 
-    let CsvTables { tables, notes } = with(Missing::ForwardFill).expect("a table");
+    let (tables, notes) = with(Missing::ForwardFill).expect("a table");
     assert_eq!(columns(&tables[0]), [[2.0, 2.0, 2.0, 5.0, 5.0], [2.0, 2.0, 4.0, 5.0, 6.0]]);
     assert_eq!(notes, ["data.csv: 5 cells have no value; they are filled; 1 rows are left out, the first at line 2"]);
 
-    let CsvTables { tables, notes } = with(Missing::Interpolate).expect("a table");
+    let (tables, notes) = with(Missing::Interpolate).expect("a table");
     assert_eq!(columns(&tables[0]), [[2.0, 3.0, 4.0, 5.0], [2.0, 3.0, 4.0, 5.0]]);
     assert_eq!(dates(&tables[0]).last(), Some(&"2024-01-05"));
     assert_eq!(notes, ["data.csv: 5 cells have no value; they are filled; 2 rows are left out, the first at line 2"]);
@@ -152,7 +153,7 @@ fn missing_cells_are_refused_dropped_or_filled() {
 fn a_column_tells_series_apart() {
     let content = "date,store,sales\n2024-01-01,a,1\n2024-01-01,b,10\n2024-01-02,a,2\n2024-01-02,b,20\n2024-01-03,b,30\n";
     let options = CsvOptions { id: Some("store"), ..CsvOptions::default() };
-    let CsvTables { tables, .. } = read_with(content, &options).expect("tables");
+    let (tables, _) = read_with(content, &options).expect("tables");
     assert_eq!(tables.iter().map(columns).collect::<Vec<_>>(), [vec![vec![1.0, 2.0]], vec![vec![10.0, 20.0, 30.0]]]);
     assert!(tables[1].source().to_string().ends_with("data.csv, b"));
     let mixed = read_with(content, &CsvOptions::default()).expect_err("dates twice");
@@ -166,7 +167,7 @@ proptest! {
     fn any_file_gives_tables_or_one_line(cells in prop::collection::vec("[0-9a-zN?.,;|\t\"\n:/-]{0,10}", 0..40), missing in 0usize..4) {
         let missing = [Missing::Error, Missing::Drop, Missing::ForwardFill, Missing::Interpolate][missing];
         match read_with(cells.join(";"), &CsvOptions { missing, ..CsvOptions::default() }) {
-            Ok(CsvTables { tables, notes }) => {
+            Ok((tables, notes)) => {
                 prop_assert!(tables.iter().all(|table| table.n_row() > 0));
                 prop_assert!(notes.iter().all(|note| note.lines().count() == 1), "{notes:?}");
             }

@@ -61,7 +61,7 @@ fn what(error: Error) -> String {
     match error {
         Error::Download { url, what } => {
             assert!(url.contains("/v8/finance/chart/"), "{url}");
-            what
+            what.to_string()
         }
         other => panic!("not a download error: {other}"),
     }

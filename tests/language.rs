@@ -1,6 +1,7 @@
 //! `--lang zh`: every text has its Chinese, and every Chinese its text.
 
 use std::collections::BTreeSet;
+use std::fs;
 use std::path::Path;
 use std::process::{Command, Output};
 
@@ -25,12 +26,46 @@ fn help_texts(command: &clap::Command, texts: &mut BTreeSet<String>) {
     command.get_subcommands().for_each(|command| help_texts(command, texts));
 }
 
+/// The sentences of every `message!` in the sources of a folder.
+fn sentences(folder: &Path, texts: &mut BTreeSet<String>) {
+    for entry in fs::read_dir(folder).expect("a folder") {
+        let path = entry.expect("an entry").path();
+        if path.is_dir() {
+            sentences(&path, texts);
+        } else if path.extension().is_some_and(|extension| extension == "rs") {
+            let source = fs::read_to_string(&path).expect("UTF-8");
+            let code: String = source.lines().filter(|line| !line.trim_start().starts_with("//")).map(|line| format!("{line}\n")).collect();
+            texts.extend(code.split("message!(").skip(1).filter_map(literal));
+        }
+    }
+}
+
+/// The string literal that code begins with.
+fn literal(code: &str) -> Option<String> {
+    let mut chars = code.trim_start().strip_prefix('"')?.chars().peekable();
+    let mut text = String::new();
+    loop {
+        match chars.next()? {
+            '"' => return Some(text),
+            '\\' => match chars.next()? {
+                '\n' => while chars.next_if(|c| c.is_whitespace()).is_some() {},
+                escaped => text.push(escaped),
+            },
+            c => text.push(c),
+        }
+    }
+}
+
 #[test]
 fn every_text_has_its_chinese_and_nothing_else_has() {
     let mut command = Cli::command();
     command.build();
     let mut texts: BTreeSet<String> = FRAMES.map(String::from).into();
     help_texts(&command, &mut texts);
+    sentences(Path::new(concat!(env!("CARGO_MANIFEST_DIR"), "/src")), &mut texts);
+    for (english, chinese) in CHINESE {
+        assert_eq!(english.matches("{}").count(), chinese.matches("{}").count(), "{english}");
+    }
     let translated: BTreeSet<String> = CHINESE.iter().map(|(english, _)| (*english).into()).collect();
     assert_eq!(translated.len(), CHINESE.len(), "no text is translated twice");
     let missing: Vec<_> = texts.difference(&translated).collect();
@@ -38,6 +73,9 @@ fn every_text_has_its_chinese_and_nothing_else_has() {
     let unused: Vec<_> = translated.difference(&texts).collect();
     assert!(unused.is_empty(), "Chinese of nothing: {unused:#?}");
 }
+
+/// What the system says of a file that is missing: it stays as it is.
+const SYSTEM: &str = "No such file or directory";
 
 /// A run of the binary; `args` are split at spaces.
 fn scanrnn(folder: &Path, args: &str) -> Output {
@@ -72,4 +110,36 @@ fn help_is_in_chinese_wherever_the_language_stands() {
         assert!(text.contains("用法：") && !has_english(&text), "{text}");
     }
     assert!(has_english(&help("train --help")) && help("train --help").contains("Options:"));
+}
+
+#[test]
+fn errors_and_notes_are_in_chinese() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let write = |name: &str, content: &str| fs::write(folder.path().join(name), content).expect("written");
+    let fails = |args: &str, parts: &[&str]| {
+        let output = scanrnn(folder.path(), args);
+        let message = String::from_utf8(output.stderr).expect("UTF-8");
+        assert_eq!(output.status.code(), Some(2), "{args}: {message}");
+        assert!(message.starts_with("错误：") && !has_english(&message.replace(SYSTEM, "")), "{args}: {message}");
+        for part in parts {
+            assert!(message.contains(part), "{args}: {part:?} is not in {message}");
+        }
+    };
+    write("bad.csv", "Date,Close\n2024-01-01,1\n2024-01-02,x1\n");
+    fails("train --model mamba --csv bad.csv --lang zh", &["bad.csv:3，列 Close：\"x1\" 不是数；请写成 1234.5 的形式，或选择其他列"]);
+    fails("--lang zh train --model mamba --csv none.csv", &["none.csv：没有这个文件；请检查路径"]);
+    fails("--lang zh train --model mamba --batch 0", &["--batch（0）：至少须为 1"]);
+    fails("--lang zh train --model mamba --momentum 0.5", &["--momentum（已给出）：需要 --optimizer sgd 或 rmsprop"]);
+    fails("--lang zh evaluate --checkpoint none.safetensors", &["none.safetensors：无法读取：", SYSTEM]);
+    write("run.toml", "lang = \"zh\"\nmodel = \"mamba\"\nlayers = 0\n");
+    fails("train --config run.toml", &["--layers（0）：至少须为 1"]);
+
+    let hours = (0..200)
+        .map(|row| format!("2024-01-{:02} {:02}:00,{}\n", 1 + (row + row / 50) / 24, (row + row / 50) % 24, (row as f64 / 7.0).sin()));
+    write("loads.csv", &format!("date,load\n{}", hours.collect::<String>()));
+    let train = "train --model min-gru-scan --device cpu --csv loads.csv --window 8 --hidden 4 --epochs 1 --lang zh";
+    let output = scanrnn(folder.path(), train);
+    let text = String::from_utf8(output.stdout).expect("UTF-8");
+    assert!(text.contains("loads.csv：有 3 个间隔（共 199 个）不是 1 小时，第一个在第 52 行之前"), "{text}");
+    assert!(!has_english(&text), "{text}");
 }

@@ -140,7 +140,7 @@ fn quantiles_have_a_column_each_and_scores_use_the_median() {
     assert!(coverage.windows(2).all(|pair| pair[0].1 <= pair[1].1), "{coverage:?}");
     let wrong = ForecasterConfig::new(ModelKind::MinGru, 8);
     let message = Trainer::new(&wrong, &config, &series(&values)).expect_err("refused").to_string();
-    assert_eq!(message, "levels of the model is 1: must be 3, those of the loss");
+    assert_eq!(message, "levels is 1: must be 3, those of the loss");
 }
 
 #[test]

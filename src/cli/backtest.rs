@@ -88,14 +88,22 @@ struct Kept {
 
 pub async fn run(args: &Args, lang: Lang) -> Result<ExitCode> {
     args.training.check(args.model)?;
-    std::fs::create_dir_all(&args.out_dir).map_err(|source| Error::File { path: args.out_dir.clone(), action: "create", source })?;
+    std::fs::create_dir_all(&args.out_dir).map_err(|source| Error::File {
+        path: args.out_dir.clone(),
+        action: message!("create"),
+        source,
+    })?;
     if let Some(json) = &args.json {
         crate::file::check_writable(json)?;
     }
     let training = &args.training;
     let (tables, layout) = args.layout.tables(&args.data, training, args.out_dir.clone(), lang)?;
     let [table] = &tables[..] else {
-        return Err(Error::option("--csv", format!("{} series", tables.len()), "backtest walks through one series: name one"));
+        return Err(Error::Option {
+            option: "--csv".into(),
+            got: message!("{} series", tables.len()),
+            expected: message!("backtest walks through one series: name one"),
+        });
     };
     let folds = folds(args, table.n_row())?;
     // What is chosen from the series is chosen at the first origin, once.
@@ -201,17 +209,21 @@ fn folds(args: &Args, n_row: usize) -> Result<Vec<Fold>> {
     let horizon = args.training.horizon;
     let test_rows = args.test_rows.unwrap_or_else(|| horizon.max(n_row / 50));
     if args.origins == 0 {
-        return Err(Error::option("--origins", 0, "must be at least 1"));
+        return Err(Error::option("--origins", 0, message!("must be at least 1")));
     }
     if test_rows < horizon {
-        return Err(Error::option("--test-rows", test_rows, format!("must be at least --horizon {horizon}")));
+        return Err(Error::option("--test-rows", test_rows, message!("must be at least --horizon {}", horizon)));
     }
     if !(args.valid_share > 0.0 && args.valid_share < 1.0) {
-        return Err(Error::option("--valid-share", args.valid_share, "must lie between 0 and 1"));
+        return Err(Error::option("--valid-share", args.valid_share, message!("must lie between 0 and 1")));
     }
     let scored = args.origins.saturating_mul(test_rows);
     let first = n_row.checked_sub(scored).filter(|&first| first > 0).ok_or_else(|| {
-        Error::option("--origins", args.origins, format!("with {test_rows} rows each they take {scored} of {n_row} rows: take fewer"))
+        Error::option(
+            "--origins",
+            args.origins,
+            message!("with {} rows each they take {} of {} rows: take fewer", test_rows, scored, n_row),
+        )
     })?;
     let fold = |index: usize| {
         let origin = first + index * test_rows;

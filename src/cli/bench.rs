@@ -69,7 +69,11 @@ pub async fn run(args: &Args, lang: Lang) -> Result<ExitCode> {
     for &kind in &kinds {
         args.training.of_lab().check(kind)?;
     }
-    std::fs::create_dir_all(&args.out_dir).map_err(|source| Error::File { path: args.out_dir.clone(), action: "create", source })?;
+    std::fs::create_dir_all(&args.out_dir).map_err(|source| Error::File {
+        path: args.out_dir.clone(),
+        action: message!("create"),
+        source,
+    })?;
     let picture_path = args.out_dir.join(PICTURE);
     crate::file::check_writable(&picture_path)?;
     if let Some(json) = &args.json {
@@ -135,10 +139,18 @@ pub async fn run(args: &Args, lang: Lang) -> Result<ExitCode> {
 fn single<'a>(tables: &'a [Data], windows: &Windows) -> Result<&'a Data> {
     let layout = windows.layout();
     match (tables, &layout.targets[..]) {
-        _ if layout.horizon > 1 => Err(Error::option("--horizon", layout.horizon, "bench compares forecasts of one step; use train")),
+        _ if layout.horizon > 1 => {
+            Err(Error::option("--horizon", layout.horizon, message!("bench compares forecasts of one step; use train")))
+        }
         ([table], [_]) => Ok(table),
-        (_, targets) if targets.len() > 1 => Err(Error::option("--targets", targets.join(","), "bench compares on one column: name it")),
-        _ => Err(Error::option("--csv", format!("{} series", tables.len()), "bench compares on one series; use train")),
+        (_, targets) if targets.len() > 1 => {
+            Err(Error::option("--targets", targets.join(","), message!("bench compares on one column: name it")))
+        }
+        _ => Err(Error::Option {
+            option: "--csv".into(),
+            got: message!("{} series", tables.len()),
+            expected: message!("bench compares on one series; use train"),
+        }),
     }
 }
 

@@ -20,11 +20,7 @@ pub struct Args {
 pub async fn run(args: &Args, lang: Lang) -> Result<ExitCode> {
     let paths = crate::golden::list(&args.golden)?;
     if paths.is_empty() {
-        return Err(Error::Data {
-            place: args.golden.display().to_string(),
-            what: "holds no case".into(),
-            remedy: "name a folder of .safetensors files".into(),
-        });
+        return Err(Error::data(args.golden.display(), message!("holds no case"), message!("name a folder of .safetensors files")));
     }
     let device = Device::open(&args.device).await?;
     println!("{}", device.announcement(&args.device.device, lang));

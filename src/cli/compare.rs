@@ -72,13 +72,17 @@ impl Entry {
 
 pub async fn run(args: &Args, lang: Lang) -> Result<ExitCode> {
     if args.seeds == 0 {
-        return Err(Error::option("--seeds", 0, "must be at least 1"));
+        return Err(Error::option("--seeds", 0, message!("must be at least 1")));
     }
     let kinds = experiment::models(&args.models)?;
     for &kind in &kinds {
         args.training.check(kind)?;
     }
-    std::fs::create_dir_all(&args.out_dir).map_err(|source| Error::File { path: args.out_dir.clone(), action: "create", source })?;
+    std::fs::create_dir_all(&args.out_dir).map_err(|source| Error::File {
+        path: args.out_dir.clone(),
+        action: message!("create"),
+        source,
+    })?;
     let picture = args.out_dir.join(PICTURE);
     for path in [&picture].into_iter().chain(&args.json) {
         crate::file::check_writable(path)?;

@@ -11,6 +11,7 @@ use clap::{Arg, ArgAction, ArgMatches, Command, ValueEnum};
 use toml::{Table, Value};
 
 use super::run_folder::CONFIG;
+use crate::Message;
 use crate::error::{Error, Result};
 use crate::report::Lang;
 
@@ -25,18 +26,18 @@ pub fn with_config(line: Vec<OsString>, cli: &Command) -> Result<Vec<OsString>> 
     let Some(path) = path else { return Ok(line) };
     let named = |(at, text): (usize, &OsString)| Some((at, cli.find_subcommand(text.to_str()?)?));
     let Some((at, command)) = line.iter().enumerate().skip(1).find_map(named) else { return Ok(line) };
-    let text = std::fs::read_to_string(&path).map_err(|source| Error::File { path: (&path).into(), action: "read", source })?;
+    let text = std::fs::read_to_string(&path).map_err(|source| Error::File { path: (&path).into(), action: message!("read"), source })?;
     let place = Path::new(&path).display().to_string();
-    let wrong = |what: String, remedy: &str| Error::Data { place: place.clone(), what, remedy: remedy.into() };
+    let wrong = |what: Message, remedy: Message| Error::data(&place, what, remedy);
     let table: Table = text.parse().map_err(|error: toml::de::Error| {
         let what = error.to_string().split_whitespace().collect::<Vec<_>>().join(" ");
-        wrong(what, "write one `option = value` a line")
+        wrong(Message::verbatim(what), message!("write one `option = value` a line"))
     })?;
     let mut from_file = Vec::new();
     for (key, value) in table {
         let Some(arg) = options(command).find(|arg| arg.get_long() == Some(key.as_str())) else {
-            let remedy = format!("take it out, or see `scanrnn {} --help`", command.get_name());
-            return Err(wrong(format!("{} has no option {key:?}", command.get_name()), &remedy));
+            let remedy = message!("take it out, or see `scanrnn {} --help`", command.get_name());
+            return Err(wrong(message!("{} has no option {}", command.get_name(), format!("{key:?}")), remedy));
         };
         if given(&line, &key).is_some() {
             continue;
@@ -55,7 +56,12 @@ pub fn with_config(line: Vec<OsString>, cli: &Command) -> Result<Vec<OsString>> 
                     continue;
                 }
                 Value::Boolean(is_set) => is_set.to_string(),
-                other => return Err(wrong(format!("{key} is a {}", other.type_str()), "give a text, a number, true, false or a list")),
+                other => {
+                    return Err(wrong(
+                        message!("{} is a {}", key, other.type_str()),
+                        message!("give a text, a number, true, false or a list"),
+                    ));
+                }
             };
             from_file.push(format!("--{key}={text}").into());
         }

@@ -42,7 +42,7 @@ impl DataArgs {
     /// Reads the series; prints each step.
     pub fn tables(&self, columns: Columns<'_>, save_folder: PathBuf, seed: u64, lang: Lang) -> Result<Vec<Table>> {
         if self.season == Some(0) {
-            return Err(Error::option("--season", 0, "must be at least 1"));
+            return Err(Error::option("--season", 0, message!("must be at least 1")));
         }
         let (named, with_calendar) = match &columns {
             Columns::Named(names) => {

@@ -63,11 +63,9 @@ fn use_table(gpu: &mut Gpu, named: Option<&Path>) -> Result<Option<PathBuf>> {
 }
 
 fn read_table(file: &Path) -> Result<KernelTable> {
-    let bytes = std::fs::read(file).map_err(|source| Error::File { path: file.into(), action: "read", source })?;
-    serde_json::from_slice(&bytes).map_err(|error| Error::Data {
-        place: file.display().to_string(),
-        what: format!("is no table of kernels: {error}"),
-        remedy: "make one with `scanrnn tune-kernels`".into(),
+    let bytes = std::fs::read(file).map_err(|source| Error::File { path: file.into(), action: message!("read"), source })?;
+    serde_json::from_slice(&bytes).map_err(|error| {
+        Error::data(file.display(), message!("is no table of kernels: {}", error), message!("make one with `scanrnn tune-kernels`"))
     })
 }
 
@@ -116,8 +114,9 @@ impl Device {
         let Some(mut gpu) = args.gpu().await? else { return Ok(Device::Cpu(Cpu)) };
         let table = use_table(&mut gpu, args.kernel_table.as_deref())?;
         for choice in &args.kernels {
-            let (operation, kernel) =
-                choice.split_once('=').ok_or_else(|| Error::option("--kernel", choice, "must be OP=NAME, such as min_gru=step"))?;
+            let (operation, kernel) = choice
+                .split_once('=')
+                .ok_or_else(|| Error::option("--kernel", choice, message!("must be OP=NAME, such as min_gru=step")))?;
             gpu.force_kernel(operation, kernel)?;
         }
         Ok(Device::Gpu(Box::new(OpenedGpu::new(gpu, table))))

@@ -59,7 +59,7 @@ pub fn models(list: &str) -> Result<Vec<ModelKind>> {
             "all" => ModelKind::LINEAR.to_vec(),
             _ => vec![name.parse().map_err(|_| {
                 let names = ModelKind::ALL.map(ModelKind::name).join(", ");
-                Error::option("--models", name, format!("each must be one of {names}, or all"))
+                Error::option("--models", name, message!("each must be one of {}, or all", names))
             })?],
         };
         for kind in named {
@@ -68,7 +68,7 @@ pub fn models(list: &str) -> Result<Vec<ModelKind>> {
             }
         }
     }
-    if kinds.is_empty() { Err(Error::option("--models", list, "name at least one model")) } else { Ok(kinds) }
+    if kinds.is_empty() { Err(Error::option("--models", list, message!("name at least one model"))) } else { Ok(kinds) }
 }
 
 /// Mean and standard deviation (of the sample; 0 for a single value).

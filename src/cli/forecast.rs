@@ -93,11 +93,11 @@ pub async fn run(args: &Args, lang: Lang) -> Result<ExitCode> {
 /// Checks that so many rows can be forecast.
 fn check(description: &Description, horizon: usize) -> Result<()> {
     if horizon == 0 {
-        return Err(Error::option("--horizon", 0, "must be at least 1"));
+        return Err(Error::option("--horizon", 0, message!("must be at least 1")));
     }
     let Layout { covariates, .. } = &description.layout;
     if horizon > description.model.horizon && covariates.iter().any(|name| !CALENDAR.contains(&name.as_str())) {
-        let what = format!(
+        let what = message!(
             "the model forecasts {} rows; further ones would need values of {} to come",
             description.model.horizon,
             covariates.join(", ")
@@ -129,11 +129,11 @@ impl Model<'_> {
         let layout = &self.description.layout;
         let (n_row, window) = (table.n_row(), self.description.training.window);
         if n_row < window {
-            return Err(Error::Data {
-                place: table.source().to_string(),
-                what: format!("{n_row} rows, but the model looks back on {window}"),
-                remedy: "give a longer series".into(),
-            });
+            return Err(Error::data(
+                table.source(),
+                message!("{} rows, but the model looks back on {}", n_row, window),
+                message!("give a longer series"),
+            ));
         }
         let columns = layout.columns().map(|name| table.column(name)).collect::<Result<Vec<_>>>()?;
         let n_target = layout.targets.len();

@@ -99,7 +99,7 @@ pub fn run(line: impl IntoIterator<Item = OsString>) -> ExitCode {
         run_command(line, &command, lang)
     });
     outcome.unwrap_or_else(|error| {
-        eprintln!("{}", fill(lang.texts().error, [&error.to_string()]));
+        eprintln!("{}", fill(lang.texts().error, [&lang.message(&error.message())]));
         ExitCode::from(2)
     })
 }
@@ -134,7 +134,7 @@ fn run_command(line: Vec<OsString>, command: &clap::Command, lang: Lang) -> Resu
 
 /// Reads a checkpoint that `train` wrote.
 fn read_checkpoint(path: &std::path::Path) -> Result<Checkpoint> {
-    let bytes = std::fs::read(path).map_err(|source| Error::File { path: path.into(), action: "read", source })?;
+    let bytes = std::fs::read(path).map_err(|source| Error::File { path: path.into(), action: message!("read"), source })?;
     Checkpoint::parse(&path.display().to_string(), &bytes)
 }
 

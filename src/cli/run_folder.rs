@@ -45,9 +45,13 @@ impl RunFolder {
     /// [`Error::Option`] where `path` already holds a run, [`Error::File`] where it cannot be written.
     pub fn create(path: &Path, config: &str) -> Result<Self> {
         if path.join(METRICS).exists() {
-            return Err(Error::option("--run-dir", path.display(), "it holds a run already: name another folder, or go on with --resume"));
+            return Err(Error::option(
+                "--run-dir",
+                path.display(),
+                message!("it holds a run already: name another folder, or go on with --resume"),
+            ));
         }
-        std::fs::create_dir_all(path).map_err(|source| Error::File { path: path.into(), action: "create", source })?;
+        std::fs::create_dir_all(path).map_err(|source| Error::File { path: path.into(), action: message!("create"), source })?;
         crate::file::save(&path.join(CONFIG), |writer| writer.write_all(config.as_bytes()))?;
         Self::open(path)
     }
@@ -59,7 +63,7 @@ impl RunFolder {
     pub fn open(path: &Path) -> Result<Self> {
         let file = path.join(METRICS);
         let metrics = OpenOptions::new().append(true).create(true).open(&file);
-        let metrics = metrics.map_err(|source| Error::File { path: file, action: "write", source })?;
+        let metrics = metrics.map_err(|source| Error::File { path: file, action: message!("write"), source })?;
         Ok(RunFolder { path: path.into(), metrics, events: EventFile::create(path)? })
     }
 
@@ -112,6 +116,6 @@ impl RunFolder {
     /// [`Error::File`] where it cannot be written.
     pub fn line(&mut self, value: &Value) -> Result<()> {
         let written = writeln!(self.metrics, "{value}").and_then(|()| self.metrics.flush());
-        written.map_err(|source| Error::File { path: self.file(METRICS), action: "write", source })
+        written.map_err(|source| Error::File { path: self.file(METRICS), action: message!("write"), source })
     }
 }

@@ -7,6 +7,7 @@ use std::process::ExitCode;
 use csv::{ReaderBuilder, StringRecord, Trim};
 
 use super::device::{Device, DeviceArgs};
+use crate::Message;
 use crate::backend::Backend;
 use crate::checkpoint::{Checkpoint, Description};
 use crate::dataset::{CALENDAR, Scaler};
@@ -83,20 +84,20 @@ pub async fn run(args: &Args) -> Result<ExitCode> {
     let Checkpoint { mut description, tensors } = super::read_checkpoint(&args.checkpoint)?;
     description.model.cache = args.cache.unwrap_or(description.model.cache);
     if description.model.bidirectional {
-        let what = "is bidirectional: each of its layers reads what comes after a row, which a stream does not have yet".into();
-        return Err(Error::Data { place, what, remedy: "train without --bidirectional".into() });
+        let what = message!("is bidirectional: each of its layers reads what comes after a row, which a stream does not have yet");
+        return Err(Error::data(place, what, message!("train without --bidirectional")));
     }
     if description.layout.targets.len() > description.model.targets {
-        let what = "forecasts several columns, each as a series of its own; a stream is one series".into();
-        return Err(Error::Data { place, what, remedy: "train with one of --targets, or with --channels mixed".into() });
+        let what = message!("forecasts several columns, each as a series of its own; a stream is one series");
+        return Err(Error::data(place, what, message!("train with one of --targets, or with --channels mixed")));
     }
     if description.layout.covariates.iter().any(|name| CALENDAR.contains(&name.as_str())) {
-        let what = "reads the time of day, which the rows of a stream do not have".into();
-        return Err(Error::Data { place, what, remedy: "train with --calendar off".into() });
+        let what = message!("reads the time of day, which the rows of a stream do not have");
+        return Err(Error::data(place, what, message!("train with --calendar off")));
     }
     let [scalers] = &description.scalers[..] else {
-        let what = "was trained on several series, each with scalers of its own; a stream is one series".into();
-        return Err(Error::Data { place, what, remedy: "train on one series".into() });
+        let what = message!("was trained on several series, each with scalers of its own; a stream is one series");
+        return Err(Error::data(place, what, message!("train on one series")));
     };
     let columns = Columns {
         names: description.layout.columns().collect(),
@@ -121,7 +122,7 @@ pub async fn run(args: &Args) -> Result<ExitCode> {
         let n_column = columns.names.len();
         let (places, n_cell) = layout.get_or_insert_with(|| ((0..n_column).collect(), n_column));
         if record.len() != *n_cell {
-            let what = format!("{} cells where {n_cell} are expected", record.len());
+            let what = message!("{} cells where {} are expected", record.len(), n_cell);
             return Err(wrong(&record, what, columns.needed()));
         }
         let row = columns.parse(&record, places)?;
@@ -130,7 +131,7 @@ pub async fn run(args: &Args) -> Result<ExitCode> {
         match writeln!(output, "{line}").and_then(|()| output.flush()) {
             // Whoever reads has seen enough.
             Err(error) if error.kind() == io::ErrorKind::BrokenPipe => break,
-            written => written.map_err(|source| Error::File { path: "standard output".into(), action: "write", source })?,
+            written => written.map_err(|source| Error::File { path: "standard output".into(), action: message!("write"), source })?,
         }
     }
     Ok(ExitCode::SUCCESS)
@@ -156,7 +157,7 @@ impl Columns<'_> {
         if missing.is_empty() {
             return Ok(Some(found.into_iter().flatten().collect()));
         }
-        Err(wrong(record, format!("the header has no column {}", missing.join(", ")), "name every column of the checkpoint".into()))
+        Err(wrong(record, message!("the header has no column {}", missing.join(", ")), message!("name every column of the checkpoint")))
     }
 
     /// The scaled values of a row.
@@ -165,14 +166,14 @@ impl Columns<'_> {
             let cell = record.get(place).unwrap_or_default();
             match cell.parse::<f64>() {
                 Ok(value) if value.is_finite() => Ok(scaler.scale(value) as f32),
-                _ => Err(wrong(record, format!("{name} is {cell:?}, no finite number"), self.needed())),
+                _ => Err(wrong(record, message!("{} is {}, no finite number", name, format!("{cell:?}")), self.needed())),
             }
         };
         self.names.iter().zip(self.scalers).zip(places).map(value).collect()
     }
 
-    fn needed(&self) -> String {
-        format!("give rows of {}, or a header that names them", self.names.join(", "))
+    fn needed(&self) -> Message {
+        message!("give rows of {}, or a header that names them", self.names.join(", "))
     }
 
     /// A forecast in the units of its columns.
@@ -183,16 +184,16 @@ impl Columns<'_> {
     }
 }
 
-fn wrong(record: &StringRecord, what: String, remedy: String) -> Error {
+fn wrong(record: &StringRecord, what: Message, remedy: Message) -> Error {
     let line = record.position().map_or(0, csv::Position::line);
-    Error::Data { place: format!("standard input:{line}"), what, remedy }
+    Error::Data { place: message!("standard input:{}", line), what, remedy }
 }
 
 fn unreadable(error: &csv::Error) -> Error {
     let line = error.position().map_or_else(String::new, |position| format!(":{}", position.line()));
     Error::Data {
-        place: format!("standard input{line}"),
-        what: format!("cannot be read ({error})"),
-        remedy: "give CSV rows in UTF-8".into(),
+        place: message!("standard input{}", line),
+        what: message!("cannot be read ({})", error),
+        remedy: message!("give CSV rows in UTF-8"),
     }
 }

@@ -17,6 +17,7 @@ use super::run_folder::{BEST, CONFIG, LAST, REPORT, RunFolder};
 use super::scores::{self, Comparison, is_synthetic};
 use super::setting::Setting;
 use super::training::TrainingArgs;
+use crate::Message;
 use crate::checkpoint::{Checkpoint, Description, Tensors};
 use crate::dataset::{Layout, Source, Table, Windows};
 use crate::error::{Error, Result};
@@ -77,7 +78,7 @@ impl Args {
     pub fn check(&self) -> Result<()> {
         self.training.check(self.model)?;
         if self.init_from.is_some() && self.model != ModelKind::Mamba {
-            return Err(Error::option("--init-from", "given", "it needs --model mamba"));
+            return Err(Error::given("--init-from", message!("it needs --model mamba")));
         }
         Ok(())
     }
@@ -187,7 +188,7 @@ const INTERRUPTED: u8 = 130;
 /// Where an interrupted run stands.
 fn interrupted(folder: &Path) -> Result<TrainState> {
     let path = folder.join(LAST);
-    let bytes = std::fs::read(&path).map_err(|source| Error::File { path: path.clone(), action: "read", source })?;
+    let bytes = std::fs::read(&path).map_err(|source| Error::File { path: path.clone(), action: message!("read"), source })?;
     TrainState::parse(&path.display().to_string(), &bytes)
 }
 
@@ -222,7 +223,7 @@ async fn fit(
             std::process::exit(INTERRUPTED.into());
         }
     };
-    ctrlc::set_handler(handler).map_err(|error| Error::Unsupported { operation: "Ctrl-C", what: error.to_string() })?;
+    ctrlc::set_handler(handler).map_err(|error| Error::Unsupported { operation: "Ctrl-C", what: Message::verbatim(error) })?;
     let progress = Progress::new(format!("{} on {}", args.model, device.backend().name()), lang);
     let mut written = Ok(());
     let mut observe = |event: Event| {
@@ -292,7 +293,7 @@ impl Run<'_> {
 }
 
 fn start_from(trainer: &mut Trainer, path: &Path) -> Result<()> {
-    let bytes = std::fs::read(path).map_err(|source| Error::File { path: path.into(), action: "read", source })?;
+    let bytes = std::fs::read(path).map_err(|source| Error::File { path: path.into(), action: message!("read"), source })?;
     let place = path.display().to_string();
     let file = Tensors::parse(&place, &bytes)?;
     let values = read_backbone(&file, &place, trainer.graph())?;

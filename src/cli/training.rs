@@ -471,22 +471,29 @@ impl TrainingArgs {
         let loss = |names: &[LossName]| names.contains(&self.loss);
         let optimizer = |names: &[OptimizerName]| names.contains(&self.optimizer_name());
         let schedule = |names: &[ScheduleName]| names.contains(&self.schedule_name());
+        let needs = |option: &str| message!("it needs {}", option);
+        let either = |option: &str, other: &str| message!("it needs {} or {}", option, other);
         let moments = optimizer(&[OptimizerName::Adam, OptimizerName::Adamw]);
         let options = [
-            ("--huber-delta", self.huber_delta.is_some(), loss(&[LossName::Huber]), "--loss huber"),
-            ("--quantiles", self.quantiles.is_some(), loss(&[LossName::Quantile]), "--loss quantile"),
-            ("--momentum", self.momentum.is_some(), optimizer(&[OptimizerName::Sgd, OptimizerName::Rmsprop]), "--optimizer sgd or rmsprop"),
-            ("--nesterov", self.nesterov, optimizer(&[OptimizerName::Sgd]), "--optimizer sgd"),
-            ("--betas", self.betas.is_some(), moments, "--optimizer adam or adamw"),
-            ("--alpha", self.alpha.is_some(), optimizer(&[OptimizerName::Rmsprop]), "--optimizer rmsprop"),
-            ("--eps", self.eps.is_some(), !optimizer(&[OptimizerName::Sgd]), "--optimizer adam, adamw or rmsprop"),
-            ("--warmup-steps", self.warmup_steps.is_some(), schedule(&[ScheduleName::Cosine]), "--schedule cosine"),
-            ("--min-lr", self.min_lr.is_some(), !schedule(&[ScheduleName::Constant]), "--schedule cosine or plateau"),
-            ("--plateau-factor", self.plateau_factor.is_some(), schedule(&[ScheduleName::Plateau]), "--schedule plateau"),
-            ("--plateau-patience", self.plateau_patience.is_some(), schedule(&[ScheduleName::Plateau]), "--schedule plateau"),
+            ("--huber-delta", self.huber_delta.is_some(), loss(&[LossName::Huber]), needs("--loss huber")),
+            ("--quantiles", self.quantiles.is_some(), loss(&[LossName::Quantile]), needs("--loss quantile")),
+            (
+                "--momentum",
+                self.momentum.is_some(),
+                optimizer(&[OptimizerName::Sgd, OptimizerName::Rmsprop]),
+                either("--optimizer sgd", "rmsprop"),
+            ),
+            ("--nesterov", self.nesterov, optimizer(&[OptimizerName::Sgd]), needs("--optimizer sgd")),
+            ("--betas", self.betas.is_some(), moments, either("--optimizer adam", "adamw")),
+            ("--alpha", self.alpha.is_some(), optimizer(&[OptimizerName::Rmsprop]), needs("--optimizer rmsprop")),
+            ("--eps", self.eps.is_some(), !optimizer(&[OptimizerName::Sgd]), either("--optimizer adam, adamw", "rmsprop")),
+            ("--warmup-steps", self.warmup_steps.is_some(), schedule(&[ScheduleName::Cosine]), needs("--schedule cosine")),
+            ("--min-lr", self.min_lr.is_some(), !schedule(&[ScheduleName::Constant]), either("--schedule cosine", "plateau")),
+            ("--plateau-factor", self.plateau_factor.is_some(), schedule(&[ScheduleName::Plateau]), needs("--schedule plateau")),
+            ("--plateau-patience", self.plateau_patience.is_some(), schedule(&[ScheduleName::Plateau]), needs("--schedule plateau")),
         ];
         match options.into_iter().find(|(_, given, chosen, _)| *given && !chosen) {
-            Some((option, _, _, needed)) => Err(Error::option(option, "given", format!("it needs {needed}"))),
+            Some((option, _, _, needed)) => Err(Error::given(option, needed)),
             None => Ok(()),
         }
     }

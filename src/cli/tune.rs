@@ -13,6 +13,7 @@ use toml::{Table as Toml, Value};
 
 use super::device::Device;
 use super::{Cli, Command, experiment, train};
+use crate::Message;
 use crate::error::{Error, Result};
 use crate::report::language::fill;
 use crate::report::table::significant;
@@ -61,19 +62,23 @@ struct Row {
 pub async fn run(args: &Args, lang: Option<Lang>) -> Result<ExitCode> {
     for (option, value, least) in [("--trials", args.trials, 1), ("--halving", args.halving, 2)] {
         if value < least {
-            return Err(Error::option(option, value, format!("must be at least {least}")));
+            return Err(Error::option(option, value, message!("must be at least {}", least)));
         }
     }
     let space = Space::read(&args.space)?;
     let epochs = match args.epochs.or_else(|| space.fixed.get("epochs")?.as_integer().and_then(|epochs| usize::try_from(epochs).ok())) {
-        Some(0) => return Err(Error::option("--epochs", 0, "must be at least 1")),
+        Some(0) => return Err(Error::option("--epochs", 0, message!("must be at least 1"))),
         epochs => epochs.unwrap_or(27),
     };
     let trials: Vec<Options> = (0..args.trials).map(|trial| space.draw(args.seed, trial)).collect();
     // Every trial is checked before the first one runs.
     let parsed = trials.iter().map(|trial| space.train_args(trial, epochs)).collect::<Result<Vec<_>>>()?;
     parsed.iter().try_for_each(train::Args::check)?;
-    std::fs::create_dir_all(&args.out_dir).map_err(|source| Error::File { path: args.out_dir.clone(), action: "create", source })?;
+    std::fs::create_dir_all(&args.out_dir).map_err(|source| Error::File {
+        path: args.out_dir.clone(),
+        action: message!("create"),
+        source,
+    })?;
     let log = Log::open(&args.out_dir.join(TRIALS), &trials)?;
     let device = Device::open(parsed[0].device()).await?;
     let lang = lang.or_else(|| space.lang()).unwrap_or_default();
@@ -171,35 +176,33 @@ struct Space {
 
 impl Space {
     fn read(path: &Path) -> Result<Self> {
-        let text = std::fs::read_to_string(path).map_err(|source| Error::File { path: path.into(), action: "read", source })?;
+        let text = std::fs::read_to_string(path).map_err(|source| Error::File { path: path.into(), action: message!("read"), source })?;
         Self::parse(&path.display().to_string(), &text)
     }
 
     fn parse(place: &str, text: &str) -> Result<Self> {
-        let wrong = |what: String| Error::Data {
-            place: place.into(),
-            what,
-            remedy: "write option = value, option = [values], or option = { min = .., max = .., log = true }".into(),
+        let wrong = |what: Message| {
+            Error::data(place, what, message!("write option = value, option = [values], or option = { min = .., max = .., log = true }"))
         };
-        let table: Toml = text.parse().map_err(|error: toml::de::Error| wrong(error.message().into()))?;
+        let table: Toml = text.parse().map_err(|error: toml::de::Error| wrong(Message::verbatim(error.message())))?;
         let (mut fixed, mut drawn) = (Toml::new(), Vec::new());
         for (name, value) in table {
             match value {
-                Value::Array(values) if values.is_empty() => return Err(wrong(format!("{name} has nothing to choose from"))),
+                Value::Array(values) if values.is_empty() => return Err(wrong(message!("{} has nothing to choose from", name))),
                 Value::Array(values) => drawn.push((name, Draw::Choice(values))),
                 Value::Table(range) => {
                     let end = |end: &str| match range.get(end) {
                         Some(Value::Integer(number)) => Ok((*number as f64, true)),
                         Some(Value::Float(number)) => Ok((*number, false)),
-                        _ => Err(wrong(format!("{name} has no number {end}"))),
+                        _ => Err(wrong(message!("{} has no number {}", name, end))),
                     };
                     let ((min, min_whole), (max, max_whole)) = (end("min")?, end("max")?);
                     let is_log = range.get("log").is_some_and(|log| log.as_bool() == Some(true));
                     if let Some(other) = range.keys().find(|key| !["min", "max", "log"].contains(&key.as_str())) {
-                        return Err(wrong(format!("{name} has {other:?}")));
+                        return Err(wrong(message!("{} has {}", name, format!("{other:?}"))));
                     }
                     if min.partial_cmp(&max).is_none_or(std::cmp::Ordering::is_gt) || (is_log && min <= 0.0) {
-                        return Err(wrong(format!("{name} goes from {min} to {max}")));
+                        return Err(wrong(message!("{} goes from {} to {}", name, min, max)));
                     }
                     drawn.push((name, Draw::Range { min, max, is_log, is_whole: min_whole && max_whole }));
                 }
@@ -247,11 +250,11 @@ impl Space {
             }
         }
         line.push(format!("--epochs={epochs}").into());
-        let wrong = |what: String| Error::Data { place: self.place.clone(), what, remedy: "see `scanrnn train --help`".into() };
+        let wrong = |what: Message| Error::data(&self.place, what, message!("see `scanrnn train --help`"));
         match Cli::try_parse_from(line) {
             Ok(Cli { command: Command::Train(args), .. }) => Ok(args),
-            Ok(_) => Err(wrong("is no training".into())),
-            Err(error) => Err(wrong(error.to_string().lines().next().unwrap_or_default().trim_start_matches("error: ").into())),
+            Ok(_) => Err(wrong(message!("is no training"))),
+            Err(error) => Err(wrong(Message::verbatim(error.to_string().lines().next().unwrap_or_default().trim_start_matches("error: ")))),
         }
     }
 }
@@ -271,14 +274,12 @@ impl Log {
             log.write(&header.map(String::from))?;
             return Ok(log);
         }
-        let wrong = |what: String| Error::Data {
-            place: path.display().to_string(),
-            what,
-            remedy: "name another --out-dir, or give the --space and --seed that it was begun with".into(),
+        let wrong = |what: Message| {
+            Error::data(path.display(), what, message!("name another --out-dir, or give the --space and --seed that it was begun with"))
         };
-        let mut reader = ReaderBuilder::new().from_path(path).map_err(|error| wrong(error.to_string()))?;
+        let mut reader = ReaderBuilder::new().from_path(path).map_err(|error| wrong(Message::verbatim(error)))?;
         for record in reader.records() {
-            let record = record.map_err(|error| wrong(error.to_string()))?;
+            let record = record.map_err(|error| wrong(Message::verbatim(error)))?;
             let cell = |index: usize| record.get(index).unwrap_or_default();
             let row = || {
                 Some(Row {
@@ -288,9 +289,9 @@ impl Log {
                     valid_mse: cell(3).parse().ok()?,
                 })
             };
-            let row = row().ok_or_else(|| wrong(format!("no trial: {:?}", record.iter().collect::<Vec<_>>())))?;
+            let row = row().ok_or_else(|| wrong(message!("no trial: {}", format!("{:?}", record.iter().collect::<Vec<_>>()))))?;
             if trials.get(row.trial).is_some_and(|options| text(options) != cell(4)) {
-                return Err(wrong(format!("trial {} was run with other options: {}", row.trial, cell(4))));
+                return Err(wrong(message!("trial {} was run with other options: {}", row.trial, cell(4))));
             }
             log.done.push(row);
         }
@@ -312,7 +313,7 @@ impl Log {
             writer.write_record(record)?;
             writer.flush()
         };
-        written().map_err(|source| Error::File { path: self.path.clone(), action: "write", source })
+        written().map_err(|source| Error::File { path: self.path.clone(), action: message!("write"), source })
     }
 }
 

@@ -36,19 +36,25 @@ struct Case {
 pub async fn run(args: &Args) -> Result<ExitCode> {
     let all: Vec<&str> = KERNELS.iter().map(|(op, _)| *op).collect();
     if let Some(unknown) = args.ops.iter().find(|op| !all.contains(&op.as_str())) {
-        return Err(Error::option("OP", unknown, format!("must be one of {}", all.join(", "))));
+        return Err(Error::option("OP", unknown, message!("must be one of {}", all.join(", "))));
     }
     let mut gpu = args
         .device
         .gpu()
         .await?
-        .ok_or_else(|| Error::option("--device", &args.device.device, "must be a GPU: the CPU has one kernel each"))?;
+        .ok_or_else(|| Error::option("--device", &args.device.device, message!("must be a GPU: the CPU has one kernel each")))?;
     let out = match args.out.clone().or_else(|| table_file(&gpu)) {
         Some(out) => out,
-        None => return Err(Error::option("--out", "absent", "there is no cache folder: name a file")),
+        None => {
+            return Err(Error::Option {
+                option: "--out".into(),
+                got: message!("absent"),
+                expected: message!("there is no cache folder: name a file"),
+            });
+        }
     };
     if let (None, Some(folder)) = (&args.out, out.parent()) {
-        std::fs::create_dir_all(folder).map_err(|source| Error::File { path: folder.into(), action: "create", source })?;
+        std::fs::create_dir_all(folder).map_err(|source| Error::File { path: folder.into(), action: message!("create"), source })?;
     }
     crate::file::check_writable(&out)?;
     println!("device: {}", crate::backend::Backend::name(&gpu));

@@ -7,6 +7,7 @@ use jiff::civil::{DateTime, Weekday};
 use jiff::{Timestamp, ToSpan, tz::Offset};
 
 use super::Dates;
+use crate::Message;
 use crate::{Error, Result};
 
 /// A way to write dates.
@@ -160,22 +161,36 @@ pub enum Step {
     Months(i32),
 }
 
-impl fmt::Display for Step {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let plural = |n: i128| if n == 1 { "" } else { "s" };
-        match *self {
-            Step::Count(n) => write!(f, "{n}"),
-            Step::BusinessDay => write!(f, "1 business day"),
-            Step::Months(n) => write!(f, "{n} month{}", plural(n.into())),
+impl Step {
+    /// The step in words.
+    pub fn message(self) -> Message {
+        type Count = fn(i128) -> Message;
+        let units: [(i128, Count); 5] = [
+            (7 * DAY, |n| if n == 1 { message!("1 week") } else { message!("{} weeks", n) }),
+            (DAY, |n| if n == 1 { message!("1 day") } else { message!("{} days", n) }),
+            (3600 * SECOND, |n| if n == 1 { message!("1 hour") } else { message!("{} hours", n) }),
+            (60 * SECOND, |n| if n == 1 { message!("1 minute") } else { message!("{} minutes", n) }),
+            (SECOND, |n| if n == 1 { message!("1 second") } else { message!("{} seconds", n) }),
+        ];
+        match self {
+            Step::Count(n) => Message::verbatim(n),
+            Step::BusinessDay => message!("1 business day"),
+            Step::Months(1) => message!("1 month"),
+            Step::Months(n) => message!("{} months", n),
             Step::Fixed(nanoseconds) => {
                 let n = i128::from(nanoseconds);
-                let units = [(7 * DAY, "week"), (DAY, "day"), (3600 * SECOND, "hour"), (60 * SECOND, "minute"), (SECOND, "second")];
                 match units.into_iter().find(|(unit, _)| n % unit == 0) {
-                    Some((unit, name)) => write!(f, "{} {name}{}", n / unit, plural(n / unit)),
-                    None => write!(f, "{} seconds", nanoseconds as f64 / SECOND as f64),
+                    Some((unit, message)) => message(n / unit),
+                    None => message!("{} seconds", nanoseconds as f64 / SECOND as f64),
                 }
             }
         }
+    }
+}
+
+impl fmt::Display for Step {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.message().fmt(f)
     }
 }
 
@@ -332,9 +347,9 @@ impl Dates {
             (1..=n).map(|ahead| keys.continued(step, ahead).and_then(text)).collect::<Option<Vec<_>>>()
         };
         continued().ok_or_else(|| Error::Data {
-            place: format!("column {}", self.name),
-            what: "its dates have no step at which they could go on".into(),
-            remedy: "give rows at one step, such as one an hour or one a day".into(),
+            place: message!("column {}", self.name),
+            what: message!("its dates have no step at which they could go on"),
+            remedy: message!("give rows at one step, such as one an hour or one a day"),
         })
     }
 }

@@ -11,6 +11,7 @@ use ureq::Agent;
 use ureq::http::StatusCode;
 
 use super::{Dates, Source, Table};
+use crate::Message;
 use crate::{Error, Result};
 
 /// A chart server and how long to wait for it.
@@ -46,7 +47,7 @@ pub fn check_ticker(ticker: &str) -> Result<()> {
     if (1..=20).contains(&ticker.len()) && ticker.chars().all(allowed) && ticker.contains(|c: char| c.is_ascii_alphanumeric()) {
         return Ok(());
     }
-    Err(Error::option("--download", format!("{ticker:?}"), "give a ticker such as AAPL, BRK-B, ^GSPC or EURUSD=X"))
+    Err(Error::option("--download", format!("{ticker:?}"), message!("give a ticker such as AAPL, BRK-B, ^GSPC or EURUSD=X")))
 }
 
 impl Server {
@@ -65,12 +66,12 @@ impl Server {
             seconds.end
         );
         let reply = self.get(&address).and_then(|(status, body)| read_reply(status, &body));
-        let (dates, columns) = reply.map_err(|what| Error::Download { url: address, what: one_line(&what) })?;
+        let (dates, columns) = reply.map_err(|what| Error::Download { url: address, what })?;
         let host = self.base_url.split("://").last().unwrap_or_default().into();
         Table::new(Source::Download { ticker: ticker.into(), host }, Some(dates), columns)
     }
 
-    fn get(&self, address: &str) -> Result<(StatusCode, String), String> {
+    fn get(&self, address: &str) -> Result<(StatusCode, String), Message> {
         let agent: Agent = Agent::config_builder()
             .timeout_global(Some(self.timeout))
             .http_status_as_error(false)
@@ -78,11 +79,11 @@ impl Server {
             .build()
             .into();
         let explained = |error| match error {
-            ureq::Error::Timeout(_) => format!("no full reply within {:?}; try again later", self.timeout),
-            ureq::Error::HostNotFound => "the server's name is not known here; check the network".into(),
-            ureq::Error::Io(error) if error.kind() == std::io::ErrorKind::UnexpectedEof => "the reply was cut short; try again".into(),
-            ureq::Error::BodyExceedsLimit(limit) => format!("the reply is longer than {limit} bytes"),
-            other => format!("{other}; check the network"),
+            ureq::Error::Timeout(_) => message!("no full reply within {}; try again later", format!("{:?}", self.timeout)),
+            ureq::Error::HostNotFound => message!("the server's name is not known here; check the network"),
+            ureq::Error::Io(error) if error.kind() == std::io::ErrorKind::UnexpectedEof => message!("the reply was cut short; try again"),
+            ureq::Error::BodyExceedsLimit(limit) => message!("the reply is longer than {} bytes", limit),
+            other => message!("{}; check the network", one_line(&other.to_string())),
         };
         let mut reply = agent.get(address).call().map_err(explained)?;
         let body = reply.body_mut().with_config().limit(LARGEST_REPLY).lossy_utf8(true).read_to_string().map_err(explained)?;
@@ -151,33 +152,33 @@ struct Adjusted {
 type Prices = (Dates, Vec<(String, Vec<f64>)>);
 
 /// The prices in a reply, or what is wrong with it.
-fn read_reply(status: StatusCode, body: &str) -> Result<Prices, String> {
+fn read_reply(status: StatusCode, body: &str) -> Result<Prices, Message> {
     let reply: Result<Reply, _> = serde_json::from_str(body);
     if let Ok(Reply { chart: Chart { error: Some(refusal), .. } }) = &reply {
-        return Err(format!("the server refuses: {}: {}; check the ticker", refusal.code, refusal.description));
+        return Err(message!("the server refuses: {}; check the ticker", one_line(&format!("{}: {}", refusal.code, refusal.description))));
     }
     match status {
-        StatusCode::TOO_MANY_REQUESTS => return Err("too many requests (429); try again in some minutes".into()),
-        status if status.is_server_error() => return Err(format!("the server failed ({status}); try again later")),
-        status if !status.is_success() => return Err(format!("the server answers {status}; check the ticker")),
+        StatusCode::TOO_MANY_REQUESTS => return Err(message!("too many requests (429); try again in some minutes")),
+        status if status.is_server_error() => return Err(message!("the server failed ({}); try again later", status)),
+        status if !status.is_success() => return Err(message!("the server answers {}; check the ticker", status)),
         _ => {}
     }
     let reply = reply.map_err(|error| match error.classify() {
-        _ if body.trim_start().starts_with('<') => "a web page came instead of JSON; open the address in a browser to see why".into(),
-        serde_json::error::Category::Eof => "the reply was cut short; try again".into(),
-        _ => format!("the reply is not the expected JSON: {error}"),
+        _ if body.trim_start().starts_with('<') => message!("a web page came instead of JSON; open the address in a browser to see why"),
+        serde_json::error::Category::Eof => message!("the reply was cut short; try again"),
+        _ => message!("the reply is not the expected JSON: {}", error),
     })?;
     let series = reply.chart.result.unwrap_or_default().into_iter().next();
     let (days, columns) = series.map(read_series).transpose()?.unwrap_or_default();
     if days.is_empty() {
-        return Err("the reply has no prices; check the ticker".into());
+        return Err(message!("the reply has no prices; check the ticker"));
     }
     let names = ["Open", "High", "Low", "Close", "Volume"].map(String::from);
     Ok((Dates { name: "Date".into(), text: days }, names.into_iter().zip(columns).collect()))
 }
 
 /// Days, and their open, high, low, close and volume.
-fn read_series(series: Series) -> Result<(Vec<String>, [Vec<f64>; 5]), String> {
+fn read_series(series: Series) -> Result<(Vec<String>, [Vec<f64>; 5]), Message> {
     let Some(quote) = series.indicators.quote.into_iter().next() else { return Ok(Default::default()) };
     let adjusted = series.indicators.adjclose.into_iter().next().and_then(|column| column.adjclose);
     let at = |column: &[Option<f64>], row: usize| column.get(row).copied().flatten();
@@ -194,9 +195,10 @@ fn read_series(series: Series) -> Result<(Vec<String>, [Vec<f64>; 5]), String> {
         if entry.iter().any(|value| !value.is_finite()) {
             continue;
         }
-        let day = day(seconds, series.meta.gmtoffset).ok_or_else(|| format!("the reply has the timestamp {seconds}, which is no date"))?;
+        let day =
+            day(seconds, series.meta.gmtoffset).ok_or_else(|| message!("the reply has the timestamp {}, which is no date", seconds))?;
         match days.last().map(|last| day.cmp(last)) {
-            Some(std::cmp::Ordering::Less) => return Err(format!("the reply has {day} after {}", days[days.len() - 1])),
+            Some(std::cmp::Ordering::Less) => return Err(message!("the reply has {} after {}", day, days[days.len() - 1])),
             // While the exchange is open, the running day comes a second time, with the latest price.
             Some(std::cmp::Ordering::Equal) => columns.iter_mut().zip(entry).for_each(|(column, value)| column[days.len() - 1] = value),
             _ => {

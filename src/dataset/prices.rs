@@ -34,7 +34,7 @@ pub struct Request<'a> {
     pub options: CsvOptions<'a>,
     /// Of the synthetic series.
     pub seed: u64,
-    /// Of what is announced, but for notes on a file's rows.
+    /// Of what is announced.
     pub lang: Lang,
 }
 
@@ -51,7 +51,7 @@ pub fn resolve(request: &Request<'_>, announce: &mut dyn FnMut(&str)) -> Result<
         announce(&fill(texts.downloading, [ticker, &request.server.base_url]));
         match request.server.daily_prices(ticker, seconds) {
             Ok(table) => return Ok(vec![save(request, &table, &csv_path(&request.save_folder, ticker), announce)?]),
-            Err(error) => announce(&fill(texts.download_failed, [&error.to_string()])),
+            Err(error) => announce(&fill(texts.download_failed, [&request.lang.message(&error.message())])),
         }
     }
 
@@ -68,7 +68,7 @@ pub fn resolve(request: &Request<'_>, announce: &mut dyn FnMut(&str)) -> Result<
                 Some(_) => fill(texts.read_series, [&n_row, &n_series, &path]),
                 None => fill(texts.read_rows, [&n_row, &path]),
             });
-            notes.iter().for_each(|note| announce(note));
+            notes.iter().for_each(|note| announce(&request.lang.message(note)));
             all.extend(tables);
         }
         return Ok(all);

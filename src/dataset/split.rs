@@ -57,14 +57,14 @@ impl FromStr for Partition {
     type Err = Error;
 
     fn from_str(text: &str) -> Result<Self> {
-        let error = |expected: &str| Error::option("--split", text, expected);
+        let error = |expected| Error::option("--split", text, expected);
         let parts: Vec<&str> = text.split(',').map(str::trim).collect();
         let rows: Result<Vec<usize>, _> = parts.iter().map(|part| part.parse()).collect();
         if let Ok(rows) = rows {
             return match rows[..] {
                 [train, valid] => Ok(Partition::Rows([train, valid, 0])),
                 [train, valid, test] => Ok(Partition::Rows([train, valid, test])),
-                _ => Err(error("give rows for training, validation and test, such as 8640,2880,2880")),
+                _ => Err(error(message!("give rows for training, validation and test, such as 8640,2880,2880"))),
             };
         }
         let shares: Result<Vec<f64>, _> = parts.iter().map(|part| part.parse()).collect();
@@ -73,7 +73,7 @@ impl FromStr for Partition {
             Ok(&[train]) => [train, ((1.0 - train) * 1e9).round() / 1e9, 0.0],
             Ok(&[train, valid]) => [train, valid, 0.0],
             Ok(&[train, valid, test]) => [train, valid, test],
-            _ => return Err(error("give shares such as 0.7,0.1,0.2, or rows such as 8640,2880,2880")),
+            _ => return Err(error(message!("give shares such as 0.7,0.1,0.2, or rows such as 8640,2880,2880"))),
         };
         let partition = Partition::Shares(shares);
         partition.check()?;
@@ -92,7 +92,11 @@ impl Partition {
         if is_sound && train > 0.0 && valid > 0.0 {
             return Ok(());
         }
-        Err(Error::option("--split", self, "give shares between 0 and 1 that sum to 1, such as 0.7,0.1,0.2, or one below 1, such as 0.8"))
+        Err(Error::option(
+            "--split",
+            self,
+            message!("give shares between 0 and 1 that sum to 1, such as 0.7,0.1,0.2, or one below 1, such as 0.8"),
+        ))
     }
 
     /// The split of a series of `n_row` rows. A series too short for a window has none in its parts; one with fewer rows than a partition
@@ -110,7 +114,7 @@ impl Partition {
     pub fn split(&self, place: &str, n_row: usize, window: usize, horizon: usize) -> Result<Split> {
         for (option, rows) in [("--window", window), ("--horizon", horizon)] {
             if rows == 0 {
-                return Err(Error::option(option, rows, "give 1 or more"));
+                return Err(Error::option(option, rows, message!("give 1 or more")));
             }
         }
         self.check()?;
@@ -123,10 +127,12 @@ impl Partition {
             }
             Partition::Rows([train, valid, test]) => {
                 let ends = train.checked_add(valid).and_then(|valid_end| Some([train, valid_end, valid_end.checked_add(test)?]));
-                ends.filter(|[_, _, end]| *end <= n_row).ok_or_else(|| Error::Data {
-                    place: place.into(),
-                    what: format!("{n_row} rows are fewer than --split {self} asks for"),
-                    remedy: "use more rows or smaller parts".into(),
+                ends.filter(|[_, _, end]| *end <= n_row).ok_or_else(|| {
+                    Error::data(
+                        place,
+                        message!("{} rows are fewer than --split {} asks for", n_row, self),
+                        message!("use more rows or smaller parts"),
+                    )
                 })?
             }
         };

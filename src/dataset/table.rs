@@ -4,6 +4,7 @@ use std::fmt;
 use std::ops::Range;
 use std::path::PathBuf;
 
+use crate::Message;
 use crate::{Error, Result};
 
 /// Where a table's numbers come from. Its text belongs in every output made from them.
@@ -93,24 +94,33 @@ impl Table {
     /// # Ok::<(), scanrnn::Error>(())
     /// ```
     pub fn new(source: Source, dates: Option<Dates>, columns: Vec<(String, Vec<f64>)>) -> Result<Self> {
-        let error = |what: String, remedy: &str| Err(Error::Data { place: source.to_string(), what, remedy: remedy.into() });
+        let error = |what: Message, remedy: Message| Err(Error::data(&source, what, remedy));
         let n_row = columns.first().map_or(0, |(_, values)| values.len());
         if n_row == 0 {
-            return error("no numbers".into(), "give at least one column of at least one row");
+            return error(message!("no numbers"), message!("give at least one column of at least one row"));
         }
         if let Some((name, values)) = columns.iter().find(|(_, values)| values.len() != n_row) {
-            let what = format!("column {name:?} has {} rows, column {:?} has {n_row}", values.len(), columns[0].0);
-            return error(what, "give columns of one length");
+            let what = message!(
+                "column {} has {} rows, column {} has {}",
+                format!("{name:?}"),
+                values.len(),
+                format!("{:?}", columns[0].0),
+                n_row
+            );
+            return error(what, message!("give columns of one length"));
         }
         if let Some(dates) = dates.as_ref().filter(|dates| dates.text.len() != n_row) {
-            return error(format!("{} dates for {n_row} rows", dates.text.len()), "give one date a row");
+            return error(message!("{} dates for {} rows", dates.text.len(), n_row), message!("give one date a row"));
         }
         for (column, (name, values)) in columns.iter().enumerate() {
             if columns[..column].iter().any(|(other, _)| other == name) {
-                return error(format!("two columns are called {name:?}"), "rename one of them");
+                return error(message!("two columns are called {}", format!("{name:?}")), message!("rename one of them"));
             }
             if let Some(row) = values.iter().position(|value| !value.is_finite()) {
-                return error(format!("column {name:?} is {} in row {row}", values[row]), "give finite numbers");
+                return error(
+                    message!("column {} is {} in row {}", format!("{name:?}"), values[row], row),
+                    message!("give finite numbers"),
+                );
             }
         }
         let (names, columns) = columns.into_iter().unzip();
@@ -156,10 +166,12 @@ impl Table {
     /// [`Error::Data`] where the rows have no dates with a time of day.
     #[cfg(feature = "cli")]
     pub fn with_calendar(&self) -> Result<Table> {
-        let error = || Error::Data {
-            place: self.source.to_string(),
-            what: "its rows have no dates with a time of day".into(),
-            remedy: "give a date column with times, or train with --calendar off".into(),
+        let error = || {
+            Error::data(
+                &self.source,
+                message!("its rows have no dates with a time of day"),
+                message!("give a date column with times, or train with --calendar off"),
+            )
         };
         let waves = self.dates.as_ref().and_then(Dates::calendar).ok_or_else(error)?;
         let mut columns: Vec<_> = self.names.iter().cloned().zip(self.columns.iter().cloned()).collect();
@@ -192,14 +204,14 @@ impl Table {
 
 /// The index of the one column called `name`.
 pub(super) fn find_column(place: &str, names: &[String], name: &str) -> Result<usize> {
-    let error = |what, remedy| Error::Data { place: place.into(), what, remedy };
+    let error = |what, remedy| Error::data(place, what, remedy);
     let mut found = (0..names.len()).filter(|&column| names[column] == name);
     match (found.next(), found.next()) {
         (Some(column), None) => Ok(column),
-        (Some(_), Some(_)) => Err(error(format!("two columns are called {name:?}"), "rename one of them".into())),
+        (Some(_), Some(_)) => Err(error(message!("two columns are called {}", format!("{name:?}")), message!("rename one of them"))),
         (None, _) => {
             let there = names.iter().map(|name| name.escape_debug().to_string()).collect::<Vec<_>>().join(", ");
-            Err(error(format!("no column {name:?}"), format!("choose one of: {there}")))
+            Err(error(message!("no column {}", format!("{name:?}")), message!("choose one of: {}", there)))
         }
     }
 }

@@ -5,6 +5,7 @@ use std::ops::Range;
 use serde::{Deserialize, Serialize};
 
 use super::{Partition, Scaler, Scaling, Split, Starts, Table};
+use crate::Message;
 use crate::{Error, Result};
 
 /// How the columns that are forecast reach the model.
@@ -128,8 +129,12 @@ impl Windows {
         let splits = tables.iter().map(|table| split(table, layout)).collect::<Result<Vec<_>>>()?;
         let windows = Self::stacked(tables, layout, scalers, &splits)?;
         let has_test = splits.iter().any(|split| split.valid_end < split.end);
-        let parts = [("training", windows.train.len()), ("validation", windows.valid.len()), ("test", windows.test.len())];
-        match parts.into_iter().find(|&(part, n_window)| n_window == 0 && (part != "test" || has_test)) {
+        let parts = [
+            (message!("training"), windows.train.len()),
+            (message!("validation"), windows.valid.len()),
+            (message!("test"), if has_test { windows.test.len() } else { 1 }),
+        ];
+        match parts.into_iter().find(|(_, n_window)| *n_window == 0) {
             Some((part, _)) => Err(too_short(tables, layout, &windows.members, part)),
             None => Ok(windows),
         }
@@ -143,8 +148,8 @@ impl Windows {
     pub fn unsplit(tables: &[Table], layout: &Layout, scalers: Vec<Vec<Scaler>>) -> Result<Self> {
         let Layout { window, horizon, .. } = *layout;
         if let Some(table) = tables.iter().find(|table| table.n_row() < window) {
-            let what = format!("{} rows are fewer than the window of {window}", table.n_row());
-            return Err(Error::Data { place: table.source().to_string(), what, remedy: "give more rows".into() });
+            let what = message!("{} rows are fewer than the window of {}", table.n_row(), window);
+            return Err(Error::data(table.source(), what, message!("give more rows")));
         }
         let none = Split { train_end: 0, valid_end: 0, end: 0, window, horizon };
         Self::stacked(tables, layout, scalers, &vec![none; tables.len()])
@@ -186,26 +191,29 @@ impl Windows {
     /// # Errors
     /// [`Error::Data`] naming the table and the scaler or window that has seen too much.
     pub fn check_no_leak(&self, tables: &[Table], parts: [&Starts; 3]) -> Result<()> {
-        let error = |table: usize, what: String| {
+        let error = |table: usize, what: Message| {
             let place = tables.get(table).map_or_else(String::new, |table| table.source().to_string());
-            Err(Error::Data { place, what, remedy: "fit on training rows only and take windows by the split".into() })
+            Err(Error::data(place, what, message!("fit on training rows only and take windows by the split")))
         };
         for (index, table) in tables.iter().enumerate() {
             for ((name, scaler), fitted) in self.layout.columns().zip(&self.scalers[index]).zip(fitted(table, &self.layout)?) {
                 if *scaler != fitted {
-                    return error(index, format!("the scaler of column {name:?} is not that of the training rows"));
+                    return error(index, message!("the scaler of column {} is not that of the training rows", format!("{name:?}")));
                 }
             }
         }
         for (part, starts) in parts.into_iter().enumerate() {
             for start in starts.iter() {
-                let Some(member) = self.member(start) else { return error(0, format!("no series has row {start}")) };
+                let Some(member) = self.member(start) else { return error(0, message!("no series has row {}", start)) };
                 let Split { train_end, valid_end, end, window, horizon } = member.split;
                 let rows = [0..train_end, train_end..valid_end, valid_end..end][part].clone();
                 let first = start - member.rows.start + window;
                 if first < rows.start || first + horizon > rows.end {
-                    let name = ["training", "validation", "test"][part];
-                    let what = format!("a {name} window has its targets in rows {first}..{}, outside {rows:?}", first + horizon);
+                    let name = [message!("training"), message!("validation"), message!("test")][part].clone();
+                    let what = message!("a {} window has its targets in rows {}, outside {}")
+                        .with(name)
+                        .with(Message::verbatim(format!("{first}..{}", first + horizon)))
+                        .with(Message::verbatim(format!("{rows:?}")));
                     return error(member.table, what);
                 }
             }
@@ -323,9 +331,9 @@ fn scale(table: &Table, layout: &Layout, column: usize, scaler: &Scaler, from: &
         let scaled = scaler.scale(value) as f32;
         if !scaled.is_finite() {
             return Err(Error::Data {
-                place: format!("{}, column {:?}", table.source(), layout.columns().nth(column).unwrap_or_default()),
-                what: format!("{value:e} in row {row} is beyond float32 once scaled"),
-                remedy: "choose another scaling or another unit".into(),
+                place: message!("{}, column {}", table.source(), format!("{:?}", layout.columns().nth(column).unwrap_or_default())),
+                what: message!("{} in row {} is beyond float32 once scaled", format!("{value:e}"), row),
+                remedy: message!("choose another scaling or another unit"),
             });
         }
         *place = scaled;
@@ -333,22 +341,26 @@ fn scale(table: &Table, layout: &Layout, column: usize, scaler: &Scaler, from: &
     Ok(())
 }
 
-fn too_short(tables: &[Table], layout: &Layout, members: &[Member], part: &str) -> Error {
+fn too_short(tables: &[Table], layout: &Layout, members: &[Member], part: Message) -> Error {
     let longest = members.iter().max_by_key(|member| member.rows.len());
     let Layout { window, horizon, .. } = layout;
     let (place, what) = match longest {
-        None => ("data".into(), "no column is to be forecast".into()),
+        None => (message!("data"), message!("no column is to be forecast")),
         Some(Member { table, split: Split { train_end, valid_end, end, .. }, .. }) => {
             let rows = [*train_end, valid_end - train_end, end - valid_end].map(|rows| rows.to_string());
-            let what = format!(
-                "{} rows give {} for training, validation and test, but a window of {window} and a horizon of {horizon} need {} rows in all and \
-                 {horizon} for each part: none is left for {part}",
+            let what = message!(
+                "{} rows give {} for training, validation and test, but a window of {} and a horizon of {} need {} rows in all and \
+                 {} for each part: none is left for {}",
                 tables[*table].n_row(),
                 rows.join(", "),
+                window,
+                horizon,
                 window.saturating_add(*horizon),
-            );
-            (tables[*table].source().to_string(), what)
+                horizon
+            )
+            .with(part);
+            (Message::verbatim(tables[*table].source()), what)
         }
     };
-    Error::Data { place, what, remedy: "use more rows or a smaller --window or --horizon".into() }
+    Error::Data { place, what, remedy: message!("use more rows or a smaller --window or --horizon") }
 }

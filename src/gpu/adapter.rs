@@ -10,6 +10,7 @@ use super::plan::{Dispatch, Traits};
 use super::session::GpuSession;
 use super::shader::{ModuleKey, Modules};
 use super::table::KernelTable;
+use crate::Message;
 use crate::backend::{Backend, LocalFuture, Session};
 use crate::error::{Error, Result};
 use crate::graph::{Graph, Tensor};
@@ -151,16 +152,17 @@ impl Gpu {
         };
         let Some(position) = position else {
             let wanted = match selection {
-                Selection::Any => "found".to_string(),
-                Selection::Hardware => "found that is no software".to_string(),
-                Selection::Named(name) => format!("matches `{name}`"),
+                Selection::Any => message!("found"),
+                Selection::Hardware => message!("found that is no software"),
+                Selection::Named(name) => message!("matches `{}`", name),
             };
             let names: Vec<_> = found.iter().map(|adapter| adapter.get_info().name).collect();
             let remedy = if names.is_empty() {
-                "install a driver (on Debian and Ubuntu `apt install mesa-vulkan-drivers` brings a software one), or use --device cpu"
-                    .into()
+                message!(
+                    "install a driver (on Debian and Ubuntu `apt install mesa-vulkan-drivers` brings a software one), or use --device cpu"
+                )
             } else {
-                format!("there are: {}", names.join(", "))
+                message!("there are: {}", names.join(", "))
             };
             return Err(Error::NoAdapter { wanted, remedy });
         };
@@ -173,7 +175,10 @@ impl Gpu {
             required_limits: adapter.limits(),
             ..Default::default()
         };
-        let refused = |error: wgpu::RequestDeviceError| Error::Gpu { adapter: adapter.get_info().name, what: one_line(&error.to_string()) };
+        let refused = |error: wgpu::RequestDeviceError| Error::Gpu {
+            adapter: adapter.get_info().name,
+            what: Message::verbatim(one_line(&error.to_string())),
+        };
         let (device, queue) = adapter.request_device(&descriptor).await.map_err(refused)?;
         let gpu = Gpu::from_device(device, queue);
         let report = gpu.failure.clone();
@@ -264,12 +269,12 @@ impl Gpu {
         if !known.contains(&kernel) {
             let all = KERNELS.iter().flat_map(|(name, kernels)| kernels.iter().map(move |kernel| format!("{name}={kernel}")));
             let all = all.collect::<Vec<_>>().join(", ");
-            return Err(Error::option("--kernel", format!("{operation}={kernel}"), format!("must be one of {all}")));
+            return Err(Error::option("--kernel", format!("{operation}={kernel}"), message!("must be one of {}", all)));
         }
         let Traits { subgroups, f16, name, .. } = &self.traits;
-        let missing = [("subgroup", *subgroups, "subgroup operations"), ("f16", *f16, "16-bit floats")];
+        let missing = [("subgroup", *subgroups, message!("subgroup operations")), ("f16", *f16, message!("16-bit floats"))];
         if let Some((.., what)) = missing.into_iter().find(|(variant, offered, _)| *variant == kernel && !offered) {
-            return Err(Error::option("--kernel", format!("{operation}={kernel}"), format!("{name} has no {what}")));
+            return Err(Error::option("--kernel", format!("{operation}={kernel}"), message!("{} has no {}", name).with(what)));
         }
         self.traits.kernels.insert(operation.into(), kernel.into());
         Ok(())
@@ -292,8 +297,8 @@ impl Gpu {
     pub fn use_table(&mut self, table: KernelTable, place: &str) -> Result<()> {
         let AdapterSummary { name, driver, .. } = &self.summary;
         if (&table.adapter, &table.driver) != (name, driver) {
-            let what = format!("it was measured on {} ({}), and this is {name} ({driver})", table.adapter, table.driver);
-            return Err(Error::Data { place: place.into(), what, remedy: "measure this one with `scanrnn tune-kernels`".into() });
+            let what = message!("it was measured on {} ({}), and this is {} ({})", table.adapter, table.driver, name, driver);
+            return Err(Error::data(place, what, message!("measure this one with `scanrnn tune-kernels`")));
         }
         table.check(place)?;
         self.traits.table = Some(table);
@@ -304,12 +309,12 @@ impl Gpu {
     pub(super) fn check(&self) -> Result<()> {
         match self.failure.lock().unwrap_or_else(PoisonError::into_inner).clone() {
             None => Ok(()),
-            Some(what) => Err(self.error(what)),
+            Some(what) => Err(self.error(Message::verbatim(what))),
         }
     }
 
-    pub(super) fn error(&self, what: impl Into<String>) -> Error {
-        Error::Gpu { adapter: self.summary.name.clone(), what: what.into() }
+    pub(super) fn error(&self, what: Message) -> Error {
+        Error::Gpu { adapter: self.summary.name.clone(), what }
     }
 
     /// Lets the driver begin with what it compiled before, where it can: `saved` is what [`Gpu::compiled`] gave for this adapter, or nothing.
@@ -406,13 +411,13 @@ impl Gpu {
         for scope in scopes.into_iter().rev() {
             failure = ready(scope.pop()).flatten().or(failure);
         }
-        failure.map_or(Ok(done), |error| Err(self.error(one_line(&error.to_string()))))
+        failure.map_or(Ok(done), |error| Err(self.error(Message::verbatim(one_line(&error.to_string())))))
     }
 
     /// The pipeline of a dispatch, if [`Gpu::compile`] has made it.
     pub(super) fn pipeline(&self, dispatch: &Dispatch) -> Result<Arc<Pipeline>> {
         let pipeline = self.pipelines().get(&pipeline_key(dispatch)).cloned();
-        pipeline.ok_or_else(|| self.error(format!("{} has not been compiled", dispatch.label)))
+        pipeline.ok_or_else(|| self.error(message!("{} has not been compiled", dispatch.label)))
     }
 
     fn pipelines(&self) -> MutexGuard<'_, Pipelines> {

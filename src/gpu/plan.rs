@@ -7,6 +7,7 @@ use naga::valid::Capabilities;
 
 use super::shader::{BindingKind, Constant, LANES, Module, Modules, Shader, WINDOW_BYTES};
 use super::table::KernelTable;
+use crate::Message;
 use crate::error::{Error, Result};
 use crate::graph::{Graph, Tensor, TensorSpec};
 use crate::ops::Operation;
@@ -227,8 +228,11 @@ impl<'a> Planner<'a> {
         if !self.traits.software || iterations <= 65_535 {
             return Ok(());
         }
-        let what =
-            format!("{operation}: {iterations} steps in one loop, of which a software driver runs 65535; cut the sequence, or use the CPU");
+        let what = message!(
+            "{}: {} steps in one loop, of which a software driver runs 65535; cut the sequence, or use the CPU",
+            operation,
+            iterations
+        );
         Err(Error::Gpu { adapter: self.traits.name.clone(), what })
     }
 
@@ -397,19 +401,22 @@ impl Kernel<'_, '_> {
     /// [`Error::Gpu`] where a limit of the adapter is too small, [`Error::Unsupported`] where the bindings do not fit the shader.
     pub fn workgroups(self, workgroups: [usize; 3]) -> Result<()> {
         let Kernel { plan, shader, entry, constants, operands, params, flops, bytes: moved } = self;
-        let refuse = |what: String| Error::Unsupported { operation: shader.name, what: format!("{entry}: {what}") };
-        let limited = |what: String| Error::Gpu { adapter: plan.traits.name.clone(), what: format!("{}.{entry}: {what}", shader.name) };
+        let refuse = |what: Message| Error::Unsupported { operation: shader.name, what: message!("{}: {}", entry).with(what) };
+        let limited = |what: Message| Error::Gpu {
+            adapter: plan.traits.name.clone(),
+            what: message!("{}: {}", format!("{}.{entry}", shader.name)).with(what),
+        };
         if let Some(&count) = workgroups.iter().find(|&&count| count > plan.traits.max_workgroups as usize) {
-            return Err(limited(format!("{count} workgroups along one dimension, at most {}", plan.traits.max_workgroups)));
+            return Err(limited(message!("{} workgroups along one dimension, at most {}", count, plan.traits.max_workgroups)));
         }
         let module = plan.modules.get(shader, &constants, plan.traits.capabilities())?;
-        let Some(info) = module.entries.get(entry) else { return Err(refuse("no such entry point".into())) };
+        let Some(info) = module.entries.get(entry) else { return Err(refuse(message!("no such entry point"))) };
         if info.invocations > plan.traits.max_invocations {
-            return Err(limited(format!("{} invocations a workgroup, at most {}", info.invocations, plan.traits.max_invocations)));
+            return Err(limited(message!("{} invocations a workgroup, at most {}", info.invocations, plan.traits.max_invocations)));
         }
         if info.workgroup_memory > plan.traits.max_workgroup_memory {
             let (wanted, limit) = (info.workgroup_memory, plan.traits.max_workgroup_memory);
-            return Err(limited(format!("{wanted} bytes of workgroup memory, at most {limit}")));
+            return Err(limited(message!("{} bytes of workgroup memory, at most {}", wanted, limit)));
         }
         let mut bytes = vec![0u8; module.params_size as usize];
         let mut set = |name: &str, word: usize, bits: u32| {
@@ -419,7 +426,7 @@ impl Kernel<'_, '_> {
         };
         for (name, word, bits) in params {
             if !set(name, word, bits) {
-                return Err(refuse(format!("Params has no member {name}")));
+                return Err(refuse(message!("Params has no member {}", name)));
             }
         }
         let mut bindings = Vec::new();
@@ -432,7 +439,7 @@ impl Kernel<'_, '_> {
                 continue;
             }
             let Some((name, operand)) = operands.iter().find(|(name, _)| *name == info.name) else {
-                return Err(refuse(format!("{} is not bound", info.name)));
+                return Err(refuse(message!("{} is not bound", info.name)));
             };
             let (storage, start, len) = match operand {
                 None => {
@@ -445,7 +452,7 @@ impl Kernel<'_, '_> {
                 Some(Operand::Tensor(tensor)) => {
                     let spec = plan.graph.spec(*tensor);
                     if !set(&format!("{name}_stride"), 0, spec.row_stride as u32) && !spec.is_contiguous() {
-                        return Err(refuse(format!("{name} (`{}`) must be contiguous", spec.label)));
+                        return Err(refuse(message!("{} (`{}`) must be contiguous", name, spec.label)));
                     }
                     n_bound += spec.len();
                     (Place::Graph(spec.storage), 4 * spec.offset as u64, spec.span() as u64)
@@ -453,7 +460,7 @@ impl Kernel<'_, '_> {
                 Some(Operand::Part { tensor, first, count, of }) => {
                     let spec = plan.graph.spec(*tensor);
                     if !set(&format!("{name}_stride"), 0, spec.row_stride as u32) && !spec.is_contiguous() {
-                        return Err(refuse(format!("{name} (`{}`) must be contiguous", spec.label)));
+                        return Err(refuse(message!("{} (`{}`) must be contiguous", name, spec.label)));
                     }
                     let part = part_elements(spec, *of);
                     let gap = if spec.rows() > 1 { spec.row_stride - spec.columns() } else { 0 };
@@ -467,30 +474,31 @@ impl Kernel<'_, '_> {
             let offset = start - start % BINDING_ALIGNMENT;
             let skipped = (start - offset) / 4;
             if !set(&format!("{name}_offset"), 0, skipped as u32) && skipped != 0 {
-                return Err(refuse(format!("{name} must begin at a multiple of {BINDING_ALIGNMENT} bytes")));
+                return Err(refuse(message!("{} must begin at a multiple of {} bytes", name, BINDING_ALIGNMENT)));
             }
             let size = 4 * (len + skipped).max(1);
             if size > plan.traits.max_binding && info.kind != BindingKind::Window {
                 let what = match operand {
-                    Some(Operand::Part { count: 1, of, .. }) if *of > 1 => format!("one of the {of} parts of {name}"),
-                    _ => name.to_string(),
+                    Some(Operand::Part { count: 1, of, .. }) if *of > 1 => message!("one of the {} parts of {}", of, name),
+                    _ => Message::verbatim(name),
                 };
-                return Err(limited(format!("{what} takes {size} bytes, at most {} can be bound", plan.traits.max_binding)));
+                let [size, most] = [size, plan.traits.max_binding].map(Message::verbatim);
+                return Err(limited(message!("{} takes {} bytes, at most {} can be bound").with(what).with(size).with(most)));
             }
             if (info.kind == BindingKind::Window) != matches!(operand, Some(Operand::Window(..))) {
-                return Err(refuse(format!("{name} is a uniform array where a window is bound, and nowhere else")));
+                return Err(refuse(message!("{} is a uniform array where a window is bound, and nowhere else", name)));
             }
             let written = info.kind == BindingKind::Write;
             if let Some((other, first)) = access.insert(storage, (written, name))
                 && other != written
             {
-                return Err(refuse(format!("{first} and {name} share a storage, one of them written")));
+                return Err(refuse(message!("{} and {} share a storage, one of them written", first, name)));
             }
             n_storage += usize::from(info.kind != BindingKind::Window);
             bindings.push((index, Binding::Storage { storage, offset, size }));
         }
         if n_storage > plan.traits.max_storage_buffers as usize {
-            return Err(limited(format!("{n_storage} storage buffers, at most {}", plan.traits.max_storage_buffers)));
+            return Err(limited(message!("{} storage buffers, at most {}", n_storage, plan.traits.max_storage_buffers)));
         }
         plan.dispatches.push(Dispatch {
             label: format!("{}.{entry}", shader.name),

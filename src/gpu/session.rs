@@ -6,6 +6,7 @@ use std::sync::{Arc, OnceLock};
 use super::adapter::{Gpu, Pipeline};
 use super::plan::{Binding, Dispatch, Place, Planner};
 use super::shader::BindingKind;
+use crate::Message;
 use crate::backend::{LocalFuture, Session, check_len};
 use crate::error::{Error, Result};
 use crate::graph::{Element, Graph, Program, StorageSpec, Tensor};
@@ -180,10 +181,10 @@ impl<'a> GpuSession<'a> {
             let _ = done.send(result);
         });
         poll_aside(&self.gpu.device);
-        let mapped = mapped.await.map_err(|_| self.gpu.error("the device was lost"))?;
+        let mapped = mapped.await.map_err(|_| self.gpu.error(message!("the device was lost")))?;
         self.gpu.check()?;
-        mapped.map_err(|error| self.gpu.error(error.to_string()))?;
-        let view = staging.get_mapped_range(..).map_err(|error| self.gpu.error(error.to_string()))?;
+        mapped.map_err(|error| self.gpu.error(Message::verbatim(error)))?;
+        let view = staging.get_mapped_range(..).map_err(|error| self.gpu.error(Message::verbatim(error)))?;
         Ok(bytemuck::cast_slice(&view).to_vec())
     }
 
@@ -245,7 +246,10 @@ impl<'a> GpuSession<'a> {
         if self.storages[spec.storage].usage().contains(usage) {
             return Ok(());
         }
-        Err(Error::Unsupported { operation: "buffer", what: format!("that of `{}` was made without {usage:?}", spec.label) })
+        Err(Error::Unsupported {
+            operation: "buffer",
+            what: message!("that of `{}` was made without {}", spec.label, format!("{usage:?}")),
+        })
     }
 
     fn write_bytes(&mut self, tensor: Tensor, values: &[u32]) -> Result<()> {
@@ -266,19 +270,20 @@ fn given_storages(graph: &Graph, given: &[(Tensor, &wgpu::Buffer)]) -> Result<Ha
     let mut storages: HashMap<usize, wgpu::Buffer> = HashMap::new();
     for &(tensor, buffer) in given {
         let spec = graph.spec(tensor);
-        let refuse = |what: String| Err(Error::Unsupported { operation: "buffer", what: format!("that of `{}` {what}", spec.label) });
+        let refuse =
+            |what: Message| Err(Error::Unsupported { operation: "buffer", what: message!("that of `{}` {}", spec.label).with(what) });
         let (len, n_byte) = (graph.storages()[spec.storage].len, 4 * spec.len().max(1) as u64);
         if spec.len() != len || spec.span() != len {
-            return refuse("cannot be given: it is a part of another tensor".into());
+            return refuse(message!("cannot be given: it is a part of another tensor"));
         }
         if buffer.size() < n_byte {
-            return refuse(format!("has {} bytes, of {n_byte}", buffer.size()));
+            return refuse(message!("has {} bytes, of {}", buffer.size(), n_byte));
         }
         if !buffer.usage().contains(wgpu::BufferUsages::STORAGE) {
-            return refuse("was made without STORAGE".into());
+            return refuse(message!("was made without STORAGE"));
         }
         if storages.values().any(|other| other == buffer) || storages.insert(spec.storage, buffer.clone()).is_some() {
-            return refuse("is given twice".into());
+            return refuse(message!("is given twice"));
         }
     }
     Ok(storages)
@@ -338,7 +343,7 @@ impl Session for GpuSession<'_> {
                 let _ = done.send(());
             });
             poll_aside(&self.gpu.device);
-            finished.await.map_err(|_| self.gpu.error("the device was lost"))?;
+            finished.await.map_err(|_| self.gpu.error(message!("the device was lost")))?;
             self.gpu.check()
         })
     }

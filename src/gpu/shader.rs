@@ -6,6 +6,7 @@ use std::sync::{Arc, Mutex};
 use naga::valid::{Capabilities, ValidationFlags, Validator};
 use naga::{AddressSpace, StorageAccess, TypeInner};
 
+use crate::Message;
 use crate::error::{Error, Result};
 
 /// One file of `shaders/`.
@@ -127,14 +128,15 @@ impl Shader {
     /// # Errors
     /// [`Error::Unsupported`] with the compiler's message, where the text is not valid WGSL or needs a capability that is not given.
     pub fn module(&self, constants: &[(&'static str, Constant)], capabilities: Capabilities) -> Result<Module> {
-        let refuse = |what: String| Error::Unsupported { operation: self.name, what };
+        let refuse = |what: Message| Error::Unsupported { operation: self.name, what };
         if let Some((name, _)) = constants.iter().find(|(name, _)| !self.constants.iter().any(|(known, _)| known == name)) {
-            return Err(refuse(format!("shader has no constant {name}")));
+            return Err(refuse(message!("shader has no constant {}", name)));
         }
         let text = self.assemble(constants);
-        let naga = naga::front::wgsl::parse_str(&text).map_err(|error| refuse(error.emit_to_string(&text)))?;
-        let info =
-            Validator::new(ValidationFlags::all(), capabilities).validate(&naga).map_err(|error| refuse(error.emit_to_string(&text)))?;
+        let naga = naga::front::wgsl::parse_str(&text).map_err(|error| refuse(Message::verbatim(error.emit_to_string(&text))))?;
+        let info = Validator::new(ValidationFlags::all(), capabilities)
+            .validate(&naga)
+            .map_err(|error| refuse(Message::verbatim(error.emit_to_string(&text))))?;
         let (mut bindings, mut params, mut params_size, mut handles) = (Vec::new(), Vec::new(), 0, Vec::new());
         for (handle, variable) in naga.global_variables.iter() {
             let Some(binding) = variable.binding else { continue };
@@ -152,7 +154,7 @@ impl Shader {
             handles.push((handle, binding.binding));
         }
         let mut layouter = naga::proc::Layouter::default();
-        layouter.update(naga.to_ctx()).map_err(|error| refuse(error.to_string()))?;
+        layouter.update(naga.to_ctx()).map_err(|error| refuse(Message::verbatim(error)))?;
         let entry = |index: usize, entry: &naga::EntryPoint| {
             let uses = |handle: naga::Handle<naga::GlobalVariable>| !info.get_entry_point(index)[handle].is_empty();
             let workgroup =

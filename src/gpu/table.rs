@@ -40,9 +40,9 @@ impl KernelTable {
         for (index, KernelRow { op, sizes, kernel, .. }) in self.rows.iter().enumerate() {
             let is_known = KERNELS.iter().any(|(known, kernels)| known == op && kernels.contains(&kernel.as_str()));
             if !is_known || sizes.contains(&0) {
-                let what = format!("there is no kernel {op}={kernel} for sizes {sizes:?}");
-                let remedy = "measure again with `scanrnn tune-kernels`".into();
-                return Err(Error::Data { place: format!("{place}, row {}", index + 1), what, remedy });
+                let what = message!("there is no kernel {}={} for sizes {}", op, kernel, format!("{sizes:?}"));
+                let remedy = message!("measure again with `scanrnn tune-kernels`");
+                return Err(Error::Data { place: message!("{}, row {}", place, index + 1), what, remedy });
             }
         }
         Ok(())

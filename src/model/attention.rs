@@ -54,11 +54,11 @@ impl CausalAttention {
         let [_, n_step, _] = graph.axes("attention", x)?;
         let name = |tensor: &str| format!("{label}{tensor}");
         if run.reverse {
-            return Err(Error::Unsupported { operation: "attention", what: "is causal: it does not run in reverse".into() });
+            return Err(Error::Unsupported { operation: "attention", what: message!("is causal: it does not run in reverse") });
         }
         let past = states.map(|states| KeyValueCache { k: states[0], v: states[1], length: Some(states[2]) });
         if past.is_some() && n_step > self.capacity {
-            return Err(Error::option("--cache", self.capacity, format!("must hold the {n_step} steps that are to be continued")));
+            return Err(Error::option("--cache", self.capacity, message!("must hold the {} steps that are to be continued", n_step)));
         }
         let qkv = graph.linear(&name("qkv"), x, self.in_proj, None)?;
         let [q, k, v] =

@@ -60,7 +60,7 @@ impl std::str::FromStr for ModelKind {
     fn from_str(name: &str) -> Result<Self> {
         let names = ModelKind::ALL.map(ModelKind::name).join(", ");
         let found = ModelKind::ALL.into_iter().find(|model| model.name() == name);
-        found.ok_or_else(|| Error::option("model", name, format!("one of {names}")))
+        found.ok_or_else(|| Error::option("--model", name, message!("one of {}", names)))
     }
 }
 
@@ -206,12 +206,14 @@ impl ForecasterConfig {
             ("--cache", self.cache),
         ];
         match sizes.into_iter().find(|(_, size)| *size == 0) {
-            Some((option, _)) => Err(Error::option(option, 0, "must be at least 1")),
+            Some((option, _)) => Err(Error::option(option, 0, message!("must be at least 1"))),
             None if self.targets > self.features => {
-                Err(Error::option("--targets", self.targets, format!("must be among the {} features", self.features)))
+                Err(Error::option("--targets", self.targets, message!("must be among the {} features", self.features)))
             }
-            None if self.linear_skip == Some(0) => Err(Error::option("--linear-skip", 0, "needs a window of at least 1 step")),
-            None if self.model.has_mixers() && self.d_conv < 2 => Err(Error::option("--d-conv", self.d_conv, "must be at least 2")),
+            None if self.linear_skip == Some(0) => Err(Error::option("--linear-skip", 0, message!("needs a window of at least 1 step"))),
+            None if self.model.has_mixers() && self.d_conv < 2 => {
+                Err(Error::option("--d-conv", self.d_conv, message!("must be at least 2")))
+            }
             None if self.model == ModelKind::Hybrid => self.check_attention(),
             None => Ok(()),
         }
@@ -219,14 +221,14 @@ impl ForecasterConfig {
 
     fn check_attention(&self) -> Result<()> {
         if !self.hidden.is_multiple_of(self.heads) {
-            return Err(Error::option("--heads", self.heads, format!("must divide --hidden {}", self.hidden)));
+            return Err(Error::option("--heads", self.heads, message!("must divide --hidden {}", self.hidden)));
         }
         if self.attention_every > self.layers {
-            let what = format!("--layers {} leave no layer of attention", self.layers);
+            let what = message!("--layers {} leave no layer of attention", self.layers);
             return Err(Error::option("--attention-every", self.attention_every, what));
         }
         if self.bidirectional {
-            return Err(Error::option("--bidirectional", "given", "it cannot go with hybrid, whose attention is causal"));
+            return Err(Error::given("--bidirectional", message!("it cannot go with hybrid, whose attention is causal")));
         }
         Ok(())
     }
@@ -351,7 +353,7 @@ impl Forecaster {
         let is_stacked = self.config.is_stacked();
         let stacked = if is_stacked {
             if pass.states.is_some() || pass.reset.is_some() {
-                let what = "independent targets take no states and no packed sequences".into();
+                let what = message!("independent targets take no states and no packed sequences");
                 return Err(Error::Unsupported { operation: "forecaster", what });
             }
             graph.stack("windows", x, self.config.targets, self.config.features - self.config.targets)?
@@ -361,7 +363,7 @@ impl Forecaster {
         let run = self.run_layers(graph, stacked, pass)?;
         let last = match self.layers.last() {
             Some(layer) => layer.last_output(graph, &run)?,
-            None => return Err(Error::option("--layers", 0, "must be at least 1")),
+            None => return Err(Error::option("--layers", 0, message!("must be at least 1"))),
         };
         let mut y = self.head(graph, last)?;
         if let Some(skip) = &self.skip {
@@ -400,7 +402,7 @@ impl Forecaster {
 
     fn run_layers(&self, graph: &mut Graph, x: Tensor, pass: &Pass) -> Result<Sequence> {
         if self.config.bidirectional && pass.states.is_some() {
-            let what = "a bidirectional model takes no states: its backward direction begins with the future".into();
+            let what = message!("a bidirectional model takes no states: its backward direction begins with the future");
             return Err(Error::Unsupported { operation: "forecaster", what });
         }
         let mut y = match self.input {
@@ -424,12 +426,11 @@ impl Forecaster {
     }
 
     fn refuse_whole_windows(&self) -> Result<()> {
-        let option = match (self.skip.is_some(), self.config.is_stacked()) {
-            (true, _) => "a linear skip reads",
-            (_, true) => "independent targets read",
+        let what = match (self.skip.is_some(), self.config.is_stacked()) {
+            (true, _) => message!("a linear skip reads a whole window at once: forecast window by window, or train without"),
+            (_, true) => message!("independent targets read a whole window at once: forecast window by window, or train without"),
             _ => return Ok(()),
         };
-        let what = format!("{option} a whole window at once: forecast window by window, or train without");
         Err(Error::Unsupported { operation: "forecaster", what })
     }
 

@@ -186,7 +186,7 @@ impl Graph {
         self.expect(APPEND, op.v, &[n_batch, n_step, n_channel])?;
         op.past.check(self, n_batch, n_channel)?;
         if op.past.length.is_none() {
-            return Err(Error::Unsupported { operation: APPEND, what: "the cache has no length".into() });
+            return Err(Error::Unsupported { operation: APPEND, what: message!("the cache has no length") });
         }
         if let Some(reset) = op.reset {
             self.expect(APPEND, reset, &[n_batch, n_step])?;
@@ -375,7 +375,7 @@ impl Operation for AttentionAppend {
 
     fn backward(&self, graph: &mut Graph, gradients: &mut Gradients) -> Result<()> {
         let Some(length) = self.past.length.filter(|_| !self.is_in_place()) else {
-            return Err(Error::Unsupported { operation: APPEND, what: "has no gradient where the cache grows in place".into() });
+            return Err(Error::Unsupported { operation: APPEND, what: message!("has no gradient where the cache grows in place") });
         };
         for (new, past, last) in [(self.k, self.past.k, self.last.k), (self.v, self.past.v, self.last.v)] {
             let Some(grad_last) = gradients.of(graph, last) else { continue };

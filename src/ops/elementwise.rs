@@ -157,7 +157,7 @@ impl Operation for Elementwise {
                 }
                 Ok(())
             }
-            _ => Err(crate::Error::Unsupported { operation: self.name(), what: "has no gradient".into() }),
+            _ => Err(crate::Error::Unsupported { operation: self.name(), what: message!("has no gradient") }),
         }
     }
 

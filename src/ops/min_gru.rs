@@ -2,6 +2,7 @@
 
 use super::panel::{self, Packed, Panels, Source};
 use super::{LinearBackward, Operation, Recurrence, Sequences, present};
+use crate::Message;
 use crate::error::{Error, Result};
 use crate::gpu::{Constant, Kernel, MOST_ITERATIONS, Operand, Planner, Shader};
 use crate::graph::{Gradients, Graph, Tensor};
@@ -172,19 +173,19 @@ impl Choice {
         let memory = n_array * n_hidden * size_of::<[f32; 4]>();
         let most = traits.max_workgroup_memory as usize / memory;
         let by_panel = Panels::unsliced(n_hidden, 2 * n_hidden).is_some();
-        let refuse = |what: String| Error::Unsupported { operation: "min_gru", what };
+        let refuse = |what: Message| Error::Unsupported { operation: "min_gru", what };
         let fits = |kernel: &&str| (*kernel != "panel" || by_panel) && (*kernel != "fused" || most > 0);
         let chosen = plan.forced("min_gru").or_else(|| plan.chosen("min_gru", &[n_batch, n_hidden]).filter(fits));
         match chosen {
             Some("step") => return Ok(Choice::Step(Layout::step(n_hidden))),
-            Some("panel") if !by_panel => return Err(refuse(format!("kernel `panel` does not take {n_hidden} hidden channels"))),
+            Some("panel") if !by_panel => return Err(refuse(message!("kernel `panel` does not take {} hidden channels", n_hidden))),
             Some("panel") => return Ok(Choice::Panel),
             Some("fused") if most == 0 => {
                 let limit = traits.max_workgroup_memory;
-                return Err(refuse(format!("kernel `fused` needs {memory} bytes of workgroup memory, there are {limit}")));
+                return Err(refuse(message!("kernel `fused` needs {} bytes of workgroup memory, there are {}", memory, limit)));
             }
             Some("fused") => {}
-            Some(other) => return Err(refuse(format!("has no kernel `{other}`: fused, panel, step"))),
+            Some(other) => return Err(refuse(message!("has no kernel `{}`: fused, panel, step", other))),
             None if traits.software && by_panel => return Ok(Choice::Panel),
             None if most == 0 => return Ok(Choice::Step(Layout::step(n_hidden))),
             None => {}

@@ -61,7 +61,7 @@ pub trait Operation {
     /// [`Error::Unsupported`] where the operation has no gradient.
     fn backward(&self, graph: &mut Graph, gradients: &mut Gradients) -> Result<()> {
         let _ = (graph, gradients);
-        Err(Error::Unsupported { operation: self.name(), what: "has no gradient".into() })
+        Err(Error::Unsupported { operation: self.name(), what: message!("has no gradient") })
     }
 
     /// Floating-point operations that its formula takes, for profiles: one for each element that it writes, where it says nothing else.

@@ -150,26 +150,26 @@ impl Optimizer {
     pub fn check(&self) -> Result<()> {
         let fraction = |option: &str, value: f64| match value {
             0.0..1.0 => Ok(()),
-            _ => Err(Error::option(option, value, "a number from 0 to below 1")),
+            _ => Err(Error::option(option, value, message!("a number from 0 to below 1"))),
         };
         let natural = |option: &str, value: f64| match value {
             0.0..f64::INFINITY => Ok(()),
-            _ => Err(Error::option(option, value, "a number from 0")),
+            _ => Err(Error::option(option, value, message!("a number from 0"))),
         };
-        natural("weight decay", self.weight_decay())?;
-        fraction("momentum", self.momentum())?;
+        natural("--weight-decay", self.weight_decay())?;
+        fraction("--momentum", self.momentum())?;
         match *self {
             Optimizer::Sgd { momentum, nesterov, .. } if nesterov && momentum == 0.0 => {
-                Err(Error::option("momentum", momentum, "a number above 0 with Nesterov's momentum"))
+                Err(Error::option("--momentum", momentum, message!("a number above 0 with Nesterov's momentum")))
             }
             Optimizer::Sgd { .. } => Ok(()),
             Optimizer::Adam { betas, eps, .. } | Optimizer::AdamW { betas, eps, .. } => {
-                betas.iter().try_for_each(|&beta| fraction("beta", beta))?;
-                natural("eps", eps)
+                betas.iter().try_for_each(|&beta| fraction("--betas", beta))?;
+                natural("--eps", eps)
             }
             Optimizer::RmsProp { alpha, eps, .. } => {
-                fraction("alpha", alpha)?;
-                natural("eps", eps)
+                fraction("--alpha", alpha)?;
+                natural("--eps", eps)
             }
         }
     }
@@ -229,7 +229,7 @@ impl Graph {
         if let Some(limit) = update.clip_value
             && (limit.is_nan() || limit <= 0.0)
         {
-            return Err(Error::option("clip value", limit, "a number greater than 0"));
+            return Err(Error::option("--clip-value", limit, message!("a number greater than 0")));
         }
         self.expect("optimizer", update.counter, &[2])?;
         let [n_rate] = self.axes("optimizer", update.learning_rates)?;
@@ -254,7 +254,7 @@ impl Graph {
     /// [`Error::Option`] where `strength` is negative, [`Error::Shape`] where the mask has not one value a parameter.
     pub fn l1_penalty(&mut self, strength: f32, mask: Tensor) -> Result<()> {
         if !(strength >= 0.0 && strength.is_finite()) {
-            return Err(Error::option("l1", strength, "a number from 0"));
+            return Err(Error::option("--l1", strength, message!("a number from 0")));
         }
         let (parameters, gradients) = (self.flat_parameters(), self.flat_gradients());
         let n_parameter = self.spec(parameters).len();

@@ -74,7 +74,7 @@ impl Packed {
     /// # Errors
     /// [`Error::Unsupported`] where a panel would not fit a window.
     pub fn scratch(plan: &mut Planner, n_row: usize, n_term: usize) -> Result<Packed> {
-        let what = || format!("a product over {n_term} terms does not fit a window");
+        let what = || message!("a product over {} terms does not fit a window", n_term);
         let panels = Panels::unsliced(n_row, n_term).ok_or_else(|| Error::Unsupported { operation: "panel", what: what() })?;
         Ok(Packed { panels, operand: plan.scratch(panels.len()) })
     }

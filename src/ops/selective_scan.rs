@@ -188,7 +188,11 @@ impl Graph {
         let [n_batch, n_step, n_channel] = self.axes(NAME, inputs.u)?;
         let [_, n_state] = self.axes(NAME, inputs.a)?;
         if n_batch * n_step * n_channel * n_state == 0 {
-            let what = format!("u is {:?} and a is {:?}: no axis may be empty", self.shape(inputs.u), self.shape(inputs.a));
+            let what = message!(
+                "u is {} and a is {}: no axis may be empty",
+                format!("{:?}", self.shape(inputs.u)),
+                format!("{:?}", self.shape(inputs.a))
+            );
             return Err(Error::Unsupported { operation: NAME, what });
         }
         self.expect(NAME, inputs.delta, &[n_batch, n_step, n_channel])?;

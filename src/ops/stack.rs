@@ -90,7 +90,7 @@ impl Operation for Stack {
         let (x, y) = self.ends();
         let (Some(grad_y), Some(grad_x)) = (gradients.of(graph, y), gradients.target(graph, x)) else { return Ok(()) };
         if self.n_common > 0 {
-            return Err(Error::Unsupported { operation: self.name(), what: "common columns have no gradient".into() });
+            return Err(Error::Unsupported { operation: self.name(), what: message!("common columns have no gradient") });
         }
         // What was written is read now.
         let (wide, tall) = if self.back { (grad_y, grad_x) } else { (grad_x, grad_y) };

@@ -8,6 +8,7 @@ use super::axis::Axis;
 use super::font::Typeface;
 use super::language::Texts;
 use super::text::{self, Anchor, Area, Type};
+use crate::Message;
 use crate::{Error, Result};
 
 /// The picture is drawn at twice its size and then halved: plotters does not smooth thick lines.
@@ -70,7 +71,9 @@ pub(super) fn png(height: usize, draw: impl FnOnce(&Area) -> Drawn) -> Result<Ve
         area.present()?;
         Ok(())
     })();
-    drawn.and_then(|()| encode(&pixels, height)).map_err(|error| Error::Unsupported { operation: "picture", what: error.to_string() })
+    drawn
+        .and_then(|()| encode(&pixels, height))
+        .map_err(|error| Error::Unsupported { operation: "picture", what: Message::verbatim(error) })
 }
 
 /// A hand that writes and draws.

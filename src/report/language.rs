@@ -1,6 +1,7 @@
 //! Every text that is shown, in every language.
 
 use super::chinese::CHINESE;
+use crate::Message;
 
 /// A language of pictures and messages.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, clap::ValueEnum)]
@@ -21,7 +22,12 @@ impl Lang {
         }
     }
 
-    /// A help text or a message in this language; the English itself where there is no other.
+    /// A message in this language.
+    pub fn message(self, message: &Message) -> String {
+        message.text(&|english| self.translate(english))
+    }
+
+    /// A help text or a message's sentence in this language; the English itself where there is no other.
     pub fn translate(self, english: &str) -> &str {
         let translated = || CHINESE.iter().find(|(key, _)| *key == english).map(|(_, chinese)| *chinese);
         if self == Lang::En { english } else { translated().unwrap_or(english) }
@@ -173,11 +179,5 @@ texts! {
 
 /// Puts each of `values` where `text` has the next `{}`.
 pub fn fill<const N: usize>(text: &str, values: [&str; N]) -> String {
-    let mut pieces = text.split("{}");
-    let mut filled = pieces.next().unwrap_or_default().to_string();
-    for (value, piece) in values.into_iter().zip(pieces) {
-        filled += value;
-        filled += piece;
-    }
-    filled
+    crate::message::fill(text, values)
 }

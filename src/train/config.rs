@@ -124,34 +124,34 @@ impl TrainingConfig {
     pub fn check(&self) -> Result<()> {
         let sizes = [("--window", self.window), ("--batch", self.batch), ("--epochs", self.epochs)];
         if let Some((option, _)) = sizes.into_iter().find(|(_, size)| *size == 0) {
-            return Err(Error::option(option, 0, "must be at least 1"));
+            return Err(Error::option(option, 0, message!("must be at least 1")));
         }
         if !(self.learning_rate.is_finite() && self.learning_rate > 0.0) {
-            return Err(Error::option("--lr", self.learning_rate, "must be a finite number above 0"));
+            return Err(Error::option("--lr", self.learning_rate, message!("must be a finite number above 0")));
         }
         for (option, bound) in [("--clip-norm", self.clip_norm), ("--clip-value", self.clip_value)] {
             if let Some(bound) = bound.filter(|bound| bound.is_nan() || *bound <= 0.0) {
-                return Err(Error::option(option, bound, "must be a number above 0"));
+                return Err(Error::option(option, bound, message!("must be a number above 0")));
             }
         }
         if !(self.l1.is_finite() && self.l1 >= 0.0) {
-            return Err(Error::option("--l1", self.l1, "must be a number from 0"));
+            return Err(Error::option("--l1", self.l1, message!("must be a number from 0")));
         }
         for (option, count) in [("--patience", self.patience), ("--epoch-steps", self.epoch_steps)] {
             if count == Some(0) {
-                return Err(Error::option(option, 0, "must be at least 1"));
+                return Err(Error::option(option, 0, message!("must be at least 1")));
             }
         }
         if !(0.0..1.0).contains(&self.dropout) {
-            return Err(Error::option("--dropout", self.dropout, "must be from 0 to below 1"));
+            return Err(Error::option("--dropout", self.dropout, message!("must be from 0 to below 1")));
         }
         if self.carry_state && self.normalisation != Normalisation::None {
-            let needed = "it needs --window-norm none: a window with units of its own cannot go on from the state of another";
-            return Err(Error::option("--carry-state", "given", needed));
+            let needed = message!("it needs --window-norm none: a window with units of its own cannot go on from the state of another");
+            return Err(Error::given("--carry-state", needed));
         }
         if self.carry_state && self.shuffle == Shuffle::Epoch {
-            let needed = "it needs --shuffle once: the order is that of time";
-            return Err(Error::option("--carry-state", "given", needed));
+            let needed = message!("it needs --shuffle once: the order is that of time");
+            return Err(Error::given("--carry-state", needed));
         }
         self.optimizer.check()?;
         self.loss.check()
@@ -163,22 +163,22 @@ impl TrainingConfig {
     /// [`Error::Option`] naming the setting that the model does not allow.
     pub fn check_model(&self, model: &ForecasterConfig) -> Result<()> {
         if self.dropout > 0.0 && model.layers < 2 {
-            return Err(Error::option("--dropout", self.dropout, "it acts between layers: it needs --layers 2 or more"));
+            return Err(Error::option("--dropout", self.dropout, message!("it acts between layers: it needs --layers 2 or more")));
         }
         if self.carry_state && model.model == ModelKind::Hybrid {
-            let needed = "it cannot go with hybrid, whose key-value cache would grow with every window";
-            return Err(Error::option("--carry-state", "given", needed));
+            let needed = message!("it cannot go with hybrid, whose key-value cache would grow with every window");
+            return Err(Error::given("--carry-state", needed));
         }
         if self.carry_state && (model.linear_skip.is_some() || model.independent && model.targets > 1) {
-            let needed = "it cannot go with --linear-skip or independent channels, which read every window whole";
-            return Err(Error::option("--carry-state", "given", needed));
+            let needed = message!("it cannot go with --linear-skip or independent channels, which read every window whole");
+            return Err(Error::given("--carry-state", needed));
         }
         if let Some(n_step) = model.linear_skip.filter(|n_step| *n_step != self.window) {
-            return Err(Error::option("steps of the linear skip", n_step, format!("must be {}, those of the window", self.window)));
+            return Err(Error::option("linear_skip", n_step, message!("must be {}, those of the window", self.window)));
         }
         if self.carry_state && model.bidirectional {
-            let needed = "it cannot go with --bidirectional, whose backward direction begins with the future";
-            return Err(Error::option("--carry-state", "given", needed));
+            let needed = message!("it cannot go with --bidirectional, whose backward direction begins with the future");
+            return Err(Error::given("--carry-state", needed));
         }
         Ok(())
     }
@@ -188,10 +188,10 @@ impl TrainingConfig {
         let row = n_train / self.batch;
         let n_step = if self.carry_state { row / self.window } else { row };
         if row == 0 {
-            return Err(Error::option("--batch", self.batch, format!("there are only {n_train} training windows")));
+            return Err(Error::option("--batch", self.batch, message!("there are only {} training windows", n_train)));
         }
         if n_step == 0 {
-            let needed = format!("with --carry-state each walks through {row} rows, fewer than --window {}: take fewer", self.window);
+            let needed = message!("with --carry-state each walks through {} rows, fewer than --window {}: take fewer", row, self.window);
             return Err(Error::option("--batch", self.batch, needed));
         }
         Ok(self.epoch_steps.map_or(n_step, |most| n_step.min(most)))

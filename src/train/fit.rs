@@ -127,7 +127,7 @@ impl Trainer {
         };
         match self.fit_from(backend, series, None, &mut go_on).await? {
             Outcome::Finished(fit) => Ok(*fit),
-            Outcome::Stopped(_) => Err(Error::Unsupported { operation: "training", what: "it stopped without being asked to".into() }),
+            Outcome::Stopped(_) => Err(Error::Unsupported { operation: "training", what: message!("it stopped without being asked to") }),
         }
     }
 
@@ -267,7 +267,7 @@ impl Trainer {
         state.check(&self.train_plan())?;
         for (name, tensor) in self.kept() {
             let values = state.tensors.get(&name);
-            let missing = || Error::Unsupported { operation: "resume", what: format!("the state has no tensor {name}: begin anew") };
+            let missing = || Error::Unsupported { operation: "resume", what: message!("the state has no tensor {}: begin anew", name) };
             session.write(tensor, values.ok_or_else(missing)?)?;
         }
         if let Some(loss) = state.progress.start_loss {

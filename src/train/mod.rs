@@ -108,14 +108,14 @@ impl Trainer {
         config.check_model(model)?;
         let n_series = series.train.ranges().len().max(series.valid.ranges().len());
         if config.carry_state && n_series > 1 {
-            return Err(Error::option("--carry-state", "given", format!("it walks through one series, not {n_series}")));
+            return Err(Error::given("--carry-state", message!("it walks through one series, not {}", n_series)));
         }
         let (n_row, n_valid) = (series.values.len() / model.features, series.valid.len());
         series.check(n_row, config.window + model.horizon)?;
         let n_train_step = config.steps_per_epoch(series.train.len())?;
         let (n_level, n_step) = (config.loss.columns_per_output(), config.epochs * n_train_step);
         if model.levels != n_level {
-            return Err(Error::option("levels of the model", model.levels, format!("must be {n_level}, those of the loss")));
+            return Err(Error::option("levels", model.levels, message!("must be {}, those of the loss", n_level)));
         }
         config.schedule.check(n_step)?;
         let mut graph = Graph::new();

@@ -57,15 +57,15 @@ impl TrainState {
     /// [`Error::Unsupported`] where another model, other settings or other data were trained.
     pub(super) fn check(&self, plan: &TrainPlan) -> Result<()> {
         let what = if self.plan.model != plan.model {
-            "another model"
+            message!("another model")
         } else if self.plan.training != plan.training {
-            "other settings"
+            message!("other settings")
         } else if self.plan.steps_per_epoch != plan.steps_per_epoch {
-            "another number of windows"
+            message!("another number of windows")
         } else {
             return Ok(());
         };
-        let what = format!("the state is of a training with {what}: go on with those, or begin anew");
+        let what = message!("the state is of a training with {}: go on with those, or begin anew").with(what);
         Err(Error::Unsupported { operation: "resume", what })
     }
 }

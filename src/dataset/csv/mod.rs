@@ -17,6 +17,7 @@ use self::missing::{fill, is_missing};
 use super::dates::{Order, Wrong, is_date};
 use super::table::find_column;
 use super::{Dates, Source, Spacing, Table};
+use crate::Message;
 use crate::{Error, Result, file};
 
 /// Which columns to read. Only these have to be numbers.
@@ -50,7 +51,7 @@ pub struct CsvTables {
     /// The file's series, in the order of their first rows: one where no column tells them apart.
     pub tables: Vec<Table>,
     /// What a reader of the tables should know, a line each: what was left out or filled, steps between dates that are not the usual one.
-    pub notes: Vec<String>,
+    pub notes: Vec<Message>,
 }
 
 /// Names of date columns, compared without case. Where none is there, a column is recognised by its first cell.
@@ -102,14 +103,14 @@ impl Table {
 /// date that cannot be read, comes twice or is out of order.
 pub fn read_csv(path: &Path, options: &CsvOptions<'_>) -> Result<CsvTables> {
     let place = path.display().to_string();
-    let error = |what: &str, remedy: &str| Error::Data { place: place.clone(), what: what.into(), remedy: remedy.into() };
+    let error = |what: Message, remedy: Message| Error::data(&place, what, remedy);
     let mut file = open(path).map_err(|source| match source.kind() {
-        io::ErrorKind::NotFound => error("no such file", "check the path"),
-        _ => Error::File { path: path.into(), action: "read", source },
+        io::ErrorKind::NotFound => error(message!("no such file"), message!("check the path")),
+        _ => Error::File { path: path.into(), action: message!("read"), source },
     })?;
     let mut sample = Vec::new();
     let read = file.by_ref().take(SAMPLE as u64).read_to_end(&mut sample);
-    read.map_err(|source| Error::File { path: path.into(), action: "read", source })?;
+    read.map_err(|source| Error::File { path: path.into(), action: message!("read"), source })?;
     let whole_lines = if sample.len() < SAMPLE { sample.len() } else { sample.iter().rposition(|&byte| byte == b'\n').unwrap_or(SAMPLE) };
     let dialect = Dialect::new(&sample[..whole_lines]);
     let mut reader = ReaderBuilder::new()
@@ -124,7 +125,7 @@ pub fn read_csv(path: &Path, options: &CsvOptions<'_>) -> Result<CsvTables> {
     if dialect.has_header {
         let header = reader.byte_headers().map_err(|error| csv_error(path, error))?;
         if header.is_empty() {
-            return Err(error("the file is empty", "give a CSV file with a header row"));
+            return Err(error(message!("the file is empty"), message!("give a CSV file with a header row")));
         }
         for column in 0..header.len() {
             let name = text(header, column, path, None)?;
@@ -132,11 +133,11 @@ pub fn read_csv(path: &Path, options: &CsvOptions<'_>) -> Result<CsvTables> {
         }
     }
     if !reader.read_byte_record(&mut record).map_err(|error| csv_error(path, error))? {
-        return Err(error("no rows below the header", "give a CSV file with a row for each time step"));
+        return Err(error(message!("no rows below the header"), message!("give a CSV file with a row for each time step")));
     }
     if !dialect.has_header {
         names.extend((1..=record.len()).map(|column| format!("c{column}")));
-        notes.push(format!("{place} has no header: its columns are called c1 to c{}", names.len()));
+        notes.push(message!("{} has no header: its columns are called c1 to c{}", place, names.len()));
     }
 
     let layout = Layout::new(path, options, &names, &record, &mut notes)?;
@@ -178,7 +179,7 @@ struct Layout {
 }
 
 impl Layout {
-    fn new(path: &Path, options: &CsvOptions<'_>, names: &[String], first: &ByteRecord, notes: &mut Vec<String>) -> Result<Self> {
+    fn new(path: &Path, options: &CsvOptions<'_>, names: &[String], first: &ByteRecord, notes: &mut Vec<Message>) -> Result<Self> {
         let place = path.display().to_string();
         let find = |name: &str| find_column(&place, names, name);
         let id = options.id.map(find).transpose()?;
@@ -201,7 +202,7 @@ impl Layout {
                     let cell = str::from_utf8(&first[column]).unwrap_or_default().trim();
                     // What begins with a letter and is no missing value is text.
                     if cell.starts_with(char::is_alphabetic) && !is_missing(cell) && cell.parse::<f64>().is_err() {
-                        notes.push(format!("{place}, column {}: left out, {} is no number", names[column].escape_debug(), quoted(cell)));
+                        notes.push(message!("{}, column {}: left out, {} is no number", place, names[column].escape_debug(), quoted(cell)));
                     } else {
                         selected.push(column);
                     }
@@ -244,10 +245,10 @@ impl Cells<'_> {
         let (what, remedy) = match parsed {
             Ok(value) if value.is_finite() => return Ok(value),
             _ if is_missing(text) && self.missing != Missing::Error => return Ok(f64::NAN),
-            _ if text.is_empty() => ("the cell is empty".into(), "fill it in, remove the row or choose --missing".into()),
-            _ if is_missing(text) => (format!("{} is no value", quoted(text)), "fill it in, remove the row or choose --missing".into()),
-            Ok(_) => (format!("{} is not finite", quoted(text)), "give a finite number or remove the row".into()),
-            Err(_) => (format!("{} is not a number", quoted(text)), format!("write it as {example} or choose another column")),
+            _ if text.is_empty() => (message!("the cell is empty"), message!("fill it in, remove the row or choose --missing")),
+            _ if is_missing(text) => (message!("{} is no value", quoted(text)), message!("fill it in, remove the row or choose --missing")),
+            Ok(_) => (message!("{} is not finite", quoted(text)), message!("give a finite number or remove the row")),
+            Err(_) => (message!("{} is not a number", quoted(text)), message!("write it as {} or choose another column", example)),
         };
         Err(Error::Data { place: cell_place(record, column, self.path, Some(self.names)), what, remedy })
     }
@@ -287,11 +288,11 @@ impl Rows {
         Ok(())
     }
 
-    fn into_table(mut self, layout: &Layout, cells: &Cells<'_>, notes: &mut Vec<String>) -> Result<Table> {
+    fn into_table(mut self, layout: &Layout, cells: &Cells<'_>, notes: &mut Vec<Message>) -> Result<Table> {
         let file = cells.path.display();
         let place = if layout.id.is_some() { format!("{file}, {}", self.id.escape_debug()) } else { file.to_string() };
         if self.order.is_backward() && self.dates.len() > 1 {
-            notes.push(format!("{place}: the newest rows come first; they are read from the last to the first"));
+            notes.push(message!("{}: the newest rows come first; they are read from the last to the first", place));
             self.dates.reverse();
             self.bytes.reverse();
             self.values.iter_mut().for_each(|column| column.reverse());
@@ -301,9 +302,13 @@ impl Rows {
         match dates.as_ref().map(Dates::spacing) {
             Some(Some(Spacing { step, n_irregular, first_irregular: Some(first) })) => {
                 let (line, n_step) = (line_at(cells.path, self.bytes[first]).unwrap_or(1), self.bytes.len() - 1);
-                notes.push(format!("{place}: {n_irregular} of {n_step} steps are not {step}, the first before line {line}"));
+                notes.push(
+                    message!("{}: {} of {} steps are not {}, the first before line {}", place, n_irregular, n_step)
+                        .with(step.message())
+                        .with(Message::verbatim(line)),
+                );
             }
-            Some(None) if self.bytes.len() > 2 => notes.push(format!("{place}: the dates have no step that most of them keep")),
+            Some(None) if self.bytes.len() > 2 => notes.push(message!("{}: the dates have no step that most of them keep", place)),
             _ => {}
         }
         let columns = layout.selected.iter().map(|&column| cells.names[column].clone()).zip(self.values).collect();
@@ -315,7 +320,7 @@ impl Rows {
     }
 
     /// Fills missing values and leaves out rows that still have some.
-    fn fill(&mut self, cells: &Cells<'_>, place: &str, notes: &mut Vec<String>) -> Result<()> {
+    fn fill(&mut self, cells: &Cells<'_>, place: &str, notes: &mut Vec<Message>) -> Result<()> {
         let n_missing: usize = self.values.iter().map(|column| column.iter().filter(|value| value.is_nan()).count()).sum();
         if n_missing == 0 {
             return Ok(());
@@ -323,18 +328,18 @@ impl Rows {
         let n_row = self.bytes.len();
         let rows = fill(cells.missing, &mut self.values);
         if rows.is_empty() {
-            let remedy = "choose other columns, or --missing forward-fill".into();
-            return Err(Error::Data { place: place.into(), what: "no row has a value in every column".into(), remedy });
+            let remedy = message!("choose other columns, or --missing forward-fill");
+            return Err(Error::data(place, message!("no row has a value in every column"), remedy));
         }
-        let mut note = format!("{place}: {n_missing} cells have no value");
+        let mut note = vec![message!("{}: {} cells have no value", place, n_missing)];
         if cells.missing != Missing::Drop {
-            note += "; they are filled";
+            note.push(message!("they are filled"));
         }
         if let Some(first) = (0..n_row).find(|row| rows.get(*row) != Some(row)) {
             let line = line_at(cells.path, self.bytes[first]).unwrap_or(1);
-            note += &format!("; {} rows are left out, the first at line {line}", n_row - rows.len());
+            note.push(message!("{} rows are left out, the first at line {}", n_row - rows.len(), line));
         }
-        notes.push(note);
+        notes.push(Message::list(note));
         if rows.len() < n_row {
             for column in &mut self.values {
                 *column = rows.iter().map(|&row| column[row]).collect();
@@ -352,29 +357,30 @@ impl Rows {
 fn text<'a>(record: &'a ByteRecord, column: usize, path: &Path, names: Option<&[String]>) -> Result<&'a str> {
     str::from_utf8(&record[column]).map(str::trim).map_err(|_| Error::Data {
         place: cell_place(record, column, path, names),
-        what: "the text is not UTF-8".into(),
-        remedy: "save the file as UTF-8".into(),
+        what: message!("the text is not UTF-8"),
+        remedy: message!("save the file as UTF-8"),
     })
 }
 
-fn date_error(wrong: Wrong, text: &str, last: Option<&String>, place: String) -> Error {
+fn date_error(wrong: Wrong, text: &str, last: Option<&String>, place: Message) -> Error {
     let (text, last) = (quoted(text), last.map_or_else(String::new, |last| quoted(last)));
     let (what, remedy) = match wrong {
-        Wrong::Unreadable if last.is_empty() => (format!("{text} is not a date"), "write dates as 2024-01-31"),
-        Wrong::Unreadable => (format!("{text} is not a date like {last} before it"), "write every date in one format"),
-        Wrong::Duplicate => {
-            (format!("the date {text} is there twice"), "keep one row a date, or name the column that tells series apart by --id")
-        }
-        Wrong::Disorder => (format!("the date {text} comes after {last}"), "sort the rows by date, oldest first"),
+        Wrong::Unreadable if last.is_empty() => (message!("{} is not a date", text), message!("write dates as 2024-01-31")),
+        Wrong::Unreadable => (message!("{} is not a date like {} before it", text, last), message!("write every date in one format")),
+        Wrong::Duplicate => (
+            message!("the date {} is there twice", text),
+            message!("keep one row a date, or name the column that tells series apart by --id"),
+        ),
+        Wrong::Disorder => (message!("the date {} comes after {}", text, last), message!("sort the rows by date, oldest first")),
     };
-    Error::Data { place, what, remedy: remedy.into() }
+    Error::Data { place, what, remedy }
 }
 
 /// `prices.csv:17, column Close`; without `names`, the header itself is meant.
-fn cell_place(record: &ByteRecord, column: usize, path: &Path, names: Option<&[String]>) -> String {
+fn cell_place(record: &ByteRecord, column: usize, path: &Path, names: Option<&[String]>) -> Message {
     let line = line(path, record.position());
     let name = names.map_or_else(|| (column + 1).to_string(), |names| names[column].escape_debug().to_string());
-    format!("{}:{line}, column {name}", path.display())
+    message!("{}:{}, column {}", path.display(), line, name)
 }
 
 /// The line that a record begins on, from 1. The reader's own count lags: it takes the second half of a CRLF, and blank lines, for the
@@ -403,11 +409,15 @@ fn csv_error(path: &Path, error: csv::Error) -> Error {
     let line = line(path, error.position());
     match error.into_kind() {
         ErrorKind::UnequalLengths { expected_len, len, .. } => Error::Data {
-            place: format!("{}:{line}", path.display()),
-            what: format!("the row has {len} cells, the header has {expected_len}"),
-            remedy: "give every row as many cells as the header".into(),
+            place: message!("{}:{}", path.display(), line),
+            what: message!("the row has {} cells, the header has {}", len, expected_len),
+            remedy: message!("give every row as many cells as the header"),
         },
-        ErrorKind::Io(source) => Error::File { path: path.into(), action: "read", source },
-        other => Error::Data { place: format!("{}:{line}", path.display()), what: format!("{other:?}"), remedy: "give a CSV file".into() },
+        ErrorKind::Io(source) => Error::File { path: path.into(), action: message!("read"), source },
+        other => Error::Data {
+            place: message!("{}:{}", path.display(), line),
+            what: Message::verbatim(format!("{other:?}")),
+            remedy: message!("give a CSV file"),
+        },
     }
 }
