@@ -19,8 +19,8 @@ pub fn scratch(op: &MeanLoss, graph: &Graph) -> usize {
 
 /// The mean, where the counter says.
 pub fn forward(op: &MeanLoss, memory: &mut Memory<f32>, mut free: Rows) {
-    let errors = Errors::new(op.loss.columns_per_output(), Rows::of(memory, op.prediction), Rows::of(memory, op.target));
-    let [counter, losses] = [op.counter, op.losses].map(|tensor| Rows::of(memory, tensor));
+    let [prediction, target, counter, losses] = [op.prediction, op.target, op.counter, op.losses].map(|tensor| Rows::of(memory, tensor));
+    let errors = Errors { n_level: op.loss.columns_per_output(), prediction, target };
     let sums = Rows::scratch(&mut free, errors.n_output().div_ceil(BLOCK), 1);
     with_levels(&op.loss, |loss| {
         parallel(sums.rows, |task| {
@@ -38,7 +38,7 @@ pub fn forward(op: &MeanLoss, memory: &mut Memory<f32>, mut free: Rows) {
 /// The gradient of the prediction.
 pub fn backward(op: &MeanLossBackward, memory: &mut Memory<f32>) {
     let [prediction, target, gradient] = [op.prediction, op.target, op.grad_prediction].map(|tensor| Rows::of(memory, tensor));
-    let errors = Errors::new(op.loss.columns_per_output(), prediction, target);
+    let errors = Errors { n_level: op.loss.columns_per_output(), prediction, target };
     let count = errors.n_element() as f32;
     with_levels(&op.loss, |loss: Loss| {
         parallel(errors.n_output().div_ceil(BLOCK), |task| {
@@ -58,10 +58,6 @@ struct Errors {
 }
 
 impl Errors {
-    fn new(n_level: usize, prediction: Rows, target: Rows) -> Self {
-        Errors { n_level, prediction, target }
-    }
-
     fn n_output(&self) -> usize {
         self.target.rows * self.target.columns
     }

@@ -11,13 +11,16 @@ impl Trainer {
     /// The forecast of each target alone, `(window, horizon, target)`, of forecasts `(window, horizon, target, level)`: that of the level
     /// nearest the median.
     pub fn central(&self, forecasts: &[f32]) -> Vec<f32> {
-        forecasts.iter().skip(self.config.loss.central_column()).step_by(self.model.levels).copied().collect()
+        self.central_of(forecasts).collect()
+    }
+
+    fn central_of<'a>(&self, forecasts: &'a [f32]) -> impl Iterator<Item = f32> + use<'a> {
+        forecasts.iter().skip(self.config.loss.central_column()).step_by(self.model.levels).copied()
     }
 
     /// Scores forecasts of windows, in scaled units, by [`Trainer::central`].
     pub fn score(&self, forecasts: &[f32], windows: &Starts, series: &Series<'_>) -> Metrics {
-        let central = forecasts.iter().skip(self.config.loss.central_column()).step_by(self.model.levels);
-        Metrics::of(central.map(|&value| f64::from(value)).zip(self.actual(windows, series)))
+        Metrics::of(self.central_of(forecasts).map(f64::from).zip(self.actual(windows, series)))
     }
 
     /// The loss that is trained on, over forecasts of windows, in scaled units.
