@@ -108,8 +108,8 @@ impl Error {
     }
 
     /// A data error.
-    pub fn data(place: impl fmt::Display, what: Message, remedy: Message) -> Self {
-        Error::Data { place: Message::verbatim(place), what, remedy }
+    pub fn data(place: impl Into<Message>, what: Message, remedy: Message) -> Self {
+        Error::Data { place: place.into(), what, remedy }
     }
 
     /// The error as one line.

@@ -46,6 +46,12 @@ impl Worst {
         self.error <= self.allowed
     }
 
+    /// The text.
+    pub fn message(&self) -> Message {
+        let [error, allowed] = [self.error, self.allowed].map(|figure| format!("{figure:.1e}"));
+        message!("worst error {} of {} allowed, in {}", error, allowed, self.tensor)
+    }
+
     fn is_worse_than(&self, other: &Worst) -> bool {
         self.error.is_nan() || (!other.error.is_nan() && self.error * other.allowed > other.error * self.allowed)
     }
@@ -53,7 +59,7 @@ impl Worst {
 
 impl std::fmt::Display for Worst {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        write!(f, "worst error {:.1e} of {:.1e} allowed, in {}", self.error, self.allowed, self.tensor)
+        self.message().fmt(f)
     }
 }
 

@@ -65,6 +65,21 @@ impl fmt::Display for Message {
     }
 }
 
+impl std::error::Error for Message {}
+
+/// Makes messages of names and texts that are the same in every language.
+macro_rules! verbatim {
+    ($($kind:ty),*) => {$(
+        impl From<$kind> for Message {
+            fn from(text: $kind) -> Self {
+                Message::verbatim(text)
+            }
+        }
+    )*};
+}
+
+verbatim!(&str, String, &String, std::path::Display<'_>);
+
 /// Puts each of `values` where `text` has the next `{}`.
 pub(crate) fn fill(text: &str, values: impl IntoIterator<Item = impl AsRef<str>>) -> String {
     let mut pieces = text.split("{}");

@@ -165,8 +165,11 @@ fn a_table_of_kernels_chooses_and_is_recorded() {
     if std::env::var("SCANRNN_NO_GPU").is_ok_and(|value| value == "1") {
         return;
     }
-    let output = scanrnn(folder.path(), "tune-kernels rms_norm --device gpu --out table.json");
+    let output = scanrnn(folder.path(), "tune-kernels rms_norm --device gpu --out table.json --lang zh");
     assert!(output.status.success(), "{}", stderr(&output));
+    for part in ["设备：", "各内核的毫秒数", "表：table.json"] {
+        assert!(stdout(&output).contains(part), "{}", stdout(&output));
+    }
     let read = || -> Value { serde_json::from_slice(&std::fs::read(folder.path().join("table.json")).expect("a table")).expect("JSON") };
     let mut table = read();
     for row in table["rows"].as_array_mut().expect("rows") {

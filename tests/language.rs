@@ -82,10 +82,15 @@ fn scanrnn(folder: &Path, args: &str) -> Output {
     Command::new(env!("CARGO_BIN_EXE_scanrnn")).current_dir(folder).args(args.split_whitespace()).output().expect("the binary runs")
 }
 
-/// Whether a text has four words of English in a row.
-fn has_english(text: &str) -> bool {
+/// Whether a text has so many words of English in a row.
+fn has_words(text: &str, count: usize) -> bool {
     let words = text.split_whitespace().map(|word| word.len() > 1 && word.bytes().all(|byte| byte.is_ascii_lowercase()));
-    words.collect::<Vec<_>>().windows(4).any(|words| words.iter().all(|&is_word| is_word))
+    words.collect::<Vec<_>>().windows(count).any(|words| words.iter().all(|&is_word| is_word))
+}
+
+/// Whether a text has a sentence of English.
+fn has_english(text: &str) -> bool {
+    has_words(text, 4)
 }
 
 #[test]
@@ -105,6 +110,8 @@ fn help_is_in_chinese_wherever_the_language_stands() {
     assert!(!has_english(&text), "{text}");
     assert_eq!(text, help("train --lang=zh --help"));
     assert_eq!(text, help("train --help --lang zh"));
+    assert_eq!(help("help --lang zh"), help("--lang zh help"));
+    assert_eq!(help("help train --lang=zh"), help("--lang zh help train"));
     for args in ["--help", "-h", "help", "stream --help", "bench -h", "tune-kernels --help", "bench-op -h"] {
         let text = help(&format!("--lang zh {args}"));
         assert!(text.contains("用法：") && !has_english(&text), "{text}");
@@ -142,4 +149,81 @@ fn errors_and_notes_are_in_chinese() {
     let text = String::from_utf8(output.stdout).expect("UTF-8");
     assert!(text.contains("loads.csv：有 3 个间隔（共 199 个）不是 1 小时，第一个在第 52 行之前"), "{text}");
     assert!(!has_english(&text), "{text}");
+}
+
+#[test]
+fn command_lines_are_refused_in_chinese() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let refused = |args: &str, parts: &[&str]| {
+        let output = scanrnn(folder.path(), args);
+        let text = String::from_utf8(output.stderr).expect("UTF-8");
+        assert_eq!(output.status.code(), Some(2), "{args}: {text}");
+        assert!(text.starts_with("错误：") && text.ends_with("更多信息请用 '--help'。\n") && !has_words(&text, 2), "{args}: {text}");
+        for part in parts {
+            assert!(text.contains(part), "{args}: {part:?} is not in {text}");
+        }
+    };
+    refused("--lang zh train --windw 8", &["多余的参数 '--windw'", "提示：是否想用 '--window'？", "用法：scanrnn train"]);
+    refused("--lang zh --window 8 train", &["多余的参数 '--window'", "是否想用 'train --window'？"]);
+    refused("bench-op linear --lang=zh -x", &["多余的参数 '-x'", "要把 '-x' 作为值，请写成 '-- -x'"]);
+    refused("--lang zh trian", &["没有子命令 'trian'", "是否想用 'stream', 'train'？", "用法：scanrnn [选项] <命令>"]);
+    refused("--lang zh", &["需要一个子命令：bench, train"]);
+    refused("help trian --lang zh", &["没有子命令 'trian'"]);
+    refused("train --lang zh", &["缺少必需的参数：--model <MODEL>", "用法：scanrnn train --model <MODEL>"]);
+    refused("--lang zh train --model", &["参数 '--model <MODEL>' 需要一个值"]);
+    refused("--lang zh train --model mamba --loss", &["参数 '--loss <LOSS>' 需要一个值；可选值：mse, mae"]);
+    refused("--lang zh train --model mamba --loss mze", &["值 'mze' 无效（--loss <LOSS>）；可选值：mse, mae", "是否想用 'mae'？"]);
+    refused("--lang zh train --model mamba --window x", &["值 'x' 无效（--window <WINDOW>）：须为 0 至 2^64 - 1 的整数"]);
+    refused("--lang zh train --model mamba --lr x", &["值 'x' 无效（--lr <LR>）：须为数"]);
+    refused("--lang zh train --model mamba --betas 1", &["值 '1' 无效（--betas <BETA1,BETA2>）：须为两个数，如 0.9,0.999"]);
+    refused("--lang zh train --model mamba --split x", &["--split（x）：请给出比例"]);
+    refused("--lang zh train --model lstm", &["--model（lstm）：须为以下之一：min-gru"]);
+    refused("--lang zh train --model mamba --seed 1 --seed 2", &["参数 '--seed <SEED>' 不能重复使用"]);
+    refused("--lang zh bench --csv a.csv --download AAPL", &["不能与以下参数同用"]);
+    refused("--lang zh train --model mamba --bidirectional=1", &["多余的值 '1'（--bidirectional）"]);
+    fs::write(folder.path().join("run.toml"), "lang = \"zh\"\nmodel = \"mamba\"\nwindow = \"x\"\n").expect("written");
+    refused("train --config run.toml", &["值 'x' 无效（--window <WINDOW>）"]);
+
+    let output = scanrnn(folder.path(), "train --model mamba --windw 8");
+    assert!(String::from_utf8_lossy(&output.stderr).starts_with("error: unexpected argument '--windw' found\n\n  tip: a similar argument"));
+    fs::write(folder.path().join("space.toml"), "windw = [8, 16]\n").expect("written");
+    for (options, message) in [
+        ("--space space.toml", "error: space.toml: unexpected argument '--windw' found; see `scanrnn train --help`\n"),
+        ("--space space.toml --lang zh", "错误：space.toml：多余的参数 '--windw'；参见 `scanrnn train --help`\n"),
+    ] {
+        let output = scanrnn(folder.path(), &format!("tune {options}"));
+        assert_eq!(String::from_utf8_lossy(&output.stderr), message);
+    }
+}
+
+#[cfg(unix)]
+#[test]
+fn an_argument_that_is_no_text_is_refused_in_chinese() {
+    let name = std::os::unix::ffi::OsStrExt::from_bytes(b"\xff");
+    let line = ["--lang", "zh", "bench", "--date"].map(std::ffi::OsStr::new).into_iter().chain([name]);
+    let output = Command::new(env!("CARGO_BIN_EXE_scanrnn")).args(line).output().expect("the binary runs");
+    assert!(String::from_utf8_lossy(&output.stderr).starts_with("错误：有参数不是 UTF-8\n"));
+}
+
+#[test]
+fn what_is_measured_is_shown_in_chinese() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let shows = |args: &str, parts: &[&str]| {
+        let output = scanrnn(folder.path(), &format!("{args} --lang zh"));
+        let text = String::from_utf8(output.stdout).expect("UTF-8");
+        assert!(output.status.success(), "{args}: {}", String::from_utf8_lossy(&output.stderr));
+        assert!(!has_words(&text, 2), "{args}: {text}");
+        for part in parts {
+            assert!(text.contains(part), "{args}: {part:?} is not in {text}");
+        }
+    };
+    let golden = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/golden/rms_norm_0.safetensors");
+    fs::copy(golden, folder.path().join("rms_norm_0.safetensors")).expect("copied");
+    shows("check --golden . --device cpu", &["通过    rms_norm_0 ", "最大误差", "通过 1 个，失败 0 个"]);
+    let profile = ["操作、内核", "按处理器时钟，逐个操作", "跟踪文件："];
+    let timed = ["与参考实现比较：", "毫秒（中位数）", "前向与反向"];
+    shows("bench-op linear --batch 2 --length 8 --channels 16 --device cpu --profile", &[timed, profile].concat());
+    let small = "--models min-gru-scan --window 8 --hidden 4 --epochs 1 --device cpu";
+    shows(&format!("bench {small} --profile"), &[&["合成序列（种子 0）"], &profile[..]].concat());
+    shows("devices", &["序号", "工作组 KiB"]);
 }

@@ -6,7 +6,7 @@ use std::process::ExitCode;
 
 use serde_json::{Value, json};
 
-use super::data::{DataArgs, LayoutArgs, series, title};
+use super::data::{DataArgs, LayoutArgs, series, sources, title};
 use super::device::{Device, DeviceArgs};
 use super::experiment::{self, spread};
 use super::pictures;
@@ -120,7 +120,7 @@ pub async fn run(args: &Args, lang: Lang) -> Result<ExitCode> {
         let Fold { rows, partition } = fold;
         let row = rows.end - partition_rows(partition)[2];
         let date = table.dates().map_or_else(|| row.to_string(), |dates| dates.text[row].clone());
-        let title = format!("{}, origin {} of {}: {date}", args.model, index + 1, folds.len());
+        let title = fill(texts.at_origin, [args.model.name(), &(index + 1).to_string(), &folds.len().to_string(), &date]);
         let (setting, forecasts, best_epoch) = match &kept {
             Some(Kept { parameters, scalers }) if args.no_refit => {
                 let tables = vec![table.between(rows.clone())?];
@@ -277,7 +277,7 @@ fn text(origins: &[Origin], args: &Args, lang: Lang) -> String {
 fn picture_of(origin: &Origin, setting: &Setting, forecasts: &[f32], args: &Args, lang: Lang) -> Chart {
     let texts = lang.texts();
     let Setting { tables, windows, .. } = setting;
-    let heading = fill(texts.origin, [&title(tables, windows.layout()), &origin.date]);
+    let heading = fill(texts.origin, [&title(tables, windows.layout(), lang), &origin.date]);
     let mut chart = pictures::forecasts(args.model.name(), heading, tables, windows, forecasts, &args.training.loss(), lang);
     chart.remarks.push(fill(texts.against, [&significant(origin.model.overall.scaled.mse, 4), &format!("{:.3}", origin.ratio())]));
     chart
@@ -288,8 +288,8 @@ fn overview(origins: &[Origin], table: &Data, layout: &Layout, args: &Args, lang
     let texts = lang.texts();
     let rows = origins.iter().map(|origin| (origin.date.clone(), Look::Model(0), origin.ratio(), 0.0));
     Chart {
-        title: title(std::slice::from_ref(table), layout),
-        remarks: vec![fill(texts.source, [&table.source().to_string()])],
+        title: title(std::slice::from_ref(table), layout, lang),
+        remarks: vec![fill(texts.source, [&sources(std::slice::from_ref(table), lang)])],
         is_synthetic: is_synthetic(table),
         legend: vec![(args.model.name().into(), Look::Model(0)), (texts.persistence.into(), Look::Baseline)],
         panels: vec![Panel::Scores {

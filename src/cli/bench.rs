@@ -94,12 +94,12 @@ pub async fn run(args: &Args, lang: Lang) -> Result<ExitCode> {
         let series = series(windows);
         let trainer = setting.trainer(kind, training.seed)?;
         let begin = Instant::now();
-        let (fit, first_step) = fit(&trainer, device.backend(), &series, kind, Some(lang)).await?;
+        let (fit, first_step) = fit(&trainer, device.backend(), &series, kind, true, lang).await?;
         let first_step_seconds = (first_step - begin).as_secs_f64();
         since_start.get_or_insert((first_step - start).as_secs_f64());
         let on_cpu = match device {
             Device::Cpu(_) => None,
-            Device::Gpu(_) => Some(self::fit(&trainer, &Cpu, &series, kind, None).await?.0),
+            Device::Gpu(_) => Some(self::fit(&trainer, &Cpu, &series, kind, false, lang).await?.0),
         };
         if trace.is_some() {
             profiles.push((kind.name(), trainer.profile(device.backend(), &series).await?));
@@ -121,7 +121,7 @@ pub async fn run(args: &Args, lang: Lang) -> Result<ExitCode> {
     let since_start = since_start.unwrap_or_default();
     println!("{}\n", fill(lang.texts().first_step, [&format!("{since_start:.2}")]));
     if let Some(path) = &trace {
-        profile::show(&profiles, path)?;
+        profile::show(&profiles, path, lang)?;
     }
     let comparison = comparison(lang, table, &setting, &outcomes, &persistence);
     if let Some(warning) = picture::write(&comparison, lang, &picture_path)? {
@@ -154,19 +154,21 @@ fn single<'a>(tables: &'a [Data], windows: &Windows) -> Result<&'a Data> {
     }
 }
 
-/// Trains, each epoch shown in a language where there is one; also when the first step was done.
+/// Trains, each epoch shown where that is asked for; also when the first step was done.
 async fn fit(
     trainer: &Trainer,
     backend: &dyn Backend,
     series: &Series<'_>,
     kind: ModelKind,
-    shown: Option<Lang>,
+    is_shown: bool,
+    lang: Lang,
 ) -> Result<(Fit, Instant)> {
-    let progress = Progress::new(format!("{kind} on {}", backend.name()), shown.unwrap_or_default());
+    let title = fill(lang.texts().on_device, [kind.name(), &backend.name()]);
+    let progress = Progress::new(title, lang);
     let mut first_step = None;
     let mut observe = |event: Event| {
         first_step.get_or_insert_with(Instant::now);
-        progress.observe(event, shown.map(|_| kind.name()));
+        progress.observe(event, is_shown.then(|| kind.name()));
     };
     let fit = trainer.fit(backend, series, &mut observe).await;
     progress.finish();
@@ -243,9 +245,9 @@ fn comparison(lang: Lang, table: &Data, setting: &Setting, outcomes: &[Outcome],
     };
     let numbers = [training.window(), training.hidden(), training.batch(), training.epochs()].map(|number| number.to_string());
     Comparison {
-        series: title(std::slice::from_ref(table), layout),
+        series: title(std::slice::from_ref(table), layout, lang),
         unit: None,
-        source: table.source().to_string(),
+        source: lang.message(&table.source().message()),
         is_synthetic: is_synthetic(table),
         settings: fill(lang.texts().settings, numbers.each_ref().map(String::as_str)),
         rows: windows.valid().iter().map(target).map(|row| Row { date: date(row), actual: values[row], last: values[row - 1] }).collect(),

@@ -11,6 +11,7 @@ use crate::backend::Backend;
 use crate::benchmark::{Benchmark, Shape, build, compare, copy_rate, expected, time};
 use crate::error::Result;
 use crate::profile::Profile;
+use crate::report::language::fill;
 use crate::report::table::significant;
 use crate::report::{Lang, Table};
 
@@ -49,13 +50,15 @@ pub async fn run(args: &Args, lang: Lang) -> Result<ExitCode> {
     let trace = args.profile.path(Path::new("."))?;
     let device = Device::open(&args.device).await?;
     println!("{}", device.announcement(&args.device.device, lang));
+    let texts = lang.texts();
     let backend: &dyn Backend = device.backend();
     let measured = build(args.op, shape, true)?;
     let wanted = expected(&measured).await?;
     for checked in compare(&measured, backend, &wanted).await? {
-        println!("compared with the reference: {:16} largest error {:.1e}, allowed {:.1e}", checked.tensor, checked.error, checked.allowed);
+        let [error, allowed] = [checked.error, checked.allowed].map(|figure| format!("{figure:.1e}"));
+        println!("{}", fill(texts.compared, [&format!("{:16}", checked.tensor), &error, &allowed]));
         if !checked.passed() {
-            println!("the result is wrong: nothing is timed");
+            println!("{}", texts.nothing_timed);
             return Ok(ExitCode::FAILURE);
         }
     }
@@ -63,21 +66,21 @@ pub async fn run(args: &Args, lang: Lang) -> Result<ExitCode> {
     let copy = copy_rate(backend).await?;
     let tokens = (args.batch * args.length) as f64;
     let rate = |bytes: f64, ms: f64| bytes / ms / 1e6;
-    let mut table = Table::new(["", "median ms", "tokens/s", "GB/s", "of a copy"]);
+    let mut table = Table::new(["", texts.median_ms, "tokens/s", "GB/s", texts.of_copy]);
     let rows = [
-        ("forward", timing.forward_ms, timing.forward_bytes),
-        ("forward and backward", timing.forward_backward_ms, timing.forward_backward_bytes),
+        (texts.forward, timing.forward_ms, timing.forward_bytes),
+        (texts.forward_backward, timing.forward_backward_ms, timing.forward_backward_bytes),
     ];
     for (name, ms, bytes) in rows {
         let share = format!("{:.0} %", 100.0 * rate(bytes, ms) / copy);
         table.push([name.into(), significant(ms, 4), format!("{:.0}", tokens / ms * 1e3), significant(rate(bytes, ms), 3), share]);
     }
-    table.push(["copy", "", "", &significant(copy, 3), ""]);
+    table.push([texts.copy, "", "", &significant(copy, 3), ""]);
     print!("\n{table}");
     if let Some(path) = &trace {
         let profile = Profile::fastest(&mut *measured.load(backend).await?, measured.program).await?;
         println!();
-        profile::show(&[(args.op.name(), profile)], path)?;
+        profile::show(&[(args.op.name(), profile)], path, lang)?;
     }
     if let Some(path) = &args.json {
         let figures = json!({

@@ -5,8 +5,9 @@ use std::process::ExitCode;
 
 use super::device::{Device, DeviceArgs};
 use crate::error::{Error, Result};
-use crate::golden::Case;
+use crate::golden::{Case, Worst};
 use crate::report::Lang;
+use crate::report::language::fill;
 
 #[derive(Debug, clap::Args)]
 pub struct Args {
@@ -24,6 +25,7 @@ pub async fn run(args: &Args, lang: Lang) -> Result<ExitCode> {
     }
     let device = Device::open(&args.device).await?;
     println!("{}", device.announcement(&args.device.device, lang));
+    let texts = lang.texts();
     let (mut passed, mut failed) = (0, 0);
     for path in paths {
         let name = path.file_stem().map(|stem| stem.to_string_lossy().into_owned()).unwrap_or_default();
@@ -31,21 +33,12 @@ pub async fn run(args: &Args, lang: Lang) -> Result<ExitCode> {
             Ok(case) => case.run(device.backend()).await,
             Err(error) => Err(error),
         };
-        match outcome {
-            Ok(worst) if worst.passed() => {
-                passed += 1;
-                println!("ok      {name:32} {worst}");
-            }
-            Ok(worst) => {
-                failed += 1;
-                println!("FAILED  {name:32} {worst}");
-            }
-            Err(error) => {
-                failed += 1;
-                println!("FAILED  {name:32} {error}");
-            }
-        }
+        let has_passed = outcome.as_ref().is_ok_and(Worst::passed);
+        *if has_passed { &mut passed } else { &mut failed } += 1;
+        let line = if has_passed { texts.case_passed } else { texts.case_failed };
+        let found = outcome.map_or_else(|error| error.message(), |worst| worst.message());
+        println!("{}", fill(line, [&format!("{name:32}"), &lang.message(&found)]));
     }
-    println!("{passed} passed, {failed} failed");
+    println!("{}", fill(texts.cases, [&passed.to_string(), &failed.to_string()]));
     Ok(if failed == 0 { ExitCode::SUCCESS } else { ExitCode::FAILURE })
 }

@@ -5,7 +5,7 @@ use std::process::ExitCode;
 
 use serde_json::{Value, json};
 
-use super::data::{DataArgs, LayoutArgs, title};
+use super::data::{DataArgs, LayoutArgs, sources, title};
 use super::device::{Device, DeviceArgs};
 use super::experiment::{self, spread};
 use super::scores::{self, is_synthetic};
@@ -99,7 +99,7 @@ pub async fn run(args: &Args, lang: Lang) -> Result<ExitCode> {
         let look = Look::Model(index);
         let mut entry = Entry { name: kind.name().into(), look, evaluations: Vec::new(), epochs: Vec::new(), seconds: 0.0 };
         for seed in training.seed..training.seed + args.seeds {
-            let outcome = experiment::run(kind, &setting, seed, &device, format!("{kind}, seed {seed}"), lang).await?;
+            let outcome = experiment::run(kind, &setting, seed, &device, fill(texts.with_seed, [kind.name(), &seed.to_string()]), lang).await?;
             let evaluation = experiment::evaluate(windows, &outcome.forecasts, &training.loss(), season);
             let [mse, seconds] = [significant(evaluation.overall.scaled.mse, 5), format!("{:.1}", outcome.fit.seconds)];
             println!("{}", fill(texts.seed_line, [kind.name(), &seed.to_string(), &mse, &seconds]));
@@ -206,11 +206,10 @@ fn chart(entries: &[Entry], tables: &[Data], windows: &Windows, args: &Args, lan
         level: None,
         border: None,
     });
-    let sources: Vec<String> = tables.iter().map(|table| table.source().to_string()).collect();
     Chart {
-        title: title(tables, windows.layout()),
+        title: title(tables, windows.layout(), lang),
         remarks: vec![
-            fill(texts.source, [&sources.join(", ")]),
+            fill(texts.source, [&sources(tables, lang)]),
             fill(texts.ahead, [&windows.layout().window.to_string(), &horizon.to_string()]),
         ],
         is_synthetic: tables.iter().any(is_synthetic),

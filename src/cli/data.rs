@@ -175,14 +175,19 @@ impl LayoutArgs {
 }
 
 /// Name of the series for titles: `AAPL Close`.
-pub fn title(tables: &[Table], layout: &Layout) -> String {
+pub fn title(tables: &[Table], layout: &Layout, lang: Lang) -> String {
     let stem = |table: &Table| match table.source() {
         Source::File(path) => path.file_stem().map(|stem| stem.to_string_lossy().replace("_stock_data", "")),
         Source::Download { ticker, .. } => Some(ticker.clone()),
         _ => None,
     };
-    let names = tables.iter().map(|table| stem(table).unwrap_or_else(|| table.source().to_string()));
+    let names = tables.iter().map(|table| stem(table).unwrap_or_else(|| lang.message(&table.source().message())));
     format!("{} {}", names.collect::<Vec<_>>().join(", "), layout.targets.join(", "))
+}
+
+/// Where the numbers come from, for pictures.
+pub fn sources(tables: &[Table], lang: Lang) -> String {
+    tables.iter().map(|table| lang.message(&table.source().message())).collect::<Vec<_>>().join(", ")
 }
 
 /// The windows as training takes them.

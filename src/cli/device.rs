@@ -140,11 +140,15 @@ impl Device {
 
     /// What chooses kernels that are not forced.
     pub fn kernels(&self) -> String {
-        let table = match self {
+        self.table().map_or_else(|| "fixed rule".into(), |table| format!("table {}", table.display()))
+    }
+
+    /// The table that chooses kernels.
+    fn table(&self) -> Option<&Path> {
+        match self {
             Device::Cpu(_) => None,
-            Device::Gpu(opened) => opened.table.as_ref(),
-        };
-        table.map_or_else(|| "fixed rule".into(), |table| format!("table {}", table.display()))
+            Device::Gpu(opened) => opened.table.as_deref(),
+        }
     }
 
     /// One line about what was taken.
@@ -155,7 +159,7 @@ impl Device {
             Device::Cpu(_) => String::new(),
             Device::Gpu(opened) => {
                 let software = if opened.gpu.summary().software { texts.software } else { "" };
-                let kernels = if opened.table.is_some() { fill(texts.kernels, [&self.kernels()]) } else { String::new() };
+                let kernels = self.table().map_or_else(String::new, |table| fill(texts.kernels, [&table.display().to_string()]));
                 format!("{software}{kernels}")
             }
         };

@@ -6,8 +6,9 @@ use std::process::ExitCode;
 use crate::backend::Backend;
 use crate::cpu::Cpu;
 use crate::error::Result;
-use crate::gpu::list_adapters;
-use crate::report::Table;
+use crate::gpu::{AdapterSummary, list_adapters};
+use crate::report::language::fill;
+use crate::report::{Lang, Table};
 
 #[derive(Debug, clap::Args)]
 pub struct Args {
@@ -16,34 +17,47 @@ pub struct Args {
     json: Option<PathBuf>,
 }
 
-pub async fn run(args: &Args) -> Result<ExitCode> {
+pub async fn run(args: &Args, lang: Lang) -> Result<ExitCode> {
     let adapters = list_adapters().await;
+    print!("{}", table(&adapters, lang));
+    if adapters.is_empty() {
+        println!("{}", lang.texts().no_adapter);
+    }
+    println!("cpu    {}", Cpu.name());
+    if let Some(path) = &args.json {
+        super::save_json(path, &serde_json::json!({ "adapters": adapters, "cpu": Cpu.name() }))?;
+    }
+    Ok(ExitCode::SUCCESS)
+}
+
+fn table(adapters: &[AdapterSummary], lang: Lang) -> Table {
+    let texts = lang.texts();
     let mut table = Table::new([
-        "index",
-        "name",
-        "backend",
-        "type",
-        "driver",
-        "storage buffers",
-        "binding MiB",
-        "workgroup KiB",
-        "invocations",
-        "subgroup",
+        texts.index,
+        texts.name,
+        texts.backend,
+        texts.kind,
+        texts.driver,
+        texts.storage_buffers,
+        texts.binding,
+        texts.workgroup_memory,
+        texts.invocations,
+        texts.subgroup,
         "f16",
-        "timestamps",
+        texts.timestamps,
     ]);
-    let yes = |offered: bool| if offered { "yes" } else { "no" }.to_string();
+    let yes = |offered: bool| if offered { texts.yes } else { texts.no }.to_string();
     for (index, adapter) in adapters.iter().enumerate() {
         let subgroup = match adapter.subgroup {
-            None => "no".into(),
+            None => texts.no.into(),
             Some((min, max)) if min == max => min.to_string(),
-            Some((min, max)) => format!("{min} to {max}"),
+            Some((min, max)) => fill(texts.between, [&min.to_string(), &max.to_string()]),
         };
         table.push([
             index.to_string(),
             adapter.name.clone(),
             adapter.backend.clone(),
-            if adapter.software { format!("{} (software)", adapter.kind) } else { adapter.kind.clone() },
+            if adapter.software { fill(texts.software_kind, [&adapter.kind]) } else { adapter.kind.clone() },
             adapter.driver.clone(),
             adapter.storage_buffers.to_string(),
             (adapter.max_binding >> 20).to_string(),
@@ -54,13 +68,5 @@ pub async fn run(args: &Args) -> Result<ExitCode> {
             yes(adapter.timestamps),
         ]);
     }
-    print!("{table}");
-    if adapters.is_empty() {
-        println!("no adapter; on Debian and Ubuntu `apt install mesa-vulkan-drivers` brings a software one");
-    }
-    println!("cpu    {}", Cpu.name());
-    if let Some(path) = &args.json {
-        super::save_json(path, &serde_json::json!({ "adapters": adapters, "cpu": Cpu.name() }))?;
-    }
-    Ok(ExitCode::SUCCESS)
+    table
 }

@@ -5,7 +5,7 @@ use std::process::ExitCode;
 
 use csv::Writer;
 
-use super::data::DataArgs;
+use super::data::{DataArgs, sources};
 use super::device::{Device, DeviceArgs};
 use super::scores::is_synthetic;
 use super::stream::Recorded;
@@ -243,7 +243,7 @@ fn picture(tables: &[Table], futures: &[Future], model: &Model<'_>, horizon: usi
         if model.n_level > 1 {
             line.band = (0..horizon).map(|row| ((n_history + row) as f64, levels(row)[0], levels(row)[model.n_level - 1])).collect();
         }
-        let heading = if tables.len() > 1 { format!("{}: {name}", table.source()) } else { name.clone() };
+        let heading = if tables.len() > 1 { format!("{}: {name}", lang.message(&table.source().message())) } else { name.clone() };
         Panel::Lines {
             heading,
             x: Places::Rows(past.chain(to_come).collect()),
@@ -254,8 +254,7 @@ fn picture(tables: &[Table], futures: &[Future], model: &Model<'_>, horizon: usi
         }
     };
     let panels: Vec<Panel> = shown.take(MOST_PANELS).map(panel).collect();
-    let sources: Vec<String> = tables.iter().map(|table| table.source().to_string()).collect();
-    let mut remarks = vec![fill(texts.source, [&sources.join(", ")])];
+    let mut remarks = vec![fill(texts.source, [&sources(tables, lang)])];
     if let [low, .., high] = model.levels {
         remarks.push(fill(texts.band, [&low.to_string(), &high.to_string()]));
     }

@@ -1,13 +1,16 @@
 //! `--help` and what ends the reading of a command line, in the language of `--lang`.
 
+use std::ffi::OsString;
 use std::process::ExitCode;
 
 use clap::builder::{PossibleValue, Resettable, StyledStr};
-use clap::error::ErrorKind;
+use clap::error::{ContextKind, ContextValue, ErrorKind};
 use clap::{Arg, Command};
 use unicode_width::{UnicodeWidthChar, UnicodeWidthStr};
 
+use super::refusal;
 use crate::report::Lang;
+use crate::report::language::fill;
 
 /// What clap writes around help texts, or would write.
 pub const FRAMES: [&str; 12] = [
@@ -65,19 +68,50 @@ fn styled(text: Option<String>) -> Resettable<StyledStr> {
     text.map(StyledStr::from).into()
 }
 
+/// A command line of `help`, which takes names of commands alone, with the language before it.
+pub fn language_first(line: Vec<OsString>) -> Vec<OsString> {
+    let is_option = |text: &OsString| text.to_str().is_some_and(|text| text == "--lang" || text.starts_with("--lang="));
+    let Some(at) = line.iter().position(is_option) else { return line };
+    let n_part = if line[at] == "--lang" { 2 } else { 1 };
+    let mut others = line.clone();
+    let language: Vec<_> = others.drain(at..line.len().min(at + n_part)).collect();
+    if others.get(1).is_none_or(|command| command != "help") {
+        return line;
+    }
+    others.splice(1..1, language);
+    others
+}
+
 /// Shows why a command line was not read to its end: it asks for help or for the version, or it is wrong.
 pub fn end(error: &clap::Error, lang: Lang) -> ExitCode {
-    let is_help = matches!(error.kind(), ErrorKind::DisplayHelp | ErrorKind::DisplayHelpOnMissingArgumentOrSubcommand);
-    if lang == Lang::En || !is_help {
+    if lang == Lang::En || error.kind() == ErrorKind::DisplayVersion {
         // Where nobody reads it, nothing is lost.
         let _ = error.print();
     } else {
-        let text = error.render().to_string();
-        let text = FRAMES.iter().fold(text, |text, frame| text.replace(frame, lang.translate(frame)));
+        let is_help = matches!(error.kind(), ErrorKind::DisplayHelp | ErrorKind::DisplayHelpOnMissingArgumentOrSubcommand);
+        let text = if is_help { framed(&error.render(), lang) } else { refused(error, lang) };
         let text: String = text.lines().map(|line| broken(line) + "\n").collect();
         if error.use_stderr() { eprint!("{text}") } else { print!("{text}") }
     }
     ExitCode::from(u8::try_from(error.exit_code()).unwrap_or(1))
+}
+
+/// A text of clap with its [`FRAMES`] in a language.
+fn framed(text: &StyledStr, lang: Lang) -> String {
+    FRAMES.iter().fold(text.to_string(), |text, frame| text.replace(frame, lang.translate(frame)))
+}
+
+/// What is wrong, what was perhaps meant, and how the command is used.
+fn refused(error: &clap::Error, lang: Lang) -> String {
+    let texts = lang.texts();
+    let mut parts = vec![fill(texts.error, [&lang.message(&refusal::reason(error))])];
+    let tips: Vec<_> = refusal::suggestions(error).iter().map(|tip| fill(texts.tip, [&lang.message(tip)])).collect();
+    parts.extend((!tips.is_empty()).then(|| tips.join("\n")));
+    if let Some(ContextValue::StyledStr(usage)) = error.get(ContextKind::Usage) {
+        parts.push(framed(usage, lang));
+    }
+    parts.push(texts.more_help.into());
+    parts.join("\n\n")
 }
 
 /// A line of help broken into lines of [`WIDTH`], the further ones below the text of the first.

@@ -17,6 +17,7 @@ mod help;
 mod pictures;
 mod profile;
 mod progress;
+mod refusal;
 mod run_folder;
 mod scores;
 mod setting;
@@ -92,7 +93,7 @@ enum Command {
 pub fn run(line: impl IntoIterator<Item = OsString>) -> ExitCode {
     let mut command = Cli::command();
     command.build();
-    let line: Vec<_> = line.into_iter().collect();
+    let line = help::language_first(line.into_iter().collect());
     let mut lang = config::language(&line);
     let outcome = config::with_config(line, &command).and_then(|line| {
         lang = config::language(&line);
@@ -127,8 +128,8 @@ fn run_command(line: Vec<OsString>, command: &clap::Command, lang: Lang) -> Resu
         Command::Stream(args) => pollster::block_on(stream::run(&args)),
         Command::Check(args) => pollster::block_on(check::run(&args, lang)),
         Command::BenchOp(args) => pollster::block_on(bench_op::run(&args, lang)),
-        Command::TuneKernels(args) => pollster::block_on(tune_kernels::run(&args)),
-        Command::Devices(args) => pollster::block_on(devices::run(&args)),
+        Command::TuneKernels(args) => pollster::block_on(tune_kernels::run(&args, lang)),
+        Command::Devices(args) => pollster::block_on(devices::run(&args, lang)),
     }
 }
 

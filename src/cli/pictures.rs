@@ -1,5 +1,6 @@
 //! The charts of a training: its curves, and what it forecast beside what came.
 
+use super::data::sources;
 use super::scores::is_synthetic;
 use crate::dataset::{Table, Windows};
 use crate::ops::Loss;
@@ -44,7 +45,7 @@ pub fn forecasts(name: &str, title: String, tables: &[Table], windows: &Windows,
     Chart {
         title,
         remarks: vec![
-            fill(texts.source, [&tables[0].source().to_string()]),
+            fill(texts.source, [&sources(&tables[..1], lang)]),
             fill(texts.ahead, [&windows.layout().window.to_string(), &windows.layout().horizon.to_string()]),
         ],
         is_synthetic: tables.iter().any(is_synthetic),

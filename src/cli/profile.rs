@@ -7,8 +7,9 @@ use serde_json::{Value, json};
 
 use crate::error::Result;
 use crate::profile::{Clock, Profile, Work};
-use crate::report::Table;
+use crate::report::language::{Texts, fill};
 use crate::report::table::significant;
+use crate::report::{Lang, Table};
 
 /// Name of the trace where none is given.
 const TRACE: &str = "scanrnn_trace.json";
@@ -48,27 +49,27 @@ impl Row {
 }
 
 /// Prints a table a profile and writes all of them as one trace.
-pub fn show(profiles: &[(&str, Profile)], path: &Path) -> Result<()> {
+pub fn show(profiles: &[(&str, Profile)], path: &Path, lang: Lang) -> Result<()> {
+    let texts = lang.texts();
     for (name, profile) in profiles {
-        println!("{name}: {:.3} ms, {}\n{}", profile.total_ms(), clock(profile.clock), table(profile));
+        let total = format!("{:.3}", profile.total_ms());
+        println!("{}\n{}", fill(texts.profiled, [name, &total, clock(profile.clock, texts)]), table(profile, texts));
     }
     super::save_json(path, &trace(profiles))?;
-    println!("trace: {} (open it in chrome://tracing or ui.perfetto.dev)\n", path.display());
+    println!("{}\n", fill(texts.trace, [&path.display().to_string()]));
     Ok(())
 }
 
-fn clock(clock: Clock) -> &'static str {
+fn clock(clock: Clock, texts: &Texts) -> &'static str {
     match clock {
-        Clock::Timestamps => "by the GPU's timestamps",
-        Clock::Waits => {
-            "each kernel submitted and waited for by itself: this adapter has no timestamps, and the times hold the submissions"
-        }
-        Clock::Processor => "by the processor's clock around each operation",
+        Clock::Timestamps => texts.by_timestamps,
+        Clock::Waits => texts.by_waits,
+        Clock::Processor => texts.by_processor,
     }
 }
 
 /// Operations by their time, and under each its kernels where there are several.
-fn table(profile: &Profile) -> Table {
+fn table(profile: &Profile, texts: &Texts) -> Table {
     let total = profile.total_ms();
     let mut operations: BTreeMap<&str, (Row, BTreeMap<&str, Row>)> = BTreeMap::new();
     for (name, work) in &profile.operations {
@@ -79,7 +80,7 @@ fn table(profile: &Profile) -> Table {
         row.ms += span.ms;
         kernels.entry(&span.name).or_default().add(1, span.ms, span.work);
     }
-    let mut table = Table::new(["operation, kernel", "calls", "ms", "share", "GB/s", "GFLOP/s"]);
+    let mut table = Table::new([texts.operation_kernel, texts.calls, texts.ms, texts.share, "GB/s", "GFLOP/s"]);
     let mut push = |name: String, row: &Row| {
         let rate = |amount: f64| if amount > 0.0 && row.ms > 0.0 { significant(amount / row.ms / 1e6, 3) } else { "–".into() };
         let share = format!("{:.1} %", 100.0 * row.ms / total);

@@ -13,8 +13,8 @@ impl Progress {
     /// A bar titled `title`.
     pub fn new(title: String, lang: Lang) -> Self {
         let bar = ProgressBar::new(0).with_message(title);
-        let template = "{msg} [{bar:30}] {pos}/{len} steps, {eta} left";
-        bar.set_style(ProgressStyle::with_template(template).expect("a valid template").progress_chars("=> "));
+        let template = format!("{{msg}} [{{bar:30}}] {}", lang.texts().steps_left);
+        bar.set_style(ProgressStyle::with_template(&template).expect("a valid template").progress_chars("=> "));
         Progress(bar, lang)
     }
 

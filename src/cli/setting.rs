@@ -104,7 +104,7 @@ impl Setting {
 /// Training rows of the series of which as many are longer as are shorter.
 fn n_train_row(tables: &[Table], layout: &Layout) -> Result<usize> {
     let rows = tables.iter().map(|table| {
-        let split = layout.partition.split(&table.source().to_string(), table.n_row(), 1, layout.horizon)?;
+        let split = layout.partition.split(table.source(), table.n_row(), 1, layout.horizon)?;
         Ok(split.training_rows().len())
     });
     let mut rows = rows.collect::<Result<Vec<_>>>()?;

@@ -122,7 +122,7 @@ pub async fn run(args: &Args, mut options: toml::Table, lang: Lang) -> Result<Ex
     let series = series(windows);
     let mut trainer = setting.trainer(args.model, training.seed)?;
     if let Some(path) = &args.init_from {
-        start_from(&mut trainer, path)?;
+        start_from(&mut trainer, path, lang)?;
     }
     options.extend(training.chosen());
     let options = options.to_string();
@@ -224,7 +224,7 @@ async fn fit(
         }
     };
     ctrlc::set_handler(handler).map_err(|error| Error::Unsupported { operation: "Ctrl-C", what: Message::verbatim(error) })?;
-    let progress = Progress::new(format!("{} on {}", args.model, device.backend().name()), lang);
+    let progress = Progress::new(fill(lang.texts().on_device, [args.model.name(), &device.backend().name()]), lang);
     let mut written = Ok(());
     let mut observe = |event: Event| {
         progress.observe(event, Some(args.model.name()));
@@ -263,7 +263,7 @@ impl Run<'_> {
         if let Some(warning) = warning {
             eprintln!("{}", fill(lang.texts().warning, [warning]));
         }
-        let heading = title(self.tables, self.windows.layout());
+        let heading = title(self.tables, self.windows.layout(), lang);
         let persistence = self.comparisons[0].1.persistence().scaled.mse;
         let loss = self.args.training.loss();
         let charts = [
@@ -292,16 +292,14 @@ impl Run<'_> {
     }
 }
 
-fn start_from(trainer: &mut Trainer, path: &Path) -> Result<()> {
+fn start_from(trainer: &mut Trainer, path: &Path, lang: Lang) -> Result<()> {
     let bytes = std::fs::read(path).map_err(|source| Error::File { path: path.into(), action: message!("read"), source })?;
     let place = path.display().to_string();
     let file = Tensors::parse(&place, &bytes)?;
     let values = read_backbone(&file, &place, trainer.graph())?;
-    let (n_other, n_left) = (trainer.graph().parameters().len() - values.len(), file.tensors.len() - values.len());
-    println!(
-        "{place}: {} tensors taken for the backbone, {n_left} left in the file; the other {n_other} start as without it",
-        values.len()
-    );
+    let counts = [values.len(), file.tensors.len() - values.len(), trainer.graph().parameters().len() - values.len()];
+    let [n_taken, n_left, n_other] = counts.map(|count| count.to_string());
+    println!("{}", fill(lang.texts().taken, [&place, &n_taken, &n_left, &n_other]));
     trainer.start_from(values);
     Ok(())
 }

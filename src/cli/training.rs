@@ -4,6 +4,7 @@
 
 use clap::ValueEnum;
 
+use crate::Message;
 use crate::baseline::Linear;
 use crate::dataset::Channels;
 use crate::error::{Error, Result};
@@ -237,8 +238,8 @@ enum ScheduleName {
     Plateau,
 }
 
-fn betas(text: &str) -> std::result::Result<[f64; 2], String> {
-    let fail = || "two numbers such as 0.9,0.999".to_string();
+fn betas(text: &str) -> Result<[f64; 2], Message> {
+    let fail = || message!("two numbers such as 0.9,0.999");
     let (first, second) = text.split_once(',').ok_or_else(fail)?;
     let number = |text: &str| text.trim().parse().map_err(|_| fail());
     Ok([number(first)?, number(second)?])

@@ -12,7 +12,7 @@ use rand_chacha::ChaCha8Rng;
 use toml::{Table as Toml, Value};
 
 use super::device::Device;
-use super::{Cli, Command, experiment, train};
+use super::{Cli, Command, experiment, refusal, train};
 use crate::Message;
 use crate::error::{Error, Result};
 use crate::report::language::fill;
@@ -254,7 +254,7 @@ impl Space {
         match Cli::try_parse_from(line) {
             Ok(Cli { command: Command::Train(args), .. }) => Ok(args),
             Ok(_) => Err(wrong(message!("is no training"))),
-            Err(error) => Err(wrong(Message::verbatim(error.to_string().lines().next().unwrap_or_default().trim_start_matches("error: ")))),
+            Err(error) => Err(wrong(refusal::reason(&error))),
         }
     }
 }

@@ -9,8 +9,9 @@ use crate::benchmark::{self, Benchmark, Measured, Samples, Shape};
 use crate::error::{Error, Result};
 use crate::gpu::{Gpu, KernelRow, KernelTable};
 use crate::ops::KERNELS;
-use crate::report::Table;
+use crate::report::language::fill;
 use crate::report::table::significant;
+use crate::report::{Lang, Table};
 
 #[derive(Debug, clap::Args)]
 pub struct Args {
@@ -33,7 +34,7 @@ struct Case {
     measured: Measured,
 }
 
-pub async fn run(args: &Args) -> Result<ExitCode> {
+pub async fn run(args: &Args, lang: Lang) -> Result<ExitCode> {
     let all: Vec<&str> = KERNELS.iter().map(|(op, _)| *op).collect();
     if let Some(unknown) = args.ops.iter().find(|op| !all.contains(&op.as_str())) {
         return Err(Error::option("OP", unknown, message!("must be one of {}", all.join(", "))));
@@ -57,11 +58,13 @@ pub async fn run(args: &Args) -> Result<ExitCode> {
         std::fs::create_dir_all(folder).map_err(|source| Error::File { path: folder.into(), action: message!("create"), source })?;
     }
     crate::file::check_writable(&out)?;
-    println!("device: {}", crate::backend::Backend::name(&gpu));
-    let (mut rows, mut shown, mut all_right) = (Vec::new(), Table::new(["op", "sizes", "fastest", "ms of each kernel"]), true);
+    let texts = lang.texts();
+    println!("{}", fill(texts.device, [&crate::backend::Backend::name(&gpu), ""]));
+    let mut shown = Table::new([texts.op, texts.sizes, texts.fastest, texts.each_kernel]);
+    let (mut rows, mut all_right) = (Vec::new(), true);
     for (op, kernels) in KERNELS.iter().filter(|(op, _)| args.ops.is_empty() || args.ops.iter().any(|wanted| wanted == op)) {
         for case in cases(op)? {
-            let Some(ms) = measure(&mut gpu, op, kernels, &case).await? else {
+            let Some(ms) = measure(&mut gpu, op, kernels, &case, lang).await? else {
                 all_right = false;
                 continue;
             };
@@ -76,12 +79,12 @@ pub async fn run(args: &Args) -> Result<ExitCode> {
     print!("{shown}");
     let (adapter, driver) = (gpu.summary().name.clone(), gpu.summary().driver.clone());
     super::save_json(&out, &serde_json::to_value(KernelTable { adapter, driver, rows }).unwrap_or_default())?;
-    println!("table: {}", out.display());
+    println!("{}", fill(texts.table, [&out.display().to_string()]));
     Ok(if all_right { ExitCode::SUCCESS } else { ExitCode::FAILURE })
 }
 
 /// Milliseconds of each kernel that the adapter can run; none where one of them is wrong.
-async fn measure(gpu: &mut Gpu, op: &str, kernels: &[&str], case: &Case) -> Result<Option<BTreeMap<String, f64>>> {
+async fn measure(gpu: &mut Gpu, op: &str, kernels: &[&str], case: &Case, lang: Lang) -> Result<Option<BTreeMap<String, f64>>> {
     let wanted = benchmark::expected(&case.measured).await?;
     let mut times = BTreeMap::new();
     for kernel in kernels {
@@ -91,8 +94,9 @@ async fn measure(gpu: &mut Gpu, op: &str, kernels: &[&str], case: &Case) -> Resu
         }
         let Ok(checked) = benchmark::compare(&case.measured, gpu, &wanted).await else { continue };
         if let Some(wrong) = checked.iter().find(|checked| !checked.passed()) {
-            let (tensor, error, allowed) = (&wrong.tensor, wrong.error, wrong.allowed);
-            println!("{op}={kernel} is wrong at {:?}: {tensor} differs by {error:.1e}, allowed {allowed:.1e}", case.sizes);
+            let [error, allowed] = [wrong.error, wrong.allowed].map(|figure| format!("{figure:.1e}"));
+            let values = [op, kernel, &format!("{:?}", case.sizes), &wrong.tensor, &error, &allowed];
+            println!("{}", fill(lang.texts().kernel_wrong, values));
             return Ok(None);
         }
         times.insert((*kernel).to_string(), benchmark::median_ms(&case.measured, gpu, SAMPLES).await?);

@@ -87,7 +87,7 @@ fn save(request: &Request<'_>, table: &Table, path: &Path, announce: &mut dyn Fn
         Columns::Named(names) => table.select(names)?,
     };
     table.save_csv(path)?;
-    let figures = [table.n_row().to_string(), table.source().to_string(), path.display().to_string()];
+    let figures = [table.n_row().to_string(), request.lang.message(&table.source().message()), path.display().to_string()];
     announce(&fill(request.lang.texts().saved_rows, figures.each_ref().map(String::as_str)));
     Ok(wanted)
 }

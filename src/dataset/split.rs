@@ -6,7 +6,7 @@ use std::str::FromStr;
 
 use serde::{Deserialize, Serialize};
 
-use crate::{Error, Result};
+use crate::{Error, Message, Result};
 
 /// How rows are divided: the first ones train, the next validate, the last test. As text: `0.7,0.1,0.2` or `8640,2880,2880`; a single share,
 /// `0.8`, leaves the rest to validation.
@@ -111,7 +111,7 @@ impl Partition {
     /// assert_eq!((split.train().len(), split.valid().len(), split.test().len()), (8449, 2785, 2785));
     /// # Ok::<(), scanrnn::Error>(())
     /// ```
-    pub fn split(&self, place: &str, n_row: usize, window: usize, horizon: usize) -> Result<Split> {
+    pub fn split(&self, place: impl Into<Message>, n_row: usize, window: usize, horizon: usize) -> Result<Split> {
         for (option, rows) in [("--window", window), ("--horizon", horizon)] {
             if rows == 0 {
                 return Err(Error::option(option, rows, message!("give 1 or more")));

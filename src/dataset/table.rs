@@ -35,15 +35,28 @@ pub enum Source {
     Memory(String),
 }
 
+impl Source {
+    /// The text.
+    pub fn message(&self) -> Message {
+        match self {
+            Source::File(path) => path.display().into(),
+            Source::Series { path, id } => format!("{}, {id}", path.display()).into(),
+            Source::Download { ticker, host } => message!("{} from {}", ticker, host),
+            Source::Synthetic { seed } => message!("synthetic series (seed {})", seed),
+            Source::Memory(name) => name.into(),
+        }
+    }
+}
+
+impl From<&Source> for Message {
+    fn from(source: &Source) -> Self {
+        source.message()
+    }
+}
+
 impl fmt::Display for Source {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Source::File(path) => write!(f, "{}", path.display()),
-            Source::Series { path, id } => write!(f, "{}, {id}", path.display()),
-            Source::Download { ticker, host } => write!(f, "{ticker} from {host}"),
-            Source::Synthetic { seed } => write!(f, "synthetic series (seed {seed})"),
-            Source::Memory(name) => write!(f, "{name}"),
-        }
+        self.message().fmt(f)
     }
 }
 
@@ -157,7 +170,7 @@ impl Table {
     /// # Errors
     /// [`Error::Data`] if there is no such column, with the ones there are.
     pub fn column(&self, name: &str) -> Result<&[f64]> {
-        Ok(&self.columns[find_column(&self.source.to_string(), &self.names, name)?])
+        Ok(&self.columns[find_column(&self.source, &self.names, name)?])
     }
 
     /// The table with the columns [`CALENDAR`] behind its own: sines and cosines of the time of day and of its multiples.
@@ -203,7 +216,7 @@ impl Table {
 }
 
 /// The index of the one column called `name`.
-pub(super) fn find_column(place: &str, names: &[String], name: &str) -> Result<usize> {
+pub(super) fn find_column(place: impl Into<Message>, names: &[String], name: &str) -> Result<usize> {
     let error = |what, remedy| Error::data(place, what, remedy);
     let mut found = (0..names.len()).filter(|&column| names[column] == name);
     match (found.next(), found.next()) {

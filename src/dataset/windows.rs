@@ -192,7 +192,7 @@ impl Windows {
     /// [`Error::Data`] naming the table and the scaler or window that has seen too much.
     pub fn check_no_leak(&self, tables: &[Table], parts: [&Starts; 3]) -> Result<()> {
         let error = |table: usize, what: Message| {
-            let place = tables.get(table).map_or_else(String::new, |table| table.source().to_string());
+            let place = tables.get(table).map_or_else(|| "".into(), |table| table.source().message());
             Err(Error::data(place, what, message!("fit on training rows only and take windows by the split")))
         };
         for (index, table) in tables.iter().enumerate() {
@@ -316,7 +316,7 @@ impl Windows {
 }
 
 fn split(table: &Table, layout: &Layout) -> Result<Split> {
-    layout.partition.split(&table.source().to_string(), table.n_row(), layout.window, layout.horizon)
+    layout.partition.split(table.source(), table.n_row(), layout.window, layout.horizon)
 }
 
 /// Scalers of a table's columns, fitted on its training rows.
@@ -330,8 +330,9 @@ fn scale(table: &Table, layout: &Layout, column: usize, scaler: &Scaler, from: &
     for (row, (&value, place)) in from.iter().zip(to.iter_mut().step_by(stride)).enumerate() {
         let scaled = scaler.scale(value) as f32;
         if !scaled.is_finite() {
+            let name = layout.columns().nth(column).unwrap_or_default();
             return Err(Error::Data {
-                place: message!("{}, column {}", table.source(), format!("{:?}", layout.columns().nth(column).unwrap_or_default())),
+                place: message!("{}, column {}").with(table.source().message()).with(format!("{name:?}").into()),
                 what: message!("{} in row {} is beyond float32 once scaled", format!("{value:e}"), row),
                 remedy: message!("choose another scaling or another unit"),
             });
@@ -359,7 +360,7 @@ fn too_short(tables: &[Table], layout: &Layout, members: &[Member], part: Messag
                 horizon
             )
             .with(part);
-            (Message::verbatim(tables[*table].source()), what)
+            (tables[*table].source().message(), what)
         }
     };
     Error::Data { place, what, remedy: message!("use more rows or a smaller --window or --horizon") }

@@ -119,7 +119,7 @@ texts! {
     device: "device: {}{}", "设备：{}{}";
     no_hardware: " (no hardware GPU was found)", "（未找到硬件 GPU）";
     software: "; a software adapter: the CPU computes, expect no GPU's speed", "；软件适配器：由 CPU 计算，不会有 GPU 的速度";
-    kernels: "; kernels: {}", "；内核：{}";
+    kernels: "; kernels: table {}", "；内核：表 {}";
     checkpoint_of: "checkpoint: {} with window {} and hidden {}, trained on {}", "检查点：{}，窗口 {}，隐藏 {}，训练数据：{}";
     first_step: "The first training step was done {} s after the start.", "启动后 {} 秒完成第一个训练步。";
     device_column: "device", "设备";
@@ -171,7 +171,58 @@ texts! {
     interrupted: "interrupted after {} of {} steps; go on with `scanrnn train --resume {}`",
         "已在 {} / {} 步后中断；继续请运行 `scanrnn train --resume {}`";
     error: "error: {}", "错误：{}";
+    tip: "  tip: {}", "  提示：{}";
+    more_help: "For more information, try '--help'.", "更多信息请用 '--help'。";
     warning: "warning: {}", "警告：{}";
+    taken: "{}: {} tensors taken for the backbone, {} left in the file; the other {} start as without it",
+        "{}：取 {} 个张量作为主干，文件中余 {} 个未用；其余 {} 个的起点与不给此文件时相同";
+    steps_left: "{pos}/{len} steps, {eta} left", "{pos}/{len} 步，剩余 {eta}";
+    on_device: "{} on {}", "{}（{}）";
+    with_seed: "{}, seed {}", "{}，种子 {}";
+    at_origin: "{}, origin {} of {}: {}", "{}，起点 {} / {}：{}";
+    case_passed: "ok      {} {}", "通过    {} {}";
+    case_failed: "FAILED  {} {}", "失败    {} {}";
+    cases: "{} passed, {} failed", "通过 {} 个，失败 {} 个";
+    compared: "compared with the reference: {} largest error {}, allowed {}", "与参考实现比较：{} 最大误差 {}，容许 {}";
+    nothing_timed: "the result is wrong: nothing is timed", "结果有误：不计时";
+    median_ms: "median ms", "毫秒（中位数）";
+    of_copy: "of a copy", "与复制之比";
+    forward: "forward", "前向";
+    forward_backward: "forward and backward", "前向与反向";
+    copy: "copy", "复制";
+    op: "op", "操作";
+    sizes: "sizes", "尺寸";
+    fastest: "fastest", "最快";
+    each_kernel: "ms of each kernel", "各内核的毫秒数";
+    table: "table: {}", "表：{}";
+    kernel_wrong: "{}={} is wrong at {}: {} differs by {}, allowed {}", "{}={} 在 {} 处有误：{} 相差 {}，容许 {}";
+    profiled: "{}: {} ms, {}", "{}：{} 毫秒，{}";
+    by_timestamps: "by the GPU's timestamps", "按 GPU 的时间戳";
+    by_waits: "each kernel submitted and waited for by itself: this adapter has no timestamps, and the times hold the submissions",
+        "每个内核单独提交并等待：此适配器没有时间戳，时间含提交的开销";
+    by_processor: "by the processor's clock around each operation", "按处理器时钟，逐个操作";
+    operation_kernel: "operation, kernel", "操作、内核";
+    calls: "calls", "次数";
+    ms: "ms", "毫秒";
+    share: "share", "占比";
+    trace: "trace: {} (open it in chrome://tracing or ui.perfetto.dev)", "跟踪文件：{}（在 chrome://tracing 或 ui.perfetto.dev 中打开）";
+    index: "index", "序号";
+    name: "name", "名称";
+    backend: "backend", "后端";
+    kind: "type", "类型";
+    driver: "driver", "驱动";
+    storage_buffers: "storage buffers", "存储缓冲区";
+    binding: "binding MiB", "绑定 MiB";
+    workgroup_memory: "workgroup KiB", "工作组 KiB";
+    invocations: "invocations", "调用数";
+    subgroup: "subgroup", "子组";
+    timestamps: "timestamps", "时间戳";
+    yes: "yes", "有";
+    no: "no", "无";
+    between: "{} to {}", "{} 至 {}";
+    software_kind: "{} (software)", "{}（软件）";
+    no_adapter: "no adapter; on Debian and Ubuntu `apt install mesa-vulkan-drivers` brings a software one",
+        "没有适配器；在 Debian 和 Ubuntu 上 `apt install mesa-vulkan-drivers` 可安装软件实现";
     no_finite_values: "no finite values", "没有有限的数值";
     no_font: "no font with Chinese characters was found: the picture is in English (install one, such as Debian's fonts-noto-cjk)",
         "没有找到中文字体：图片使用英文（请安装字体，例如 Debian 的 fonts-noto-cjk）";
