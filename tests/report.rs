@@ -64,7 +64,7 @@ fn decode(bytes: &[u8]) -> (u32, u32, Vec<[u8; 3]>) {
 #[test]
 fn the_picture_shows_every_model() {
     let path = gallery("report-en.png");
-    assert_eq!(picture::write(&random_walk(655, 5, &["min-gru", "mamba"]), Lang::En, &path).unwrap(), None);
+    assert_eq!(picture::write(Lang::En, &path, |_| random_walk(655, 5, &["min-gru", "mamba"])).unwrap(), None);
     let (width, height, pixels) = decode(&std::fs::read(&path).unwrap());
     assert_eq!((width, height), (2000, 1120));
     for color in [[213, 94, 0], [0, 114, 178], [34, 34, 34]] {
@@ -80,7 +80,7 @@ fn pictures_for_many_models_and_few_rows() {
         let mut comparison = random_walk(40 * n_model, 40, &names[..n_model]);
         comparison.is_synthetic = true;
         comparison.unit = None;
-        picture::write(&comparison, Lang::En, &path).unwrap();
+        picture::write(Lang::En, &path, |_| comparison).unwrap();
     }
 }
 
@@ -91,7 +91,14 @@ fn chinese_where_a_font_has_it() {
     let mut comparison = random_walk(655, 5, &["min-gru", "mamba"]);
     comparison.is_synthetic = true;
     let path = gallery("report-zh.png");
-    assert_eq!(picture::write(&comparison, Lang::Zh, &path).unwrap(), warning);
+    let mut drawn_in = None;
+    let chart = |lang| {
+        drawn_in = Some(lang);
+        Chart::default()
+    };
+    assert_eq!(chart::write(Lang::Zh, &path, chart).unwrap(), warning);
+    assert_eq!(drawn_in, Some(typeface.lang()));
+    assert_eq!(picture::write(Lang::Zh, &path, |_| comparison).unwrap(), warning);
 }
 
 #[test]
@@ -140,7 +147,7 @@ fn a_file_appears_whole_or_not_at_all() {
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("picture.png");
     std::fs::write(&path, b"old").unwrap();
-    picture::write(&random_walk(5, 1, &["mamba"]), Lang::En, &path).unwrap();
+    picture::write(Lang::En, &path, |_| random_walk(5, 1, &["mamba"])).unwrap();
     assert!(std::fs::read(&path).unwrap().starts_with(b"\x89PNG"));
 
     let missing = folder.path().join("missing").join("picture.png");
@@ -148,7 +155,7 @@ fn a_file_appears_whole_or_not_at_all() {
     std::fs::create_dir(&occupied).unwrap();
     std::fs::write(occupied.join("file"), "kept").unwrap();
     for path in [&missing, &occupied] {
-        let error = picture::write(&random_walk(5, 1, &["mamba"]), Lang::En, path).unwrap_err();
+        let error = picture::write(Lang::En, path, |_| random_walk(5, 1, &["mamba"])).unwrap_err();
         assert!(matches!(error, Error::File { .. }), "{error}");
         assert!(error.to_string().starts_with(&format!("{}: cannot write: ", path.display())), "{error}");
         assert_eq!(error.to_string().lines().count(), 1);

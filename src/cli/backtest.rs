@@ -149,7 +149,7 @@ pub async fn run(args: &Args, lang: Lang) -> Result<ExitCode> {
         let [mse, ratio] = [significant(origin.model.overall.scaled.mse, 5), format!("{:.4}", origin.ratio())];
         println!("{}", fill(texts.origin_line, [&format!("{:3}", index + 1), &origin.date, &mse, &ratio]));
         let picture = args.out_dir.join(format!("origin-{:02}.png", index + 1));
-        if let Some(warning) = chart::write(&picture_of(&origin, &setting, &forecasts, args, lang), lang, &picture)?
+        if let Some(warning) = chart::write(lang, &picture, |lang| picture_of(&origin, &setting, &forecasts, args, lang))?
             && index == 0
         {
             eprintln!("{}", fill(lang.texts().warning, [warning]));
@@ -162,7 +162,7 @@ pub async fn run(args: &Args, lang: Lang) -> Result<ExitCode> {
         println!("{}", texts.made_up);
     }
     let picture = args.out_dir.join("backtest.png");
-    chart::write(&overview(&origins, table, &layout, args, lang), lang, &picture)?;
+    chart::write(lang, &picture, |lang| overview(&origins, table, &layout, args, lang))?;
     println!("{}", fill(texts.pictures, [&picture.display().to_string()]));
     if let Some(path) = &args.json {
         super::save_json(path, &figures(&origins, args, &device, season))?;

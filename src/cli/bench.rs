@@ -123,8 +123,8 @@ pub async fn run(args: &Args, lang: Lang) -> Result<ExitCode> {
     if let Some(path) = &trace {
         profile::show(&profiles, path, lang)?;
     }
-    let comparison = comparison(lang, table, &setting, &outcomes, &persistence);
-    if let Some(warning) = picture::write(&comparison, lang, &picture_path)? {
+    let drawn = |lang| comparison(lang, table, &setting, &outcomes, &persistence);
+    if let Some(warning) = picture::write(lang, &picture_path, drawn)? {
         eprintln!("{}", fill(lang.texts().warning, [warning]));
     }
     println!("{}", fill(lang.texts().picture, [&picture_path.display().to_string()]));

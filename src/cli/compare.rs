@@ -99,7 +99,8 @@ pub async fn run(args: &Args, lang: Lang) -> Result<ExitCode> {
         let look = Look::Model(index);
         let mut entry = Entry { name: kind.name().into(), look, evaluations: Vec::new(), epochs: Vec::new(), seconds: 0.0 };
         for seed in training.seed..training.seed + args.seeds {
-            let outcome = experiment::run(kind, &setting, seed, &device, fill(texts.with_seed, [kind.name(), &seed.to_string()]), lang).await?;
+            let outcome =
+                experiment::run(kind, &setting, seed, &device, fill(texts.with_seed, [kind.name(), &seed.to_string()]), lang).await?;
             let evaluation = experiment::evaluate(windows, &outcome.forecasts, &training.loss(), season);
             let [mse, seconds] = [significant(evaluation.overall.scaled.mse, 5), format!("{:.1}", outcome.fit.seconds)];
             println!("{}", fill(texts.seed_line, [kind.name(), &seed.to_string(), &mse, &seconds]));
@@ -120,7 +121,7 @@ pub async fn run(args: &Args, lang: Lang) -> Result<ExitCode> {
     if tables.iter().any(is_synthetic) {
         println!("{}", texts.made_up);
     }
-    if let Some(warning) = chart::write(&chart(&entries, tables, windows, args, lang), lang, &picture)? {
+    if let Some(warning) = chart::write(lang, &picture, |lang| chart(&entries, tables, windows, args, lang))? {
         eprintln!("{}", fill(lang.texts().warning, [warning]));
     }
     println!("{}", fill(texts.picture, [&picture.display().to_string()]));

@@ -80,7 +80,7 @@ pub async fn run(args: &Args, lang: Lang) -> Result<ExitCode> {
     let texts = lang.texts();
     let [targets, out] = [description.layout.targets.join(", "), args.out.display().to_string()];
     println!("{}", fill(texts.forecast_rows, [&horizon.to_string(), &targets, &out]));
-    if let Some(warning) = chart::write(&picture(&tables, &futures, &model, horizon, lang), lang, &args.picture)? {
+    if let Some(warning) = chart::write(lang, &args.picture, |lang| picture(&tables, &futures, &model, horizon, lang))? {
         eprintln!("{}", fill(lang.texts().warning, [warning]));
     }
     println!("{}", fill(texts.picture, [&args.picture.display().to_string()]));

@@ -263,12 +263,13 @@ impl Run<'_> {
         if let Some(warning) = warning {
             eprintln!("{}", fill(lang.texts().warning, [warning]));
         }
-        let heading = title(self.tables, self.windows.layout(), lang);
+        let drawn_in = typeface.lang();
+        let heading = |lang| title(self.tables, self.windows.layout(), lang);
         let persistence = self.comparisons[0].1.persistence().scaled.mse;
         let loss = self.args.training.loss();
         let charts = [
-            ("curves", pictures::curves(name, &self.fit.epochs, persistence, lang)),
-            ("forecasts", pictures::forecasts(name, heading.clone(), self.tables, self.windows, self.forecasts, &loss, lang)),
+            ("curves", pictures::curves(name, &self.fit.epochs, persistence, drawn_in)),
+            ("forecasts", pictures::forecasts(name, heading(drawn_in), self.tables, self.windows, self.forecasts, &loss, drawn_in)),
         ];
         let texts = lang.texts();
         let mut parts = Vec::new();
@@ -287,7 +288,7 @@ impl Run<'_> {
         }
         parts.push(Part::Heading(CONFIG.into()));
         parts.push(Part::Verbatim(self.options.into()));
-        let page = Page { title: format!("{name}: {heading}"), lead: vec![scores::stopped(name, self.fit, lang)], parts };
+        let page = Page { title: format!("{name}: {}", heading(lang)), lead: vec![scores::stopped(name, self.fit, lang)], parts };
         crate::file::save(&folder.file(REPORT), |writer| writer.write_all(page.html(lang).as_bytes()))
     }
 }

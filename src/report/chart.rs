@@ -115,13 +115,13 @@ impl Line {
     }
 }
 
-/// Draws a chart in `lang` and writes it to `path` as a PNG. Returns a warning to show where the texts had to be in English.
+/// Draws a chart, made for the language that it is given, and writes it to `path` as a PNG: in `lang`, or in English with a warning to show.
 ///
 /// # Errors
 /// [`Error::File`](crate::Error::File) where `path` cannot be written; what was there before is then still there.
-pub fn write(chart: &Chart, lang: Lang, path: &Path) -> Result<Option<&'static str>> {
+pub fn write(lang: Lang, path: &Path, chart: impl FnOnce(Lang) -> Chart) -> Result<Option<&'static str>> {
     let (typeface, warning) = Typeface::system(lang);
-    let bytes = png(chart, &typeface)?;
+    let bytes = png(&chart(typeface.lang()), &typeface)?;
     crate::file::save(path, |writer| writer.write_all(&bytes))?;
     Ok(warning)
 }

@@ -65,7 +65,7 @@ impl Typeface {
         let mut faces: Vec<&FaceInfo> = fonts.faces().filter(|face| face.style == Style::Normal).collect();
         faces.sort_by_key(|face| (family_rank(face), face.monospaced, face.weight.0.abs_diff(Weight::NORMAL.0)));
         let found = faces.iter().filter(|face| covers(fonts, face, &needed)).find_map(|face| Some((face, load(fonts, face)?)));
-        let Some((face, regular)) = found else { return (Self::latin(), Some(Lang::En.texts().no_font)) };
+        let Some((face, regular)) = found else { return (Self::latin(), Some(lang.texts().no_font)) };
         let is_bolder = |other: &&&FaceInfo| other.families == face.families && other.weight >= Weight::SEMIBOLD;
         let bold = faces.iter().filter(is_bolder).find(|face| covers(fonts, face, &needed)).and_then(|face| load(fonts, face));
         (Typeface { lang, bold: bold.unwrap_or_else(|| regular.clone()), regular }, None)

@@ -67,13 +67,14 @@ pub struct Epoch {
     pub valid_ratio: f64,
 }
 
-/// Draws `comparison` in `lang` and writes it to `path` as a PNG. Returns a warning to show where the texts had to be in English.
+/// Draws a comparison, made for the language that it is given, and writes it to `path` as a PNG: in `lang`, or in English with a warning to
+/// show.
 ///
 /// # Errors
 /// [`Error::File`](crate::Error::File) where `path` cannot be written; what was there before is then still there.
-pub fn write(comparison: &Comparison, lang: Lang, path: &Path) -> Result<Option<&'static str>> {
+pub fn write(lang: Lang, path: &Path, comparison: impl FnOnce(Lang) -> Comparison) -> Result<Option<&'static str>> {
     let (typeface, warning) = Typeface::system(lang);
-    let bytes = png(comparison, &typeface)?;
+    let bytes = png(&comparison(typeface.lang()), &typeface)?;
     crate::file::save(path, |writer| writer.write_all(&bytes))?;
     Ok(warning)
 }
