@@ -1,4 +1,4 @@
-//! Writing files whole or not at all.
+//! Files as a whole: read, written, and checked beforehand.
 
 use std::fs::File;
 use std::io::{self, BufWriter, Write};
@@ -14,18 +14,45 @@ pub(crate) fn save(path: &Path, write: impl FnOnce(&mut BufWriter<&File>) -> io:
     try_save(path, write).map_err(|source| Error::File { path: path.into(), action: message!("write"), source })
 }
 
-/// Checks that `path` could be written, so that nothing is computed in vain. Nothing is left behind.
+/// Reads a whole file.
 ///
 /// # Errors
-/// [`Error::File`] if its folder takes no new file or `path` is a folder.
-pub(crate) fn check_writable(path: &Path) -> Result<()> {
-    let check = || {
+/// [`Error::File`] if it cannot be read.
+pub(crate) fn read(path: &Path) -> Result<Vec<u8>> {
+    std::fs::read(path).map_err(|source| Error::File { path: path.into(), action: message!("read"), source })
+}
+
+/// Reads a whole file of text.
+///
+/// # Errors
+/// [`Error::File`] if it cannot be read or is not UTF-8.
+pub(crate) fn read_text(path: &Path) -> Result<String> {
+    std::fs::read_to_string(path).map_err(|source| Error::File { path: path.into(), action: message!("read"), source })
+}
+
+/// Creates a folder, and those above it, where they are not there.
+///
+/// # Errors
+/// [`Error::File`] if one cannot be created.
+pub(crate) fn create_folder(path: &Path) -> Result<()> {
+    std::fs::create_dir_all(path).map_err(|source| Error::File { path: path.into(), action: message!("create"), source })
+}
+
+/// Checks that files could be written, so that nothing is computed in vain. Nothing is left behind.
+///
+/// # Errors
+/// [`Error::File`] if the folder of one takes no new file or a path is that of a folder.
+pub(crate) fn check_writable(paths: impl IntoIterator<Item = impl AsRef<Path>>) -> Result<()> {
+    let check = |path: &Path| {
         if path.is_dir() {
             return Err(io::ErrorKind::IsADirectory.into());
         }
         tempfile::tempfile_in(folder(path)).map(drop)
     };
-    check().map_err(|source| Error::File { path: path.into(), action: message!("write"), source })
+    paths.into_iter().try_for_each(|path| {
+        let path = path.as_ref();
+        check(path).map_err(|source| Error::File { path: path.into(), action: message!("write"), source })
+    })
 }
 
 /// The folder that holds `path`.

@@ -96,9 +96,8 @@ impl Case {
     /// # Errors
     /// [`Error::File`] where the file cannot be read, [`Error::Data`] where it is no case.
     pub fn read(path: &Path) -> Result<Self> {
-        let bytes = std::fs::read(path).map_err(|source| Error::File { path: path.into(), action: message!("read"), source })?;
         let place = path.display().to_string();
-        let file = Tensors::parse(&place, &bytes)?;
+        let file = Tensors::parse(&place, &crate::file::read(path)?)?;
         let fail = |what: Message| Error::data(&place, what, message!("name a folder of reference cases"));
         let text = |key: &str| file.metadata.get(key).cloned().ok_or_else(|| fail(message!("has no `{}` in its header", key)));
         let number = |key: &str| text(key)?.parse().map_err(|_| fail(message!("`{}` is no number", key)));

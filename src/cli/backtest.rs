@@ -88,14 +88,8 @@ struct Kept {
 
 pub async fn run(args: &Args, lang: Lang) -> Result<ExitCode> {
     args.training.check(args.model)?;
-    std::fs::create_dir_all(&args.out_dir).map_err(|source| Error::File {
-        path: args.out_dir.clone(),
-        action: message!("create"),
-        source,
-    })?;
-    if let Some(json) = &args.json {
-        crate::file::check_writable(json)?;
-    }
+    crate::file::create_folder(&args.out_dir)?;
+    crate::file::check_writable(&args.json)?;
     let training = &args.training;
     let (tables, layout) = args.layout.tables(&args.data, training, args.out_dir.clone(), lang)?;
     let [table] = &tables[..] else {

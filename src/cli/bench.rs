@@ -69,16 +69,9 @@ pub async fn run(args: &Args, lang: Lang) -> Result<ExitCode> {
     for &kind in &kinds {
         args.training.of_lab().check(kind)?;
     }
-    std::fs::create_dir_all(&args.out_dir).map_err(|source| Error::File {
-        path: args.out_dir.clone(),
-        action: message!("create"),
-        source,
-    })?;
+    crate::file::create_folder(&args.out_dir)?;
     let picture_path = args.out_dir.join(PICTURE);
-    crate::file::check_writable(&picture_path)?;
-    if let Some(json) = &args.json {
-        crate::file::check_writable(json)?;
-    }
+    crate::file::check_writable([&picture_path].into_iter().chain(&args.json))?;
     let trace = args.profile.path(&args.out_dir)?;
     let setting = Setting::read(&args.data, &args.layout, &args.training.of_lab(), args.out_dir.clone(), lang)?;
     let Setting { tables, windows, training, linear, season } = &setting;

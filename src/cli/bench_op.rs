@@ -44,9 +44,7 @@ pub struct Args {
 pub async fn run(args: &Args, lang: Lang) -> Result<ExitCode> {
     let shape = Shape { batch: args.batch, length: args.length, channels: args.channels, state: args.state };
     shape.check()?;
-    if let Some(path) = &args.json {
-        crate::file::check_writable(path)?;
-    }
+    crate::file::check_writable(&args.json)?;
     let trace = args.profile.path(Path::new("."))?;
     let device = Device::open(&args.device).await?;
     println!("{}", device.announcement(&args.device.device, lang));

@@ -78,15 +78,9 @@ pub async fn run(args: &Args, lang: Lang) -> Result<ExitCode> {
     for &kind in &kinds {
         args.training.check(kind)?;
     }
-    std::fs::create_dir_all(&args.out_dir).map_err(|source| Error::File {
-        path: args.out_dir.clone(),
-        action: message!("create"),
-        source,
-    })?;
+    crate::file::create_folder(&args.out_dir)?;
     let picture = args.out_dir.join(PICTURE);
-    for path in [&picture].into_iter().chain(&args.json) {
-        crate::file::check_writable(path)?;
-    }
+    crate::file::check_writable([&picture].into_iter().chain(&args.json))?;
     let setting = Setting::read(&args.data, &args.layout, &args.training, args.out_dir.clone(), lang)?;
     let Setting { tables, windows, training, linear, season } = &setting;
     let season = *season;

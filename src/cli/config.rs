@@ -26,8 +26,9 @@ pub fn with_config(line: Vec<OsString>, cli: &Command) -> Result<Vec<OsString>> 
     let Some(path) = path else { return Ok(line) };
     let named = |(at, text): (usize, &OsString)| Some((at, cli.find_subcommand(text.to_str()?)?));
     let Some((at, command)) = line.iter().enumerate().skip(1).find_map(named) else { return Ok(line) };
-    let text = std::fs::read_to_string(&path).map_err(|source| Error::File { path: (&path).into(), action: message!("read"), source })?;
-    let place = Path::new(&path).display().to_string();
+    let path = Path::new(&path);
+    let text = crate::file::read_text(path)?;
+    let place = path.display().to_string();
     let wrong = |what: Message, remedy: Message| Error::data(&place, what, remedy);
     let table: Table = text.parse().map_err(|error: toml::de::Error| {
         let what = error.to_string().split_whitespace().collect::<Vec<_>>().join(" ");

@@ -63,8 +63,7 @@ fn use_table(gpu: &mut Gpu, named: Option<&Path>) -> Result<Option<PathBuf>> {
 }
 
 fn read_table(file: &Path) -> Result<KernelTable> {
-    let bytes = std::fs::read(file).map_err(|source| Error::File { path: file.into(), action: message!("read"), source })?;
-    serde_json::from_slice(&bytes).map_err(|error| {
+    serde_json::from_slice(&crate::file::read(file)?).map_err(|error| {
         Error::data(file.display(), message!("is no table of kernels: {}", error), message!("make one with `scanrnn tune-kernels`"))
     })
 }

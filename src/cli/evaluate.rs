@@ -34,9 +34,7 @@ pub struct Args {
 }
 
 pub async fn run(args: &Args, lang: Lang) -> Result<ExitCode> {
-    if let Some(path) = &args.json {
-        crate::file::check_writable(path)?;
-    }
+    crate::file::check_writable(&args.json)?;
     let place = args.checkpoint.display().to_string();
     let Checkpoint { description, tensors } = super::read_checkpoint(&args.checkpoint)?;
     let (model, training) = (&description.model, &description.training);

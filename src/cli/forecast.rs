@@ -56,9 +56,7 @@ struct Model<'a> {
 pub async fn run(args: &Args, lang: Lang) -> Result<ExitCode> {
     let place = args.checkpoint.display().to_string();
     let Checkpoint { description, tensors } = super::read_checkpoint(&args.checkpoint)?;
-    for path in [&args.out, &args.picture] {
-        crate::file::check_writable(path)?;
-    }
+    crate::file::check_writable([&args.out, &args.picture])?;
     let horizon = args.horizon.unwrap_or(description.model.horizon);
     check(&description, horizon)?;
     let columns: Vec<&str> = description.layout.columns().collect();

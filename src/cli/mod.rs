@@ -36,7 +36,7 @@ use clap::{CommandFactory, FromArgMatches, Parser, Subcommand};
 pub use help::FRAMES;
 
 use crate::checkpoint::Checkpoint;
-use crate::error::{Error, Result};
+use crate::error::Result;
 use crate::report::Lang;
 use crate::report::language::fill;
 
@@ -135,8 +135,7 @@ fn run_command(line: Vec<OsString>, command: &clap::Command, lang: Lang) -> Resu
 
 /// Reads a checkpoint that `train` wrote.
 fn read_checkpoint(path: &std::path::Path) -> Result<Checkpoint> {
-    let bytes = std::fs::read(path).map_err(|source| Error::File { path: path.into(), action: message!("read"), source })?;
-    Checkpoint::parse(&path.display().to_string(), &bytes)
+    Checkpoint::parse(&path.display().to_string(), &crate::file::read(path)?)
 }
 
 /// Writes JSON to a file, whole or not at all.

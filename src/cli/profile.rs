@@ -26,7 +26,7 @@ impl ProfileArgs {
     /// The trace's file where a profile is wanted, one that can be written.
     pub fn path(&self, folder: &Path) -> Result<Option<PathBuf>> {
         let path = self.profile.as_ref().map(|path| path.clone().unwrap_or_else(|| folder.join(TRACE)));
-        path.as_deref().map_or(Ok(()), crate::file::check_writable)?;
+        crate::file::check_writable(&path)?;
         Ok(path)
     }
 }

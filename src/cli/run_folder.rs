@@ -51,7 +51,7 @@ impl RunFolder {
                 message!("it holds a run already: name another folder, or go on with --resume"),
             ));
         }
-        std::fs::create_dir_all(path).map_err(|source| Error::File { path: path.into(), action: message!("create"), source })?;
+        crate::file::create_folder(path)?;
         crate::file::save(&path.join(CONFIG), |writer| writer.write_all(config.as_bytes()))?;
         Self::open(path)
     }

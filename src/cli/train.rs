@@ -110,9 +110,7 @@ impl Args {
 
 pub async fn run(args: &Args, mut options: toml::Table, lang: Lang) -> Result<ExitCode> {
     let state = args.resume.as_deref().map(interrupted).transpose()?;
-    for path in args.checkpoint.iter().chain(&args.json) {
-        crate::file::check_writable(path)?;
-    }
+    crate::file::check_writable(args.checkpoint.iter().chain(&args.json))?;
     args.check()?;
     let setting = args.setting(&mut None, lang)?;
     let Setting { tables, windows, training, linear, season } = &setting;
@@ -188,8 +186,7 @@ const INTERRUPTED: u8 = 130;
 /// Where an interrupted run stands.
 fn interrupted(folder: &Path) -> Result<TrainState> {
     let path = folder.join(LAST);
-    let bytes = std::fs::read(&path).map_err(|source| Error::File { path: path.clone(), action: message!("read"), source })?;
-    TrainState::parse(&path.display().to_string(), &bytes)
+    TrainState::parse(&path.display().to_string(), &crate::file::read(&path)?)
 }
 
 fn save_state(state: &TrainState, folder: &RunFolder) -> Result<()> {
@@ -294,9 +291,8 @@ impl Run<'_> {
 }
 
 fn start_from(trainer: &mut Trainer, path: &Path, lang: Lang) -> Result<()> {
-    let bytes = std::fs::read(path).map_err(|source| Error::File { path: path.into(), action: message!("read"), source })?;
     let place = path.display().to_string();
-    let file = Tensors::parse(&place, &bytes)?;
+    let file = Tensors::parse(&place, &crate::file::read(path)?)?;
     let values = read_backbone(&file, &place, trainer.graph())?;
     let counts = [values.len(), file.tensors.len() - values.len(), trainer.graph().parameters().len() - values.len()];
     let [n_taken, n_left, n_other] = counts.map(|count| count.to_string());

@@ -74,11 +74,7 @@ pub async fn run(args: &Args, lang: Option<Lang>) -> Result<ExitCode> {
     // Every trial is checked before the first one runs.
     let parsed = trials.iter().map(|trial| space.train_args(trial, epochs)).collect::<Result<Vec<_>>>()?;
     parsed.iter().try_for_each(train::Args::check)?;
-    std::fs::create_dir_all(&args.out_dir).map_err(|source| Error::File {
-        path: args.out_dir.clone(),
-        action: message!("create"),
-        source,
-    })?;
+    crate::file::create_folder(&args.out_dir)?;
     let log = Log::open(&args.out_dir.join(TRIALS), &trials)?;
     let device = Device::open(parsed[0].device()).await?;
     let lang = lang.or_else(|| space.lang()).unwrap_or_default();
@@ -176,8 +172,7 @@ struct Space {
 
 impl Space {
     fn read(path: &Path) -> Result<Self> {
-        let text = std::fs::read_to_string(path).map_err(|source| Error::File { path: path.into(), action: message!("read"), source })?;
-        Self::parse(&path.display().to_string(), &text)
+        Self::parse(&path.display().to_string(), &crate::file::read_text(path)?)
     }
 
     fn parse(place: &str, text: &str) -> Result<Self> {

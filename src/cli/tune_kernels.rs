@@ -55,9 +55,9 @@ pub async fn run(args: &Args, lang: Lang) -> Result<ExitCode> {
         }
     };
     if let (None, Some(folder)) = (&args.out, out.parent()) {
-        std::fs::create_dir_all(folder).map_err(|source| Error::File { path: folder.into(), action: message!("create"), source })?;
+        crate::file::create_folder(folder)?;
     }
-    crate::file::check_writable(&out)?;
+    crate::file::check_writable([&out])?;
     let texts = lang.texts();
     println!("{}", fill(texts.device, [&crate::backend::Backend::name(&gpu), ""]));
     let mut shown = Table::new([texts.op, texts.sizes, texts.fastest, texts.each_kernel]);
