@@ -75,52 +75,34 @@ impl Linear {
         let train = [first_half.clone(), Moments::new(windows, second)].into_iter().flatten().reduce(Moments::plus)?;
         let valid_starts: Vec<usize> = windows.valid().iter().collect();
         let valid = Moments::new(windows, &valid_starts)?;
-        let candidates: Vec<_> = lengths.iter().flat_map(|&length| normalisations.iter().map(move |&shift| (length, shift))).collect();
-        let fits: Vec<_> =
-            candidates.par_iter().map(|&(length, shift)| fit(&train.of(length, shift), &valid.of(length, shift), shift, &RIDGES)).collect();
-        let least = fits.iter().flatten().map(|fit| fit.valid_mse).fold(f64::INFINITY, f64::min);
-        let length = |fit: &Linear| if longest { fit.weight.nrows() } else { usize::MAX - fit.weight.nrows() };
-        let near = fits.into_iter().flatten().filter(|fit| fit.valid_mse <= NEAR * least);
-        let best = near.reduce(|best, other| {
-            let order = length(&other).cmp(&length(&best)).then(best.valid_mse.total_cmp(&other.valid_mse));
-            if order.is_gt() { other } else { best }
-        })?;
-        if !normalisations.contains(&Normalisation::Last) || best.ridge.is_infinite() {
-            return Some(best);
-        }
-        let later = [second, &valid_starts].concat();
-        let again = |train: &Moments, length, normalisation, ridge| {
-            fit(&train.of(length, normalisation), &valid.of(length, normalisation), normalisation, &[ridge])
-        };
-        let before = first_half.and_then(|first_half| again(&first_half, best.weight.nrows(), best.normalisation, best.ridge));
-        if before.is_none_or(|before| before.beats_persistence(windows, &later)) {
+        let best = Self::best(&train, &valid, lengths, normalisations, longest)?;
+        let is_shown = |first_half| best.is_shown(&first_half, windows, &[second, &valid_starts].concat());
+        if !normalisations.contains(&Normalisation::Last) || best.ridge.is_infinite() || first_half.is_none_or(is_shown) {
             return Some(best);
         }
         let length = if longest { lengths.iter().max() } else { lengths.iter().min() };
-        again(&train, *length?, Normalisation::Last, f64::INFINITY)
+        fit(&train, &valid, *length?, Normalisation::Last, &[f64::INFINITY])
     }
 
-    /// Whether the squared error of the windows that begin at `starts` is less than persistence's by more than the standard error of that
-    /// difference, reckoned from blocks of neighbouring windows, as those overlap; also where there are too few to say.
-    fn beats_persistence(&self, windows: &Windows, starts: &[usize]) -> bool {
-        let (n_target, horizon) = (windows.n_target(), windows.layout().horizon);
-        let n_block = (starts.len() / horizon).min(MOST_BLOCKS);
-        if n_block < 2 {
-            return true;
-        }
-        let every = (starts.len() * n_target).div_ceil(MOST_WINDOWS).max(1);
-        let gain = |block: usize| {
-            let bounds = [block, block + 1].map(|block| block * starts.len() / n_block);
-            let starts: Vec<usize> = starts[bounds[0]..bounds[1]].iter().copied().step_by(every).collect();
-            let (x, y) = (inputs(windows, &starts), rows(windows, &starts, horizon, |start| windows.following(start)));
-            let last = x.column(x.ncols() - 1).insert_axis(Axis(1));
-            let squares = |errors: Array2<f64>| errors.iter().map(|error| error * error).sum::<f64>();
-            (squares(&y - &last) - squares(y - self.predict(&x))) / x.nrows() as f64
-        };
-        let gains: Vec<f64> = (0..n_block).map(gain).collect();
-        let mean = gains.iter().sum::<f64>() / n_block as f64;
-        let variance = gains.iter().map(|gain| (gain - mean).powi(2)).sum::<f64>() / (n_block - 1) as f64;
-        mean > (variance / n_block as f64).sqrt()
+    /// The fit that the validation windows choose.
+    fn best(train: &Moments, valid: &Moments, lengths: &[usize], normalisations: &[Normalisation], longest: bool) -> Option<Self> {
+        let candidates: Vec<_> = lengths.iter().flat_map(|&length| normalisations.iter().map(move |&shift| (length, shift))).collect();
+        let fits: Vec<_> = candidates.par_iter().map(|&(length, shift)| fit(train, valid, length, shift, &RIDGES)).collect();
+        let least = fits.iter().flatten().map(|fit| fit.valid_mse).fold(f64::INFINITY, f64::min);
+        let length = |fit: &Linear| if longest { fit.weight.nrows() } else { usize::MAX - fit.weight.nrows() };
+        let near = fits.into_iter().flatten().filter(|fit| fit.valid_mse <= NEAR * least);
+        near.reduce(|best, other| {
+            let order = length(&other).cmp(&length(&best)).then(best.valid_mse.total_cmp(&other.valid_mse));
+            if order.is_gt() { other } else { best }
+        })
+    }
+
+    /// Whether a fit with the same settings to the windows of `first_half` beats persistence on the windows that begin at `later`; also where
+    /// there is none.
+    fn is_shown(&self, first_half: &Moments, windows: &Windows, later: &[usize]) -> bool {
+        let equations = Equations::new(&first_half.of(self.weight.nrows(), self.normalisation), self.normalisation);
+        let map = equations.and_then(|equations| equations.map(self.ridge));
+        map.is_none_or(|(weight, bias)| beats_persistence(windows, later, |x| predict(x, &weight, &bias, self.normalisation)))
     }
 
     /// Biases with which the map forecasts levels of a quantile loss, `(horizon, level)`: quantiles of what the training windows leave, in the
@@ -158,7 +140,8 @@ impl Linear {
         let n_together = (FORECAST_TOGETHER / n_target).max(1);
         let parts = forecasts.par_chunks_mut(n_together * horizon * n_target).zip(starts.par_chunks(n_together));
         parts.for_each(|(forecasts, starts)| {
-            for (index, row) in self.predict(&inputs(windows, starts)).axis_iter(Axis(0)).enumerate() {
+            let rows = predict(&inputs(windows, starts), &self.weight, &self.bias, self.normalisation);
+            for (index, row) in rows.axis_iter(Axis(0)).enumerate() {
                 let (window, target) = (index / n_target, index % n_target);
                 for (step, value) in row.iter().enumerate() {
                     forecasts[(window * horizon + step) * n_target + target] = *value as f32;
@@ -167,42 +150,94 @@ impl Linear {
         });
         forecasts
     }
-
-    /// What follows windows `x (n, step)`, of which the last steps are read: `(n, horizon)`.
-    fn predict(&self, x: &Array2<f64>) -> Array2<f64> {
-        let n_step = self.weight.nrows();
-        let x = x.slice(s![.., x.ncols() - n_step..]);
-        let shifts = x.dot(&shares(n_step, self.normalisation)).insert_axis(Axis(1));
-        (&x - &shifts).dot(&self.weight) + &self.bias + shifts
-    }
 }
 
-/// The map with the best of some ridges. One without end has the map 0.
-fn fit(train: &Moments, valid: &Moments, normalisation: Normalisation, ridges: &[f64]) -> Option<Linear> {
-    let (n_step, horizon) = train.xy.dim();
-    let (x_mean, y_mean) = match normalisation {
-        Normalisation::None => (&train.x / train.n, &train.y / train.n),
-        Normalisation::Last | Normalisation::MeanStd => (Array1::zeros(n_step), Array1::zeros(horizon)),
+/// What follows windows `x (n, step)` by a map that reads the last of their steps: `(n, horizon)`.
+fn predict(x: &Array2<f64>, weight: &Array2<f64>, bias: &Array1<f64>, normalisation: Normalisation) -> Array2<f64> {
+    let n_step = weight.nrows();
+    let x = x.slice(s![.., x.ncols() - n_step..]);
+    let shifts = x.dot(&shares(n_step, normalisation)).insert_axis(Axis(1));
+    (&x - &shifts).dot(weight) + bias + shifts
+}
+
+/// Whether the squared error of forecasts of the windows that begin at `starts` is less than persistence's by more than the standard error of
+/// that difference, reckoned from blocks of neighbouring windows, as those overlap; also where there are too few to say. `predict` forecasts
+/// from windows `(n, step)`.
+fn beats_persistence(windows: &Windows, starts: &[usize], predict: impl Fn(&Array2<f64>) -> Array2<f64>) -> bool {
+    let (n_target, horizon) = (windows.n_target(), windows.layout().horizon);
+    let n_block = (starts.len() / horizon).min(MOST_BLOCKS);
+    if n_block < 2 {
+        return true;
+    }
+    let every = (starts.len() * n_target).div_ceil(MOST_WINDOWS).max(1);
+    let gain = |block: usize| {
+        let bounds = [block, block + 1].map(|block| block * starts.len() / n_block);
+        let starts: Vec<usize> = starts[bounds[0]..bounds[1]].iter().copied().step_by(every).collect();
+        let (x, y) = (inputs(windows, &starts), rows(windows, &starts, horizon, |start| windows.following(start)));
+        let last = x.column(x.ncols() - 1).insert_axis(Axis(1));
+        let squares = |errors: Array2<f64>| errors.iter().map(|error| error * error).sum::<f64>();
+        (squares(&y - &last) - squares(y - predict(&x))) / x.nrows() as f64
     };
-    let covariance = &train.xx / train.n - outer(&x_mean, &x_mean);
-    let cross = &train.xy / train.n - outer(&x_mean, &y_mean);
-    let penalty = penalty(n_step)?;
-    let unit = covariance.diag().mean()?.max(f64::MIN_POSITIVE);
+    let gains: Vec<f64> = (0..n_block).map(gain).collect();
+    let mean = gains.iter().sum::<f64>() / n_block as f64;
+    let variance = gains.iter().map(|gain| (gain - mean).powi(2)).sum::<f64>() / (n_block - 1) as f64;
+    mean > (variance / n_block as f64).sqrt()
+}
+
+/// The fit to the last `n_step` steps of the training windows with the best of some ridges on the validation windows.
+fn fit(train: &Moments, valid: &Moments, n_step: usize, normalisation: Normalisation, ridges: &[f64]) -> Option<Linear> {
+    let equations = Equations::new(&train.of(n_step, normalisation), normalisation)?;
+    let valid = valid.of(n_step, normalisation);
     let mut best: Option<Linear> = None;
     for &ridge in ridges {
-        let weight = if ridge.is_finite() {
-            let Some(factor) = cholesky(&covariance + &(&penalty * (ridge * unit))) else { continue };
-            solve(&factor, cross.clone())
-        } else {
-            Array2::zeros((n_step, horizon))
-        };
-        let bias = &y_mean - &x_mean.dot(&weight);
-        let valid_mse = valid.squared_error(&weight, &bias) / (valid.n * horizon as f64);
+        let Some((weight, bias)) = equations.map(ridge) else { continue };
+        let valid_mse = valid.squared_error(&weight, &bias) / (valid.n * bias.len() as f64);
         if valid_mse.is_finite() && best.as_ref().is_none_or(|best| valid_mse < best.valid_mse) {
             best = Some(Linear { weight, bias, normalisation, ridge, valid_mse });
         }
     }
     best
+}
+
+/// What a ridge is added to; see the module's text.
+struct Equations {
+    /// `(window)`
+    x_mean: Array1<f64>,
+    /// `(horizon)`
+    y_mean: Array1<f64>,
+    /// `G (window, window)`
+    covariance: Array2<f64>,
+    /// `C (window, horizon)`
+    cross: Array2<f64>,
+    /// `M^-1 (window, window)`
+    penalty: Array2<f64>,
+    /// The windows' mean variance.
+    unit: f64,
+}
+
+impl Equations {
+    fn new(sums: &Moments, normalisation: Normalisation) -> Option<Self> {
+        let (n_step, horizon) = sums.xy.dim();
+        let (x_mean, y_mean) = match normalisation {
+            Normalisation::None => (&sums.x / sums.n, &sums.y / sums.n),
+            Normalisation::Last | Normalisation::MeanStd => (Array1::zeros(n_step), Array1::zeros(horizon)),
+        };
+        let covariance = &sums.xx / sums.n - outer(&x_mean, &x_mean);
+        let cross = &sums.xy / sums.n - outer(&x_mean, &y_mean);
+        let unit = covariance.diag().mean()?.max(f64::MIN_POSITIVE);
+        Some(Equations { penalty: penalty(n_step)?, x_mean, y_mean, covariance, cross, unit })
+    }
+
+    /// Weight and bias with a ridge. One without end has the map 0.
+    fn map(&self, ridge: f64) -> Option<(Array2<f64>, Array1<f64>)> {
+        let weight = if ridge.is_finite() {
+            solve(&cholesky(&self.covariance + &(&self.penalty * (ridge * self.unit)))?, self.cross.clone())
+        } else {
+            Array2::zeros(self.cross.dim())
+        };
+        let bias = &self.y_mean - &self.x_mean.dot(&weight);
+        Some((weight, bias))
+    }
 }
 
 /// Every target's window as a row.
