@@ -12,6 +12,7 @@ use rand_chacha::ChaCha8Rng;
 use toml::{Table as Toml, Value};
 
 use super::device::Device;
+use super::train::SeriesRead;
 use super::{Cli, Command, experiment, refusal, train};
 use crate::Message;
 use crate::error::{Error, Result};
@@ -78,59 +79,94 @@ pub async fn run(args: &Args, lang: Option<Lang>) -> Result<ExitCode> {
     let log = Log::open(&args.out_dir.join(TRIALS), &trials)?;
     let device = Device::open(parsed[0].device()).await?;
     let lang = lang.or_else(|| space.lang()).unwrap_or_default();
-    let texts = lang.texts();
     println!("{}", device.announcement(&parsed[0].device().device, lang));
-
-    let rounds = rounds(args.trials, args.halving, epochs);
-    let mut read = None;
-    let mut alive: Vec<usize> = (0..args.trials).collect();
-    let mut last = Vec::new();
-    for (round, &epochs) in rounds.iter().enumerate() {
-        let mut rows = Vec::new();
-        for &trial in &alive {
-            let valid_mse = match log.find(round, trial, epochs) {
-                Some(valid_mse) => valid_mse,
-                None => {
-                    let train = space.train_args(&trials[trial], epochs)?;
-                    let numbers = [round + 1, rounds.len(), trial].map(|number| number.to_string());
-                    let title = fill(texts.round_title, numbers.each_ref().map(String::as_str));
-                    let setting = train.setting(&mut read, lang)?;
-                    let seed = setting.training.seed;
-                    let valid_mse = match experiment::run(train.model(), &setting, seed, &device, title, lang).await {
-                        Ok(outcome) => outcome.fit.metrics.mse,
-                        // A rate that diverges is a bad draw, no end of the search.
-                        Err(Error::Diverged { .. }) => f64::INFINITY,
-                        Err(error) => return Err(error),
-                    };
-                    log.push(&Row { round, trial, epochs, valid_mse }, &trials[trial])?;
-                    valid_mse
-                }
-            };
-            let numbers =
-                [(round + 1).to_string(), format!("{trial:3}"), format!("{epochs:3}"), significant(valid_mse, 5), text(&trials[trial])];
-            println!("{}", fill(texts.trial_line, numbers.each_ref().map(String::as_str)));
-            rows.push((trial, valid_mse));
-        }
-        rows.sort_by(|a, b| a.1.total_cmp(&b.1).then(a.0.cmp(&b.0)));
-        alive = rows.iter().take(rows.len().div_ceil(args.halving)).map(|row| row.0).collect();
-        last = rows;
-    }
-
-    let mut table = Table::new([texts.trial, texts.validation_mse, texts.options]);
-    for (trial, valid_mse) in &last {
-        table.push([trial.to_string(), significant(*valid_mse, 5), text(&trials[*trial])]);
-    }
-    print!("\n{}\n{table}", fill(texts.last_round, [&epochs.to_string()]));
-    println!("{}", texts.trust);
-    let best = args.out_dir.join(BEST);
-    let mut options = space.fixed.clone();
-    options.insert("epochs".into(), Value::Integer(epochs as i64));
-    options.extend(trials[last[0].0].iter().cloned());
-    crate::file::save(&best, |writer| std::io::Write::write_all(writer, options.to_string().as_bytes()))?;
-    println!("{}", fill(texts.trials, [&args.out_dir.join(TRIALS).display().to_string()]));
-    let best = best.display().to_string();
-    println!("{}", fill(texts.best_trial, [&best, &best]));
+    let search = Search { args, space, trials, log, device, lang };
+    let last = search.run(epochs).await?;
+    search.show(&last, epochs);
+    search.save_best(last[0].0, epochs)?;
     Ok(ExitCode::SUCCESS)
+}
+
+/// A search under way.
+struct Search<'a> {
+    args: &'a Args,
+    space: Space,
+    trials: Vec<Options>,
+    log: Log,
+    device: Device,
+    lang: Lang,
+}
+
+impl Search<'_> {
+    /// Runs all rounds, the last with so many epochs: its trials and their errors, the best first.
+    async fn run(&self, epochs: usize) -> Result<Vec<(usize, f64)>> {
+        let rounds = rounds(self.args.trials, self.args.halving, epochs);
+        let mut read = None;
+        let mut last: Vec<(usize, f64)> = Vec::new();
+        for (round, &epochs) in rounds.iter().enumerate() {
+            let alive: Vec<usize> = match round {
+                0 => (0..self.args.trials).collect(),
+                _ => last.iter().take(last.len().div_ceil(self.args.halving)).map(|row| row.0).collect(),
+            };
+            last.clear();
+            for trial in alive {
+                let numbers = [round + 1, rounds.len(), trial].map(|number| number.to_string());
+                let title = fill(self.lang.texts().round_title, numbers.each_ref().map(String::as_str));
+                last.push((trial, self.valid_mse(round, trial, epochs, title, &mut read).await?));
+            }
+            last.sort_by(|a, b| a.1.total_cmp(&b.1).then(a.0.cmp(&b.0)));
+        }
+        Ok(last)
+    }
+
+    /// A trial's error in a round: it is trained unless the log has it.
+    async fn valid_mse(&self, round: usize, trial: usize, epochs: usize, title: String, read: &mut Option<SeriesRead>) -> Result<f64> {
+        let options = &self.trials[trial];
+        let valid_mse = match self.log.find(round, trial, epochs) {
+            Some(valid_mse) => valid_mse,
+            None => {
+                let train = self.space.train_args(options, epochs)?;
+                let setting = train.setting(read, self.lang)?;
+                let seed = setting.training.seed;
+                let valid_mse = match experiment::run(train.model(), &setting, seed, &self.device, title, self.lang).await {
+                    Ok(outcome) => outcome.fit.metrics.mse,
+                    // A rate that diverges is a bad draw, no end of the search.
+                    Err(Error::Diverged { .. }) => f64::INFINITY,
+                    Err(error) => return Err(error),
+                };
+                self.log.push(&Row { round, trial, epochs, valid_mse }, options)?;
+                valid_mse
+            }
+        };
+        let numbers = [(round + 1).to_string(), format!("{trial:3}"), format!("{epochs:3}"), significant(valid_mse, 5), text(options)];
+        println!("{}", fill(self.lang.texts().trial_line, numbers.each_ref().map(String::as_str)));
+        Ok(valid_mse)
+    }
+
+    /// Shows the last round.
+    fn show(&self, last: &[(usize, f64)], epochs: usize) {
+        let texts = self.lang.texts();
+        let mut table = Table::new([texts.trial, texts.validation_mse, texts.options]);
+        for (trial, valid_mse) in last {
+            table.push([trial.to_string(), significant(*valid_mse, 5), text(&self.trials[*trial])]);
+        }
+        print!("\n{}\n{table}", fill(texts.last_round, [&epochs.to_string()]));
+        println!("{}", texts.trust);
+    }
+
+    /// Writes the options of the best trial.
+    fn save_best(&self, trial: usize, epochs: usize) -> Result<()> {
+        let texts = self.lang.texts();
+        let best = self.args.out_dir.join(BEST);
+        let mut options = self.space.fixed.clone();
+        options.insert("epochs".into(), Value::Integer(epochs as i64));
+        options.extend(self.trials[trial].iter().cloned());
+        crate::file::save(&best, |writer| std::io::Write::write_all(writer, options.to_string().as_bytes()))?;
+        println!("{}", fill(texts.trials, [&self.args.out_dir.join(TRIALS).display().to_string()]));
+        let best = best.display().to_string();
+        println!("{}", fill(texts.best_trial, [&best, &best]));
+        Ok(())
+    }
 }
 
 /// Epochs of each round's trials: as many rounds as the trials can be divided, the last with all epochs.
