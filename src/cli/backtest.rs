@@ -90,7 +90,7 @@ pub async fn run(args: &Args, lang: Lang) -> Result<ExitCode> {
     args.training.check(args.model)?;
     crate::file::create_folder(&args.out_dir)?;
     crate::file::check_writable(&args.json)?;
-    let training = &args.training;
+    let (training, texts) = (&args.training, lang.texts());
     let (tables, layout) = args.layout.tables(&args.data, training, args.out_dir.clone(), lang)?;
     let [table] = &tables[..] else {
         return Err(Error::Option {
@@ -103,50 +103,25 @@ pub async fn run(args: &Args, lang: Lang) -> Result<ExitCode> {
     // What is chosen from the series is chosen at the first origin, once.
     let first = folds[0].setting(args, table, &layout, training, None, lang)?;
     let (training, layout, season) = (first.training.clone(), first.windows.layout().clone(), first.season);
-    let mut first = Some(first);
     let device = Device::open(&args.device).await?;
     println!("{}", device.announcement(&args.device.device, lang));
 
-    let (loss, texts) = (training.loss(), lang.texts());
+    let mut walk =
+        Walk { args, table, layout: &layout, training: &training, season, device: &device, lang, first: Some(first), kept: None };
     let mut origins: Vec<Origin> = Vec::new();
-    let mut kept: Option<Kept> = None;
     for (index, fold) in folds.iter().enumerate() {
-        let Fold { rows, partition } = fold;
-        let row = rows.end - partition_rows(partition)[2];
-        let date = table.dates().map_or_else(|| row.to_string(), |dates| dates.text[row].clone());
-        let title = fill(texts.at_origin, [args.model.name(), &(index + 1).to_string(), &folds.len().to_string(), &date]);
-        let (setting, forecasts, best_epoch) = match &kept {
-            Some(Kept { parameters, scalers }) if args.no_refit => {
-                let tables = vec![table.between(rows.clone())?];
-                let windows = Windows::with_scalers(&tables, &fold.layout(&layout), scalers.clone())?;
-                let setting = Setting { tables, windows, training: training.clone(), season, linear: None };
-                let trainer = setting.trainer(args.model, training.seed)?;
-                let (series, device) = (series(&setting.windows), device.backend());
-                let forecasts = trainer.forecast(device, &series, &series.test, parameters).await?;
-                (setting, forecasts, None)
-            }
-            _ => {
-                let setting = match first.take() {
-                    Some(first) => first,
-                    None => fold.setting(args, table, &layout, &training, Some(season), lang)?,
-                };
-                let outcome = experiment::run(args.model, &setting, training.seed, &device, title, lang).await?;
-                let best_epoch = outcome.fit.best_epoch;
-                kept = Some(Kept { parameters: outcome.fit.parameters, scalers: setting.windows.scalers().to_vec() });
-                (setting, outcome.forecasts, Some(best_epoch))
-            }
-        };
-        let windows = &setting.windows;
-        let model = experiment::evaluate(windows, &forecasts, &loss, season);
-        let persistence = Baseline::Persistence.evaluate(windows, windows.test(), season);
-        let origin = Origin { row, date, n_train: partition_rows(partition)[0], best_epoch, model, persistence };
+        let numbers = [index + 1, folds.len()].map(|number| number.to_string());
+        let title = fill(texts.at_origin, [args.model.name(), &numbers[0], &numbers[1], &walk.date(fold)]);
+        let step = walk.step(fold, title).await?;
+        let origin = walk.score(fold, &step);
         let [mse, ratio] = [significant(origin.model.overall.scaled.mse, 5), format!("{:.4}", origin.ratio())];
         println!("{}", fill(texts.origin_line, [&format!("{:3}", index + 1), &origin.date, &mse, &ratio]));
         let picture = args.out_dir.join(format!("origin-{:02}.png", index + 1));
-        if let Some(warning) = chart::write(lang, &picture, |lang| picture_of(&origin, &setting, &forecasts, args, lang))?
+        let drawn = |lang| picture_of(&origin, &step.setting, &step.forecasts, args, lang);
+        if let Some(warning) = chart::write(lang, &picture, drawn)?
             && index == 0
         {
-            eprintln!("{}", fill(lang.texts().warning, [warning]));
+            eprintln!("{}", fill(texts.warning, [warning]));
         }
         origins.push(origin);
     }
@@ -165,6 +140,72 @@ pub async fn run(args: &Args, lang: Lang) -> Result<ExitCode> {
     Ok(ExitCode::SUCCESS)
 }
 
+/// What all origins share.
+struct Walk<'a> {
+    args: &'a Args,
+    table: &'a Data,
+    layout: &'a Layout,
+    training: &'a TrainingArgs,
+    season: usize,
+    device: &'a Device,
+    lang: Lang,
+    /// The setting at the first origin, until that is trained on.
+    first: Option<Setting>,
+    kept: Option<Kept>,
+}
+
+/// Forecasts of the windows after an origin.
+struct Step {
+    setting: Setting,
+    forecasts: Vec<f32>,
+    /// None where nothing was trained.
+    best_epoch: Option<usize>,
+}
+
+impl Walk<'_> {
+    /// Forecasts what follows an origin: trained there, or at the first one where that is wanted; `title` is shown while it trains.
+    async fn step(&mut self, fold: &Fold, title: String) -> Result<Step> {
+        let Walk { args, table, layout, training, season, device, lang, .. } = *self;
+        if args.no_refit
+            && let Some(Kept { parameters, scalers }) = &self.kept
+        {
+            let tables = vec![table.between(fold.rows.clone())?];
+            let windows = Windows::with_scalers(&tables, &fold.layout(layout), scalers.clone())?;
+            let setting = Setting { tables, windows, training: training.clone(), season, linear: None };
+            let trainer = setting.trainer(args.model, training.seed)?;
+            let series = series(&setting.windows);
+            let forecasts = trainer.forecast(device.backend(), &series, &series.test, parameters).await?;
+            return Ok(Step { setting, forecasts, best_epoch: None });
+        }
+        let setting = match self.first.take() {
+            Some(first) => first,
+            None => fold.setting(args, table, layout, training, Some(season), lang)?,
+        };
+        let outcome = experiment::run(args.model, &setting, training.seed, device, title, lang).await?;
+        let best_epoch = Some(outcome.fit.best_epoch);
+        self.kept = Some(Kept { parameters: outcome.fit.parameters, scalers: setting.windows.scalers().to_vec() });
+        Ok(Step { setting, forecasts: outcome.forecasts, best_epoch })
+    }
+
+    fn score(&self, fold: &Fold, step: &Step) -> Origin {
+        let windows = &step.setting.windows;
+        Origin {
+            row: fold.origin(),
+            date: self.date(fold),
+            n_train: partition_rows(&fold.partition)[0],
+            best_epoch: step.best_epoch,
+            model: experiment::evaluate(windows, &step.forecasts, &self.training.loss(), self.season),
+            persistence: Baseline::Persistence.evaluate(windows, windows.test(), self.season),
+        }
+    }
+
+    /// The date of an origin, or its row.
+    fn date(&self, fold: &Fold) -> String {
+        let row = fold.origin();
+        self.table.dates().map_or_else(|| row.to_string(), |dates| dates.text[row].clone())
+    }
+}
+
 /// The rows of the series that an origin sees, the last of them scored, and their parts.
 #[derive(Debug, PartialEq)]
 struct Fold {
@@ -173,6 +214,11 @@ struct Fold {
 }
 
 impl Fold {
+    /// The first row that is scored.
+    fn origin(&self) -> usize {
+        self.rows.end - partition_rows(&self.partition)[2]
+    }
+
     fn layout(&self, layout: &Layout) -> Layout {
         Layout { partition: self.partition, ..layout.clone() }
     }
