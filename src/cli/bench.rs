@@ -81,24 +81,11 @@ pub async fn run(args: &Args, lang: Lang) -> Result<ExitCode> {
     println!("{}", device.announcement(&args.device.device, lang));
 
     let mut outcomes = Vec::new();
-    let mut profiles = Vec::new();
     let mut since_start = None;
-    for kind in kinds {
-        let series = series(windows);
-        let trainer = setting.trainer(kind, training.seed)?;
-        let begin = Instant::now();
-        let (fit, first_step) = fit(&trainer, device.backend(), &series, kind, true, lang).await?;
-        let first_step_seconds = (first_step - begin).as_secs_f64();
+    for &kind in &kinds {
+        let (outcome, first_step) = train(kind, &setting, &device, lang).await?;
         since_start.get_or_insert((first_step - start).as_secs_f64());
-        let on_cpu = match device {
-            Device::Cpu(_) => None,
-            Device::Gpu(_) => Some(self::fit(&trainer, &Cpu, &series, kind, false, lang).await?.0),
-        };
-        if trace.is_some() {
-            profiles.push((kind.name(), trainer.profile(device.backend(), &series).await?));
-        }
-        let predictions = trainer.central(&fit.forecasts);
-        outcomes.push(Outcome { kind, fit, first_step_seconds, predictions, on_cpu });
+        outcomes.push(outcome);
     }
 
     let baselines = scores::baselines(season, linear.clone(), lang);
@@ -114,6 +101,11 @@ pub async fn run(args: &Args, lang: Lang) -> Result<ExitCode> {
     let since_start = since_start.unwrap_or_default();
     println!("{}\n", fill(lang.texts().first_step, [&format!("{since_start:.2}")]));
     if let Some(path) = &trace {
+        let mut profiles = Vec::new();
+        for kind in kinds {
+            let trainer = setting.trainer(kind, training.seed)?;
+            profiles.push((kind.name(), trainer.profile(device.backend(), &series(windows)).await?));
+        }
         profile::show(&profiles, path, lang)?;
     }
     let drawn = |lang| comparison(lang, table, &setting, &outcomes, &persistence);
@@ -145,6 +137,19 @@ fn single<'a>(tables: &'a [Data], windows: &Windows) -> Result<&'a Data> {
             expected: message!("bench compares on one series; use train"),
         }),
     }
+}
+
+/// Trains a model on the device, and on the CPU where that is another; also when the first step was done.
+async fn train(kind: ModelKind, setting: &Setting, device: &Device, lang: Lang) -> Result<(Outcome, Instant)> {
+    let (trainer, series) = (setting.trainer(kind, setting.training.seed)?, series(&setting.windows));
+    let begin = Instant::now();
+    let (fit, first_step) = fit(&trainer, device.backend(), &series, kind, true, lang).await?;
+    let on_cpu = match device {
+        Device::Cpu(_) => None,
+        Device::Gpu(_) => Some(self::fit(&trainer, &Cpu, &series, kind, false, lang).await?.0),
+    };
+    let (first_step_seconds, predictions) = ((first_step - begin).as_secs_f64(), trainer.central(&fit.forecasts));
+    Ok((Outcome { kind, fit, first_step_seconds, predictions, on_cpu }, first_step))
 }
 
 /// Trains, each epoch shown where that is asked for; also when the first step was done.

@@ -8,10 +8,10 @@ use serde_json::json;
 use super::device::{Device, DeviceArgs};
 use super::profile::{self, ProfileArgs};
 use crate::backend::Backend;
-use crate::benchmark::{Benchmark, Shape, build, compare, copy_rate, expected, time};
+use crate::benchmark::{Benchmark, Shape, Timing, build, compare, copy_rate, expected, time};
 use crate::error::Result;
 use crate::profile::Profile;
-use crate::report::language::fill;
+use crate::report::language::{Texts, fill};
 use crate::report::table::significant;
 use crate::report::{Lang, Table};
 
@@ -63,18 +63,7 @@ pub async fn run(args: &Args, lang: Lang) -> Result<ExitCode> {
     let timing = time(args.op, shape, backend).await?;
     let copy = copy_rate(backend).await?;
     let tokens = (args.batch * args.length) as f64;
-    let rate = |bytes: f64, ms: f64| bytes / ms / 1e6;
-    let mut table = Table::new(["", texts.median_ms, "tokens/s", "GB/s", texts.of_copy]);
-    let rows = [
-        (texts.forward, timing.forward_ms, timing.forward_bytes),
-        (texts.forward_backward, timing.forward_backward_ms, timing.forward_backward_bytes),
-    ];
-    for (name, ms, bytes) in rows {
-        let share = format!("{:.0} %", 100.0 * rate(bytes, ms) / copy);
-        table.push([name.into(), significant(ms, 4), format!("{:.0}", tokens / ms * 1e3), significant(rate(bytes, ms), 3), share]);
-    }
-    table.push([texts.copy, "", "", &significant(copy, 3), ""]);
-    print!("\n{table}");
+    print!("\n{}", table(&timing, tokens, copy, texts));
     if let Some(path) = &trace {
         let profile = Profile::fastest(&mut *measured.load(backend).await?, measured.program).await?;
         println!();
@@ -99,4 +88,23 @@ pub async fn run(args: &Args, lang: Lang) -> Result<ExitCode> {
         super::save_json(path, &figures)?;
     }
     Ok(ExitCode::SUCCESS)
+}
+
+/// Gigabytes a second.
+fn rate(bytes: f64, ms: f64) -> f64 {
+    bytes / ms / 1e6
+}
+
+fn table(timing: &Timing, tokens: f64, copy: f64, texts: &Texts) -> Table {
+    let mut table = Table::new(["", texts.median_ms, "tokens/s", "GB/s", texts.of_copy]);
+    let rows = [
+        (texts.forward, timing.forward_ms, timing.forward_bytes),
+        (texts.forward_backward, timing.forward_backward_ms, timing.forward_backward_bytes),
+    ];
+    for (name, ms, bytes) in rows {
+        let share = format!("{:.0} %", 100.0 * rate(bytes, ms) / copy);
+        table.push([name.into(), significant(ms, 4), format!("{:.0}", tokens / ms * 1e3), significant(rate(bytes, ms), 3), share]);
+    }
+    table.push([texts.copy, "", "", &significant(copy, 3), ""]);
+    table
 }

@@ -14,6 +14,7 @@ use super::training::TrainingArgs;
 use crate::dataset::{Table as Data, Windows};
 use crate::error::{Error, Result};
 use crate::metrics::Evaluation;
+use crate::model::ModelKind;
 use crate::report::chart::{self, Chart, Line, Look, Panel, Places};
 use crate::report::language::{Texts, fill};
 use crate::report::table::significant;
@@ -82,19 +83,38 @@ pub async fn run(args: &Args, lang: Lang) -> Result<ExitCode> {
     let picture = args.out_dir.join(PICTURE);
     crate::file::check_writable([&picture].into_iter().chain(&args.json))?;
     let setting = Setting::read(&args.data, &args.layout, &args.training, args.out_dir.clone(), lang)?;
-    let Setting { tables, windows, training, linear, season } = &setting;
-    let season = *season;
+    let Setting { tables, windows, season, .. } = &setting;
     let device = Device::open(&args.device).await?;
     println!("{}", device.announcement(&args.device.device, lang));
+    let entries = entries(&kinds, args.seeds, &setting, &device, lang).await?;
 
     let texts = lang.texts();
+    print!("\n{}", text(&entries, windows, args.seeds, texts));
+    if tables.iter().any(is_synthetic) {
+        println!("{}", texts.made_up);
+    }
+    if let Some(warning) = chart::write(lang, &picture, |lang| chart(&entries, tables, windows, args, lang))? {
+        eprintln!("{}", fill(lang.texts().warning, [warning]));
+    }
+    println!("{}", fill(texts.picture, [&picture.display().to_string()]));
+    if let Some(path) = &args.json {
+        super::save_json(path, &figures(&entries, windows, &device, *season))?;
+        println!("{}", fill(texts.figures, [&path.display().to_string()]));
+    }
+    Ok(ExitCode::SUCCESS)
+}
+
+/// Trains the models with every seed and scores them, then the baselines.
+async fn entries(kinds: &[ModelKind], seeds: u64, setting: &Setting, device: &Device, lang: Lang) -> Result<Vec<Entry>> {
+    let Setting { windows, training, linear, season, .. } = setting;
+    let (season, texts) = (*season, lang.texts());
     let mut entries = Vec::new();
     for (index, &kind) in kinds.iter().enumerate() {
         let look = Look::Model(index);
         let mut entry = Entry { name: kind.name().into(), look, evaluations: Vec::new(), epochs: Vec::new(), seconds: 0.0 };
-        for seed in training.seed..training.seed + args.seeds {
+        for seed in training.seed..training.seed + seeds {
             let outcome =
-                experiment::run(kind, &setting, seed, &device, fill(texts.with_seed, [kind.name(), &seed.to_string()]), lang).await?;
+                experiment::run(kind, setting, seed, device, fill(texts.with_seed, [kind.name(), &seed.to_string()]), lang).await?;
             let evaluation = experiment::evaluate(windows, &outcome.forecasts, &training.loss(), season);
             let [mse, seconds] = [significant(evaluation.overall.scaled.mse, 5), format!("{:.1}", outcome.fit.seconds)];
             println!("{}", fill(texts.seed_line, [kind.name(), &seed.to_string(), &mse, &seconds]));
@@ -110,20 +130,7 @@ pub async fn run(args: &Args, lang: Lang) -> Result<ExitCode> {
         let evaluations = vec![baseline.evaluate(windows, windows.scored(), season)];
         entries.push(Entry { name: baseline.name(), look: Look::Baseline, evaluations, epochs: Vec::new(), seconds: 0.0 });
     }
-
-    print!("\n{}", text(&entries, windows, args.seeds, texts));
-    if tables.iter().any(is_synthetic) {
-        println!("{}", texts.made_up);
-    }
-    if let Some(warning) = chart::write(lang, &picture, |lang| chart(&entries, tables, windows, args, lang))? {
-        eprintln!("{}", fill(lang.texts().warning, [warning]));
-    }
-    println!("{}", fill(texts.picture, [&picture.display().to_string()]));
-    if let Some(path) = &args.json {
-        super::save_json(path, &figures(&entries, windows, &device, season))?;
-        println!("{}", fill(texts.figures, [&path.display().to_string()]));
-    }
-    Ok(ExitCode::SUCCESS)
+    Ok(entries)
 }
 
 /// The entry that all are held against.

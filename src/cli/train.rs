@@ -139,16 +139,8 @@ pub async fn run(args: &Args, mut options: toml::Table, lang: Lang) -> Result<Ex
         }
     };
     save_state(&fit.last, &folder)?;
-    let description = Description {
-        model: setting.model(args.model),
-        training: config.clone(),
-        layout: windows.layout().clone(),
-        scalers: windows.scalers().to_vec(),
-        sources: tables.iter().map(Table::source).map(Source::to_string).collect(),
-    };
-    let bytes = Checkpoint::new(description, trainer.graph(), &fit.parameters).to_bytes()?;
     let checkpoint = args.checkpoint.clone().unwrap_or_else(|| folder.file(BEST));
-    crate::file::save(&checkpoint, |writer| writer.write_all(&bytes))?;
+    save_checkpoint(&checkpoint, args.model, &setting, &trainer, &fit)?;
 
     let baselines = scores::baselines(season, linear.clone(), lang);
     let name = args.model.name();
@@ -178,6 +170,20 @@ pub async fn run(args: &Args, mut options: toml::Table, lang: Lang) -> Result<Ex
     let [run, report] = [folder.path().to_path_buf(), folder.file(REPORT)].map(|path| path.display().to_string());
     println!("{}", fill(texts.run_and_report, [&run, &report]));
     Ok(ExitCode::SUCCESS)
+}
+
+/// Writes the parameters that are kept, with all that forecasting by them needs.
+fn save_checkpoint(path: &Path, kind: ModelKind, setting: &Setting, trainer: &Trainer, fit: &Fit) -> Result<()> {
+    let Setting { tables, windows, training, .. } = setting;
+    let description = Description {
+        model: setting.model(kind),
+        training: training.config(kind)?,
+        layout: windows.layout().clone(),
+        scalers: windows.scalers().to_vec(),
+        sources: tables.iter().map(Table::source).map(Source::to_string).collect(),
+    };
+    let bytes = Checkpoint::new(description, trainer.graph(), &fit.parameters).to_bytes()?;
+    crate::file::save(path, |writer| writer.write_all(&bytes))
 }
 
 /// Exit code of a run that Ctrl-C ended: 128 and the signal's number.
