@@ -1,8 +1,8 @@
-// One invocation an element of y, row-major; rows may lie apart.
+// One invocation WIDTH neighbouring elements of y, row-major; rows may lie apart.
 
 struct Params {
     n_row: u32,
-    n_column: u32,
+    n_column: u32, // Values of a row
     value: f32,
     x_offset: u32,
     x_stride: u32,
@@ -13,9 +13,9 @@ struct Params {
 }
 
 @group(0) @binding(0) var<uniform> params: Params;
-@group(0) @binding(1) var<storage, read> x: array<f32>; // (row, column)
-@group(0) @binding(2) var<storage, read> b: array<f32>; // (row, column)
-@group(0) @binding(3) var<storage, read_write> y: array<f32>; // (row, column)
+@group(0) @binding(1) var<storage, read> x: array<Value>; // (row, column)
+@group(0) @binding(2) var<storage, read> b: array<Value>; // (row, column)
+@group(0) @binding(3) var<storage, read_write> y: array<Value>; // (row, column)
 
 struct Element {
     exists: bool,
@@ -29,15 +29,15 @@ fn element(global: vec3<u32>, workgroups: vec3<u32>) -> Element {
 }
 
 fn at_x(e: Element) -> u32 {
-    return params.x_offset + e.row * params.x_stride + e.column;
+    return (params.x_offset + e.row * params.x_stride) / WIDTH + e.column;
 }
 
 fn at_b(e: Element) -> u32 {
-    return params.b_offset + e.row * params.b_stride + e.column;
+    return (params.b_offset + e.row * params.b_stride) / WIDTH + e.column;
 }
 
 fn at_y(e: Element) -> u32 {
-    return params.y_offset + e.row * params.y_stride + e.column;
+    return (params.y_offset + e.row * params.y_stride) / WIDTH + e.column;
 }
 
 // y = value
@@ -45,7 +45,7 @@ fn at_y(e: Element) -> u32 {
 fn fill(@builtin(global_invocation_id) global: vec3<u32>, @builtin(num_workgroups) workgroups: vec3<u32>) {
     let e = element(global, workgroups);
     if e.exists {
-        y[at_y(e)] = params.value;
+        y[at_y(e)] = Value(params.value);
     }
 }
 

@@ -4,14 +4,14 @@
 // dL/dA = sum e s' exp(A)    dL/dB = sum g e    dL/dC = sum w s    dL/dD = sum w p
 //
 // Products with B and C, and those that give their gradients, are the linear layer's kernels'. Entries named gates, read_out and so on take
-// one element an invocation; scan and its gradient one state of one sequence through all steps; backward_decay (dA) and backward_skip (dD)
-// sum COLUMNS columns a workgroup.
+// one Value an invocation, WIDTH neighbouring elements; scan and its gradient WIDTH states of one sequence through all steps; backward_decay
+// (dA) and backward_skip (dD) sum COLUMNS columns of Values a workgroup. Channels and states are counted in Values.
 
 struct Params {
     n_batch: u32,
     n_step: u32,
-    n_hidden: u32,
-    n_state: u32,
+    n_hidden: u32, // Values of a row
+    n_state: u32, // Values of a state
     reverse: u32,
     accumulate: u32, // whether sums over the batch go on from a window of it before
     reset_offset: u32,
@@ -42,25 +42,25 @@ struct Params {
 }
 
 @group(0) @binding(0) var<uniform> params: Params;
-@group(0) @binding(1) var<storage, read> p: array<f32>; // (batch, step, hidden)
-@group(0) @binding(2) var<storage, read> a: array<f32>; // (state)
-@group(0) @binding(5) var<storage, read> d: array<f32>; // (hidden)
-@group(0) @binding(6) var<storage, read> initial: array<f32>; // (batch, state)
+@group(0) @binding(1) var<storage, read> p: array<Value>; // (batch, step, hidden)
+@group(0) @binding(2) var<storage, read> a: array<Value>; // (state)
+@group(0) @binding(5) var<storage, read> d: array<Value>; // (hidden)
+@group(0) @binding(6) var<storage, read> initial: array<Value>; // (batch, state)
 @group(0) @binding(7) var<storage, read> reset: array<u32>; // (batch, step)
-@group(0) @binding(8) var<storage, read_write> gate: array<f32>; // (batch, step, hidden): g
-@group(0) @binding(9) var<storage, read_write> states: array<f32>; // (batch, step, state): s, first B^T g
-@group(0) @binding(10) var<storage, read_write> raw: array<f32>; // (batch, step, hidden): u, first C s
-@group(0) @binding(11) var<storage, read_write> y: array<f32>; // (batch, step, hidden)
-@group(0) @binding(12) var<storage, read_write> last: array<f32>; // (batch, state)
-@group(0) @binding(13) var<storage, read> grad_y: array<f32>; // (batch, step, hidden)
-@group(0) @binding(14) var<storage, read> grad_last: array<f32>; // (batch, state)
-@group(0) @binding(15) var<storage, read_write> grad_read: array<f32>; // (batch, step, hidden): w
-@group(0) @binding(16) var<storage, read_write> grad_states: array<f32>; // (batch, step, state): e, first C^T w
-@group(0) @binding(3) var<storage, read_write> grad_gate: array<f32>; // (batch, step, hidden): B e
-@group(0) @binding(17) var<storage, read_write> grad_p: array<f32>; // (batch, step, hidden)
-@group(0) @binding(18) var<storage, read_write> grad_a: array<f32>; // (state)
-@group(0) @binding(19) var<storage, read_write> grad_d: array<f32>; // (hidden)
-@group(0) @binding(20) var<storage, read_write> grad_initial: array<f32>; // (batch, state)
+@group(0) @binding(8) var<storage, read_write> gate: array<Value>; // (batch, step, hidden): g
+@group(0) @binding(9) var<storage, read_write> states: array<Value>; // (batch, step, state): s, first B^T g
+@group(0) @binding(10) var<storage, read_write> raw: array<Value>; // (batch, step, hidden): u, first C s
+@group(0) @binding(11) var<storage, read_write> y: array<Value>; // (batch, step, hidden)
+@group(0) @binding(12) var<storage, read_write> last: array<Value>; // (batch, state)
+@group(0) @binding(13) var<storage, read> grad_y: array<Value>; // (batch, step, hidden)
+@group(0) @binding(14) var<storage, read> grad_last: array<Value>; // (batch, state)
+@group(0) @binding(15) var<storage, read_write> grad_read: array<Value>; // (batch, step, hidden): w
+@group(0) @binding(16) var<storage, read_write> grad_states: array<Value>; // (batch, step, state): e, first C^T w
+@group(0) @binding(3) var<storage, read_write> grad_gate: array<Value>; // (batch, step, hidden): B e
+@group(0) @binding(17) var<storage, read_write> grad_p: array<Value>; // (batch, step, hidden)
+@group(0) @binding(18) var<storage, read_write> grad_a: array<Value>; // (state)
+@group(0) @binding(19) var<storage, read_write> grad_d: array<Value>; // (hidden)
+@group(0) @binding(20) var<storage, read_write> grad_initial: array<Value>; // (batch, state)
 
 fn lane_of(global: vec3<u32>, workgroups: vec3<u32>) -> u32 {
     return global.y * workgroups.x * LANES + global.x;
@@ -70,29 +70,30 @@ fn n_row() -> u32 {
     return params.n_batch * params.n_step;
 }
 
-fn p_at(row: u32, channel: u32) -> f32 {
-    return p[params.p_offset + row * params.p_stride + channel];
+fn p_at(row: u32, channel: u32) -> Value {
+    return p[(params.p_offset + row * params.p_stride) / WIDTH + channel];
 }
 
-fn grad_y_at(row: u32, channel: u32) -> f32 {
+fn grad_y_at(row: u32, channel: u32) -> Value {
     if HAS_GRAD_Y {
-        return grad_y[params.grad_y_offset + row * params.grad_y_stride + channel];
+        return grad_y[(params.grad_y_offset + row * params.grad_y_stride) / WIDTH + channel];
     }
-    return 0.0;
+    return Value();
 }
 
-fn initial_at(batch: u32, n: u32) -> f32 {
+fn initial_at(batch: u32, n: u32) -> Value {
     if HAS_INITIAL {
-        return initial[params.initial_offset + batch * params.initial_stride + n];
+        return initial[(params.initial_offset + batch * params.initial_stride) / WIDTH + n];
     }
-    return 0.0;
+    return Value();
 }
 
 @compute @workgroup_size(LANES)
 fn gates(@builtin(global_invocation_id) global: vec3<u32>, @builtin(num_workgroups) workgroups: vec3<u32>) {
     let lane = lane_of(global, workgroups);
     if lane < n_row() * params.n_hidden {
-        gate[params.gate_offset + lane] = silu(clamp(p_at(lane / params.n_hidden, lane % params.n_hidden), -50.0, 50.0));
+        let input = p_at(lane / params.n_hidden, lane % params.n_hidden);
+        gate[params.gate_offset / WIDTH + lane] = silu_each(clamp(input, Value(-50.0), Value(50.0)));
     }
 }
 
@@ -104,17 +105,17 @@ fn scan(@builtin(global_invocation_id) global: vec3<u32>, @builtin(num_workgroup
     }
     let batch = lane / params.n_state;
     let n = lane % params.n_state;
-    let decay = exp(a[params.a_offset + n]);
+    let decay = exp(a[params.a_offset / WIDTH + n]);
     var state = initial_at(batch, n);
     for (var position = 0u; position < params.n_step; position++) {
         let at = (batch * params.n_step + step_of(position)) * params.n_state + n;
         if is_border(batch, position) {
-            state = 0.0;
+            state = Value();
         }
-        state = decay * state + states[params.states_offset + at];
-        states[params.states_offset + at] = state;
+        state = decay * state + states[params.states_offset / WIDTH + at];
+        states[params.states_offset / WIDTH + at] = state;
     }
-    last[params.last_offset + lane] = state;
+    last[params.last_offset / WIDTH + lane] = state;
 }
 
 @compute @workgroup_size(LANES)
@@ -124,17 +125,17 @@ fn read_out(@builtin(global_invocation_id) global: vec3<u32>, @builtin(num_workg
         return;
     }
     let channel = lane % params.n_hidden;
-    let u = raw[params.raw_offset + lane] + d[params.d_offset + channel] * p_at(lane / params.n_hidden, channel);
-    raw[params.raw_offset + lane] = u;
-    y[params.y_offset + lane] = gate[params.gate_offset + lane] * clamp(u, -10.0, 10.0);
+    let u = raw[params.raw_offset / WIDTH + lane] + d[params.d_offset / WIDTH + channel] * p_at(lane / params.n_hidden, channel);
+    raw[params.raw_offset / WIDTH + lane] = u;
+    y[params.y_offset / WIDTH + lane] = gate[params.gate_offset / WIDTH + lane] * clamp(u, Value(-10.0), Value(10.0));
 }
 
 @compute @workgroup_size(LANES)
 fn backward_read_out(@builtin(global_invocation_id) global: vec3<u32>, @builtin(num_workgroups) workgroups: vec3<u32>) {
     let lane = lane_of(global, workgroups);
     if lane < n_row() * params.n_hidden {
-        let w = grad_y_at(lane / params.n_hidden, lane % params.n_hidden) * gate[params.gate_offset + lane];
-        grad_read[params.grad_read_offset + lane] = select(0.0, w, abs(raw[params.raw_offset + lane]) <= 10.0);
+        let w = grad_y_at(lane / params.n_hidden, lane % params.n_hidden) * gate[params.gate_offset / WIDTH + lane];
+        grad_read[params.grad_read_offset / WIDTH + lane] = select(Value(), w, abs(raw[params.raw_offset / WIDTH + lane]) <= Value(10.0));
     }
 }
 
@@ -146,20 +147,20 @@ fn backward_scan(@builtin(global_invocation_id) global: vec3<u32>, @builtin(num_
     }
     let batch = lane / params.n_state;
     let n = lane % params.n_state;
-    let decay = exp(a[params.a_offset + n]);
-    var carry = 0.0;
+    let decay = exp(a[params.a_offset / WIDTH + n]);
+    var carry = Value();
     if HAS_GRAD_LAST {
-        carry = grad_last[params.grad_last_offset + batch * params.grad_last_stride + n];
+        carry = grad_last[(params.grad_last_offset + batch * params.grad_last_stride) / WIDTH + n];
     }
     for (var visited = 0u; visited < params.n_step; visited++) {
         let position = params.n_step - 1u - visited;
         let at = (batch * params.n_step + step_of(position)) * params.n_state + n;
-        let e = carry + grad_states[params.grad_states_offset + at];
-        grad_states[params.grad_states_offset + at] = e;
-        carry = select(e * decay, 0.0, is_border(batch, position));
+        let e = carry + grad_states[params.grad_states_offset / WIDTH + at];
+        grad_states[params.grad_states_offset / WIDTH + at] = e;
+        carry = select(e * decay, Value(), is_border(batch, position));
     }
     if HAS_GRAD_INITIAL {
-        grad_initial[params.grad_initial_offset + batch * params.grad_initial_stride + n] = carry;
+        grad_initial[(params.grad_initial_offset + batch * params.grad_initial_stride) / WIDTH + n] = carry;
     }
 }
 
@@ -172,30 +173,29 @@ fn backward_input(@builtin(global_invocation_id) global: vec3<u32>, @builtin(num
     let row = lane / params.n_hidden;
     let channel = lane % params.n_hidden;
     let input = p_at(row, channel);
-    var grad = d[params.d_offset + channel] * grad_read[params.grad_read_offset + lane];
-    if abs(input) <= 50.0 {
-        let through_gate = grad_y_at(row, channel) * clamp(raw[params.raw_offset + lane], -10.0, 10.0);
-        grad += (grad_gate[params.grad_gate_offset + lane] + through_gate) * silu_derivative(input);
-    }
-    grad_p[params.grad_p_offset + row * params.grad_p_stride + channel] = grad;
+    let through_skip = d[params.d_offset / WIDTH + channel] * grad_read[params.grad_read_offset / WIDTH + lane];
+    let of_gate = grad_y_at(row, channel) * clamp(raw[params.raw_offset / WIDTH + lane], Value(-10.0), Value(10.0));
+    let through_gate = (grad_gate[params.grad_gate_offset / WIDTH + lane] + of_gate) * silu_derivative_each(input);
+    grad_p[(params.grad_p_offset + row * params.grad_p_stride) / WIDTH + channel] =
+        through_skip + select(Value(), through_gate, abs(input) <= Value(50.0));
 }
 
 // e s' of one element, s' being what the step before left
-fn decay_term(row: u32, n: u32) -> f32 {
+fn decay_term(row: u32, n: u32) -> Value {
     let batch = row / params.n_step;
     let position = row % params.n_step;
     if is_border(batch, position) {
-        return 0.0;
+        return Value();
     }
-    var previous = 0.0;
+    var previous = Value();
     if position > 0u {
         let before = batch * params.n_step + step_of(position - 1u);
-        previous = states[params.states_offset + before * params.n_state + n];
+        previous = states[params.states_offset / WIDTH + before * params.n_state + n];
     } else {
         previous = initial_at(batch, n);
     }
     let at = batch * params.n_step + step_of(position);
-    return grad_states[params.grad_states_offset + at * params.n_state + n] * previous;
+    return grad_states[params.grad_states_offset / WIDTH + at * params.n_state + n] * previous;
 }
 
 @compute @workgroup_size(COLUMNS, COLUMNS)
@@ -205,7 +205,7 @@ fn backward_decay(
     @builtin(local_invocation_id) local: vec3<u32>,
 ) {
     let n = (group.y * workgroups.x + group.x) * COLUMNS + local.x;
-    var sum = 0.0;
+    var sum = Value();
     if n < params.n_state {
         for (var row = local.y; row < n_row(); row += COLUMNS) {
             sum += decay_term(row, n);
@@ -213,8 +213,8 @@ fn backward_decay(
     }
     sum = sum_column(local, sum);
     if local.y == 0u && n < params.n_state {
-        let at = params.grad_a_offset + n;
-        grad_a[at] = select(0.0, grad_a[at], params.accumulate != 0u) + sum * exp(a[params.a_offset + n]);
+        let at = params.grad_a_offset / WIDTH + n;
+        grad_a[at] = select(Value(), grad_a[at], params.accumulate != 0u) + sum * exp(a[params.a_offset / WIDTH + n]);
     }
 }
 
@@ -225,15 +225,15 @@ fn backward_skip(
     @builtin(local_invocation_id) local: vec3<u32>,
 ) {
     let channel = (group.y * workgroups.x + group.x) * COLUMNS + local.x;
-    var sum = 0.0;
+    var sum = Value();
     if channel < params.n_hidden {
         for (var row = local.y; row < n_row(); row += COLUMNS) {
-            sum += grad_read[params.grad_read_offset + row * params.n_hidden + channel] * p_at(row, channel);
+            sum += grad_read[params.grad_read_offset / WIDTH + row * params.n_hidden + channel] * p_at(row, channel);
         }
     }
     sum = sum_column(local, sum);
     if local.y == 0u && channel < params.n_hidden {
-        let at = params.grad_d_offset + channel;
-        grad_d[at] = select(0.0, grad_d[at], params.accumulate != 0u) + sum;
+        let at = params.grad_d_offset / WIDTH + channel;
+        grad_d[at] = select(Value(), grad_d[at], params.accumulate != 0u) + sum;
     }
 }

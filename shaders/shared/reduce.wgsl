@@ -18,19 +18,3 @@ fn sum_lanes(lane: u32, value: vec2<f32>) -> vec2<f32> {
     workgroupBarrier();
     return lane_sum;
 }
-
-const COLUMNS = 16u;
-var<workgroup> column_values: array<array<f32, COLUMNS>, COLUMNS>;
-
-// sum over the COLUMNS invocations of a COLUMNS x COLUMNS workgroup that have the same local.x, for the one whose local.y is 0
-fn sum_column(local: vec3<u32>, value: f32) -> f32 {
-    column_values[local.y][local.x] = value;
-    workgroupBarrier();
-    var sum = 0.0;
-    if local.y == 0u {
-        for (var other = 0u; other < COLUMNS; other++) {
-            sum += column_values[other][local.x];
-        }
-    }
-    return sum;
-}

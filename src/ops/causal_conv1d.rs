@@ -1,6 +1,6 @@
 //! Causal depthwise convolution over the steps.
 
-use super::{COLUMNS, Operation, Recurrence, Sequences, present};
+use super::{COLUMNS, Operation, Recurrence, SINGLE, Sequences, present};
 use crate::error::{Error, Result};
 use crate::gpu::{Constant, Kernel, Planner, Shader};
 use crate::graph::{Gradients, Graph, Tensor};
@@ -12,7 +12,8 @@ pub(crate) const SHADER: Shader = Shader {
     shared: &[
         include_str!("../../shaders/shared/activation.wgsl"),
         include_str!("../../shaders/shared/recurrence.wgsl"),
-        include_str!("../../shaders/shared/reduce.wgsl"),
+        include_str!("../../shaders/shared/sum_column.wgsl"),
+        SINGLE,
     ],
     constants: &[
         ("KERNEL_SIZE", Constant::U32(4)),

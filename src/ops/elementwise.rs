@@ -1,12 +1,18 @@
 //! Operations that take each element by itself.
 
-use super::{Operation, present};
+use super::{Operation, QUAD, SINGLE, present, width};
 use crate::error::Result;
-use crate::gpu::{Operand, Planner, Shader};
+use crate::gpu::{Constant, Operand, Planner, Shader};
 use crate::graph::{Gradients, Graph, Tensor};
 
-pub(crate) const SHADER: Shader =
-    Shader { name: "elementwise", source: include_str!("../../shaders/elementwise.wgsl"), shared: &[], constants: &[] };
+pub(crate) const SHADER: Shader = variant(&[SINGLE]);
+
+const QUAD_SHADER: Shader = variant(&[QUAD]);
+
+const fn variant(shared: &'static [&'static str]) -> Shader {
+    let source = include_str!("../../shaders/elementwise.wgsl");
+    Shader { name: "elementwise", source, shared, constants: &[("WIDTH", Constant::U32(1))] }
+}
 
 /// An operation on each element; all tensors have the same rows and columns.
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -170,20 +176,22 @@ impl Operation for Elementwise {
             Elementwise::Sum { a, b, y } => (Some(a), Some(b), y, 0.0),
             Elementwise::NegExpBackward { y, grad_y, grad_x } => (Some(y), Some(grad_y), grad_x, 0.0),
         };
+        let width = width(plan, &present([x, b, Some(y)]));
         // a vector is cut into elements, all else into rows
         let n_part = if n_row == 1 { n_column } else { n_row };
         for window in plan.windows(n_part, &present([x, b, Some(y)])) {
             let (n_row, n_column) = if n_row == 1 { (1, window.1) } else { (window.1, n_column) };
             let part = |tensor: Tensor| Operand::Part { tensor, first: window.0, count: window.1, of: n_part };
-            plan.kernel(&SHADER, self.name())
+            plan.kernel(if width == 1 { &SHADER } else { &QUAD_SHADER }, self.name())
+                .constant("WIDTH", width)
                 .flops(n_row * n_column)
                 .bind_optional("x", x.map(part))
                 .bind_optional("b", b.map(part))
                 .bind("y", part(y))
                 .param("n_row", n_row)
-                .param("n_column", n_column)
+                .param("n_column", n_column / width)
                 .param("value", value)
-                .lanes(n_row * n_column)?;
+                .lanes(n_row * n_column / width)?;
         }
         Ok(())
     }

@@ -1,26 +1,34 @@
 //! The lab's simplified state space model over the products of its inputs: see `reference/mamba_lab.rs`.
 
-use super::{COLUMNS, Linear, LinearBackward, Operation, Recurrence, Sequences, present};
+use super::{COLUMNS, Linear, LinearBackward, Operation, QUAD, Recurrence, SINGLE, Sequences, present, width};
 use crate::error::Result;
 use crate::gpu::{Constant, Kernel, LANES, Planner, Shader};
 use crate::graph::{Gradients, Graph, Tensor};
 
-pub(crate) const SHADER: Shader = Shader {
-    name: "mamba_lab",
-    source: include_str!("../../shaders/mamba_lab.wgsl"),
-    shared: &[
-        include_str!("../../shaders/shared/activation.wgsl"),
-        include_str!("../../shaders/shared/recurrence.wgsl"),
-        include_str!("../../shaders/shared/reduce.wgsl"),
-    ],
-    constants: &[
-        ("HAS_INITIAL", Constant::Bool(false)),
-        ("HAS_RESET", Constant::Bool(false)),
-        ("HAS_GRAD_Y", Constant::Bool(false)),
-        ("HAS_GRAD_LAST", Constant::Bool(false)),
-        ("HAS_GRAD_INITIAL", Constant::Bool(false)),
-    ],
-};
+pub(crate) const SHADER: Shader =
+    variant(&[ACTIVATION, RECURRENCE, SUM_COLUMN, SINGLE, include_str!("../../shaders/shared/gate_single.wgsl")]);
+
+const QUAD_SHADER: Shader = variant(&[ACTIVATION, RECURRENCE, SUM_COLUMN, QUAD, include_str!("../../shaders/shared/gate_quad.wgsl")]);
+
+const ACTIVATION: &str = include_str!("../../shaders/shared/activation.wgsl");
+const RECURRENCE: &str = include_str!("../../shaders/shared/recurrence.wgsl");
+const SUM_COLUMN: &str = include_str!("../../shaders/shared/sum_column.wgsl");
+
+const fn variant(shared: &'static [&'static str]) -> Shader {
+    Shader {
+        name: "mamba_lab",
+        source: include_str!("../../shaders/mamba_lab.wgsl"),
+        shared,
+        constants: &[
+            ("WIDTH", Constant::U32(1)),
+            ("HAS_INITIAL", Constant::Bool(false)),
+            ("HAS_RESET", Constant::Bool(false)),
+            ("HAS_GRAD_Y", Constant::Bool(false)),
+            ("HAS_GRAD_LAST", Constant::Bool(false)),
+            ("HAS_GRAD_INITIAL", Constant::Bool(false)),
+        ],
+    }
+}
 
 /// `g = SiLU(clip(p))`, `s = exp(A) s' + B^T g`, `u = C s + D p`, `y = g clip(u)`, with `s'` the state before.
 #[derive(Clone, Debug)]
@@ -117,13 +125,20 @@ impl MambaLab {
         Sequences::windows(plan, plan.spec(self.last_state).rows(), &tensors, |_| 0)
     }
 
+    /// Elements of a row that an invocation takes.
+    fn width(&self, plan: &Planner, gradients: &[Tensor]) -> usize {
+        let tensors = [self.p, self.a, self.d, self.gate, self.states, self.read_out, self.y, self.last_state];
+        width(plan, &[&tensors, &present([self.recurrence.initial_state])[..], gradients].concat())
+    }
+
     /// A dispatch over the forward tensors of a window of the batch, with every size set.
-    fn kernel<'p, 'a>(&self, plan: &'p mut Planner<'a>, entry: &'static str, window: Sequences) -> Kernel<'p, 'a> {
+    fn kernel<'p, 'a>(&self, plan: &'p mut Planner<'a>, entry: &'static str, window: Sequences, width: usize) -> Kernel<'p, 'a> {
         let n_state = plan.spec(self.last_state).columns();
         let n_step = plan.spec(self.y).rows() / window.of;
         let n_hidden = plan.spec(self.y).columns();
         let part = |tensor: Tensor| window.part(tensor);
-        plan.kernel(&SHADER, entry)
+        plan.kernel(if width == 1 { &SHADER } else { &QUAD_SHADER }, entry)
+            .constant("WIDTH", width)
             .bind("p", part(self.p))
             .bind("a", self.a)
             .bind("d", self.d)
@@ -136,8 +151,8 @@ impl MambaLab {
             .bind("last", part(self.last_state))
             .param("n_batch", window.count)
             .param("n_step", n_step)
-            .param("n_hidden", n_hidden)
-            .param("n_state", n_state)
+            .param("n_hidden", n_hidden / width)
+            .param("n_state", n_state / width)
             .param("accumulate", window.first > 0)
             .param("reverse", self.recurrence.reverse)
     }
@@ -203,9 +218,9 @@ impl Operation for MambaLab {
     fn encode(&self, plan: &mut Planner) -> Result<()> {
         let (hidden, sequences) = (plan.spec(self.y).len(), plan.spec(self.last_state).len());
         plan.check_loop("mamba_lab", plan.spec(self.y).rows() / plan.spec(self.last_state).rows())?;
-        let windows = self.windows(plan, &[]);
-        let each = |plan: &mut Planner, entry, lanes| {
-            windows.iter().try_for_each(|window| self.kernel(plan, entry, *window).lanes(window.share(lanes)))
+        let (windows, width) = (self.windows(plan, &[]), self.width(plan, &[]));
+        let each = |plan: &mut Planner, entry, elements| {
+            windows.iter().try_for_each(|window| self.kernel(plan, entry, *window, width).lanes(window.share(elements) / width))
         };
         each(plan, "gates", hidden)?;
         product(self.gate, self.b, self.states).encode(plan)?;
@@ -238,10 +253,12 @@ impl Operation for MambaLabBackward {
         let forward = &self.forward;
         let (hidden, sequences) = (plan.spec(forward.y).len(), plan.spec(forward.last_state).len());
         let windows = forward.windows(plan, &present([self.grad_y, self.grad_p]));
+        let gradients = [self.grad_y, self.grad_last_state, self.grad_p, self.grad_a, self.grad_d, self.grad_initial_state];
+        let width = forward.width(plan, &present(gradients));
         let kernel = |plan: &mut Planner, entry: &'static str, window: Sequences, groups: usize| {
             let part = |tensor: Tensor| window.part(tensor);
             forward
-                .kernel(plan, entry, window)
+                .kernel(plan, entry, window, width)
                 .bind_optional("grad_y", self.grad_y.map(part))
                 .bind_optional("grad_last", self.grad_last_state.map(part))
                 .bind("grad_read", part(self.grad_read_out))
@@ -253,8 +270,8 @@ impl Operation for MambaLabBackward {
                 .bind_optional("grad_d", self.grad_d)
                 .groups(groups)
         };
-        let each = |plan: &mut Planner, entry, lanes| {
-            windows.iter().try_for_each(|window| kernel(plan, entry, *window, window.share(lanes).div_ceil(LANES)))
+        let each = |plan: &mut Planner, entry, elements| {
+            windows.iter().try_for_each(|window| kernel(plan, entry, *window, window.share(elements).div_ceil(LANES * width)))
         };
         each(plan, "backward_read_out", hidden)?;
         product(self.grad_read_out, forward.c, self.grad_states).encode(plan)?;
@@ -265,7 +282,7 @@ impl Operation for MambaLabBackward {
         }
         for (entry, target) in [("backward_decay", self.grad_a), ("backward_skip", self.grad_d)] {
             let Some(target) = target else { continue };
-            let groups = plan.spec(target).len().div_ceil(COLUMNS);
+            let groups = plan.spec(target).len().div_ceil(COLUMNS * width);
             windows.iter().try_for_each(|window| kernel(plan, entry, *window, groups))?;
         }
         for (x, weight, grad_y, grad_weight) in

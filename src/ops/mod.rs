@@ -292,8 +292,23 @@ pub const SHADERS: &[&Shader] = &[
     &window::SHADER,
 ];
 
-/// Side of the square workgroup of `reduce.wgsl`'s `sum_column`.
+/// Side of the square workgroup of `sum_column.wgsl`.
 const COLUMNS: usize = 16;
+
+/// An invocation takes one element of a row.
+const SINGLE: &str = include_str!("../../shaders/shared/single.wgsl");
+
+/// An invocation takes four neighbouring elements of a row.
+const QUAD: &str = include_str!("../../shaders/shared/quad.wgsl");
+
+/// Neighbouring elements that an invocation takes: four, where rows of all tensors begin and end at multiples of four, else one.
+fn width(plan: &Planner, tensors: &[Tensor]) -> usize {
+    let fits = |tensor: &Tensor| {
+        let spec = plan.spec(*tensor);
+        (spec.columns() | spec.offset | spec.row_stride).is_multiple_of(4)
+    };
+    if tensors.iter().all(fits) { 4 } else { 1 }
+}
 
 /// The tensors of a list in which some may be absent.
 fn present<const N: usize>(tensors: [Option<Tensor>; N]) -> Vec<Tensor> {

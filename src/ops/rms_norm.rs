@@ -1,6 +1,6 @@
 //! Root-mean-square normalisation of rows.
 
-use super::{COLUMNS, Operation, present};
+use super::{COLUMNS, Operation, SINGLE, present};
 use crate::error::{Error, Result};
 use crate::gpu::{Constant, LANES, Operand, Planner, Shader};
 use crate::graph::{Gradients, Graph, Tensor};
@@ -8,7 +8,7 @@ use crate::graph::{Gradients, Graph, Tensor};
 pub(crate) const SHADER: Shader = Shader {
     name: "rms_norm",
     source: include_str!("../../shaders/rms_norm.wgsl"),
-    shared: &[include_str!("../../shaders/shared/reduce.wgsl")],
+    shared: &[include_str!("../../shaders/shared/reduce.wgsl"), include_str!("../../shaders/shared/sum_column.wgsl"), SINGLE],
     constants: &[("BLOCK", Constant::U32(BLOCK as u32)), ("ROW_LANES", Constant::U32(1)), ("HAS_GRAD_X", Constant::Bool(false))],
 };
 

@@ -45,6 +45,31 @@ fn state_counts_and_widths_that_fit_no_workgroup() {
     }
 }
 
+/// An invocation takes four neighbours of a row.
+#[test]
+fn state_counts_and_widths_that_are_multiples_of_four() {
+    for (n_hidden, n_state) in [(4, 4), (12, 20), (64, 16), (260, 68)] {
+        for (initial, reset, reverse) in [(false, false, false), (true, true, false), (true, true, true)] {
+            check(3, 33, n_hidden, n_state, initial, reset, reverse);
+        }
+    }
+}
+
+/// The columns that it takes begin, or end, between two such neighbours.
+#[test]
+fn columns_of_a_wider_tensor() {
+    for (first, wide) in [(4, 20), (5, 20), (4, 21)] {
+        let mut case = Case::new(format!("mamba_lab over columns from {first} of {wide}"));
+        let whole = case.variable("whole", &[2, 33, wide], -3.0, 3.0);
+        let p = case.graph.columns(whole, "p", first, 12);
+        let a = case.variable("a", &[8], -2.0, -0.05);
+        let [b, c] = ["b", "c"].map(|name| case.variable(name, &[12, 8], -0.3, 0.3));
+        let d = case.variable("d", &[12], 0.5, 1.5);
+        let (y, last) = case.graph.mamba_lab("y", p, a, b, c, d, &Recurrence::default()).expect("shapes fit");
+        case.check(&[y, last]);
+    }
+}
+
 #[test]
 fn more_rows_than_a_software_driver_loops() {
     check(70, 1000, 2, 2, true, true, false);
@@ -71,4 +96,5 @@ fn a_loop_that_a_software_driver_would_leave_is_refused_there() {
 fn window_by_window_where_not_all_can_be_bound() {
     check_bound([7, 65, 9, 5], true, true, false, Some(8 << 10));
     check_bound([7, 65, 9, 5], true, false, true, Some(8 << 10));
+    check_bound([7, 65, 8, 4], true, true, true, Some(8 << 10));
 }

@@ -1,0 +1,2 @@
+// What an invocation takes together: one element of a row.
+alias Value = f32;
