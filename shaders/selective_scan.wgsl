@@ -18,7 +18,7 @@
 //   rows      (batch, step, row_quads)          B by quads, C by quads, and with a reset mask (1 where the state is cut, 0, 0, 0)
 //   slots     (batch, chunk, channel, QUADS + 1)   summary of a chunk and (sum of delta, 1 if the state is cut in it, 0, 0), then what is
 //                                               carried into it; at last its part of grad_A and (grad_D, grad_delta_bias, 0, 0)
-//   borders   (batch, span, channel, QUADS)     backward only
+//   borders   (batch, span, channel, QUADS)     backward only, not `walked`
 //   sums      (group, batch, step, 2 QUADS)     backward only: grad_B and grad_C, summed over the channels of one workgroup, or of one
 //                                               invocation that walks
 
@@ -41,7 +41,8 @@ struct Params {
     n_block: u32,
     n_whole_step: u32, // steps of a sequence
     first_step: u32, // of the window
-    keep_states: u32, // whether the states are those that the window before left
+    keep_states: u32, // whether the states are not packed: those that the window before left, or none
+    from_zero: u32, // `walked`: whether the states are zero at first
     accumulate: u32, // whether sums go on from a window before
     is_reverse: u32,
     delta_softplus: u32,
@@ -170,7 +171,9 @@ fn step_size(biased_delta: f32) -> f32 {
 // Copies what is small into the workspace, padded to vectors: one invocation a vector.
 @compute @workgroup_size(LANES)
 fn pack(@builtin(global_invocation_id) global: vec3<u32>, @builtin(num_workgroups) workgroups: vec3<u32>) {
-    let index = global.y * workgroups.x * LANES + global.x;
+    let lane = global.y * workgroups.x * LANES + global.x;
+    let is_behind_states = params.keep_states != 0u && lane >= params.states_start;
+    let index = lane + select(0u, params.rows_start - params.states_start, is_behind_states);
     var value = vec4<f32>();
     if index < params.states_start {
         let channel = index / (QUADS + 1u);
@@ -190,9 +193,6 @@ fn pack(@builtin(global_invocation_id) global: vec3<u32>, @builtin(num_workgroup
     } else if index < params.rows_start {
         let row = (index - params.states_start) / QUADS;
         let quad = (index - params.states_start) % QUADS;
-        if params.keep_states != 0u {
-            return;
-        }
         if HAS_STATE {
             for (var i = 0u; i < min(4u, N_STATE - 4u * quad); i++) {
                 value[i] = state[params.state_offset + row * N_STATE + 4u * quad + i];
@@ -580,37 +580,68 @@ fn run_backward(workgroup: vec3<u32>, workgroups: vec3<u32>, index: u32) {
     }
 }
 
-// What an invocation that walks holds of its span: B, C and their gradients over the channels so far; of the channel in work the states
-// and what its steps read. Indices are constant once calls and loops over quads are unrolled, which keeps all of it out of memory.
+// What an invocation that walks holds of its span: B, C and their gradients over the channels so far, and where rows begin; of the channel
+// in work what its steps read and sum up; of four states of it what steps backward ask for. Indices are constant once calls and loops over
+// quads are unrolled, which keeps all of it out of memory; four states at a time leave registers to what changes at every step.
 var<private> walked_b: array<array<vec4<f32>, QUADS>, SPAN>;
 var<private> walked_c: array<array<vec4<f32>, QUADS>, SPAN>;
 var<private> walked_grad_b: array<array<vec4<f32>, QUADS>, SPAN>;
 var<private> walked_grad_c: array<array<vec4<f32>, QUADS>, SPAN>;
-var<private> walked_decay: array<array<vec4<f32>, QUADS>, SPAN>;
-var<private> walked_decayed: array<array<vec4<f32>, QUADS>, SPAN>;
-var<private> walked_dt: array<f32, SPAN>;
-var<private> walked_u: array<f32, SPAN>;
-var<private> walked_rate: array<vec4<f32>, QUADS>;
-var<private> walked_h: array<vec4<f32>, QUADS>;
-var<private> walked_grad_h: array<vec4<f32>, QUADS>;
-var<private> walked_grad_rate: array<vec4<f32>, QUADS>;
-var<private> walked_grad_skip: vec2<f32>; // of D and of the bias
+var<private> walked_at: array<Places, SPAN>;
+var<private> walked_steps: array<WalkedStep, SPAN>;
+var<private> walked_rate: vec4<f32>;
+var<private> walked_h: vec4<f32>;
+var<private> walked_decay: array<vec4<f32>, SPAN>;
+var<private> walked_decayed: array<vec4<f32>, SPAN>;
+var<private> walked_grad_h: vec4<f32>;
+var<private> walked_grad_rate: vec4<f32>;
 
-// The place of a walk's channel and step. A step past the end, like a channel past the last, changes nothing: size and gradient are 0.
-struct Stride {
+// Where the row of a step begins in each tensor.
+struct Places {
     exists: bool,
-    row: u32,
-    channel: u32,
+    row: u32, // in the workspace
+    u: u32,
+    delta: u32,
+    z: u32,
+    y: u32,
+    grad_y: u32,
+    grad_u: u32,
+    grad_delta: u32,
+    grad_z: u32,
 }
 
-fn stride_at(batch: u32, position: u32, channel: u32) -> Stride {
-    let near = min(channel, params.n_channel - 1u);
+// A step of one channel. One past the end, like a channel past the last, changes nothing: size and gradient are 0.
+struct WalkedStep {
+    is_cut: bool,
+    dt: f32,
+    slope: f32, // of dt by delta
+    u: f32,
+    read_out: f32,
+    grad_read_out: f32,
+    grad_gate: f32,
+    grad_x: f32,
+    grad_dt: f32,
+}
+
+fn places_of(batch: u32, position: u32) -> Places {
     let row = batch * params.n_step + step_at(min(position, params.n_step - 1u));
-    return Stride(channel < params.n_channel && position < params.n_step, row, near);
+    return Places(
+        position < params.n_step,
+        params.rows_start + row * params.row_quads,
+        params.u_offset + row * params.u_stride,
+        params.delta_offset + row * params.delta_stride,
+        params.z_offset + row * params.z_stride,
+        params.y_offset + row * params.y_stride,
+        params.grad_y_offset + row * params.grad_y_stride,
+        params.grad_u_offset + row * params.grad_u_stride,
+        params.grad_delta_offset + row * params.grad_delta_stride,
+        params.grad_z_offset + row * params.grad_z_stride,
+    );
 }
 
 fn hold_row(batch: u32, start: u32, t: u32) {
-    let at_row = row_at(batch, step_at(min(start + t, params.n_step - 1u)));
+    walked_at[t] = places_of(batch, start + t);
+    let at_row = walked_at[t].row;
     for (var quad = 0u; quad < QUADS; quad++) {
         walked_b[t][quad] = workspace[at_row + quad];
         walked_c[t][quad] = workspace[at_row + QUADS + quad];
@@ -619,85 +650,105 @@ fn hold_row(batch: u32, start: u32, t: u32) {
     }
 }
 
-// one step of walked_h; keeps what the step backward asks for
-fn step_forward(stride: Stride, t: u32, bias: f32) {
-    let dt = select(0.0, step_size(delta[params.delta_offset + stride.row * params.delta_stride + stride.channel] + bias), stride.exists);
-    let u_t = u[params.u_offset + stride.row * params.u_stride + stride.channel];
-    let is_cut = is_cut(params.rows_start + stride.row * params.row_quads) && stride.exists;
-    walked_dt[t] = dt;
-    walked_u[t] = u_t;
-    for (var quad = 0u; quad < QUADS; quad++) {
-        let decay = select(power_of_two(dt * walked_rate[quad]), vec4<f32>(), is_cut);
-        let decayed = decay * walked_h[quad];
-        walked_decay[t][quad] = decay;
-        walked_decayed[t][quad] = decayed;
-        walked_h[quad] = decayed + dt * u_t * walked_b[t][quad];
-    }
+fn hold_span(batch: u32, start: u32) {
+    hold_row(batch, start, 0u);
+    hold_row(batch, start, 1u);
+    hold_row(batch, start, 2u);
+    hold_row(batch, start, 3u);
+    hold_row(batch, start, 4u);
+    hold_row(batch, start, 5u);
+    hold_row(batch, start, 6u);
+    hold_row(batch, start, 7u);
 }
 
-fn step_output(batch: u32, position: u32, t: u32, channel: u32, skip: f32, bias: f32) {
-    let stride = stride_at(batch, position, channel);
-    step_forward(stride, t, bias);
-    var read_out = vec4<f32>();
-    for (var quad = 0u; quad < QUADS; quad++) {
-        read_out += walked_h[quad] * walked_c[t][quad];
-    }
-    if stride.exists {
-        var y_t = dot(read_out, vec4(1.0)) + skip * walked_u[t];
-        if HAS_Z {
-            y_t *= silu(z[params.z_offset + stride.row * params.z_stride + stride.channel]);
-        }
-        y[params.y_offset + stride.row * params.y_stride + stride.channel] = y_t;
-    }
+// what a step forward reads; `near` is the channel, or the last where it is past that
+fn enter_step(t: u32, near: u32, exists: bool, bias: f32) {
+    let at = walked_at[t];
+    let biased = delta[at.delta + near] + bias;
+    walked_steps[t].is_cut = is_cut(at.row) && at.exists;
+    walked_steps[t].dt = select(0.0, step_size(biased), exists && at.exists);
+    walked_steps[t].slope = select(1.0, sigmoid(biased), params.delta_softplus != 0u);
+    walked_steps[t].u = u[at.u + near];
+    walked_steps[t].read_out = 0.0;
 }
 
-fn step_backward(stride: Stride, t: u32, skip: f32, bias: f32) {
-    let dt = walked_dt[t];
-    let u_t = walked_u[t];
-    var grad_read_out = 0.0;
+// what a step backward reads beside
+fn enter_step_backward(t: u32, near: u32, exists: bool) {
+    let at = walked_at[t];
+    var grad = 0.0;
     if HAS_GRAD_Y {
-        grad_read_out = select(0.0, grad_y[params.grad_y_offset + stride.row * params.grad_y_stride + stride.channel], stride.exists);
+        grad = select(0.0, grad_y[at.grad_y + near], exists && at.exists);
     }
-    var grad_gate = 0.0;
+    walked_steps[t].grad_read_out = grad;
+    walked_steps[t].grad_gate = 0.0;
     if HAS_Z {
-        let z_t = z[params.z_offset + stride.row * params.z_stride + stride.channel];
-        grad_gate = grad_read_out * silu_derivative(z_t);
-        grad_read_out *= silu(z_t);
+        let z_t = z[at.z + near];
+        walked_steps[t].grad_read_out = grad * silu(z_t);
+        walked_steps[t].grad_gate = grad * silu_derivative(z_t);
     }
-    var read_out = vec4<f32>();
-    var grad_x = vec4<f32>();
-    var grad_dt = vec4<f32>();
-    for (var quad = 0u; quad < QUADS; quad++) {
-        let decayed = walked_decayed[t][quad];
-        let h = decayed + dt * u_t * walked_b[t][quad];
-        let grad_h = walked_grad_h[quad] + grad_read_out * walked_c[t][quad];
-        walked_grad_b[t][quad] += dt * u_t * grad_h;
-        walked_grad_c[t][quad] += grad_read_out * h;
-        read_out += h * walked_c[t][quad];
-        grad_x += grad_h * walked_b[t][quad];
-        let through_decay = grad_h * decayed;
-        grad_dt += through_decay * walked_rate[quad];
-        walked_grad_rate[quad] += through_decay * dt;
-        walked_grad_h[quad] = grad_h * walked_decay[t][quad];
-    }
-    let grad_input = dot(grad_x, vec4(1.0));
-    var grad_biased = dot(grad_dt, vec4(1.0 / LOG2_E)) + grad_input * u_t;
-    if params.delta_softplus != 0u {
-        grad_biased *= sigmoid(delta[params.delta_offset + stride.row * params.delta_stride + stride.channel] + bias);
-    }
-    walked_grad_skip += vec2(grad_read_out * u_t, select(0.0, grad_biased, stride.exists));
-    if stride.exists {
-        if HAS_GRAD_U {
-            grad_u[params.grad_u_offset + stride.row * params.grad_u_stride + stride.channel] = grad_read_out * skip + grad_input * dt;
+    walked_steps[t].grad_x = 0.0;
+    walked_steps[t].grad_dt = 0.0;
+}
+
+// one step of walked_h; keeps what the step backward asks for
+fn step_forward(t: u32, quad: u32) {
+    let step = walked_steps[t];
+    let decay = select(power_of_two(step.dt * walked_rate), vec4<f32>(), step.is_cut);
+    walked_decay[t] = decay;
+    walked_decayed[t] = decay * walked_h;
+    walked_h = walked_decayed[t] + step.dt * step.u * walked_b[t][quad];
+}
+
+fn step_output(t: u32, quad: u32) {
+    step_forward(t, quad);
+    walked_steps[t].read_out += dot(walked_h, walked_c[t][quad]);
+}
+
+fn step_backward(t: u32, quad: u32) {
+    let step = walked_steps[t];
+    let decayed = walked_decayed[t];
+    let h = decayed + step.dt * step.u * walked_b[t][quad];
+    let grad_h = walked_grad_h + step.grad_read_out * walked_c[t][quad];
+    walked_grad_b[t][quad] += step.dt * step.u * grad_h;
+    walked_grad_c[t][quad] += step.grad_read_out * h;
+    walked_steps[t].read_out += dot(h, walked_c[t][quad]);
+    walked_steps[t].grad_x += dot(grad_h, walked_b[t][quad]);
+    let through_decay = grad_h * decayed;
+    walked_steps[t].grad_dt += dot(through_decay, walked_rate);
+    walked_grad_rate += through_decay * step.dt;
+    walked_grad_h = grad_h * walked_decay[t];
+}
+
+fn leave_step(t: u32, channel: u32, exists: bool, skip: f32) {
+    let at = walked_at[t];
+    let step = walked_steps[t];
+    if exists && at.exists {
+        var y_t = step.read_out + skip * step.u;
+        if HAS_Z {
+            y_t *= silu(z[at.z + channel]);
         }
-        if HAS_GRAD_DELTA {
-            grad_delta[params.grad_delta_offset + stride.row * params.grad_delta_stride + stride.channel] = grad_biased;
-        }
-        if HAS_GRAD_Z {
-            grad_z[params.grad_z_offset + stride.row * params.grad_z_stride + stride.channel] =
-                grad_gate * (dot(read_out, vec4(1.0)) + skip * u_t);
-        }
+        y[at.y + channel] = y_t;
     }
+}
+
+// returns what it adds to the gradients of D and of the bias
+fn leave_step_backward(t: u32, channel: u32, exists: bool, skip: f32) -> vec2<f32> {
+    let at = walked_at[t];
+    let step = walked_steps[t];
+    let grad_biased = (step.grad_dt / LOG2_E + step.grad_x * step.u) * step.slope;
+    if !exists || !at.exists {
+        return vec2<f32>();
+    }
+    if HAS_GRAD_U {
+        grad_u[at.grad_u + channel] = step.grad_read_out * skip + step.grad_x * step.dt;
+    }
+    if HAS_GRAD_DELTA {
+        grad_delta[at.grad_delta + channel] = grad_biased;
+    }
+    if HAS_GRAD_Z {
+        grad_z[at.grad_z + channel] = step.grad_gate * (step.read_out + skip * step.u);
+    }
+    return vec2(step.grad_read_out * step.u, grad_biased);
 }
 
 fn leave_row(part: u32, batch: u32, position: u32, t: u32) {
@@ -707,6 +758,89 @@ fn leave_row(part: u32, batch: u32, position: u32, t: u32) {
             workspace[params.sums_start + row * 2u * QUADS + quad] = walked_grad_b[t][quad];
             workspace[params.sums_start + row * 2u * QUADS + QUADS + quad] = walked_grad_c[t][quad];
         }
+    }
+}
+
+// A channel of a block that an invocation walks over, in one span, and where what it carries lies.
+struct Walk {
+    exists: bool,
+    batch: u32,
+    span: u32,
+    near: u32, // the channel, or the last where it is past that
+    at_channel: u32,
+    at_state: u32,
+    at_border: u32,
+    at_slot: u32,
+}
+
+fn walk_of(batch: u32, span: u32, channel: u32) -> Walk {
+    let near = min(channel, params.n_channel - 1u);
+    return Walk(
+        channel < params.n_channel,
+        batch,
+        span,
+        near,
+        channel_at(near),
+        state_at(batch, near),
+        border_at(batch, span, near),
+        slot_at(batch, 0u, near),
+    );
+}
+
+// the span of four states
+fn walk_quad(walk: Walk, quad: u32) {
+    let at_state = walk.at_state + quad;
+    walked_rate = workspace[walk.at_channel + quad];
+    walked_h = select(workspace[at_state], vec4<f32>(), walk.span == 0u && params.from_zero != 0u);
+    if walk.exists {
+        borders[params.borders_offset / BORDER_FLOATS + walk.at_border + quad] = to_border(walked_h);
+    }
+    step_output(0u, quad);
+    step_output(1u, quad);
+    step_output(2u, quad);
+    step_output(3u, quad);
+    step_output(4u, quad);
+    step_output(5u, quad);
+    step_output(6u, quad);
+    step_output(7u, quad);
+    if walk.exists {
+        workspace[at_state] = walked_h;
+        if walk.span + 1u == params.n_span {
+            let at = params.last_state_offset + (walk.batch * params.n_channel + walk.near) * N_STATE;
+            for (var i = 0u; i < min(4u, N_STATE - 4u * quad); i++) {
+                last_state[at + 4u * quad + i] = walked_h[i];
+            }
+        }
+    }
+}
+
+fn walk_quad_backward(walk: Walk, quad: u32) {
+    let at_state = walk.at_state + quad;
+    let at_slot = walk.at_slot + quad;
+    let is_first = walk.span + 1u == params.n_span;
+    walked_rate = workspace[walk.at_channel + quad];
+    walked_h = vec4<f32>(saved_borders[params.saved_borders_offset / BORDER_FLOATS + walk.at_border + quad]);
+    walked_grad_h = select(workspace[at_state], vec4<f32>(), is_first && params.from_zero != 0u);
+    walked_grad_rate = select(workspace[at_slot], vec4<f32>(), is_first);
+    step_forward(0u, quad);
+    step_forward(1u, quad);
+    step_forward(2u, quad);
+    step_forward(3u, quad);
+    step_forward(4u, quad);
+    step_forward(5u, quad);
+    step_forward(6u, quad);
+    step_forward(7u, quad);
+    step_backward(7u, quad);
+    step_backward(6u, quad);
+    step_backward(5u, quad);
+    step_backward(4u, quad);
+    step_backward(3u, quad);
+    step_backward(2u, quad);
+    step_backward(1u, quad);
+    step_backward(0u, quad);
+    if walk.exists {
+        workspace[at_state] = walked_grad_h;
+        workspace[at_slot] = walked_grad_rate;
     }
 }
 
@@ -724,49 +858,36 @@ fn walk_forward(
         return;
     }
     for (var span = params.first_span; span < params.end_span; span++) {
-        let start = span * SPAN;
-        hold_row(batch, start, 0u);
-        hold_row(batch, start, 1u);
-        hold_row(batch, start, 2u);
-        hold_row(batch, start, 3u);
-        hold_row(batch, start, 4u);
-        hold_row(batch, start, 5u);
-        hold_row(batch, start, 6u);
-        hold_row(batch, start, 7u);
+        hold_span(batch, span * SPAN);
         for (var block = 0u; block < params.n_block; block++) {
-            let channel = (group * params.n_block + block) * PARTIAL + index;
-            let near = min(channel, params.n_channel - 1u);
-            let at_channel = channel_at(near);
-            let at_state = state_at(batch, near);
-            let at_border = saved_at(batch, span, near);
-            let skip_and_bias = workspace[at_channel + QUADS];
-            for (var quad = 0u; quad < QUADS; quad++) {
-                walked_rate[quad] = workspace[at_channel + quad];
-                walked_h[quad] = workspace[at_state + quad];
+            let walk = walk_of(batch, span, (group * params.n_block + block) * PARTIAL + index);
+            let skip_and_bias = workspace[walk.at_channel + QUADS];
+            enter_step(0u, walk.near, walk.exists, skip_and_bias.y);
+            enter_step(1u, walk.near, walk.exists, skip_and_bias.y);
+            enter_step(2u, walk.near, walk.exists, skip_and_bias.y);
+            enter_step(3u, walk.near, walk.exists, skip_and_bias.y);
+            enter_step(4u, walk.near, walk.exists, skip_and_bias.y);
+            enter_step(5u, walk.near, walk.exists, skip_and_bias.y);
+            enter_step(6u, walk.near, walk.exists, skip_and_bias.y);
+            enter_step(7u, walk.near, walk.exists, skip_and_bias.y);
+            walk_quad(walk, 0u);
+            if QUADS > 1u {
+                walk_quad(walk, 1u % QUADS);
             }
-            if channel < params.n_channel {
-                for (var quad = 0u; quad < QUADS; quad++) {
-                    borders[at_border + quad] = to_border(walked_h[quad]);
-                }
+            if QUADS > 2u {
+                walk_quad(walk, 2u % QUADS);
             }
-            step_output(batch, start + 0u, 0u, channel, skip_and_bias.x, skip_and_bias.y);
-            step_output(batch, start + 1u, 1u, channel, skip_and_bias.x, skip_and_bias.y);
-            step_output(batch, start + 2u, 2u, channel, skip_and_bias.x, skip_and_bias.y);
-            step_output(batch, start + 3u, 3u, channel, skip_and_bias.x, skip_and_bias.y);
-            step_output(batch, start + 4u, 4u, channel, skip_and_bias.x, skip_and_bias.y);
-            step_output(batch, start + 5u, 5u, channel, skip_and_bias.x, skip_and_bias.y);
-            step_output(batch, start + 6u, 6u, channel, skip_and_bias.x, skip_and_bias.y);
-            step_output(batch, start + 7u, 7u, channel, skip_and_bias.x, skip_and_bias.y);
-            if channel < params.n_channel {
-                for (var quad = 0u; quad < QUADS; quad++) {
-                    workspace[at_state + quad] = walked_h[quad];
-                }
-                if span + 1u == params.n_span {
-                    for (var n = 0u; n < N_STATE; n++) {
-                        last_state[params.last_state_offset + (batch * params.n_channel + channel) * N_STATE + n] = walked_h[n / 4u][n % 4u];
-                    }
-                }
+            if QUADS > 3u {
+                walk_quad(walk, 3u % QUADS);
             }
+            leave_step(0u, walk.near, walk.exists, skip_and_bias.x);
+            leave_step(1u, walk.near, walk.exists, skip_and_bias.x);
+            leave_step(2u, walk.near, walk.exists, skip_and_bias.x);
+            leave_step(3u, walk.near, walk.exists, skip_and_bias.x);
+            leave_step(4u, walk.near, walk.exists, skip_and_bias.x);
+            leave_step(5u, walk.near, walk.exists, skip_and_bias.x);
+            leave_step(6u, walk.near, walk.exists, skip_and_bias.x);
+            leave_step(7u, walk.near, walk.exists, skip_and_bias.x);
         }
     }
 }
@@ -785,64 +906,57 @@ fn walk_backward(
         return;
     }
     for (var span = params.end_span; span > params.first_span; span--) {
-        let start = (span - 1u) * SPAN;
-        hold_row(batch, start, 0u);
-        hold_row(batch, start, 1u);
-        hold_row(batch, start, 2u);
-        hold_row(batch, start, 3u);
-        hold_row(batch, start, 4u);
-        hold_row(batch, start, 5u);
-        hold_row(batch, start, 6u);
-        hold_row(batch, start, 7u);
+        hold_span(batch, (span - 1u) * SPAN);
         for (var block = 0u; block < params.n_block; block++) {
-            let channel = (group * params.n_block + block) * PARTIAL + index;
-            let near = min(channel, params.n_channel - 1u);
-            let at_channel = channel_at(near);
-            let at_state = state_at(batch, near);
-            let at_slot = slot_at(batch, 0u, near);
-            let at_border = params.borders_start + border_at(batch, span - 1u, near);
-            let skip_and_bias = workspace[at_channel + QUADS];
-            for (var quad = 0u; quad < QUADS; quad++) {
-                walked_rate[quad] = workspace[at_channel + quad];
-                walked_h[quad] = workspace[at_border + quad];
-                walked_grad_h[quad] = workspace[at_state + quad];
-                walked_grad_rate[quad] = vec4<f32>();
+            let walk = walk_of(batch, span - 1u, (group * params.n_block + block) * PARTIAL + index);
+            let skip_and_bias = workspace[walk.at_channel + QUADS];
+            var grad_skip = select(workspace[walk.at_slot + QUADS], vec4<f32>(), span == params.n_span).xy;
+            enter_step(0u, walk.near, walk.exists, skip_and_bias.y);
+            enter_step(1u, walk.near, walk.exists, skip_and_bias.y);
+            enter_step(2u, walk.near, walk.exists, skip_and_bias.y);
+            enter_step(3u, walk.near, walk.exists, skip_and_bias.y);
+            enter_step(4u, walk.near, walk.exists, skip_and_bias.y);
+            enter_step(5u, walk.near, walk.exists, skip_and_bias.y);
+            enter_step(6u, walk.near, walk.exists, skip_and_bias.y);
+            enter_step(7u, walk.near, walk.exists, skip_and_bias.y);
+            enter_step_backward(0u, walk.near, walk.exists);
+            enter_step_backward(1u, walk.near, walk.exists);
+            enter_step_backward(2u, walk.near, walk.exists);
+            enter_step_backward(3u, walk.near, walk.exists);
+            enter_step_backward(4u, walk.near, walk.exists);
+            enter_step_backward(5u, walk.near, walk.exists);
+            enter_step_backward(6u, walk.near, walk.exists);
+            enter_step_backward(7u, walk.near, walk.exists);
+            walk_quad_backward(walk, 0u);
+            if QUADS > 1u {
+                walk_quad_backward(walk, 1u % QUADS);
             }
-            walked_grad_skip = vec2<f32>();
-            step_forward(stride_at(batch, start + 0u, channel), 0u, skip_and_bias.y);
-            step_forward(stride_at(batch, start + 1u, channel), 1u, skip_and_bias.y);
-            step_forward(stride_at(batch, start + 2u, channel), 2u, skip_and_bias.y);
-            step_forward(stride_at(batch, start + 3u, channel), 3u, skip_and_bias.y);
-            step_forward(stride_at(batch, start + 4u, channel), 4u, skip_and_bias.y);
-            step_forward(stride_at(batch, start + 5u, channel), 5u, skip_and_bias.y);
-            step_forward(stride_at(batch, start + 6u, channel), 6u, skip_and_bias.y);
-            step_forward(stride_at(batch, start + 7u, channel), 7u, skip_and_bias.y);
-            step_backward(stride_at(batch, start + 7u, channel), 7u, skip_and_bias.x, skip_and_bias.y);
-            step_backward(stride_at(batch, start + 6u, channel), 6u, skip_and_bias.x, skip_and_bias.y);
-            step_backward(stride_at(batch, start + 5u, channel), 5u, skip_and_bias.x, skip_and_bias.y);
-            step_backward(stride_at(batch, start + 4u, channel), 4u, skip_and_bias.x, skip_and_bias.y);
-            step_backward(stride_at(batch, start + 3u, channel), 3u, skip_and_bias.x, skip_and_bias.y);
-            step_backward(stride_at(batch, start + 2u, channel), 2u, skip_and_bias.x, skip_and_bias.y);
-            step_backward(stride_at(batch, start + 1u, channel), 1u, skip_and_bias.x, skip_and_bias.y);
-            step_backward(stride_at(batch, start + 0u, channel), 0u, skip_and_bias.x, skip_and_bias.y);
-            if channel < params.n_channel {
-                let is_first = span == params.n_span;
-                for (var quad = 0u; quad < QUADS; quad++) {
-                    workspace[at_state + quad] = walked_grad_h[quad];
-                    workspace[at_slot + quad] = select(workspace[at_slot + quad], vec4<f32>(), is_first) + walked_grad_rate[quad];
-                }
-                let before = select(workspace[at_slot + QUADS], vec4<f32>(), is_first);
-                workspace[at_slot + QUADS] = before + vec4(walked_grad_skip, 0.0, 0.0);
+            if QUADS > 2u {
+                walk_quad_backward(walk, 2u % QUADS);
+            }
+            if QUADS > 3u {
+                walk_quad_backward(walk, 3u % QUADS);
+            }
+            grad_skip += leave_step_backward(0u, walk.near, walk.exists, skip_and_bias.x);
+            grad_skip += leave_step_backward(1u, walk.near, walk.exists, skip_and_bias.x);
+            grad_skip += leave_step_backward(2u, walk.near, walk.exists, skip_and_bias.x);
+            grad_skip += leave_step_backward(3u, walk.near, walk.exists, skip_and_bias.x);
+            grad_skip += leave_step_backward(4u, walk.near, walk.exists, skip_and_bias.x);
+            grad_skip += leave_step_backward(5u, walk.near, walk.exists, skip_and_bias.x);
+            grad_skip += leave_step_backward(6u, walk.near, walk.exists, skip_and_bias.x);
+            grad_skip += leave_step_backward(7u, walk.near, walk.exists, skip_and_bias.x);
+            if walk.exists {
+                workspace[walk.at_slot + QUADS] = vec4(grad_skip, 0.0, 0.0);
             }
         }
-        leave_row(group * PARTIAL + index, batch, start + 0u, 0u);
-        leave_row(group * PARTIAL + index, batch, start + 1u, 1u);
-        leave_row(group * PARTIAL + index, batch, start + 2u, 2u);
-        leave_row(group * PARTIAL + index, batch, start + 3u, 3u);
-        leave_row(group * PARTIAL + index, batch, start + 4u, 4u);
-        leave_row(group * PARTIAL + index, batch, start + 5u, 5u);
-        leave_row(group * PARTIAL + index, batch, start + 6u, 6u);
-        leave_row(group * PARTIAL + index, batch, start + 7u, 7u);
+        leave_row(group * PARTIAL + index, batch, (span - 1u) * SPAN + 0u, 0u);
+        leave_row(group * PARTIAL + index, batch, (span - 1u) * SPAN + 1u, 1u);
+        leave_row(group * PARTIAL + index, batch, (span - 1u) * SPAN + 2u, 2u);
+        leave_row(group * PARTIAL + index, batch, (span - 1u) * SPAN + 3u, 3u);
+        leave_row(group * PARTIAL + index, batch, (span - 1u) * SPAN + 4u, 4u);
+        leave_row(group * PARTIAL + index, batch, (span - 1u) * SPAN + 5u, 5u);
+        leave_row(group * PARTIAL + index, batch, (span - 1u) * SPAN + 6u, 6u);
+        leave_row(group * PARTIAL + index, batch, (span - 1u) * SPAN + 7u, 7u);
     }
 }
 

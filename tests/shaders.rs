@@ -163,11 +163,13 @@ fn update(optimizer: Optimizer) -> Graph {
     graph
 }
 
-/// Adapters to plan for: the default limits, hardware and software, with each kernel forced.
+/// Adapters to plan for: the default limits, hardware and software, and one that offers what some kernels need; with each kernel forced.
 fn traits() -> Vec<Traits> {
     let mut all = Vec::new();
     for (software, variants) in [(false, false), (true, false), (false, true)] {
-        let base = Traits { software, subgroups: variants, f16: variants, ..Traits::webgpu_default() };
+        let default = Traits::webgpu_default();
+        let max_storage_buffers = if variants { 9 } else { default.max_storage_buffers };
+        let base = Traits { software, subgroups: variants, f16: variants, max_storage_buffers, ..default };
         all.push(base.clone());
         for (operation, kernels) in KERNELS {
             for kernel in *kernels {

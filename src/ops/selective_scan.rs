@@ -55,6 +55,9 @@ const PARTIAL: usize = 8;
 /// The most vectors of states that are walked: more would not stay in a processor's nearest cache.
 const MOST_WALKED_QUADS: usize = 4;
 
+/// Storage buffers that the backward walk binds.
+const WALKING_BUFFERS: u32 = 9;
+
 /// Workgroups that walk, for each thread of a software GPU to have some.
 const WALKING: usize = 2;
 
@@ -292,6 +295,7 @@ impl Operation for SelectiveScan {
                     .param("first_span", first_span)
                     .param("end_span", end_span)
                     .param("n_block", layout.n_block)
+                    .param("from_zero", inputs.recurrence.initial_state.is_none() && window.stretch.begins())
                     .groups(layout.n_workgroup())?;
             }
         }
@@ -349,10 +353,12 @@ impl SelectiveScanBackward {
         let part = |tensor: Tensor| window.stretch.part(tensor);
         let (z, grad_y) = (inputs.z.map(part), self.grad_y.map(part));
         window.pack(plan, inputs, workspace, self.grad_last_state, !window.stretch.ends())?;
-        window
-            .kernel(plan, "pack_borders", inputs, workspace)
-            .bind("saved_borders", window.borders(self.borders))
-            .lanes(layout.n_border())?;
+        if layout.n_block == 0 {
+            window
+                .kernel(plan, "pack_borders", inputs, workspace)
+                .bind("saved_borders", window.borders(self.borders))
+                .lanes(layout.n_border())?;
+        }
         if layout.n_chunk > 1 {
             window
                 .kernel(plan, "summarize_backward", inputs, workspace)
@@ -368,6 +374,7 @@ impl SelectiveScanBackward {
                 .flops(flops / layout.n_span * (end_span - first_span))
                 .bind("u", part(inputs.u))
                 .bind("delta", part(inputs.delta))
+                .bind("saved_borders", window.borders(self.borders))
                 .bind_optional("z", z)
                 .bind_optional("grad_y", grad_y)
                 .bind_optional("grad_u", self.grad_u.map(part))
@@ -376,6 +383,7 @@ impl SelectiveScanBackward {
                 .param("first_span", first_span)
                 .param("end_span", end_span)
                 .param("n_block", layout.n_block)
+                .param("from_zero", self.grad_last_state.is_none() && window.stretch.ends())
                 .groups(layout.n_workgroup())?;
         }
 
@@ -498,7 +506,7 @@ impl Layout {
         let rows_start = states_start + n_batch * n_channel * quads;
         let slots_start = rows_start + n_batch * n_step * row_quads;
         let borders_start = slots_start + n_batch * n_chunk * n_channel * (quads + 1);
-        let sums_start = borders_start + n_batch * n_span * n_channel * quads;
+        let sums_start = borders_start + if walked { 0 } else { n_batch * n_span * n_channel * quads };
         let end = sums_start + n_sum * n_batch * n_step * 2 * quads;
         Layout {
             variant,
@@ -629,6 +637,9 @@ impl Window {
         state: Option<Tensor>,
         is_kept: bool,
     ) -> Result<()> {
+        let layout = &self.layout;
+        // what is walked takes zeros for granted
+        let keep_states = is_kept || (state.is_none() && layout.n_block > 0);
         self.kernel(plan, "pack", inputs, workspace)
             .bind("a", inputs.a)
             .bind("b", self.stretch.part(inputs.b))
@@ -637,8 +648,8 @@ impl Window {
             .bind_optional("delta_bias", inputs.delta_bias)
             .bind_optional("state", state.map(|state| self.stretch.sequences.part(state)))
             .bind_optional("reset", inputs.recurrence.reset.map(|reset| self.stretch.sequences.part(reset)))
-            .param("keep_states", is_kept)
-            .lanes(self.layout.slots_start)
+            .param("keep_states", keep_states)
+            .lanes(layout.slots_start - if keep_states { layout.rows_start - layout.states_start } else { 0 })
     }
 }
 
@@ -647,6 +658,7 @@ impl Window {
 fn kernel<'a>(plan: &Planner<'a>, sizes: [usize; 4]) -> Option<&'a str> {
     let (chosen, adapter) = (plan.chosen(NAME, &sizes), &plan.traits().name);
     let wanted = chosen.map_or(adapter.contains("llvmpipe"), |kernel| kernel == "walked");
-    let walks = !adapter.contains("SwiftShader") && sizes[3].div_ceil(4) <= MOST_WALKED_QUADS;
+    let is_able = !adapter.contains("SwiftShader") && plan.traits().max_storage_buffers >= WALKING_BUFFERS;
+    let walks = is_able && sizes[3].div_ceil(4) <= MOST_WALKED_QUADS;
     if wanted && walks { Some("walked") } else { chosen.filter(|kernel| *kernel != "walked") }
 }
