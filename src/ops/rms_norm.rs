@@ -1,16 +1,30 @@
 //! Root-mean-square normalisation of rows.
 
-use super::{COLUMNS, Operation, SINGLE, present};
+use super::{COLUMNS, Operation, QUAD, SINGLE, present, width};
 use crate::error::{Error, Result};
-use crate::gpu::{Constant, LANES, Operand, Planner, Shader};
+use crate::gpu::{Constant, Kernel, LANES, Operand, Planner, Shader};
 use crate::graph::{Gradients, Graph, Tensor};
 
-pub(crate) const SHADER: Shader = Shader {
-    name: "rms_norm",
-    source: include_str!("../../shaders/rms_norm.wgsl"),
-    shared: &[include_str!("../../shaders/shared/reduce.wgsl"), include_str!("../../shaders/shared/sum_column.wgsl"), SINGLE],
-    constants: &[("BLOCK", Constant::U32(BLOCK as u32)), ("ROW_LANES", Constant::U32(1)), ("HAS_GRAD_X", Constant::Bool(false))],
-};
+pub(crate) const SHADER: Shader = variant(&[REDUCE, SUM_COLUMN, SINGLE]);
+
+const QUAD_SHADER: Shader = variant(&[REDUCE, SUM_COLUMN, QUAD]);
+
+const REDUCE: &str = include_str!("../../shaders/shared/reduce.wgsl");
+const SUM_COLUMN: &str = include_str!("../../shaders/shared/sum_column.wgsl");
+
+const fn variant(shared: &'static [&'static str]) -> Shader {
+    Shader {
+        name: "rms_norm",
+        source: include_str!("../../shaders/rms_norm.wgsl"),
+        shared,
+        constants: &[
+            ("WIDTH", Constant::U32(1)),
+            ("BLOCK", Constant::U32(BLOCK as u32)),
+            ("ROW_LANES", Constant::U32(1)),
+            ("HAS_GRAD_X", Constant::Bool(false)),
+        ],
+    }
+}
 
 /// Rows that one invocation sums for the gradient of the weight.
 const BLOCK: usize = 32;
@@ -95,18 +109,17 @@ impl Operation for RmsNorm {
 
     fn encode(&self, plan: &mut Planner) -> Result<()> {
         let (n_row, n_channel) = (plan.spec(self.x).rows(), plan.spec(self.x).columns());
-        let row_lanes = row_lanes(plan, n_row, n_channel);
+        let sharing = Sharing::of(plan, n_row, &[self.x, self.weight, self.y]);
         for window @ (_, count) in plan.windows(n_row, &[self.x, self.y]) {
-            plan.kernel(&SHADER, "forward")
+            sharing
+                .kernel(plan, "forward", n_channel)
                 .flops(4 * count * n_channel)
-                .constant("ROW_LANES", row_lanes)
                 .bind_part("x", self.x, window, n_row)
                 .bind("weight", self.weight)
                 .bind_part("y", self.y, window, n_row)
                 .param("n_row", count)
-                .param("n_channel", n_channel)
                 .param("eps", self.eps)
-                .lanes(count * row_lanes)?;
+                .lanes(count * sharing.row_lanes)?;
         }
         Ok(())
     }
@@ -134,51 +147,73 @@ impl Operation for RmsNormBackward {
         let inverse_rms = plan.scratch(n_row);
         let n_partial = n_row.div_ceil(BLOCK) * n_channel;
         let partial_weight = plan.scratch(n_partial);
-        let row_lanes = row_lanes(plan, n_row, n_channel);
+        let given = [Some(self.x), Some(self.weight), Some(self.grad_y)];
+        let sharing = Sharing::of(plan, n_row, &[present(given), present([self.grad_x, self.grad_weight])].concat());
         // windows of whole blocks: where there are several, they begin at multiples of 64 rows
         for window @ (first, count) in plan.windows(n_row, &present([Some(self.x), Some(self.grad_y), self.grad_x])) {
             let part = |tensor: Tensor| Operand::Part { tensor, first, count, of: n_row };
-            plan.kernel(&SHADER, "backward_input")
+            sharing
+                .kernel(plan, "backward_input", n_channel)
                 .flops(7 * count * n_channel)
-                .constant("ROW_LANES", row_lanes)
                 .bind("x", part(self.x))
                 .bind("weight", self.weight)
                 .bind("grad_y", part(self.grad_y))
                 .bind_optional("grad_x", self.grad_x.map(part))
                 .bind("inverse_rms", inverse_rms)
                 .param("n_row", count)
-                .param("n_channel", n_channel)
                 .param("eps", self.eps)
-                .lanes(count * row_lanes)?;
+                .lanes(count * sharing.row_lanes)?;
             if self.grad_weight.is_some() {
-                plan.kernel(&SHADER, "backward_weight_partial")
+                sharing
+                    .kernel(plan, "backward_weight_partial", n_channel)
                     .flops(3 * count * n_channel)
                     .bind_part("x", self.x, window, n_row)
                     .bind_part("grad_y", self.grad_y, window, n_row)
                     .bind("inverse_rms", inverse_rms)
                     .bind("partial_weight", partial_weight)
                     .param("n_row", count)
-                    .param("n_channel", n_channel)
                     .param("first_block", first / BLOCK)
-                    .lanes(count.div_ceil(BLOCK) * n_channel)?;
+                    .lanes(count.div_ceil(BLOCK) * n_channel / sharing.width)?;
             }
         }
         let Some(grad_weight) = self.grad_weight else { return Ok(()) };
-        plan.kernel(&SHADER, "backward_weight")
+        sharing
+            .kernel(plan, "backward_weight", n_channel)
             .bind("partial_weight", partial_weight)
             .bind("grad_weight", grad_weight)
             .param("n_row", n_row)
-            .param("n_channel", n_channel)
-            .groups(n_channel.div_ceil(COLUMNS))
+            .groups(n_channel.div_ceil(COLUMNS * sharing.width))
     }
 }
 
-/// Invocations that take one row: a software GPU pays more for a barrier than for a row.
-fn row_lanes(plan: &Planner, n_row: usize, n_channel: usize) -> usize {
-    match plan.chosen("rms_norm", &[n_row, n_channel]) {
-        Some("lane") => 1,
-        Some(_) => LANES,
-        None if plan.traits().software => 1,
-        None => LANES,
+/// How rows are shared out.
+#[derive(Clone, Copy)]
+struct Sharing {
+    /// Invocations that take one row: a software GPU pays more for a barrier than for a row.
+    row_lanes: usize,
+    /// Neighbouring elements that an invocation takes together.
+    width: usize,
+}
+
+impl Sharing {
+    /// Of rows as long as those of the first tensor.
+    fn of(plan: &Planner, n_row: usize, tensors: &[Tensor]) -> Self {
+        let n_channel = plan.spec(tensors[0]).columns();
+        let row_lanes = match plan.chosen("rms_norm", &[n_row, n_channel]) {
+            Some("lane") => 1,
+            Some(_) => LANES,
+            None if plan.traits().software => 1,
+            None => LANES,
+        };
+        // a short row leaves no invocation of its workgroup idle
+        let width = if row_lanes == 1 || n_channel >= 4 * LANES { width(plan, tensors) } else { 1 };
+        Sharing { row_lanes, width }
+    }
+
+    fn kernel<'p, 'a>(&self, plan: &'p mut Planner<'a>, entry: &'static str, n_channel: usize) -> Kernel<'p, 'a> {
+        plan.kernel(if self.width == 1 { &SHADER } else { &QUAD_SHADER }, entry)
+            .constant("WIDTH", self.width)
+            .constant("ROW_LANES", self.row_lanes)
+            .param("n_channel", n_channel / self.width)
     }
 }
