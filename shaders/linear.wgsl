@@ -5,7 +5,8 @@
 // registers. Blocks of TERMS terms of both factors pass through workgroup memory; while one is multiplied, the next is on its way. A block
 // is 2 TILE TERMS floats of storage for 2 TILE^2 TERMS operations: TILE / 4 operations a byte; a term is 16 floats of workgroup memory for
 // 128 operations of an invocation: 2 a byte. Where tiles are few, the terms are split over workgroups, whose parts are added up in order.
-// `panel`: both factors are packed, then one invocation computes a PANEL x PANEL block of the product: see shared/panel.wgsl.
+// `panel`: both factors are packed, then one invocation computes a PANEL x PANEL block of the product: see shared/panel.wgsl. `subgroup`: see
+// shared/linear_subgroup.wgsl.
 
 struct Params {
     n_row: u32,
@@ -32,6 +33,8 @@ struct Params {
     source_column: u32,
     source_offset: u32,
     source_stride: u32,
+    source_fours_offset: u32,
+    source_fours_stride: u32,
     n_panel_a: u32,
     n_panel_b: u32,
     first_panel_a: u32,
@@ -40,6 +43,10 @@ struct Params {
     n_product_column: u32,
     product_offset: u32,
     product_stride: u32,
+    n_slice: u32,
+    n_window_panel: u32,
+    product_fours_offset: u32,
+    product_fours_stride: u32,
 }
 
 @group(0) @binding(0) var<uniform> params: Params;

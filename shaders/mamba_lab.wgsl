@@ -93,7 +93,7 @@ fn gates(@builtin(global_invocation_id) global: vec3<u32>, @builtin(num_workgrou
     let lane = lane_of(global, workgroups);
     if lane < n_row() * params.n_hidden {
         let input = p_at(lane / params.n_hidden, lane % params.n_hidden);
-        gate[params.gate_offset / WIDTH + lane] = silu_each(clamp(input, Value(-50.0), Value(50.0)));
+        gate[params.gate_offset / WIDTH + lane] = silu(clamp(input, Value(-50.0), Value(50.0)));
     }
 }
 
@@ -175,7 +175,7 @@ fn backward_input(@builtin(global_invocation_id) global: vec3<u32>, @builtin(num
     let input = p_at(row, channel);
     let through_skip = d[params.d_offset / WIDTH + channel] * grad_read[params.grad_read_offset / WIDTH + lane];
     let of_gate = grad_y_at(row, channel) * clamp(raw[params.raw_offset / WIDTH + lane], Value(-10.0), Value(10.0));
-    let through_gate = (grad_gate[params.grad_gate_offset / WIDTH + lane] + of_gate) * silu_derivative_each(input);
+    let through_gate = (grad_gate[params.grad_gate_offset / WIDTH + lane] + of_gate) * silu_derivative(input);
     grad_p[(params.grad_p_offset + row * params.grad_p_stride) / WIDTH + channel] =
         through_skip + select(Value(), through_gate, abs(input) <= Value(50.0));
 }

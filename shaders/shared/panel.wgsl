@@ -1,14 +1,14 @@
 // Products of packed factors, for software GPUs, whose loads from uniform buffers cost a tenth of those from storage or workgroup memory.
-// A panel holds PANEL rows of a factor over params.slice terms of the sum: (term, PANEL). What lies beyond the factor is 0.
+// A panel holds PANEL rows of a factor over params.slice terms of the sum: (term / 4, PANEL, 4). What lies beyond the factor is 0.
 // An invocation multiplies a panel of A by a panel of B, all in registers.
 
 const PANEL = 8u;
 const WINDOW = 4096u; // vectors of the largest uniform binding that every implementation offers
 
-@group(0) @binding(20) var<uniform> panels_a: array<vec4<f32>, WINDOW>; // (panel, term, PANEL)
-@group(0) @binding(21) var<uniform> panels_b: array<vec4<f32>, WINDOW>; // (panel, term, PANEL)
+@group(0) @binding(20) var<uniform> panels_a: array<vec4<f32>, WINDOW>; // (panel, term / 4, PANEL, 4)
+@group(0) @binding(21) var<uniform> panels_b: array<vec4<f32>, WINDOW>; // (panel, term / 4, PANEL, 4)
 @group(0) @binding(22) var<storage, read> source: array<f32>; // (.., row, .., term), or (.., term, .., row) where params.by_term is set
-@group(0) @binding(23) var<storage, read_write> packed: array<vec4<f32>>; // (slice, panel, term, PANEL)
+@group(0) @binding(23) var<storage, read_write> packed: array<vec4<f32>>; // (slice, panel, term / 4, PANEL, 4)
 
 // read at a place that exists and then selected: a branch around a load costs a software GPU more than the load
 fn packed_element(row: u32, term: u32) -> f32 {
@@ -20,22 +20,62 @@ fn packed_element(row: u32, term: u32) -> f32 {
     return select(0.0, value, row < params.n_pack_row && term < params.n_pack_term);
 }
 
-// one invocation a term of a panel
+// one invocation four terms of a row of a panel
 @compute @workgroup_size(LANES)
 fn pack(@builtin(global_invocation_id) global: vec3<u32>, @builtin(num_workgroups) workgroups: vec3<u32>) {
     let index = global.y * workgroups.x * LANES + global.x;
+    let panel_len = 2u * params.slice; // vectors
     let n_panel = (params.n_pack_row + PANEL - 1u) / PANEL;
     let n_slice = (params.n_pack_term + params.slice - 1u) / params.slice;
-    if index >= n_slice * n_panel * params.slice {
+    if index >= n_slice * n_panel * panel_len {
         return;
     }
-    let panel = index / params.slice % n_panel;
-    let term = index / params.slice / n_panel * params.slice + index % params.slice;
-    let row = panel * PANEL;
-    packed[2u * index] =
-        vec4(packed_element(row, term), packed_element(row + 1u, term), packed_element(row + 2u, term), packed_element(row + 3u, term));
-    packed[2u * index + 1u] =
-        vec4(packed_element(row + 4u, term), packed_element(row + 5u, term), packed_element(row + 6u, term), packed_element(row + 7u, term));
+    let panel = index / panel_len;
+    let row = panel % n_panel * PANEL + index % PANEL;
+    let term = panel / n_panel * params.slice + index % panel_len / PANEL * 4u;
+    packed[index] = vec4(packed_element(row, term), packed_element(row, term + 1u), packed_element(row, term + 2u), packed_element(row, term + 3u));
+}
+
+@group(0) @binding(24) var<storage, read> source_fours: array<vec4<f32>>; // `source`, whose rows begin and end at multiples of four
+
+// four elements of a row of `source`, from column 4 quad on; 0 beyond the last row
+fn source_four(row: u32, quad: u32, n_row: u32) -> vec4<f32> {
+    let source_row = params.source_first + min(row, n_row - 1u) * params.source_every;
+    let at = (params.source_fours_offset + source_row * params.source_fours_stride + params.source_column) / 4u;
+    return select(vec4<f32>(), source_fours[at + quad], row < n_row);
+}
+
+// one invocation four terms of four rows of a panel
+@compute @workgroup_size(LANES)
+fn pack_fours(@builtin(global_invocation_id) global: vec3<u32>, @builtin(num_workgroups) workgroups: vec3<u32>) {
+    let index = global.y * workgroups.x * LANES + global.x;
+    let n_panel = (params.n_pack_row + PANEL - 1u) / PANEL;
+    let n_slice = (params.n_pack_term + params.slice - 1u) / params.slice;
+    let panel_len = params.slice / 2u; // blocks
+    if index >= n_slice * n_panel * panel_len {
+        return;
+    }
+    let panel = index / panel_len;
+    let row = panel % n_panel * PANEL + index % 2u * 4u;
+    let term = panel / n_panel * params.slice + index % panel_len / 2u * 4u;
+    let is_within = row < params.n_pack_row && term < params.n_pack_term;
+    var block: mat4x4<f32>; // four terms of a row each
+    if params.by_term != 0u {
+        let quad = min(row, params.n_pack_row - 4u) / 4u;
+        let n = params.n_pack_term;
+        block = transpose(mat4x4(
+            source_four(term, quad, n), source_four(term + 1u, quad, n), source_four(term + 2u, quad, n), source_four(term + 3u, quad, n),
+        ));
+    } else {
+        let quad = min(term, params.n_pack_term - 4u) / 4u;
+        let n = params.n_pack_row;
+        block = mat4x4(
+            source_four(row, quad, n), source_four(row + 1u, quad, n), source_four(row + 2u, quad, n), source_four(row + 3u, quad, n),
+        );
+    }
+    for (var i = 0u; i < 4u; i++) {
+        packed[4u * index + i] = select(vec4<f32>(), block[i], is_within);
+    }
 }
 
 // PANEL rows of A by PANEL rows of B: columns 0 to 3, then 4 to 7
@@ -64,8 +104,13 @@ fn add_outer_product(tile: ptr<function, Tile>, a_low: vec4<f32>, a_high: vec4<f
     (*tile).high[7] = fma(vec4(a_high.w), b_high, (*tile).high[7]);
 }
 
-fn add_term(tile: ptr<function, Tile>, at_a: u32, at_b: u32) {
-    add_outer_product(tile, panels_a[at_a], panels_a[at_a + 1u], panels_b[at_b], panels_b[at_b + 1u]);
+// four terms of four rows: a column a term
+fn four_rows_a(at: u32) -> mat4x4<f32> {
+    return transpose(mat4x4(panels_a[at], panels_a[at + 1u], panels_a[at + 2u], panels_a[at + 3u]));
+}
+
+fn four_rows_b(at: u32) -> mat4x4<f32> {
+    return transpose(mat4x4(panels_b[at], panels_b[at + 1u], panels_b[at + 2u], panels_b[at + 3u]));
 }
 
 fn panel_product(panel_a: u32, panel_b: u32) -> Tile {
@@ -73,12 +118,16 @@ fn panel_product(panel_a: u32, panel_b: u32) -> Tile {
     var at_a = 2u * panel_a * params.slice;
     var at_b = 2u * panel_b * params.slice;
     for (var term = 0u; term < params.slice; term += 4u) {
-        add_term(&tile, at_a, at_b);
-        add_term(&tile, at_a + 2u, at_b + 2u);
-        add_term(&tile, at_a + 4u, at_b + 4u);
-        add_term(&tile, at_a + 6u, at_b + 6u);
-        at_a += 8u;
-        at_b += 8u;
+        let a_low = four_rows_a(at_a);
+        let a_high = four_rows_a(at_a + 4u);
+        let b_low = four_rows_b(at_b);
+        let b_high = four_rows_b(at_b + 4u);
+        add_outer_product(&tile, a_low[0], a_high[0], b_low[0], b_high[0]);
+        add_outer_product(&tile, a_low[1], a_high[1], b_low[1], b_high[1]);
+        add_outer_product(&tile, a_low[2], a_high[2], b_low[2], b_high[2]);
+        add_outer_product(&tile, a_low[3], a_high[3], b_low[3], b_high[3]);
+        at_a += PANEL;
+        at_b += PANEL;
     }
     return tile;
 }

@@ -167,8 +167,8 @@ impl Gpu {
             return Err(Error::NoAdapter { wanted, remedy });
         };
         let adapter = found.swap_remove(position);
-        let wanted =
-            wgpu::Features::SUBGROUP | wgpu::Features::SHADER_F16 | wgpu::Features::TIMESTAMP_QUERY | wgpu::Features::PIPELINE_CACHE;
+        let subgroups = wgpu::Features::SUBGROUP | wgpu::Features::SUBGROUP_BARRIER;
+        let wanted = subgroups | wgpu::Features::SHADER_F16 | wgpu::Features::TIMESTAMP_QUERY | wgpu::Features::PIPELINE_CACHE;
         let descriptor = wgpu::DeviceDescriptor {
             label: Some("scanrnn"),
             required_features: adapter.features() & wanted,
@@ -204,6 +204,7 @@ impl Gpu {
             max_workgroup_memory: limits.max_compute_workgroup_storage_size,
             max_invocations: limits.max_compute_invocations_per_workgroup,
             subgroups: summary.subgroup.is_some_and(|(smallest, _)| smallest >= 4),
+            subgroups_of_8: summary.subgroup == Some((8, 8)) && features.contains(wgpu::Features::SUBGROUP_BARRIER),
             f16: summary.f16,
             kernels: HashMap::new(),
             table: None,
@@ -271,8 +272,13 @@ impl Gpu {
             let all = all.collect::<Vec<_>>().join(", ");
             return Err(Error::option("--kernel", format!("{operation}={kernel}"), message!("must be one of {}", all)));
         }
-        let Traits { subgroups, f16, name, .. } = &self.traits;
-        let missing = [("subgroup", *subgroups, message!("subgroup operations")), ("f16", *f16, message!("16-bit floats"))];
+        let Traits { subgroups, subgroups_of_8, f16, name, .. } = &self.traits;
+        let by_8 = ["linear", "min_gru"].contains(&operation);
+        let missing = [
+            ("subgroup", *subgroups || by_8, message!("subgroup operations")),
+            ("subgroup", *subgroups_of_8 || !by_8, message!("subgroups of 8 invocations")),
+            ("f16", *f16, message!("16-bit floats")),
+        ];
         if let Some((.., what)) = missing.into_iter().find(|(variant, offered, _)| *variant == kernel && !offered) {
             return Err(Error::option("--kernel", format!("{operation}={kernel}"), message!("{} has no {}", name).with(what)));
         }

@@ -32,6 +32,8 @@ pub struct Traits {
     pub max_invocations: u32,
     /// Subgroup operations, over four invocations at least.
     pub subgroups: bool,
+    /// Subgroups of exactly eight invocations, with barriers of their own.
+    pub subgroups_of_8: bool,
     /// 16-bit floats in shaders and storage buffers.
     pub f16: bool,
     /// Kernels forced by name: `selective_scan` to `chunked`, say. Where none is forced, the table decides, else shape and adapter.
@@ -52,6 +54,7 @@ impl Traits {
             max_workgroup_memory: 16_384,
             max_invocations: 256,
             subgroups: false,
+            subgroups_of_8: false,
             f16: false,
             kernels: HashMap::new(),
             table: None,
@@ -62,6 +65,7 @@ impl Traits {
     pub fn capabilities(&self) -> Capabilities {
         let mut capabilities = Capabilities::empty();
         capabilities.set(Capabilities::SUBGROUP, self.subgroups);
+        capabilities.set(Capabilities::SUBGROUP_BARRIER, self.subgroups_of_8);
         capabilities.set(Capabilities::SHADER_FLOAT16, self.f16);
         capabilities
     }

@@ -1,23 +1,32 @@
 //! Linear layer, `y = x W^T + b`, and its two gradient products.
 
-use super::panel::{self, Panels, Source};
-use super::{Operation, present};
+use super::panel::{self, PANEL, Packed, Panels, Source, WIDE};
+use super::{Operation, present, width};
 use crate::error::{Error, Result};
 use crate::gpu::{Constant, MOST_ITERATIONS, Operand, Planner, Shader};
 use crate::graph::{Gradients, Graph, Tensor};
 
-pub(crate) const SHADER: Shader = Shader {
-    name: "linear",
-    source: include_str!("../../shaders/linear.wgsl"),
-    shared: &[panel::SOURCE],
-    constants: &[
-        ("SIDE", Constant::U32(8)),
-        ("A_BY_TERM", Constant::Bool(false)),
-        ("B_BY_TERM", Constant::Bool(false)),
-        ("HAS_BIAS", Constant::Bool(false)),
-        ("ACCUMULATE", Constant::Bool(false)),
-    ],
-};
+pub(crate) const SHADER: Shader = variant(&[panel::SOURCE]);
+
+/// Multiplies packed factors by subgroup operations.
+const SUBGROUP_SHADER: Shader =
+    variant(&[panel::SOURCE, panel::SUBGROUP_SOURCE, include_str!("../../shaders/shared/linear_subgroup.wgsl")]);
+
+const fn variant(shared: &'static [&'static str]) -> Shader {
+    Shader {
+        name: "linear",
+        source: include_str!("../../shaders/linear.wgsl"),
+        shared,
+        constants: &[
+            ("SUBGROUPS", Constant::Bool(false)),
+            ("SIDE", Constant::U32(8)),
+            ("A_BY_TERM", Constant::Bool(false)),
+            ("B_BY_TERM", Constant::Bool(false)),
+            ("HAS_BIAS", Constant::Bool(false)),
+            ("ACCUMULATE", Constant::Bool(false)),
+        ],
+    }
+}
 
 /// Workgroups that fill a GPU: where the tiles of a product are fewer, its terms are split.
 const FILLING: usize = 256;
@@ -198,12 +207,17 @@ fn sum_parts(
         .lanes(n_row * n_column)
 }
 
+/// Windows of either factor that one dispatch of `multiply_wide` takes.
+const WINDOWS: usize = 4;
+
 /// How a product is computed.
 enum Choice {
     /// By tiles, a workgroup of so many invocations on each side.
     Tile(usize),
     /// By packed panels: on software GPUs, where the product can be bound, and the factors once packed.
     Panel,
+    /// By packed panels and subgroups of eight invocations.
+    Subgroup,
 }
 
 impl Choice {
@@ -215,12 +229,15 @@ impl Choice {
             is_bound_whole(source.tensor) && Panels::new(n_row, n_term).fit(plan)
         };
         let fit = || fits(a) && fits(b) && is_bound_whole(to);
+        let by_subgroup = || plan.traits().subgroups_of_8 && width(plan, &[to]) == 4;
         let (a, b) = (a.rows_and_terms(), b.rows_and_terms());
         let is_wide = a.0.div_ceil(128) * b.0.div_ceil(128) >= FILLING / 2;
         match plan.chosen("linear", &[a.0, b.0, a.1]) {
             Some("tile_64") => Choice::Tile(8),
             Some("tile_128") => Choice::Tile(16),
             Some("panel") if fit() => Choice::Panel,
+            Some("subgroup") if by_subgroup() && fit() => Choice::Subgroup,
+            None if plan.traits().software && by_subgroup() && fit() => Choice::Subgroup,
             None if plan.traits().software && fit() => Choice::Panel,
             _ => Choice::Tile(if is_wide { 16 } else { 8 }),
         }
@@ -232,6 +249,7 @@ fn product(plan: &mut Planner, a: Source, b: Source, bias: Option<Tensor>, to: T
     match Choice::new(plan, &a, &b, to) {
         Choice::Tile(side) => multiply_tiles(plan, side, a, b, bias, to),
         Choice::Panel => multiply_panels(plan, a, b, bias, to),
+        Choice::Subgroup => multiply_by_subgroups(plan, a, b, bias, to),
     }
 }
 
@@ -296,4 +314,60 @@ fn multiply_panels(plan: &mut Planner, a: Source, b: Source, bias: Option<Tensor
         })?;
     }
     Ok(())
+}
+
+/// A dispatch takes several slices of a window of A, or where there is one slice, several windows of A.
+fn multiply_by_subgroups(plan: &mut Planner, a: Source, b: Source, bias: Option<Tensor>, to: Tensor) -> Result<()> {
+    let (a, b) = (a.pack(plan, &SUBGROUP_SHADER)?, b.pack(plan, &SUBGROUP_SHADER)?);
+    let slices: Vec<_> = (0..a.panels.n_slice).collect();
+    let windows_a: Vec<_> = a.panels.windows().collect();
+    for windows_a in windows_a.chunks(if slices.len() > 1 { 1 } else { WINDOWS }) {
+        for window_b in b.panels.windows() {
+            for slices in slices.chunks(WINDOWS) {
+                multiply_wide(plan, (a, windows_a), (b, window_b), slices, bias, to)?;
+            }
+        }
+    }
+    Ok(())
+}
+
+/// One dispatch of it: of windows, first panel and number of panels.
+fn multiply_wide(
+    plan: &mut Planner,
+    (a, windows_a): (Packed, &[(usize, usize)]),
+    (b, (first_b, n_b)): (Packed, (usize, usize)),
+    slices: &[usize],
+    bias: Option<Tensor>,
+    to: Tensor,
+) -> Result<()> {
+    let (n_row, n_column) = (plan.spec(to).rows(), plan.spec(to).columns());
+    let n_a: usize = windows_a.iter().map(|(_, count)| count).sum();
+    let names = [["panels_a", "panels_b"], ["panels_a_1", "panels_b_1"], ["panels_a_2", "panels_b_2"], ["panels_a_3", "panels_b_3"]];
+    // where there are fewer windows, the last is bound again
+    let bound = [0, 1, 2, 3].map(|index| {
+        let slice = slices[index.min(slices.len() - 1)];
+        let (first_a, _) = windows_a[index.min(windows_a.len() - 1)];
+        [a.panels.window(plan, a.operand, slice, first_a), b.panels.window(plan, b.operand, slice, first_b)]
+    });
+    let n_term = slices.len() * a.panels.slice;
+    let kernel = plan
+        .kernel(&SUBGROUP_SHADER, "multiply_wide")
+        .constant("SUBGROUPS", true)
+        .constant("ACCUMULATE", slices[0] > 0)
+        .bind_optional("bias", bias)
+        .bind("product_fours", to)
+        .param("slice", a.panels.slice)
+        .param("n_slice", slices.len())
+        .param("n_window_panel", windows_a[0].1)
+        .param("n_panel_a", n_a)
+        .param("n_panel_b", n_b)
+        .param("first_panel_a", windows_a[0].0)
+        .param("first_panel_b", first_b)
+        .param("n_product_row", n_row)
+        .param("n_product_column", n_column)
+        .bytes(4 * PANEL * (n_a + n_b) * n_term + 4 * n_a * n_b * PANEL * PANEL)
+        .flops(2 * n_a * n_b * PANEL * PANEL * n_term);
+    let windows = names.into_iter().zip(bound).flat_map(|(names, windows)| names.into_iter().zip(windows));
+    let kernel = windows.fold(kernel, |kernel, (name, window)| kernel.bind(name, window));
+    kernel.groups(n_a.div_ceil(WIDE.0) * n_b.div_ceil(WIDE.1))
 }

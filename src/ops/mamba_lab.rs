@@ -5,10 +5,9 @@ use crate::error::Result;
 use crate::gpu::{Constant, Kernel, LANES, Planner, Shader};
 use crate::graph::{Gradients, Graph, Tensor};
 
-pub(crate) const SHADER: Shader =
-    variant(&[ACTIVATION, RECURRENCE, SUM_COLUMN, SINGLE, include_str!("../../shaders/shared/gate_single.wgsl")]);
+pub(crate) const SHADER: Shader = variant(&[SINGLE, ACTIVATION, RECURRENCE, SUM_COLUMN]);
 
-const QUAD_SHADER: Shader = variant(&[ACTIVATION, RECURRENCE, SUM_COLUMN, QUAD, include_str!("../../shaders/shared/gate_quad.wgsl")]);
+const QUAD_SHADER: Shader = variant(&[QUAD, ACTIVATION, RECURRENCE, SUM_COLUMN]);
 
 const ACTIVATION: &str = include_str!("../../shaders/shared/activation.wgsl");
 const RECURRENCE: &str = include_str!("../../shaders/shared/recurrence.wgsl");

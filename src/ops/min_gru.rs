@@ -1,26 +1,52 @@
 //! The lab's gated cell over the products of its inputs, recurrent: see `reference/min_gru.rs`.
 
-use super::panel::{self, Packed, Panels, Source};
-use super::{LinearBackward, Operation, Recurrence, Sequences, present};
+use super::panel::{self, PANEL, Packed, Panels, Source};
+use super::{LinearBackward, Operation, QUAD, Recurrence, SINGLE, Sequences, present, width};
 use crate::Message;
 use crate::error::{Error, Result};
-use crate::gpu::{Constant, Kernel, MOST_ITERATIONS, Operand, Planner, Shader};
+use crate::gpu::{Constant, Kernel, MOST_ITERATIONS, Operand, Planner, Shader, WINDOW_BYTES};
 use crate::graph::{Gradients, Graph, Tensor};
 
-pub(crate) const SHADER: Shader = Shader {
-    name: "min_gru",
-    source: include_str!("../../shaders/min_gru.wgsl"),
-    shared: &[include_str!("../../shaders/shared/activation.wgsl"), include_str!("../../shaders/shared/recurrence.wgsl"), panel::SOURCE],
-    constants: &[
-        ("HIDDEN", Constant::U32(64)),
-        ("QUADS", Constant::U32(1)),
-        ("WIDTH", Constant::U32(64)),
-        ("HAS_H0", Constant::Bool(false)),
-        ("HAS_RESET", Constant::Bool(false)),
-        ("HAS_GRAD_H", Constant::Bool(true)),
-        ("HAS_GRAD_LAST", Constant::Bool(true)),
-    ],
-};
+pub(crate) const SHADER: Shader = variant(&[
+    SINGLE,
+    ACTIVATION,
+    RECURRENCE,
+    panel::SOURCE,
+    include_str!("../../shaders/shared/min_gru_fused.wgsl"),
+    include_str!("../../shaders/shared/min_gru_step.wgsl"),
+    include_str!("../../shaders/shared/min_gru_panel.wgsl"),
+]);
+
+/// Takes four channels at once and hands states and gradients on by subgroup operations.
+const SUBGROUP_SHADER: Shader = variant(&[
+    QUAD,
+    ACTIVATION,
+    RECURRENCE,
+    panel::SOURCE,
+    panel::SUBGROUP_SOURCE,
+    include_str!("../../shaders/shared/min_gru_subgroup.wgsl"),
+]);
+
+const ACTIVATION: &str = include_str!("../../shaders/shared/activation.wgsl");
+const RECURRENCE: &str = include_str!("../../shaders/shared/recurrence.wgsl");
+
+const fn variant(shared: &'static [&'static str]) -> Shader {
+    Shader {
+        name: "min_gru",
+        source: include_str!("../../shaders/min_gru.wgsl"),
+        shared,
+        constants: &[
+            ("VALUE_WIDTH", Constant::U32(1)),
+            ("HIDDEN", Constant::U32(64)),
+            ("QUADS", Constant::U32(1)),
+            ("WIDTH", Constant::U32(64)),
+            ("HAS_H0", Constant::Bool(false)),
+            ("HAS_RESET", Constant::Bool(false)),
+            ("HAS_GRAD_H", Constant::Bool(true)),
+            ("HAS_GRAD_LAST", Constant::Bool(true)),
+        ],
+    }
+}
 
 /// Positions of one fused dispatch, so that it ends before a display driver's watchdog acts.
 const MOST_POSITIONS: usize = 256;
@@ -125,10 +151,12 @@ impl Operation for MinGru {
 
     fn encode(&self, plan: &mut Planner) -> Result<()> {
         let [n_batch, n_step, n_hidden] = plan.graph().axes(self.name(), self.h)?;
-        let choice = Choice::new(plan, n_batch, n_hidden, 2)?;
+        let tensors = [present([Some(self.p), Some(self.u), self.recurrence.initial_state]), self.outputs()].concat();
+        let choice = Choice::new(plan, n_batch, n_hidden, 2, &tensors)?;
         for window in Sequences::windows(plan, n_batch, &[self.p, self.gates], |_| 0) {
             match &choice {
                 Choice::Panel => self.encode_panels(plan, window, n_step, n_hidden)?,
+                Choice::Subgroup(layout) => self.encode_subgroups(plan, layout, window, n_step, n_hidden)?,
                 Choice::Fused(layout) => {
                     for (first, count) in layout.chunks(n_step) {
                         self.kernel(plan, "forward", layout, window, first, count)?.groups(window.count.div_ceil(layout.rows()))?;
@@ -151,6 +179,8 @@ impl Operation for MinGru {
 
 /// How many rows of the batch and hidden channels a workgroup takes, and how many positions one dispatch.
 struct Layout {
+    /// Whether the workgroup is one subgroup of [`PANEL`] invocations.
+    subgroups: bool,
     /// Rows of the batch, in fours.
     quads: usize,
     /// Invocations.
@@ -162,30 +192,42 @@ struct Layout {
 /// The kernels: by shape and adapter, or as forced.
 enum Choice {
     Panel,
+    Subgroup(Layout),
     Fused(Layout),
     Step(Layout),
 }
 
 impl Choice {
-    /// `n_array` numbers an element of the state are held in workgroup memory by the fused kernel.
-    fn new(plan: &Planner, n_batch: usize, n_hidden: usize, n_array: usize) -> Result<Choice> {
+    /// `n_array` numbers an element of the state are held in workgroup memory by the fused kernel; `tensors` are all that are bound.
+    fn new(plan: &Planner, n_batch: usize, n_hidden: usize, n_array: usize, tensors: &[Tensor]) -> Result<Choice> {
         let traits = plan.traits();
         let memory = n_array * n_hidden * size_of::<[f32; 4]>();
         let most = traits.max_workgroup_memory as usize / memory;
         let by_panel = Panels::unsliced(n_hidden, 2 * n_hidden).is_some();
         let refuse = |what: Message| Error::Unsupported { operation: "min_gru", what };
-        let fits = |kernel: &&str| (*kernel != "panel" || by_panel) && (*kernel != "fused" || most > 0);
+        let by_subgroup = traits.subgroups_of_8 && 4 * n_hidden * n_hidden <= WINDOW_BYTES as usize && width(plan, tensors) == 4;
+        let fits = |kernel: &&str| match *kernel {
+            "panel" => by_panel,
+            "fused" => most > 0,
+            "subgroup" => by_subgroup,
+            _ => true,
+        };
         let chosen = plan.forced("min_gru").or_else(|| plan.chosen("min_gru", &[n_batch, n_hidden]).filter(fits));
         match chosen {
             Some("step") => return Ok(Choice::Step(Layout::step(n_hidden))),
             Some("panel") if !by_panel => return Err(refuse(message!("kernel `panel` does not take {} hidden channels", n_hidden))),
             Some("panel") => return Ok(Choice::Panel),
+            Some("subgroup") if !by_subgroup => {
+                return Err(refuse(message!("kernel `subgroup` does not take {} hidden channels", n_hidden)));
+            }
+            Some("subgroup") => return Ok(Choice::Subgroup(Layout::subgroup(n_batch, n_hidden))),
             Some("fused") if most == 0 => {
                 let limit = traits.max_workgroup_memory;
                 return Err(refuse(message!("kernel `fused` needs {} bytes of workgroup memory, there are {}", memory, limit)));
             }
             Some("fused") => {}
-            Some(other) => return Err(refuse(message!("has no kernel `{}`: fused, panel, step", other))),
+            Some(other) => return Err(refuse(message!("has no kernel `{}`: fused, panel, step, subgroup", other))),
+            None if traits.software && by_subgroup => return Ok(Choice::Subgroup(Layout::subgroup(n_batch, n_hidden))),
             None if traits.software && by_panel => return Ok(Choice::Panel),
             None if most == 0 => return Ok(Choice::Step(Layout::step(n_hidden))),
             None => {}
@@ -195,23 +237,39 @@ impl Choice {
         let narrowest = if traits.software { 8 } else { n_hidden.next_power_of_two().clamp(32, 256) };
         let fits = |width: &usize| *width >= narrowest && iterations(*width) <= MOST_ITERATIONS;
         let width = [8, 16, 32, 64, 128].into_iter().find(fits).unwrap_or(256);
-        Ok(Choice::Fused(Layout { quads, width, count: (MOST_ITERATIONS / iterations(width)).clamp(1, MOST_POSITIONS) }))
+        Ok(Choice::Fused(Layout { subgroups: false, quads, width, count: (MOST_ITERATIONS / iterations(width)).clamp(1, MOST_POSITIONS) }))
     }
 }
 
 impl Layout {
     fn step(n_hidden: usize) -> Layout {
-        Layout { quads: 1, width: n_hidden.next_power_of_two().clamp(8, 64), count: 1 }
+        Layout { subgroups: false, quads: 1, width: n_hidden.next_power_of_two().clamp(8, 64), count: 1 }
     }
 
-    fn rows(&self) -> usize {
-        4 * self.quads
+    fn subgroup(n_batch: usize, n_hidden: usize) -> Layout {
+        // few enough rows for two workgroups, and so two threads, where the batch is small
+        let quads = [1, 2].into_iter().find(|quads| n_batch <= 8 * quads).unwrap_or(4);
+        let iterations = 2 * n_hidden.div_ceil(4 * PANEL) * (n_hidden / 4 + 4 * quads) + 3 * n_hidden / 4;
+        Layout { subgroups: true, quads, width: PANEL, count: (MOST_ITERATIONS / iterations).clamp(1, MOST_POSITIONS) }
+    }
+
+    fn shader(&self) -> &'static Shader {
+        if self.subgroups { &SUBGROUP_SHADER } else { &SHADER }
+    }
+
+    /// Channels that it takes at once.
+    fn value_width(&self) -> usize {
+        if self.subgroups { 4 } else { 1 }
     }
 
     /// First position and number of positions of each dispatch.
     fn chunks(&self, n_step: usize) -> impl DoubleEndedIterator<Item = (usize, usize)> + use<> {
         let count = self.count;
         (0..n_step.div_ceil(count)).map(move |chunk| (chunk * count, count.min(n_step - chunk * count)))
+    }
+
+    fn rows(&self) -> usize {
+        4 * self.quads
     }
 
     fn tiles(&self, n_batch: usize, n_hidden: usize) -> [usize; 3] {
@@ -232,7 +290,8 @@ impl MinGru {
         let [_, n_step, n_hidden] = plan.graph().axes(self.name(), self.h)?;
         let part = |tensor: Tensor| window.part(tensor);
         let kernel = plan
-            .kernel(&SHADER, entry)
+            .kernel(layout.shader(), entry)
+            .constant("VALUE_WIDTH", layout.value_width())
             .constant("HIDDEN", n_hidden)
             .constant("QUADS", layout.quads)
             .constant("WIDTH", layout.width)
@@ -250,6 +309,32 @@ impl MinGru {
             .param("count", count)
             .param("reverse", self.recurrence.reverse);
         Ok(kernel)
+    }
+
+    /// Copies the recurrent weights of each gate to where they are read as uniforms.
+    fn copy_weights(&self, plan: &mut Planner, layout: &Layout, n_hidden: usize) -> Result<[Operand; 3]> {
+        // windows begin at multiples of 64 elements
+        let stride = (n_hidden * n_hidden).next_multiple_of(64);
+        let weights = plan.scratch(3 * stride);
+        plan.kernel(layout.shader(), "copy_weights")
+            .constant("VALUE_WIDTH", layout.value_width())
+            .constant("HIDDEN", n_hidden)
+            .constant("QUADS", layout.quads)
+            .bind("u", self.u)
+            .bind("weights", weights)
+            .param("weight_stride", stride / 4)
+            .lanes(3 * n_hidden * n_hidden / 4)?;
+        Ok([0, 1, 2].map(|gate| plan.window(weights, gate * stride)))
+    }
+
+    fn encode_subgroups(&self, plan: &mut Planner, layout: &Layout, window: Sequences, n_step: usize, n_hidden: usize) -> Result<()> {
+        let weights = self.copy_weights(plan, layout, n_hidden)?;
+        self.kernel(plan, "begin", layout, window, 0, 1)?.lanes(window.count * n_hidden / 4)?;
+        for (first, count) in layout.chunks(n_step) {
+            let kernel = self.kernel(plan, "forward_subgroup", layout, window, first, count)?;
+            with_weights(kernel, weights).groups(window.count.div_ceil(layout.rows()))?;
+        }
+        Ok(())
     }
 
     fn encode_panels(&self, plan: &mut Planner, window: Sequences, n_step: usize, n_hidden: usize) -> Result<()> {
@@ -316,12 +401,15 @@ impl Operation for MinGruBackward {
 
     fn encode(&self, plan: &mut Planner) -> Result<()> {
         let [n_batch, n_step, n_hidden] = plan.graph().axes(self.name(), self.forward.h)?;
-        let choice = Choice::new(plan, n_batch, n_hidden, 3)?;
+        let MinGru { p, u, h, gates, factors, .. } = self.forward;
+        let all = [vec![p, u, h, gates, factors, self.grad_p], present([self.grad_h, self.grad_last, self.grad_h0])].concat();
+        let choice = Choice::new(plan, n_batch, n_hidden, 3, &all)?;
         let tensors = present([Some(self.forward.gates), Some(self.grad_p), self.grad_h]);
         for window in Sequences::windows(plan, n_batch, &tensors, |_| 0) {
             let carry = self.grad_h0.map_or_else(|| plan.scratch(window.count * n_hidden), |grad_h0| window.part(grad_h0));
             match &choice {
                 Choice::Panel => self.encode_panels(plan, carry, window, n_step, n_hidden)?,
+                Choice::Subgroup(layout) => self.encode_subgroups(plan, layout, carry, window, n_step, n_hidden)?,
                 Choice::Fused(layout) => {
                     for (first, count) in layout.chunks(n_step).rev() {
                         let kernel = self.kernel(plan, "backward", layout, carry, window, first, count)?;
@@ -341,6 +429,11 @@ impl Operation for MinGruBackward {
         }
         self.products.iter().try_for_each(|product| product.encode(plan))
     }
+}
+
+/// Binds the weights that [`MinGru::copy_weights`] has copied.
+fn with_weights<'p, 'a>(kernel: Kernel<'p, 'a>, [z, r, h]: [Operand; 3]) -> Kernel<'p, 'a> {
+    kernel.bind("weights_z", z).bind("weights_r", r).bind("weights_h", h)
 }
 
 /// Rows of `u` as a factor.
@@ -371,6 +464,23 @@ fn at_position(
 }
 
 impl MinGruBackward {
+    fn encode_subgroups(
+        &self,
+        plan: &mut Planner,
+        layout: &Layout,
+        carry: Operand,
+        window: Sequences,
+        n_step: usize,
+        n_hidden: usize,
+    ) -> Result<()> {
+        let weights = self.forward.copy_weights(plan, layout, n_hidden)?;
+        for (first, count) in layout.chunks(n_step).rev() {
+            let kernel = self.kernel(plan, "backward_subgroup", layout, carry, window, first, count)?;
+            with_weights(kernel, weights).groups(window.count.div_ceil(layout.rows()))?;
+        }
+        Ok(())
+    }
+
     fn encode_panels(&self, plan: &mut Planner, carry: Operand, window: Sequences, n_step: usize, n_hidden: usize) -> Result<()> {
         let n_batch = window.count;
         let MinGru { u, recurrence, .. } = &self.forward;
@@ -409,7 +519,8 @@ impl MinGruBackward {
         let part = |tensor: Tensor| window.part(tensor);
         let [_, n_step, n_hidden] = plan.graph().axes(self.name(), *h)?;
         let kernel = plan
-            .kernel(&SHADER, entry)
+            .kernel(layout.shader(), entry)
+            .constant("VALUE_WIDTH", layout.value_width())
             .constant("HIDDEN", n_hidden)
             .constant("QUADS", layout.quads)
             .constant("WIDTH", layout.width)

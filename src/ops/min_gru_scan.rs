@@ -1,19 +1,20 @@
 //! minGRU, whose gates see only the input, as a scan: see `reference/min_gru_scan.rs`.
 
-use super::{Operation, Recurrence, Stretch, present};
+use super::{Operation, Recurrence, SINGLE, Stretch, present};
 use crate::error::{Error, Result};
 use crate::gpu::{Constant, Kernel, LANES, MOST_ITERATIONS, Operand, Planner, Shader};
 use crate::graph::{Gradients, Graph, Tensor};
 
 const NAME: &str = "min_gru_scan";
 
-pub(crate) const SHADER: Shader = variant(&[ACTIVATION, RECURRENCE, CARRY, CHUNK_F32]);
+pub(crate) const SHADER: Shader = variant(&[SINGLE, ACTIVATION, RECURRENCE, CARRY, CHUNK_F32]);
 
 /// Carries states from chunk to chunk by subgroup operations.
-const SUBGROUP_SHADER: Shader = variant(&[ACTIVATION, RECURRENCE, include_str!("../../shaders/shared/carry_subgroup.wgsl"), CHUNK_F32]);
+const SUBGROUP_SHADER: Shader =
+    variant(&[SINGLE, ACTIVATION, RECURRENCE, include_str!("../../shaders/shared/carry_subgroup.wgsl"), CHUNK_F32]);
 
 /// Keeps what chunks hand on in half the bytes: states are right to 11 bits.
-const F16_SHADER: Shader = variant(&[ACTIVATION, RECURRENCE, CARRY, include_str!("../../shaders/shared/chunk_f16.wgsl")]);
+const F16_SHADER: Shader = variant(&[SINGLE, ACTIVATION, RECURRENCE, CARRY, include_str!("../../shaders/shared/chunk_f16.wgsl")]);
 
 const ACTIVATION: &str = include_str!("../../shaders/shared/activation.wgsl");
 const RECURRENCE: &str = include_str!("../../shaders/shared/recurrence.wgsl");

@@ -265,8 +265,8 @@ impl Stretch {
 
 /// Operations that have several kernels, and their names.
 pub const KERNELS: &[(&str, &[&str])] = &[
-    ("linear", &["tile_64", "tile_128", "panel"]),
-    ("min_gru", &["step", "fused", "panel"]),
+    ("linear", &["tile_64", "tile_128", "panel", "subgroup"]),
+    ("min_gru", &["step", "fused", "panel", "subgroup"]),
     ("min_gru_scan", &["sequential", "chunked", "subgroup", "f16"]),
     ("rms_norm", &["lane", "group"]),
     ("selective_scan", &["sequential", "chunked", "subgroup", "f16", "walked"]),

@@ -1,6 +1,6 @@
 //! Products of packed factors: the host half of `shaders/shared/panel.wgsl`.
 
-use super::Sequences;
+use super::{Sequences, width};
 use crate::error::{Error, Result};
 use crate::gpu::{Kernel, Operand, Planner, Shader, WINDOW_BYTES};
 use crate::graph::Tensor;
@@ -8,8 +8,14 @@ use crate::graph::Tensor;
 /// The text that a shader includes.
 pub(super) const SOURCE: &str = include_str!("../../shaders/shared/panel.wgsl");
 
-/// Rows of a panel.
+/// The text that a shader includes beside it for products by subgroups of [`PANEL`] invocations.
+pub(super) const SUBGROUP_SOURCE: &str = include_str!("../../shaders/shared/panel_subgroup.wgsl");
+
+/// Rows of a panel, and invocations of a subgroup that multiplies panels.
 pub(super) const PANEL: usize = 8;
+
+/// Panels of A and of B that a subgroup multiplies.
+pub(super) const WIDE: (usize, usize) = (2, 4);
 
 /// Most terms of a slice: eight panels of them fill a window.
 const MOST_TERMS: usize = 128;
@@ -48,9 +54,10 @@ impl Panels {
         4 * self.len() as u64 <= plan.traits().max_binding
     }
 
-    /// First panel and number of panels of each window: as many as fit.
+    /// First panel and number of panels of each window: as many as fit, whole tiles of a subgroup where there are several windows.
     pub fn windows(&self) -> impl Iterator<Item = (usize, usize)> + use<> {
         let most = WINDOW_BYTES as usize / 4 / PANEL / self.slice;
+        let most = if most > WIDE.1 { most - most % WIDE.1 } else { most };
         let count = self.count;
         (0..count).step_by(most).map(move |first| (first, most.min(count - first)))
     }
@@ -133,8 +140,10 @@ impl Source {
     /// Packs into given scratch memory.
     pub fn pack_to(&self, plan: &mut Planner, shader: &'static Shader, packed: Packed) -> Result<()> {
         let (n_row, n_term) = self.rows_and_terms();
-        plan.kernel(shader, "pack")
-            .bind("source", self.sequences.map_or(self.tensor.into(), |sequences| sequences.part(self.tensor)))
+        let in_fours = width(plan, &[self.tensor]) == 4 && (self.column | self.n_column).is_multiple_of(4);
+        let (entry, source, n_element) = if in_fours { ("pack_fours", "source_fours", 16) } else { ("pack", "source", 4) };
+        plan.kernel(shader, entry)
+            .bind(source, self.sequences.map_or(self.tensor.into(), |sequences| sequences.part(self.tensor)))
             .bind("packed", packed.operand)
             .param("n_pack_row", n_row)
             .param("n_pack_term", n_term)
@@ -143,11 +152,11 @@ impl Source {
             .param("source_every", self.every)
             .param("source_column", self.column)
             .param("by_term", self.by_term)
-            .lanes(packed.panels.len() / PANEL)
+            .lanes(packed.panels.len() / n_element)
     }
 }
 
-/// Multiplies a slice of two factors: for each pair of windows one dispatch of what `kernel` begins, an invocation a block.
+/// Multiplies a slice of two factors: for each pair of windows one dispatch of what `kernel` begins.
 pub(super) fn multiply<'a>(
     plan: &mut Planner<'a>,
     a: Packed,

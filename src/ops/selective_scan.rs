@@ -1,20 +1,20 @@
 //! Selective scan (S6), the recurrence of Mamba, and its gradient.
 
-use super::{Operation, Recurrence, Sequences, Stretch, present};
+use super::{Operation, Recurrence, SINGLE, Sequences, Stretch, present};
 use crate::error::{Error, Result};
 use crate::gpu::{Constant, Kernel, LANES, MOST_ITERATIONS, Operand, Planner, Shader};
 use crate::graph::{Gradients, Graph, Tensor};
 
 const NAME: &str = "selective_scan";
 
-pub(crate) const SHADER: Shader = variant(&[ACTIVATION, EXPONENTIAL, CHANNEL_SUM, BORDER_F32]);
+pub(crate) const SHADER: Shader = variant(&[SINGLE, ACTIVATION, EXPONENTIAL, CHANNEL_SUM, BORDER_F32]);
 
 /// Sums over channels by subgroup operations.
 const SUBGROUP_SHADER: Shader =
-    variant(&[ACTIVATION, EXPONENTIAL, include_str!("../../shaders/shared/channel_sum_subgroup.wgsl"), BORDER_F32]);
+    variant(&[SINGLE, ACTIVATION, EXPONENTIAL, include_str!("../../shaders/shared/channel_sum_subgroup.wgsl"), BORDER_F32]);
 
 /// Saves states in half the bytes: for y and last_state as right as the others where the run is one chunk, else to 11 bits, as gradients are.
-const F16_SHADER: Shader = variant(&[ACTIVATION, EXPONENTIAL, CHANNEL_SUM, include_str!("../../shaders/shared/border_f16.wgsl")]);
+const F16_SHADER: Shader = variant(&[SINGLE, ACTIVATION, EXPONENTIAL, CHANNEL_SUM, include_str!("../../shaders/shared/border_f16.wgsl")]);
 
 const ACTIVATION: &str = include_str!("../../shaders/shared/activation.wgsl");
 const EXPONENTIAL: &str = include_str!("../../shaders/shared/exponential.wgsl");

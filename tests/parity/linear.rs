@@ -1,14 +1,23 @@
 //! `linear` against the reference.
 
+use super::common::{Setting, gpu};
 use super::harness::Case;
 
-const KERNELS: [&str; 3] = ["tile_64", "tile_128", "panel"];
+/// Those that the adapter has.
+fn kernels() -> Vec<&'static str> {
+    let has_subgroups_of_8 = gpu(Setting::default()).is_some_and(|gpu| gpu.traits().subgroups_of_8);
+    ["tile_64", "tile_128", "panel"].into_iter().chain(has_subgroups_of_8.then_some("subgroup")).collect()
+}
 
 #[test]
 fn shapes_that_fit_no_tile() {
-    let shapes = [(1, 1, 1), (2, 3, 1), (17, 5, 65), (63, 16, 16), (65, 257, 33), (130, 600, 3), (1000, 3, 7), (300, 20, 600)];
+    let odd = [(1, 1, 1), (2, 3, 1), (17, 5, 65), (63, 16, 16), (65, 257, 33), (130, 600, 3), (1000, 3, 7)];
+    // sizes that divide by four: one slice of more windows than a dispatch takes, and more slices than that
+    let even = [(300, 20, 600), (4, 4, 4), (20, 8, 36), (1100, 128, 140), (12, 700, 20)];
+    let shapes = odd.into_iter().chain(even);
     for (n_row, n_in, n_out) in shapes {
-        for (has_bias, kernel) in [false, true].into_iter().flat_map(|has_bias| KERNELS.map(|kernel| (has_bias, kernel))) {
+        for (has_bias, kernel) in [false, true].into_iter().flat_map(|has_bias| kernels().into_iter().map(move |kernel| (has_bias, kernel)))
+        {
             let mut case = Case::new(format!("linear {n_row} x {n_in} x {n_out}, bias {has_bias}"));
             case.force_kernel("linear", kernel);
             let x = case.variable("x", &[n_row, n_in], -1.0, 1.0);
@@ -22,13 +31,13 @@ fn shapes_that_fit_no_tile() {
 
 #[test]
 fn columns_and_steps_of_larger_tensors() {
-    for kernel in KERNELS {
-        let mut case = Case::new("linear over views");
+    for (kernel, first) in kernels().into_iter().flat_map(|kernel| [(kernel, 3), (kernel, 4)]) {
+        let mut case = Case::new(format!("linear over columns from {first} on"));
         case.force_kernel("linear", kernel);
         let x = case.variable("x", &[3, 5, 12], -1.0, 1.0);
         let weight = case.variable("weight", &[7, 4], -1.0, 1.0);
         let head = case.variable("head", &[2, 7], -1.0, 1.0);
-        let part = case.graph.columns(x, "part", 3, 4);
+        let part = case.graph.columns(x, "part", first, 4);
         let y = case.graph.linear("y", part, weight, None).expect("shapes fit");
         let last = case.graph.step(y, 4).expect("contiguous");
         let forecast = case.graph.linear("forecast", last, head, None).expect("shapes fit");
@@ -49,7 +58,7 @@ fn a_tensor_with_two_consumers_gets_both_gradients() {
 
 #[test]
 fn more_rows_than_a_software_driver_loops() {
-    for kernel in KERNELS {
+    for kernel in kernels() {
         let mut case = Case::new("linear over 70,000 rows");
         case.force_kernel("linear", kernel);
         let x = case.variable("x", &[70_000, 2], -1.0, 1.0);
@@ -64,7 +73,8 @@ fn more_rows_than_a_software_driver_loops() {
 fn window_by_window_where_not_all_can_be_bound() {
     // the last: a product alone that is too large
     let panels = [("panel", 2000, 33, 3), ("panel", 40, 5, 65), ("panel", 300, 3, 65)];
-    for (kernel, n_row, n_in, n_out) in [("tile_64", 700, 20, 30), ("tile_128", 700, 20, 30)].into_iter().chain(panels) {
+    let tiles = [("tile_64", 700, 20, 30), ("tile_128", 700, 20, 30), ("subgroup", 300, 4, 64)];
+    for (kernel, n_row, n_in, n_out) in tiles.into_iter().chain(panels).filter(|(kernel, ..)| kernels().contains(kernel)) {
         let mut case = Case::new(format!("linear {n_row} x {n_in} x {n_out}"));
         case.force_kernel("linear", kernel);
         case.limit_binding(16 << 10);

@@ -1,5 +1,6 @@
 //! `min_gru` against the reference.
 
+use super::common::{Setting, gpu};
 use super::harness::{CHANNELS, Case, LENGTHS};
 use scanrnn::ops::Recurrence;
 
@@ -76,4 +77,20 @@ fn window_by_window_where_not_all_can_be_bound() {
         check_bound(kernel, [7, 65, 9], true, true, false, Some(24 << 10));
         check_bound(kernel, [7, 65, 9], false, false, true, Some(24 << 10));
     }
+}
+
+/// Batches of one, two and four quads of rows a workgroup, and more than one workgroup takes; more positions than one dispatch.
+#[test]
+fn by_subgroups_where_there_are_subgroups_of_eight() {
+    if !gpu(Setting::default()).is_some_and(|gpu| gpu.traits().subgroups_of_8) {
+        return;
+    }
+    check("subgroup", 1, 1, 4, false, false, false);
+    check("subgroup", 3, 65, 36, true, true, false);
+    check("subgroup", 9, 2, 128, true, false, true);
+    check("subgroup", 16, 63, 64, false, true, true);
+    check("subgroup", 37, 5, 12, true, true, true);
+    check("subgroup", 2, 1000, 8, true, false, false);
+    check("subgroup", 5, 270, 128, false, true, false);
+    check_bound("subgroup", [7, 65, 8], true, true, false, Some(24 << 10));
 }

@@ -1,0 +1,142 @@
+// `fused`: a workgroup runs ROWS rows and all channels through `count` positions, states in workgroup memory. An invocation owns hidden
+// channels: of each it computes ROWS rows of the batch, so that a weight that it reads meets ROWS states.
+
+// rows of the batch, four to a vector
+alias Rows = array<vec4<f32>, QUADS>;
+
+var<workgroup> state: array<vec4<f32>, HIDDEN * QUADS>; // (channel, row): h'
+var<workgroup> reset_state: array<vec4<f32>, HIDDEN * QUADS>; // (channel, row): r h'
+var<workgroup> grad_p_z: array<vec4<f32>, HIDDEN * QUADS>; // (channel, row)
+var<workgroup> grad_p_r: array<vec4<f32>, HIDDEN * QUADS>; // (channel, row)
+var<workgroup> grad_p_h: array<vec4<f32>, HIDDEN * QUADS>; // (channel, row)
+
+@compute @workgroup_size(WIDTH)
+fn forward(
+    @builtin(workgroup_id) group: vec3<u32>,
+    @builtin(num_workgroups) groups: vec3<u32>,
+    @builtin(local_invocation_index) lane: u32,
+) {
+    let first_row = (group.y * groups.x + group.x) * ROWS;
+    for (var channel = lane; channel < HIDDEN; channel += WIDTH) {
+        for (var i = 0u; i < ROWS; i++) {
+            let row = first_row + i;
+            var value = 0.0;
+            if row < params.n_batch {
+                let at = place(row, params.first) * 2 * HIDDEN + channel;
+                if params.first == 0 {
+                    factors[params.factors_offset + at] = initial(row, channel);
+                }
+                value = factors[params.factors_offset + at];
+            }
+            state[channel * QUADS + i / 4][i % 4] = value;
+        }
+    }
+    workgroupBarrier();
+    for (var position = params.first; position < params.first + params.count; position++) {
+        for (var channel = lane; channel < HIDDEN; channel += WIDTH) {
+            var product_z: Rows;
+            var product_r: Rows;
+            for (var k = 0u; k < HIDDEN; k++) {
+                let u_z = u[params.u_offset + channel * HIDDEN + k];
+                let u_r = u[params.u_offset + (HIDDEN + channel) * HIDDEN + k];
+                for (var quad = 0u; quad < QUADS; quad++) {
+                    product_z[quad] += u_z * state[k * QUADS + quad];
+                    product_r[quad] += u_r * state[k * QUADS + quad];
+                }
+            }
+            for (var i = 0u; i < ROWS; i++) {
+                let row = first_row + i;
+                var value = 0.0;
+                if row < params.n_batch {
+                    let previous = state[channel * QUADS + i / 4][i % 4];
+                    value = open_gates(row, channel, position, product_z[i / 4][i % 4], product_r[i / 4][i % 4], previous);
+                }
+                reset_state[channel * QUADS + i / 4][i % 4] = value;
+            }
+        }
+        workgroupBarrier();
+        for (var channel = lane; channel < HIDDEN; channel += WIDTH) {
+            var product_h: Rows;
+            for (var k = 0u; k < HIDDEN; k++) {
+                let u_h = u[params.u_offset + (2 * HIDDEN + channel) * HIDDEN + k];
+                for (var quad = 0u; quad < QUADS; quad++) {
+                    product_h[quad] += u_h * reset_state[k * QUADS + quad];
+                }
+            }
+            for (var i = 0u; i < ROWS; i++) {
+                let row = first_row + i;
+                if row < params.n_batch {
+                    let previous = state[channel * QUADS + i / 4][i % 4];
+                    state[channel * QUADS + i / 4][i % 4] = update_state(row, channel, position, product_h[i / 4][i % 4], previous);
+                }
+            }
+        }
+        workgroupBarrier();
+    }
+}
+
+@compute @workgroup_size(WIDTH)
+fn backward(
+    @builtin(workgroup_id) group: vec3<u32>,
+    @builtin(num_workgroups) groups: vec3<u32>,
+    @builtin(local_invocation_index) lane: u32,
+) {
+    let first_row = (group.y * groups.x + group.x) * ROWS;
+    let behind = params.first + params.count;
+    for (var channel = lane; channel < HIDDEN; channel += WIDTH) {
+        for (var i = 0u; i < ROWS; i++) {
+            let row = first_row + i;
+            var gradient = 0.0;
+            if row < params.n_batch {
+                if behind == params.n_step {
+                    begin_carry(row, channel);
+                }
+                gradient = candidate_gradient(row, channel, behind - 1);
+            }
+            grad_p_h[channel * QUADS + i / 4][i % 4] = gradient;
+        }
+    }
+    workgroupBarrier();
+    for (var left = params.count; left > 0; left--) {
+        let position = params.first + left - 1;
+        for (var channel = lane; channel < HIDDEN; channel += WIDTH) {
+            var q: Rows;
+            for (var k = 0u; k < HIDDEN; k++) {
+                let u_h = u[params.u_offset + (2 * HIDDEN + k) * HIDDEN + channel];
+                for (var quad = 0u; quad < QUADS; quad++) {
+                    q[quad] += u_h * grad_p_h[k * QUADS + quad];
+                }
+            }
+            for (var i = 0u; i < ROWS; i++) {
+                let row = first_row + i;
+                var gradient: GateGradients;
+                if row < params.n_batch {
+                    gradient = gate_gradients(row, channel, position, q[i / 4][i % 4]);
+                }
+                grad_p_z[channel * QUADS + i / 4][i % 4] = gradient.z;
+                grad_p_r[channel * QUADS + i / 4][i % 4] = gradient.r;
+            }
+        }
+        workgroupBarrier();
+        for (var channel = lane; channel < HIDDEN; channel += WIDTH) {
+            var product: Rows;
+            for (var k = 0u; k < HIDDEN; k++) {
+                let u_z = u[params.u_offset + k * HIDDEN + channel];
+                let u_r = u[params.u_offset + (HIDDEN + k) * HIDDEN + channel];
+                for (var quad = 0u; quad < QUADS; quad++) {
+                    product[quad] += u_z * grad_p_z[k * QUADS + quad] + u_r * grad_p_r[k * QUADS + quad];
+                }
+            }
+            for (var i = 0u; i < ROWS; i++) {
+                let row = first_row + i;
+                if row < params.n_batch {
+                    carry_back(row, channel, position, product[i / 4][i % 4]);
+                    if left > 1 {
+                        grad_p_h[channel * QUADS + i / 4][i % 4] = candidate_gradient(row, channel, position - 1);
+                    }
+                }
+            }
+        }
+        workgroupBarrier();
+    }
+}

@@ -1,0 +1,171 @@
+// `subgroup`: a workgroup of 8 invocations, one subgroup, runs ROWS rows and all channels through `count` positions. An invocation computes
+// four channels of every 32, and holds one row in 8 for the others; states and gradients pass between them by `factors` and `grad_p`.
+// The recurrent weights are read as uniforms: see shared/panel.wgsl and shared/panel_subgroup.wgsl.
+
+const WIDE_ROWS = ROWS;
+
+@group(0) @binding(30) var<uniform> weights_z: array<vec4<f32>, WINDOW>; // (hidden, hidden): U_z
+@group(0) @binding(31) var<uniform> weights_r: array<vec4<f32>, WINDOW>; // (hidden, hidden): U_r
+@group(0) @binding(32) var<uniform> weights_h: array<vec4<f32>, WINDOW>; // (hidden, hidden): U_h
+@group(0) @binding(33) var<storage, read_write> weights: array<Value>; // (3, params.weight_stride): what these are windows of
+
+// one invocation a Value
+@compute @workgroup_size(LANES)
+fn copy_weights(@builtin(global_invocation_id) global: vec3<u32>, @builtin(num_workgroups) groups: vec3<u32>) {
+    let index = global.y * groups.x * LANES + global.x;
+    let len = HIDDEN * CHANNELS;
+    if index < 3 * len {
+        weights[index / len * params.weight_stride + index % len] = u[params.u_offset / VALUE_WIDTH + index];
+    }
+}
+
+// what the product in work multiplies the weights with: rows that this invocation holds for the others
+var<private> own_low: array<vec4<f32>, 2 * CHANNELS>; // of the workgroup's first PANEL rows
+var<private> own_high: array<vec4<f32>, 2 * CHANNELS>; // of its further ones
+
+// where the row that this invocation holds, of those from first_row on, has its position
+fn own_place(first_row: u32, lane: u32, position: u32) -> u32 {
+    return place(min(first_row + lane, params.n_batch - 1), position);
+}
+
+// holds h' (which 0) or r h' (which 1)
+fn hold_factors(first_row: u32, lane: u32, position: u32, which: u32) {
+    let low = factor_at(own_place(first_row, lane, position), which, 0);
+    let high = factor_at(own_place(first_row + PANEL, lane, position), which, 0);
+    for (var k = 0u; k < CHANNELS; k++) {
+        own_low[k] = factors[low + k];
+        if ROWS > PANEL {
+            own_high[k] = factors[high + k];
+        }
+    }
+}
+
+// holds the gradients of the pre-activations of some gates
+fn hold_gradients(first_row: u32, lane: u32, position: u32, first_gate: u32, n_gate: u32) {
+    let low = grad_p_at(own_place(first_row, lane, position), first_gate, 0);
+    let high = grad_p_at(own_place(first_row + PANEL, lane, position), first_gate, 0);
+    for (var k = 0u; k < n_gate * CHANNELS; k++) {
+        own_low[k] = grad_p[low + k];
+        if ROWS > PANEL {
+            own_high[k] = grad_p[high + k];
+        }
+    }
+}
+
+// of a gate's weights: where the rows of four channels begin
+fn weight_rows(channel: u32) -> vec4<u32> {
+    return min(4 * channel, HIDDEN - 4) * CHANNELS + vec4(0, CHANNELS, 2 * CHANNELS, 3 * CHANNELS);
+}
+
+@compute @workgroup_size(PANEL)
+fn forward_subgroup(
+    @builtin(workgroup_id) group: vec3<u32>,
+    @builtin(num_workgroups) groups: vec3<u32>,
+    @builtin(local_invocation_index) lane: u32,
+) {
+    let first_row = (group.y * groups.x + group.x) * ROWS;
+    for (var position = params.first; position < params.first + params.count; position++) {
+        hold_factors(first_row, lane, position, 0);
+        for (var block = 0u; block < CHANNELS; block += PANEL) {
+            let channel = block + lane;
+            let at = weight_rows(channel);
+            var tile_z: WideTile;
+            var tile_r: WideTile;
+            for (var k = 0u; k < CHANNELS; k++) {
+                let z = mat4x4(weights_z[at.x + k], weights_z[at.y + k], weights_z[at.z + k], weights_z[at.w + k]);
+                let r = mat4x4(weights_r[at.x + k], weights_r[at.y + k], weights_r[at.z + k], weights_r[at.w + k]);
+                add_four_terms(&tile_z, own_low[k], own_high[k], transpose(z));
+                add_four_terms(&tile_r, own_low[k], own_high[k], transpose(r));
+            }
+            var products_z = rows_of(tile_z);
+            var products_r = rows_of(tile_r);
+            for (var i = 0u; i < ROWS; i++) {
+                let row = first_row + i;
+                if row < params.n_batch && channel < CHANNELS {
+                    open_gates(row, channel, position, products_z[i], products_r[i], factors[factor_at(place(row, position), 0, channel)]);
+                }
+            }
+        }
+        subgroupBarrier();
+        hold_factors(first_row, lane, position, 1);
+        for (var block = 0u; block < CHANNELS; block += PANEL) {
+            let channel = block + lane;
+            let at = weight_rows(channel);
+            var tile: WideTile;
+            for (var k = 0u; k < CHANNELS; k++) {
+                let h = mat4x4(weights_h[at.x + k], weights_h[at.y + k], weights_h[at.z + k], weights_h[at.w + k]);
+                add_four_terms(&tile, own_low[k], own_high[k], transpose(h));
+            }
+            var products = rows_of(tile);
+            for (var i = 0u; i < ROWS; i++) {
+                let row = first_row + i;
+                if row < params.n_batch && channel < CHANNELS {
+                    update_state(row, channel, position, products[i], factors[factor_at(place(row, position), 0, channel)]);
+                }
+            }
+        }
+        subgroupBarrier();
+    }
+}
+
+@compute @workgroup_size(PANEL)
+fn backward_subgroup(
+    @builtin(workgroup_id) group: vec3<u32>,
+    @builtin(num_workgroups) groups: vec3<u32>,
+    @builtin(local_invocation_index) lane: u32,
+) {
+    let first_row = (group.y * groups.x + group.x) * ROWS;
+    let behind = params.first + params.count;
+    for (var channel = lane; channel < CHANNELS; channel += PANEL) {
+        for (var i = 0u; i < ROWS && first_row + i < params.n_batch; i++) {
+            if behind == params.n_step {
+                begin_carry(first_row + i, channel);
+            }
+            candidate_gradient(first_row + i, channel, behind - 1);
+        }
+    }
+    subgroupBarrier();
+    for (var left = params.count; left > 0; left--) {
+        let position = params.first + left - 1;
+        hold_gradients(first_row, lane, position, 2, 1);
+        for (var block = 0u; block < CHANNELS; block += PANEL) {
+            let channel = block + lane;
+            let column = min(channel, CHANNELS - 1);
+            var tile: WideTile;
+            for (var k = 0u; k < CHANNELS; k++) {
+                let at = weight_rows(k) + column;
+                add_four_terms(&tile, own_low[k], own_high[k], mat4x4(weights_h[at.x], weights_h[at.y], weights_h[at.z], weights_h[at.w]));
+            }
+            var products = rows_of(tile);
+            for (var i = 0u; i < ROWS; i++) {
+                if first_row + i < params.n_batch && channel < CHANNELS {
+                    gate_gradients(first_row + i, channel, position, products[i]);
+                }
+            }
+        }
+        subgroupBarrier();
+        hold_gradients(first_row, lane, position, 0, 2);
+        for (var block = 0u; block < CHANNELS; block += PANEL) {
+            let channel = block + lane;
+            let column = min(channel, CHANNELS - 1);
+            var tile: WideTile;
+            for (var k = 0u; k < CHANNELS; k++) {
+                let at = weight_rows(k) + column;
+                add_four_terms(&tile, own_low[k], own_high[k], mat4x4(weights_z[at.x], weights_z[at.y], weights_z[at.z], weights_z[at.w]));
+                add_four_terms(&tile, own_low[CHANNELS + k], own_high[CHANNELS + k], mat4x4(weights_r[at.x], weights_r[at.y], weights_r[at.z], weights_r[at.w]));
+            }
+            var products = rows_of(tile);
+            for (var i = 0u; i < ROWS; i++) {
+                let row = first_row + i;
+                if row < params.n_batch && channel < CHANNELS {
+                    carry_back(row, channel, position, products[i]);
+                    // the position before, where it belongs to this dispatch
+                    if left > 1 {
+                        candidate_gradient(row, channel, position - 1);
+                    }
+                }
+            }
+        }
+        subgroupBarrier();
+    }
+}
