@@ -45,6 +45,9 @@ struct Params {
     product_stride: u32,
     n_slice: u32,
     n_window_panel: u32,
+    accumulate: u32,
+    has_added: u32,
+    added_offset: u32,
     product_fours_offset: u32,
     product_fours_stride: u32,
 }

@@ -102,11 +102,16 @@ fn carry_at(row: u32, channel: u32) -> u32 {
     return (params.carry_offset + row * params.carry_stride) / VALUE_WIDTH + channel;
 }
 
-// the gates from U_z h' and U_r h'; returns r h'
-fn open_gates(row: u32, channel: u32, position: u32, product_z: Value, product_r: Value, previous: Value) -> Value {
+// z from U_z h'
+fn open_update_gate(row: u32, channel: u32, position: u32, product_z: Value) {
+    let at = place(row, position);
+    gates[gate_at(at, 0, channel)] = sigmoid(pre_activation(at, channel) + product_z);
+}
+
+// r from U_r h'; returns r h'
+fn open_reset_gate(row: u32, channel: u32, position: u32, product_r: Value, previous: Value) -> Value {
     let at = place(row, position);
     let r = sigmoid(pre_activation(at, CHANNELS + channel) + product_r);
-    gates[gate_at(at, 0, channel)] = sigmoid(pre_activation(at, channel) + product_z);
     gates[gate_at(at, 1, channel)] = r;
     factors[factor_at(at, 1, channel)] = r * previous;
     return r * previous;

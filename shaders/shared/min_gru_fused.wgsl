@@ -49,7 +49,8 @@ fn forward(
                 var value = 0.0;
                 if row < params.n_batch {
                     let previous = state[channel * QUADS + i / 4][i % 4];
-                    value = open_gates(row, channel, position, product_z[i / 4][i % 4], product_r[i / 4][i % 4], previous);
+                    open_update_gate(row, channel, position, product_z[i / 4][i % 4]);
+                    value = open_reset_gate(row, channel, position, product_r[i / 4][i % 4], previous);
                 }
                 reset_state[channel * QUADS + i / 4][i % 4] = value;
             }

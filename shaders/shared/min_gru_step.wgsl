@@ -29,7 +29,8 @@ fn gate_step(@builtin(workgroup_id) group: vec3<u32>, @builtin(local_invocation_
         }
     }
     for (var i = 0u; i < ROWS && first_row + i < params.n_batch; i++) {
-        open_gates(first_row + i, channel, params.first, product_z[i], product_r[i], factor(first_row + i, channel));
+        open_update_gate(first_row + i, channel, params.first, product_z[i]);
+        open_reset_gate(first_row + i, channel, params.first, product_r[i], factor(first_row + i, channel));
     }
 }
 

@@ -1,8 +1,6 @@
-// `subgroup`: a workgroup of 8 invocations, one subgroup, runs ROWS rows and all channels through `count` positions. An invocation computes
+// `subgroup`: a workgroup of 8 invocations, one subgroup, runs ROWS rows, 4 or 8, and all channels through `count` positions. An invocation computes
 // four channels of every 32, and holds one row in 8 for the others; states and gradients pass between them by `factors` and `grad_p`.
 // The recurrent weights are read as uniforms: see shared/panel.wgsl and shared/panel_subgroup.wgsl.
-
-const WIDE_ROWS = ROWS;
 
 @group(0) @binding(30) var<uniform> weights_z: array<vec4<f32>, WINDOW>; // (hidden, hidden): U_z
 @group(0) @binding(31) var<uniform> weights_r: array<vec4<f32>, WINDOW>; // (hidden, hidden): U_r
@@ -19,9 +17,9 @@ fn copy_weights(@builtin(global_invocation_id) global: vec3<u32>, @builtin(num_w
     }
 }
 
-// what the product in work multiplies the weights with: rows that this invocation holds for the others
-var<private> own_low: array<vec4<f32>, 2 * CHANNELS>; // of the workgroup's first PANEL rows
-var<private> own_high: array<vec4<f32>, 2 * CHANNELS>; // of its further ones
+// What each invocation keeps for itself. In private memory it would take Mesa's software drivers seconds more to compile.
+var<workgroup> own: array<array<vec4<f32>, PANEL>, 2 * CHANNELS>; // of its row, what the product in work multiplies the weights with
+var<workgroup> products: array<array<vec4<f32>, PANEL>, PANEL>; // of every row, in its own channels
 
 // where the row that this invocation holds, of those from first_row on, has its position
 fn own_place(first_row: u32, lane: u32, position: u32) -> u32 {
@@ -30,31 +28,36 @@ fn own_place(first_row: u32, lane: u32, position: u32) -> u32 {
 
 // holds h' (which 0) or r h' (which 1)
 fn hold_factors(first_row: u32, lane: u32, position: u32, which: u32) {
-    let low = factor_at(own_place(first_row, lane, position), which, 0);
-    let high = factor_at(own_place(first_row + PANEL, lane, position), which, 0);
+    let at = factor_at(own_place(first_row, lane, position), which, 0);
     for (var k = 0u; k < CHANNELS; k++) {
-        own_low[k] = factors[low + k];
-        if ROWS > PANEL {
-            own_high[k] = factors[high + k];
-        }
+        own[k][lane] = factors[at + k];
     }
 }
 
 // holds the gradients of the pre-activations of some gates
 fn hold_gradients(first_row: u32, lane: u32, position: u32, first_gate: u32, n_gate: u32) {
-    let low = grad_p_at(own_place(first_row, lane, position), first_gate, 0);
-    let high = grad_p_at(own_place(first_row + PANEL, lane, position), first_gate, 0);
+    let at = grad_p_at(own_place(first_row, lane, position), first_gate, 0);
     for (var k = 0u; k < n_gate * CHANNELS; k++) {
-        own_low[k] = grad_p[low + k];
-        if ROWS > PANEL {
-            own_high[k] = grad_p[high + k];
-        }
+        own[k][lane] = grad_p[at + k];
     }
 }
 
 // of a gate's weights: where the rows of four channels begin
 fn weight_rows(channel: u32) -> vec4<u32> {
     return min(4 * channel, HIDDEN - 4) * CHANNELS + vec4(0, CHANNELS, 2 * CHANNELS, 3 * CHANNELS);
+}
+
+fn hold_products(lane: u32, tile: PanelRows) {
+    products[0][lane] = tile.rows[0];
+    products[1][lane] = tile.rows[1];
+    products[2][lane] = tile.rows[2];
+    products[3][lane] = tile.rows[3];
+    if ROWS > 4 {
+        products[4][lane] = tile.rows[4];
+        products[5][lane] = tile.rows[5];
+        products[6][lane] = tile.rows[6];
+        products[7][lane] = tile.rows[7];
+    }
 }
 
 @compute @workgroup_size(PANEL)
@@ -69,20 +72,31 @@ fn forward_subgroup(
         for (var block = 0u; block < CHANNELS; block += PANEL) {
             let channel = block + lane;
             let at = weight_rows(channel);
-            var tile_z: WideTile;
-            var tile_r: WideTile;
+            var tile: PanelRows;
             for (var k = 0u; k < CHANNELS; k++) {
                 let z = mat4x4(weights_z[at.x + k], weights_z[at.y + k], weights_z[at.z + k], weights_z[at.w + k]);
-                let r = mat4x4(weights_r[at.x + k], weights_r[at.y + k], weights_r[at.z + k], weights_r[at.w + k]);
-                add_four_terms(&tile_z, own_low[k], own_high[k], transpose(z));
-                add_four_terms(&tile_r, own_low[k], own_high[k], transpose(r));
+                add_four_terms(&tile, own[k][lane], transpose(z));
             }
-            var products_z = rows_of(tile_z);
-            var products_r = rows_of(tile_r);
+            hold_products(lane, tile);
+            for (var i = 0u; i < ROWS; i++) {
+                if first_row + i < params.n_batch && channel < CHANNELS {
+                    open_update_gate(first_row + i, channel, position, products[i][lane]);
+                }
+            }
+        }
+        for (var block = 0u; block < CHANNELS; block += PANEL) {
+            let channel = block + lane;
+            let at = weight_rows(channel);
+            var tile: PanelRows;
+            for (var k = 0u; k < CHANNELS; k++) {
+                let r = mat4x4(weights_r[at.x + k], weights_r[at.y + k], weights_r[at.z + k], weights_r[at.w + k]);
+                add_four_terms(&tile, own[k][lane], transpose(r));
+            }
+            hold_products(lane, tile);
             for (var i = 0u; i < ROWS; i++) {
                 let row = first_row + i;
                 if row < params.n_batch && channel < CHANNELS {
-                    open_gates(row, channel, position, products_z[i], products_r[i], factors[factor_at(place(row, position), 0, channel)]);
+                    open_reset_gate(row, channel, position, products[i][lane], factors[factor_at(place(row, position), 0, channel)]);
                 }
             }
         }
@@ -91,16 +105,16 @@ fn forward_subgroup(
         for (var block = 0u; block < CHANNELS; block += PANEL) {
             let channel = block + lane;
             let at = weight_rows(channel);
-            var tile: WideTile;
+            var tile: PanelRows;
             for (var k = 0u; k < CHANNELS; k++) {
                 let h = mat4x4(weights_h[at.x + k], weights_h[at.y + k], weights_h[at.z + k], weights_h[at.w + k]);
-                add_four_terms(&tile, own_low[k], own_high[k], transpose(h));
+                add_four_terms(&tile, own[k][lane], transpose(h));
             }
-            var products = rows_of(tile);
+            hold_products(lane, tile);
             for (var i = 0u; i < ROWS; i++) {
                 let row = first_row + i;
                 if row < params.n_batch && channel < CHANNELS {
-                    update_state(row, channel, position, products[i], factors[factor_at(place(row, position), 0, channel)]);
+                    update_state(row, channel, position, products[i][lane], factors[factor_at(place(row, position), 0, channel)]);
                 }
             }
         }
@@ -131,15 +145,16 @@ fn backward_subgroup(
         for (var block = 0u; block < CHANNELS; block += PANEL) {
             let channel = block + lane;
             let column = min(channel, CHANNELS - 1);
-            var tile: WideTile;
+            var tile: PanelRows;
             for (var k = 0u; k < CHANNELS; k++) {
                 let at = weight_rows(k) + column;
-                add_four_terms(&tile, own_low[k], own_high[k], mat4x4(weights_h[at.x], weights_h[at.y], weights_h[at.z], weights_h[at.w]));
+                let h = mat4x4(weights_h[at.x], weights_h[at.y], weights_h[at.z], weights_h[at.w]);
+                add_four_terms(&tile, own[k][lane], h);
             }
-            var products = rows_of(tile);
+            hold_products(lane, tile);
             for (var i = 0u; i < ROWS; i++) {
                 if first_row + i < params.n_batch && channel < CHANNELS {
-                    gate_gradients(first_row + i, channel, position, products[i]);
+                    gate_gradients(first_row + i, channel, position, products[i][lane]);
                 }
             }
         }
@@ -148,17 +163,19 @@ fn backward_subgroup(
         for (var block = 0u; block < CHANNELS; block += PANEL) {
             let channel = block + lane;
             let column = min(channel, CHANNELS - 1);
-            var tile: WideTile;
+            var tile: PanelRows;
             for (var k = 0u; k < CHANNELS; k++) {
                 let at = weight_rows(k) + column;
-                add_four_terms(&tile, own_low[k], own_high[k], mat4x4(weights_z[at.x], weights_z[at.y], weights_z[at.z], weights_z[at.w]));
-                add_four_terms(&tile, own_low[CHANNELS + k], own_high[CHANNELS + k], mat4x4(weights_r[at.x], weights_r[at.y], weights_r[at.z], weights_r[at.w]));
+                let z = mat4x4(weights_z[at.x], weights_z[at.y], weights_z[at.z], weights_z[at.w]);
+                let r = mat4x4(weights_r[at.x], weights_r[at.y], weights_r[at.z], weights_r[at.w]);
+                add_four_terms(&tile, own[k][lane], z);
+                add_four_terms(&tile, own[CHANNELS + k][lane], r);
             }
-            var products = rows_of(tile);
+            hold_products(lane, tile);
             for (var i = 0u; i < ROWS; i++) {
                 let row = first_row + i;
                 if row < params.n_batch && channel < CHANNELS {
-                    carry_back(row, channel, position, products[i]);
+                    carry_back(row, channel, position, products[i][lane]);
                     // the position before, where it belongs to this dispatch
                     if left > 1 {
                         candidate_gradient(row, channel, position - 1);

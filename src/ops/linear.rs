@@ -316,12 +316,12 @@ fn multiply_panels(plan: &mut Planner, a: Source, b: Source, bias: Option<Tensor
     Ok(())
 }
 
-/// A dispatch takes several slices of a window of A, or where there is one slice, several windows of A.
+/// A dispatch takes several slices, and as many windows of A as are left then.
 fn multiply_by_subgroups(plan: &mut Planner, a: Source, b: Source, bias: Option<Tensor>, to: Tensor) -> Result<()> {
-    let (a, b) = (a.pack(plan, &SUBGROUP_SHADER)?, b.pack(plan, &SUBGROUP_SHADER)?);
+    let (a, b) = (a.pack(plan, &SHADER)?, b.pack(plan, &SHADER)?);
     let slices: Vec<_> = (0..a.panels.n_slice).collect();
     let windows_a: Vec<_> = a.panels.windows().collect();
-    for windows_a in windows_a.chunks(if slices.len() > 1 { 1 } else { WINDOWS }) {
+    for windows_a in windows_a.chunks(WINDOWS / slices.len().min(WINDOWS)) {
         for window_b in b.panels.windows() {
             for slices in slices.chunks(WINDOWS) {
                 multiply_wide(plan, (a, windows_a), (b, window_b), slices, bias, to)?;
@@ -345,17 +345,18 @@ fn multiply_wide(
     let names = [["panels_a", "panels_b"], ["panels_a_1", "panels_b_1"], ["panels_a_2", "panels_b_2"], ["panels_a_3", "panels_b_3"]];
     // where there are fewer windows, the last is bound again
     let bound = [0, 1, 2, 3].map(|index| {
-        let slice = slices[index.min(slices.len() - 1)];
-        let (first_a, _) = windows_a[index.min(windows_a.len() - 1)];
+        let slice = slices[index % slices.len()];
+        let (first_a, _) = windows_a[(index / slices.len()).min(windows_a.len() - 1)];
         [a.panels.window(plan, a.operand, slice, first_a), b.panels.window(plan, b.operand, slice, first_b)]
     });
     let n_term = slices.len() * a.panels.slice;
     let kernel = plan
         .kernel(&SUBGROUP_SHADER, "multiply_wide")
         .constant("SUBGROUPS", true)
-        .constant("ACCUMULATE", slices[0] > 0)
-        .bind_optional("bias", bias)
+        .bind_optional("added", bias.filter(|_| slices[0] == 0))
         .bind("product_fours", to)
+        .param("has_added", bias.is_some() && slices[0] == 0)
+        .param("accumulate", slices[0] > 0)
         .param("slice", a.panels.slice)
         .param("n_slice", slices.len())
         .param("n_window_panel", windows_a[0].1)

@@ -248,8 +248,8 @@ impl Layout {
 
     fn subgroup(n_batch: usize, n_hidden: usize) -> Layout {
         // few enough rows for two workgroups, and so two threads, where the batch is small
-        let quads = [1, 2].into_iter().find(|quads| n_batch <= 8 * quads).unwrap_or(4);
-        let iterations = 2 * n_hidden.div_ceil(4 * PANEL) * (n_hidden / 4 + 4 * quads) + 3 * n_hidden / 4;
+        let quads = if n_batch <= PANEL { 1 } else { 2 };
+        let iterations = 3 * n_hidden.div_ceil(4 * PANEL) * (n_hidden / 4 + 4 * quads) + 3 * n_hidden / 4;
         Layout { subgroups: true, quads, width: PANEL, count: (MOST_ITERATIONS / iterations).clamp(1, MOST_POSITIONS) }
     }
 
