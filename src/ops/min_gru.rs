@@ -332,7 +332,8 @@ impl MinGru {
         self.kernel(plan, "begin", layout, window, 0, 1)?.lanes(window.count * n_hidden / 4)?;
         for (first, count) in layout.chunks(n_step) {
             let kernel = self.kernel(plan, "forward_subgroup", layout, window, first, count)?;
-            with_weights(kernel, weights).groups(window.count.div_ceil(layout.rows()))?;
+            let kernel = with_weights(kernel, weights).flops(6 * n_hidden * n_hidden * window.count * count);
+            kernel.groups(window.count.div_ceil(layout.rows()))?;
         }
         Ok(())
     }
@@ -476,7 +477,8 @@ impl MinGruBackward {
         let weights = self.forward.copy_weights(plan, layout, n_hidden)?;
         for (first, count) in layout.chunks(n_step).rev() {
             let kernel = self.kernel(plan, "backward_subgroup", layout, carry, window, first, count)?;
-            with_weights(kernel, weights).groups(window.count.div_ceil(layout.rows()))?;
+            let kernel = with_weights(kernel, weights).flops(6 * n_hidden * n_hidden * window.count * count);
+            kernel.groups(window.count.div_ceil(layout.rows()))?;
         }
         Ok(())
     }
