@@ -22,11 +22,11 @@ fn forward(
             let row = first_row + i;
             var value = 0.0;
             if row < params.n_batch {
-                let at = place(row, params.first) * 2 * HIDDEN + channel;
+                let at = factor_at(place(row, params.first), 0, channel);
                 if params.first == 0 {
-                    factors[params.factors_offset + at] = initial(row, channel);
+                    factors[at] = initial(row, channel);
                 }
-                value = factors[params.factors_offset + at];
+                value = factors[at];
             }
             state[channel * QUADS + i / 4][i % 4] = value;
         }

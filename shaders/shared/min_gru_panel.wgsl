@@ -34,10 +34,10 @@ fn gate_panels(@builtin(global_invocation_id) global: vec3<u32>, @builtin(num_wo
         if row < params.n_batch && column < 2 * HIDDEN {
             let at = place(row, params.first);
             let gate = sigmoid(pre_activation(at, column) + products[i]);
-            gates[params.gates_offset + at * 3 * HIDDEN + column] = gate;
+            gates[gate_at(at, 0, column)] = gate;
             if column >= HIDDEN {
-                let kept = gate * factors[params.factors_offset + at * 2 * HIDDEN + column - HIDDEN];
-                factors[params.factors_offset + at * 2 * HIDDEN + column] = kept;
+                let kept = gate * factors[factor_at(at, 0, column - HIDDEN)];
+                factors[factor_at(at, 0, column)] = kept;
                 keep_for_next(row, column - HIDDEN, kept);
             }
         }

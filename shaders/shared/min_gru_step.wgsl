@@ -1,12 +1,11 @@
 // `step`: one position a dispatch, or two; a workgroup computes WIDTH channels of ROWS rows.
 
 fn factor(row: u32, column: u32) -> f32 {
-    return factors[params.factors_offset + place(min(row, params.n_batch - 1), params.first) * 2 * HIDDEN + column];
+    return factors[factor_at(place(min(row, params.n_batch - 1), params.first), 0, column)];
 }
 
 fn grad_pre_activation(row: u32, column: u32) -> f32 {
-    let at = place(min(row, params.n_batch - 1), params.first);
-    return grad_p[params.grad_p_offset + at * params.grad_p_stride + column];
+    return grad_p[grad_p_at(place(min(row, params.n_batch - 1), params.first), 0, column)];
 }
 
 // z, r and r h' of one position
