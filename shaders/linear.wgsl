@@ -5,16 +5,22 @@
 // registers. Blocks of TERMS terms of both factors pass through workgroup memory; while one is multiplied, the next is on its way. A block
 // is 2 TILE TERMS floats of storage for 2 TILE^2 TERMS operations: TILE / 4 operations a byte; a term is 16 floats of workgroup memory for
 // 128 operations of an invocation: 2 a byte. Where tiles are few, the terms are split over workgroups, whose parts are added up in order.
-// `panel`: both factors are packed, then one invocation computes a PANEL x PANEL block of the product: see shared/panel.wgsl. `subgroup`: see
-// shared/linear_subgroup.wgsl.
+// `panel`: both factors are packed, then one invocation computes a PANEL x PANEL block of the product: see shared/panel.wgsl.
+// `subgroup`: see shared/linear_subgroup.wgsl.
 
 struct Params {
     n_row: u32,
-    n_out: u32,
-    grad_y_offset: u32,
-    grad_y_stride: u32,
-    bias_offset: u32,
+    n_out: u32, // Values of a row
     part_rows: u32,
+    factors_offset: u32,
+    factors_stride: u32,
+    added_offset: u32,
+    rows_offset: u32,
+    rows_stride: u32,
+    values_offset: u32,
+    sums_offset: u32,
+    sums_stride: u32,
+    bias_offset: u32,
     n_part: u32,
     first_part: u32,
     part_stride: u32,
@@ -43,22 +49,28 @@ struct Params {
     n_product_column: u32,
     product_offset: u32,
     product_stride: u32,
+    first_slice: u32,
     n_slice: u32,
-    n_window_panel: u32,
-    accumulate: u32,
-    has_added: u32,
-    added_offset: u32,
+    first_row: u32,
+    has_bias: u32,
+    bias_fours_offset: u32,
     product_fours_offset: u32,
     product_fours_stride: u32,
+    resident_offset: u32,
+    resident_stride: u32,
 }
 
 @group(0) @binding(0) var<uniform> params: Params;
 @group(0) @binding(1) var<storage, read> a: array<f32>; // (product row, term), or (term, product row) where A_BY_TERM
 @group(0) @binding(2) var<storage, read> b: array<f32>; // (product column, term), or (term, product column) where B_BY_TERM
 @group(0) @binding(3) var<storage, read> bias: array<f32>; // (product column)
-@group(0) @binding(4) var<storage, read> grad_y: array<f32>; // (row, out)
 @group(0) @binding(5) var<storage, read> parts: array<f32>; // (part, product row, product column)
 @group(0) @binding(6) var<storage, read_write> product: array<f32>; // (product row, product column)
+@group(0) @binding(7) var<storage, read> factors: array<f32>; // (row)
+@group(0) @binding(8) var<storage, read> values: array<Value>; // (out)
+@group(0) @binding(9) var<storage, read> added: array<Value>; // (out)
+@group(0) @binding(10) var<storage, read> rows: array<Value>; // (row, out)
+@group(0) @binding(11) var<storage, read_write> sums: array<Value>; // (row, out), or (part, out)
 
 const TILE = 8u * SIDE;
 const TILE_QUADS = 2u * SIDE;
@@ -252,7 +264,28 @@ fn sum_parts(@builtin(global_invocation_id) global: vec3<u32>, @builtin(num_work
     product[params.product_offset + row * params.product_stride + column] = sum;
 }
 
-// Sums over part_rows rows of grad_y (row, out), from one part of the rows to the next: product (part, out); one invocation an element.
+// Of one column of factors: sums (row, out) = factors (row) values (out) + added (out); one invocation a Value of part_rows rows.
+@compute @workgroup_size(LANES)
+fn multiply_column(@builtin(global_invocation_id) global: vec3<u32>, @builtin(num_workgroups) workgroups: vec3<u32>) {
+    let index = global.y * workgroups.x * LANES + global.x;
+    let out = index % params.n_out;
+    let first = index / params.n_out * params.part_rows;
+    if first >= params.n_row {
+        return;
+    }
+    let value = values[params.values_offset / WIDTH + out];
+    var sum = Value();
+    if HAS_ADDED {
+        sum = added[params.added_offset / WIDTH + out];
+    }
+    for (var row = first; row < min(first + params.part_rows, params.n_row); row++) {
+        let factor = factors[params.factors_offset + row * params.factors_stride];
+        sums[(params.sums_offset + row * params.sums_stride) / WIDTH + out] = factor * value + sum;
+    }
+}
+
+// Sums over part_rows rows, each times its factor where there are factors, from one part of the rows to the next: sums (part, out); one
+// invocation a Value.
 @compute @workgroup_size(LANES)
 fn sum_rows(@builtin(global_invocation_id) global: vec3<u32>, @builtin(num_workgroups) workgroups: vec3<u32>) {
     let index = global.y * workgroups.x * LANES + global.x;
@@ -261,11 +294,16 @@ fn sum_rows(@builtin(global_invocation_id) global: vec3<u32>, @builtin(num_workg
     if first >= params.n_row {
         return;
     }
-    var sum = 0.0;
+    var sum = Value();
     for (var row = first; row < min(first + params.part_rows, params.n_row); row++) {
-        sum += grad_y[params.grad_y_offset + row * params.grad_y_stride + out];
+        let value = rows[(params.rows_offset + row * params.rows_stride) / WIDTH + out];
+        if HAS_FACTORS {
+            sum += factors[params.factors_offset + row * params.factors_stride] * value;
+        } else {
+            sum += value;
+        }
     }
-    product[params.product_offset + params.first_part * params.n_out + index] = sum;
+    sums[params.sums_offset / WIDTH + params.first_part * params.n_out + index] = sum;
 }
 
 // one slice of the terms of a block of the product

@@ -106,8 +106,19 @@ struct Builder {
 }
 
 impl Builder {
+    /// Random values, for which there is a gradient.
     fn variable(&mut self, label: &str, shape: &[usize], low: f32, high: f32) -> Tensor {
         let tensor = self.graph.variable(label, shape);
+        self.fill(tensor, low, high)
+    }
+
+    /// Random values, for which there is none.
+    fn data(&mut self, label: &str, shape: &[usize]) -> Tensor {
+        let tensor = self.graph.input(label, shape);
+        self.fill(tensor, -1.0, 1.0)
+    }
+
+    fn fill(&mut self, tensor: Tensor, low: f32, high: f32) -> Tensor {
         let values = (0..self.graph.spec(tensor).len()).map(|_| self.random.random_range(low..high)).collect();
         self.inputs.push((tensor, values));
         tensor
@@ -227,9 +238,9 @@ pub fn training_step(model: ModelKind, shape: Shape, loss_on: LossOn) -> Result<
     shape.check()?;
     let Shape { batch, length, channels, state } = shape;
     let mut builder = Builder { graph: Graph::new(), random: ChaCha8Rng::seed_from_u64(1), inputs: Vec::new() };
-    let column = builder.variable("column", &[batch, length, 1], -1.0, 1.0);
+    let column = builder.data("column", &[batch, length, 1]);
     let n_target = if loss_on == LossOn::EveryStep { batch * length } else { batch };
-    let target = builder.variable("target", &[n_target, 1], -1.0, 1.0);
+    let target = builder.data("target", &[n_target, 1]);
     let graph = &mut builder.graph;
     // the forecasters of Mamba's blocks have an embedding of their own
     let embedded = match model {

@@ -1,116 +1,154 @@
-// `subgroup`: both factors are packed, then a subgroup of 8 invocations computes 16 x 32 elements of the product, an invocation four
-// neighbouring columns: see shared/panel_subgroup.wgsl. A dispatch, which costs as much as 60,000 multiply-adds, takes four windows of either
-// factor: n_slice slices of the terms, and so many times n_window_panel panels of A as there are windows for, beside the same panels of B.
+// `subgroup`: a subgroup of 8 invocations holds HELD_TERMS terms of 32 columns of the product, four an invocation, and streams rows past them: the
+// resident factor is read once a dispatch, from where it lies, and the streamed one through a window of its packed rows, an invocation one
+// vector in 8, which it hands to the others. On Mesa's software drivers a load is a gather of 30 instructions; resident terms spill to the
+// stack, from where a multiplication reads them by itself. HELD_TERMS is 32 or 128; every multiplication is written out.
 
-@group(0) @binding(30) var<uniform> panels_a_1: array<vec4<f32>, WINDOW>;
-@group(0) @binding(31) var<uniform> panels_b_1: array<vec4<f32>, WINDOW>;
-@group(0) @binding(32) var<uniform> panels_a_2: array<vec4<f32>, WINDOW>;
-@group(0) @binding(33) var<uniform> panels_b_2: array<vec4<f32>, WINDOW>;
-@group(0) @binding(34) var<uniform> panels_a_3: array<vec4<f32>, WINDOW>;
-@group(0) @binding(35) var<uniform> panels_b_3: array<vec4<f32>, WINDOW>;
-@group(0) @binding(37) var<storage, read> added: array<f32>; // (product column): a bias, where params.has_added is set
-@group(0) @binding(36) var<storage, read_write> product_fours: array<vec4<f32>>; // `product`, whose rows begin and end at multiples of four
+@group(0) @binding(30) var<uniform> streamed: array<vec4<f32>, WINDOW>; // (slice, row, HELD_TERMS)
+@group(0) @binding(31) var<storage, read> resident: array<vec4<f32>>; // (column, term), or (term, column) where B_BY_TERM
+@group(0) @binding(32) var<storage, read> bias_fours: array<vec4<f32>>; // (row), where params.has_bias is set
+@group(0) @binding(33) var<storage, read_write> product_fours: array<vec4<f32>>; // (column, row)
 
-// A panel of A is 2 params.slice vectors long, of which an invocation loads one in 8; of four panels of B it loads four rows in 32.
-fn add_slice(low: ptr<function, PanelRows>, high: ptr<function, PanelRows>, from_a: u32, from_b: u32) {
-    let panel = 2u * params.slice;
-    for (var at = 0u; at < panel; at += PANEL) {
-        let a = from_a + at;
-        let b = from_b + at;
-        let columns = transpose(mat4x4(panels_b[b], panels_b[b + 1u], panels_b[b + 2u], panels_b[b + 3u]));
-        add_four_terms(low, panels_a[a], columns);
-        add_four_terms(high, panels_a[a + panel], columns);
-    }
+const COLUMNS = 4u * PANEL;
+
+// 32 terms of four columns, a vector a term
+struct Terms {
+    fours: array<mat4x4<f32>, 8>,
 }
 
-fn add_slice_1(low: ptr<function, PanelRows>, high: ptr<function, PanelRows>, from_a: u32, from_b: u32) {
-    let panel = 2u * params.slice;
-    for (var at = 0u; at < panel; at += PANEL) {
-        let a = from_a + at;
-        let b = from_b + at;
-        let columns = transpose(mat4x4(panels_b_1[b], panels_b_1[b + 1u], panels_b_1[b + 2u], panels_b_1[b + 3u]));
-        add_four_terms(low, panels_a_1[a], columns);
-        add_four_terms(high, panels_a_1[a + panel], columns);
-    }
+// one row of a factor that lies term by term or of one that does not; 0 beyond its terms
+fn resident_four(row: u32, quad: u32, is_within: bool) -> vec4<f32> {
+    let at = (params.resident_offset + row * params.resident_stride) / 4u + quad;
+    return select(vec4<f32>(), resident[at], is_within);
 }
 
-fn add_slice_2(low: ptr<function, PanelRows>, high: ptr<function, PanelRows>, from_a: u32, from_b: u32) {
-    let panel = 2u * params.slice;
-    for (var at = 0u; at < panel; at += PANEL) {
-        let a = from_a + at;
-        let b = from_b + at;
-        let columns = transpose(mat4x4(panels_b_2[b], panels_b_2[b + 1u], panels_b_2[b + 2u], panels_b_2[b + 3u]));
-        add_four_terms(low, panels_a_2[a], columns);
-        add_four_terms(high, panels_a_2[a + panel], columns);
+// four terms of four columns
+fn resident_terms(column: u32, term: u32) -> mat4x4<f32> {
+    let last = params.n_term - 1u;
+    let last_column = params.n_product_column - 1u;
+    if B_BY_TERM {
+        let quad = min(column, last_column) / 4u;
+        return mat4x4(
+            resident_four(min(term, last), quad, term <= last),
+            resident_four(min(term + 1u, last), quad, term + 1u <= last),
+            resident_four(min(term + 2u, last), quad, term + 2u <= last),
+            resident_four(min(term + 3u, last), quad, term + 3u <= last),
+        );
     }
+    let quad = min(term, last) / 4u;
+    let is_within = term <= last;
+    return transpose(mat4x4(
+        resident_four(min(column, last_column), quad, is_within),
+        resident_four(min(column + 1u, last_column), quad, is_within),
+        resident_four(min(column + 2u, last_column), quad, is_within),
+        resident_four(min(column + 3u, last_column), quad, is_within),
+    ));
 }
 
-fn add_slice_3(low: ptr<function, PanelRows>, high: ptr<function, PanelRows>, from_a: u32, from_b: u32) {
-    let panel = 2u * params.slice;
-    for (var at = 0u; at < panel; at += PANEL) {
-        let a = from_a + at;
-        let b = from_b + at;
-        let columns = transpose(mat4x4(panels_b_3[b], panels_b_3[b + 1u], panels_b_3[b + 2u], panels_b_3[b + 3u]));
-        add_four_terms(low, panels_a_3[a], columns);
-        add_four_terms(high, panels_a_3[a + panel], columns);
-    }
+fn terms_from(column: u32, term: u32) -> Terms {
+    return Terms(array(
+        resident_terms(column, term),
+        resident_terms(column, term + 4u),
+        resident_terms(column, term + 8u),
+        resident_terms(column, term + 12u),
+        resident_terms(column, term + 16u),
+        resident_terms(column, term + 20u),
+        resident_terms(column, term + 24u),
+        resident_terms(column, term + 28u),
+    ));
 }
 
-fn put_wide_row(row: u32, column: u32, values: vec4<f32>) {
-    if row < params.n_product_row && column < params.n_product_column {
-        let at = (params.product_fours_offset + row * params.product_fours_stride + column) / 4u;
-        if params.accumulate != 0u {
-            product_fours[at] += values;
-        } else {
-            product_fours[at] = values;
-        }
-    }
+// Four terms of a row by those of four columns. The sums are a tree, so that few of them wait for each other.
+fn four_products(a: vec4<f32>, b: mat4x4<f32>) -> vec4<f32> {
+    return fma(vec4(a.y), b[1], a.x * b[0]) + fma(vec4(a.w), b[3], a.z * b[2]);
 }
 
-fn put_panel(row: u32, column: u32, panel: PanelRows, product_bias: vec4<f32>) {
-    var rows = panel.rows;
-    for (var i = 0u; i < PANEL; i++) {
-        put_wide_row(row + i, column, rows[i] + product_bias);
-    }
+// 32 terms of a row, of which this invocation holds four, by those of four columns
+fn products(a: vec4<f32>, terms: Terms) -> vec4<f32> {
+    var sum = four_products(subgroupBroadcast(a, 0u), terms.fours[0]);
+    sum += four_products(subgroupBroadcast(a, 1u), terms.fours[1]);
+    sum += four_products(subgroupBroadcast(a, 2u), terms.fours[2]);
+    sum += four_products(subgroupBroadcast(a, 3u), terms.fours[3]);
+    sum += four_products(subgroupBroadcast(a, 4u), terms.fours[4]);
+    sum += four_products(subgroupBroadcast(a, 5u), terms.fours[5]);
+    sum += four_products(subgroupBroadcast(a, 6u), terms.fours[6]);
+    return sum + four_products(subgroupBroadcast(a, 7u), terms.fours[7]);
 }
 
+fn put_rows(column: u32, row: u32, values: vec4<f32>, is_first: bool) {
+    if column >= params.n_product_column {
+        return;
+    }
+    let at = (params.product_fours_offset + column * params.product_fours_stride + row) / 4u;
+    var sum = values;
+    if !is_first {
+        sum += product_fours[at];
+    }
+    product_fours[at] = sum;
+}
+
+// params.n_slice slices of HELD_TERMS terms, from the slice params.first_slice on, of params.n_product_row rows
 @compute @workgroup_size(PANEL)
-fn multiply_wide(
+fn multiply_resident(
     @builtin(workgroup_id) group: vec3<u32>,
     @builtin(num_workgroups) workgroups: vec3<u32>,
     @builtin(local_invocation_index) lane: u32,
 ) {
-    let index = group.y * workgroups.x + group.x;
-    let n_tile_b = (params.n_panel_b + 3u) / 4u;
-    let panel_a = index / n_tile_b * 2u;
-    let panel_b = index % n_tile_b * 4u;
-    if panel_a >= params.n_panel_a {
+    let first_column = (group.y * workgroups.x + group.x) * COLUMNS;
+    if first_column >= params.n_product_column {
         return;
     }
-    let window = panel_a / params.n_window_panel;
-    let from_a = panel_a % params.n_window_panel * 2u * params.slice + lane;
-    let from_b = (panel_b + lane / 2u) * 2u * params.slice + lane % 2u * 4u;
-    var low: PanelRows;
-    var high: PanelRows;
-    if window == 0u {
-        add_slice(&low, &high, from_a, from_b);
+    let column = first_column + 4u * lane;
+    var at = lane;
+    for (var slice = params.first_slice; slice < params.first_slice + params.n_slice; slice++) {
+        let term = slice * HELD_TERMS;
+        let terms_0 = terms_from(column, term);
+        var terms_1: Terms;
+        var terms_2: Terms;
+        var terms_3: Terms;
+        if HELD_TERMS == 128u {
+            terms_1 = terms_from(column, term + 32u);
+            terms_2 = terms_from(column, term + 64u);
+            terms_3 = terms_from(column, term + 96u);
+        }
+        for (var row = 0u; row < params.n_product_row; row += 4u) {
+            var rows: mat4x4<f32>; // the last four, a column of the matrix each
+            for (var i = 0u; i < 4u; i++) {
+                var sum = products(streamed[at], terms_0);
+                if HELD_TERMS == 128u {
+                    sum += products(streamed[at + PANEL], terms_1);
+                    sum += products(streamed[at + 2u * PANEL], terms_2);
+                    sum += products(streamed[at + 3u * PANEL], terms_3);
+                }
+                rows = mat4x4(rows[1], rows[2], rows[3], sum);
+                at += HELD_TERMS / 4u;
+            }
+            let to = params.first_row + row;
+            var added = vec4<f32>();
+            if slice == 0u && params.has_bias != 0u {
+                added = bias_fours[(params.bias_fours_offset + to) / 4u];
+            }
+            var columns = transpose(rows);
+            for (var i = 0u; i < 4u; i++) {
+                put_rows(column + i, to, columns[i] + added, slice == 0u);
+            }
+        }
     }
-    if window == 1u / params.n_slice {
-        add_slice_1(&low, &high, from_a, from_b);
+}
+
+// a streamed factor: one invocation four terms of four rows
+@compute @workgroup_size(LANES)
+fn pack_rows(@builtin(global_invocation_id) global: vec3<u32>, @builtin(num_workgroups) workgroups: vec3<u32>) {
+    let index = global.y * workgroups.x * LANES + global.x;
+    let n_quad = params.n_pack_row / 4u;
+    let quads = index / (HELD_TERMS / 4u);
+    let row = quads % n_quad * 4u;
+    let slice = quads / n_quad;
+    let quad = index % (HELD_TERMS / 4u);
+    if slice >= params.n_slice {
+        return;
     }
-    if window == 2u / params.n_slice {
-        add_slice_2(&low, &high, from_a, from_b);
+    let block = source_block(row, slice * HELD_TERMS + 4u * quad);
+    for (var i = 0u; i < 4u; i++) {
+        packed[(slice * params.n_pack_row + row + i) * (HELD_TERMS / 4u) + quad] = block[i];
     }
-    if window == 3u / params.n_slice {
-        add_slice_3(&low, &high, from_a, from_b);
-    }
-    let row = (params.first_panel_a + panel_a) * PANEL;
-    let column = (params.first_panel_b + panel_b) * PANEL + 4u * lane;
-    var product_bias = vec4<f32>();
-    if params.has_added != 0u {
-        let at = params.added_offset + min(column, params.n_product_column - 4u);
-        product_bias = vec4(added[at], added[at + 1u], added[at + 2u], added[at + 3u]);
-    }
-    put_panel(row, column, low, product_bias);
-    put_panel(row + PANEL, column, high, product_bias);
 }

@@ -45,21 +45,10 @@ fn source_four(row: u32, quad: u32, n_row: u32) -> vec4<f32> {
     return select(vec4<f32>(), source_fours[at + quad], row < n_row);
 }
 
-// one invocation four terms of four rows of a panel
-@compute @workgroup_size(LANES)
-fn pack_fours(@builtin(global_invocation_id) global: vec3<u32>, @builtin(num_workgroups) workgroups: vec3<u32>) {
-    let index = global.y * workgroups.x * LANES + global.x;
-    let n_panel = (params.n_pack_row + PANEL - 1u) / PANEL;
-    let n_slice = (params.n_pack_term + params.slice - 1u) / params.slice;
-    let panel_len = params.slice / 2u; // blocks
-    if index >= n_slice * n_panel * panel_len {
-        return;
-    }
-    let panel = index / panel_len;
-    let row = panel % n_panel * PANEL + index % 2u * 4u;
-    let term = panel / n_panel * params.slice + index % panel_len / 2u * 4u;
+// Four terms of four rows of the source, a row a column of the matrix; 0 beyond the factor.
+fn source_block(row: u32, term: u32) -> mat4x4<f32> {
     let is_within = row < params.n_pack_row && term < params.n_pack_term;
-    var block: mat4x4<f32>; // four terms of a row each
+    var block: mat4x4<f32>;
     if params.by_term != 0u {
         let quad = min(row, params.n_pack_row - 4u) / 4u;
         let n = params.n_pack_term;
@@ -74,7 +63,26 @@ fn pack_fours(@builtin(global_invocation_id) global: vec3<u32>, @builtin(num_wor
         );
     }
     for (var i = 0u; i < 4u; i++) {
-        packed[4u * index + i] = select(vec4<f32>(), block[i], is_within);
+        block[i] = select(vec4<f32>(), block[i], is_within);
+    }
+    return block;
+}
+
+// one invocation four terms of four rows of a panel
+@compute @workgroup_size(LANES)
+fn pack_fours(@builtin(global_invocation_id) global: vec3<u32>, @builtin(num_workgroups) workgroups: vec3<u32>) {
+    let index = global.y * workgroups.x * LANES + global.x;
+    let n_panel = (params.n_pack_row + PANEL - 1u) / PANEL;
+    let n_slice = (params.n_pack_term + params.slice - 1u) / params.slice;
+    let panel = index / (params.slice / 2u);
+    if panel >= n_slice * n_panel {
+        return;
+    }
+    let row = panel % n_panel * PANEL + index % 2u * 4u;
+    let term = panel / n_panel * params.slice + index % (params.slice / 2u) / 2u * 4u;
+    let block = source_block(row, term);
+    for (var i = 0u; i < 4u; i++) {
+        packed[4u * index + i] = block[i];
     }
 }
 

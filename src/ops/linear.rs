@@ -1,16 +1,18 @@
 //! Linear layer, `y = x W^T + b`, and its two gradient products.
 
-use super::panel::{self, PANEL, Packed, Panels, Source, WIDE};
-use super::{Operation, present, width};
+use super::panel::{self, PANEL, Panels, Source};
+use super::{Operation, QUAD, SINGLE, present, width};
 use crate::error::{Error, Result};
-use crate::gpu::{Constant, MOST_ITERATIONS, Operand, Planner, Shader};
+use crate::gpu::{Constant, MOST_ITERATIONS, Operand, Planner, Shader, WINDOW_BYTES};
 use crate::graph::{Gradients, Graph, Tensor};
 
-pub(crate) const SHADER: Shader = variant(&[panel::SOURCE]);
+pub(crate) const SHADER: Shader = variant(&[SINGLE, panel::SOURCE]);
 
-/// Multiplies packed factors by subgroup operations.
-const SUBGROUP_SHADER: Shader =
-    variant(&[panel::SOURCE, panel::SUBGROUP_SOURCE, include_str!("../../shaders/shared/linear_subgroup.wgsl")]);
+/// Sums four columns an invocation.
+const QUAD_SHADER: Shader = variant(&[QUAD, panel::SOURCE]);
+
+/// Multiplies by subgroup operations.
+const SUBGROUP_SHADER: Shader = variant(&[SINGLE, panel::SOURCE, include_str!("../../shaders/shared/linear_subgroup.wgsl")]);
 
 const fn variant(shared: &'static [&'static str]) -> Shader {
     Shader {
@@ -18,12 +20,15 @@ const fn variant(shared: &'static [&'static str]) -> Shader {
         source: include_str!("../../shaders/linear.wgsl"),
         shared,
         constants: &[
-            ("SUBGROUPS", Constant::Bool(false)),
             ("SIDE", Constant::U32(8)),
             ("A_BY_TERM", Constant::Bool(false)),
             ("B_BY_TERM", Constant::Bool(false)),
             ("HAS_BIAS", Constant::Bool(false)),
+            ("HAS_FACTORS", Constant::Bool(false)),
+            ("HAS_ADDED", Constant::Bool(false)),
+            ("WIDTH", Constant::U32(1)),
             ("ACCUMULATE", Constant::Bool(false)),
+            ("HELD_TERMS", Constant::U32(32)),
         ],
     }
 }
@@ -39,6 +44,9 @@ const MOST_TERMS: usize = MOST_ITERATIONS / 4;
 
 /// Rows whose sum is one part of a gradient of a bias, at least.
 const PART_ROWS: usize = 256;
+
+/// Rows of a product with a single column that an invocation takes.
+const COLUMN_ROWS: usize = 8;
 
 /// `y = x W^T + b`.
 #[derive(Clone, Debug)]
@@ -125,6 +133,9 @@ impl Operation for Linear {
     }
 
     fn encode(&self, plan: &mut Planner) -> Result<()> {
+        if plan.spec(self.x).columns() == 1 {
+            return self.multiply_column(plan);
+        }
         let [x, weight] = [self.x, self.weight].map(|tensor| Source::whole(plan, tensor, false));
         product(plan, x, weight, self.bias, self.y)
     }
@@ -154,33 +165,69 @@ impl Operation for LinearBackward {
             let (grad_y, weight) = (Source::whole(plan, self.grad_y, false), Source::whole(plan, self.weight, true));
             product(plan, grad_y, weight, None, grad_x)?;
         }
-        if let Some(grad_weight) = self.grad_weight {
-            let [grad_y, x] = [self.grad_y, self.x].map(|tensor| Source::whole(plan, tensor, true));
-            product(plan, grad_y, x, None, grad_weight)?;
+        match self.grad_weight {
+            // the sum of all rows, each times its `x`
+            Some(grad_weight) if plan.spec(self.x).columns() == 1 => sum_rows(plan, self.grad_y, Some(self.x), grad_weight)?,
+            Some(grad_weight) => {
+                let [grad_y, x] = [self.grad_y, self.x].map(|tensor| Source::whole(plan, tensor, true));
+                product(plan, grad_y, x, None, grad_weight)?;
+            }
+            None => {}
         }
-        self.grad_bias.map_or(Ok(()), |grad_bias| sum_rows(plan, self.grad_y, grad_bias))
+        self.grad_bias.map_or(Ok(()), |grad_bias| sum_rows(plan, self.grad_y, None, grad_bias))
     }
 }
 
-/// `sum (column)` of all rows, first by parts and then over these.
-fn sum_rows(plan: &mut Planner, rows: Tensor, sum: Tensor) -> Result<()> {
+impl Linear {
+    /// Of one column of `x`: each of its elements by the whole weight.
+    fn multiply_column(&self, plan: &mut Planner) -> Result<()> {
+        let (n_row, n_out) = (plan.spec(self.y).rows(), plan.spec(self.y).columns());
+        let in_fours = |tensor: &Tensor| plan.spec(*tensor).offset.is_multiple_of(4);
+        let width = if present([Some(self.weight), self.bias]).iter().all(in_fours) { width(plan, &[self.y]) } else { 1 };
+        for window @ (_, count) in plan.windows(n_row, &[self.x, self.y]) {
+            plan.kernel(sum_shader(width), "multiply_column")
+                .constant("WIDTH", width)
+                .flops(2 * count * n_out)
+                .bind_part("factors", self.x, window, n_row)
+                .bind("values", self.weight)
+                .bind_optional("added", self.bias)
+                .bind_part("sums", self.y, window, n_row)
+                .param("n_row", count)
+                .param("n_out", n_out / width)
+                .param("part_rows", COLUMN_ROWS)
+                .lanes(count.div_ceil(COLUMN_ROWS) * n_out / width)?;
+        }
+        Ok(())
+    }
+}
+
+fn sum_shader(width: usize) -> &'static Shader {
+    if width == 1 { &SHADER } else { &QUAD_SHADER }
+}
+
+/// `sum (column)` of all rows, each times its element of `factors (row, 1)` if there are any, first by parts and then over these.
+fn sum_rows(plan: &mut Planner, rows: Tensor, factors: Option<Tensor>, sum: Tensor) -> Result<()> {
     let (n_row, n_out) = (plan.spec(rows).rows(), plan.spec(rows).columns());
-    let windows = plan.windows(n_row, &[rows]);
+    let windows = plan.windows(n_row, &[&[rows][..], &present([factors])].concat());
     let part_rows = n_row.div_ceil(MOST_ITERATIONS).max(PART_ROWS);
     let n_part = windows.iter().map(|(_, count)| count.div_ceil(part_rows)).sum();
     let parts = plan.scratch(n_part * n_out);
+    let width = if plan.spec(sum).offset.is_multiple_of(4) { width(plan, &[rows]) } else { 1 };
     let mut first_part = 0;
     for window @ (_, count) in windows {
         let to = if n_part > 1 { parts } else { sum.into() };
-        plan.kernel(&SHADER, "sum_rows")
+        let of_window = |tensor| Operand::Part { tensor, first: window.0, count, of: n_row };
+        plan.kernel(sum_shader(width), "sum_rows")
+            .constant("WIDTH", width)
             .flops(count * n_out)
-            .bind_part("grad_y", rows, window, n_row)
-            .bind("product", to)
+            .bind("rows", of_window(rows))
+            .bind_optional("factors", factors.map(of_window))
+            .bind("sums", to)
             .param("n_row", count)
-            .param("n_out", n_out)
+            .param("n_out", n_out / width)
             .param("part_rows", part_rows)
             .param("first_part", first_part)
-            .lanes(count.div_ceil(part_rows) * n_out)?;
+            .lanes(count.div_ceil(part_rows) * n_out / width)?;
         first_part += count.div_ceil(part_rows);
     }
     if n_part > 1 { sum_parts(plan, parts, n_part, None, sum.into(), (1, n_out)) } else { Ok(()) }
@@ -207,29 +254,27 @@ fn sum_parts(
         .lanes(n_row * n_column)
 }
 
-/// Windows of either factor that one dispatch of `multiply_wide` takes.
-const WINDOWS: usize = 4;
-
 /// How a product is computed.
 enum Choice {
     /// By tiles, a workgroup of so many invocations on each side.
     Tile(usize),
     /// By packed panels: on software GPUs, where the product can be bound, and the factors once packed.
     Panel,
-    /// By packed panels and subgroups of eight invocations.
+    /// By subgroups of eight invocations that hold terms of columns: where all rows are whole vectors of four.
     Subgroup,
 }
 
 impl Choice {
     /// Of the product of two factors.
-    fn new(plan: &Planner, a: &Source, b: &Source, to: Tensor) -> Self {
+    fn new(plan: &Planner, a: &Source, b: &Source, bias: Option<Tensor>, to: Tensor) -> Self {
         let is_bound_whole = |tensor: Tensor| plan.windows(plan.spec(tensor).rows(), &[tensor]).len() <= 1;
         let fits = |source: &Source| {
             let (n_row, n_term) = source.rows_and_terms();
             is_bound_whole(source.tensor) && Panels::new(n_row, n_term).fit(plan)
         };
         let fit = || fits(a) && fits(b) && is_bound_whole(to);
-        let by_subgroup = || plan.traits().subgroups_of_8 && width(plan, &[to]) == 4;
+        let tensors = [vec![a.tensor, b.tensor, to], present([bias])].concat();
+        let by_subgroup = || plan.traits().subgroups_of_8 && width(plan, &tensors) == 4;
         let (a, b) = (a.rows_and_terms(), b.rows_and_terms());
         let is_wide = a.0.div_ceil(128) * b.0.div_ceil(128) >= FILLING / 2;
         match plan.chosen("linear", &[a.0, b.0, a.1]) {
@@ -246,7 +291,7 @@ impl Choice {
 
 /// `to = A B^T + bias`.
 fn product(plan: &mut Planner, a: Source, b: Source, bias: Option<Tensor>, to: Tensor) -> Result<()> {
-    match Choice::new(plan, &a, &b, to) {
+    match Choice::new(plan, &a, &b, bias, to) {
         Choice::Tile(side) => multiply_tiles(plan, side, a, b, bias, to),
         Choice::Panel => multiply_panels(plan, a, b, bias, to),
         Choice::Subgroup => multiply_by_subgroups(plan, a, b, bias, to),
@@ -316,59 +361,39 @@ fn multiply_panels(plan: &mut Planner, a: Source, b: Source, bias: Option<Tensor
     Ok(())
 }
 
-/// A dispatch takes several slices, and as many windows of A as are left then.
-fn multiply_by_subgroups(plan: &mut Planner, a: Source, b: Source, bias: Option<Tensor>, to: Tensor) -> Result<()> {
-    let (a, b) = (a.pack(plan, &SHADER)?, b.pack(plan, &SHADER)?);
-    let slices: Vec<_> = (0..a.panels.n_slice).collect();
-    let windows_a: Vec<_> = a.panels.windows().collect();
-    for windows_a in windows_a.chunks(WINDOWS / slices.len().min(WINDOWS)) {
-        for window_b in b.panels.windows() {
-            for slices in slices.chunks(WINDOWS) {
-                multiply_wide(plan, (a, windows_a), (b, window_b), slices, bias, to)?;
-            }
+/// With the rows of A as the columns that stay, and those of B streamed past them: what the product's rows hold lies side by side.
+fn multiply_by_subgroups(plan: &mut Planner, resident: Source, streamed: Source, bias: Option<Tensor>, to: Tensor) -> Result<()> {
+    let ((n_column, n_term), (n_row, _)) = (resident.rows_and_terms(), streamed.rows_and_terms());
+    let terms = if n_term > 96 { 128 } else { 32 };
+    let n_slice = n_term.div_ceil(terms);
+    let packed = plan.scratch(n_slice * n_row * terms);
+    let kernel = plan.kernel(&SUBGROUP_SHADER, "pack_rows").constant("HELD_TERMS", terms);
+    let kernel = streamed.bind("source_fours", kernel).bind("packed", packed).param("n_slice", n_slice);
+    kernel.lanes(n_slice * n_row * terms / 16)?;
+    let window = WINDOW_BYTES as usize / 4 / terms; // rows
+    let (window_rows, window_slices) = (n_row.min(window), (window / n_row).max(1));
+    for first_row in (0..n_row).step_by(window_rows) {
+        for first_slice in (0..n_slice).step_by(window_slices) {
+            let (n_row_here, n_slice_here) = (window_rows.min(n_row - first_row), window_slices.min(n_slice - first_slice));
+            let streamed = plan.window(packed, (first_slice * n_row + first_row) * terms);
+            plan.kernel(&SUBGROUP_SHADER, "multiply_resident")
+                .constant("HELD_TERMS", terms)
+                .constant("B_BY_TERM", resident.by_term)
+                .bind("streamed", streamed)
+                .bind("resident", resident.tensor)
+                .bind_optional("bias_fours", bias)
+                .bind("product_fours", to)
+                .param("has_bias", bias.is_some())
+                .param("n_product_row", n_row_here)
+                .param("n_product_column", n_column)
+                .param("n_term", n_term)
+                .param("first_row", first_row)
+                .param("first_slice", first_slice)
+                .param("n_slice", n_slice_here)
+                .bytes(4 * (n_row_here + n_column) * n_slice_here * terms + 4 * n_row_here * n_column)
+                .flops(2 * n_row_here * n_column * n_slice_here * terms)
+                .groups(n_column.div_ceil(4 * PANEL))?;
         }
     }
     Ok(())
-}
-
-/// One dispatch of it: of windows, first panel and number of panels.
-fn multiply_wide(
-    plan: &mut Planner,
-    (a, windows_a): (Packed, &[(usize, usize)]),
-    (b, (first_b, n_b)): (Packed, (usize, usize)),
-    slices: &[usize],
-    bias: Option<Tensor>,
-    to: Tensor,
-) -> Result<()> {
-    let (n_row, n_column) = (plan.spec(to).rows(), plan.spec(to).columns());
-    let n_a: usize = windows_a.iter().map(|(_, count)| count).sum();
-    let names = [["panels_a", "panels_b"], ["panels_a_1", "panels_b_1"], ["panels_a_2", "panels_b_2"], ["panels_a_3", "panels_b_3"]];
-    // where there are fewer windows, the last is bound again
-    let bound = [0, 1, 2, 3].map(|index| {
-        let slice = slices[index % slices.len()];
-        let (first_a, _) = windows_a[(index / slices.len()).min(windows_a.len() - 1)];
-        [a.panels.window(plan, a.operand, slice, first_a), b.panels.window(plan, b.operand, slice, first_b)]
-    });
-    let n_term = slices.len() * a.panels.slice;
-    let kernel = plan
-        .kernel(&SUBGROUP_SHADER, "multiply_wide")
-        .constant("SUBGROUPS", true)
-        .bind_optional("added", bias.filter(|_| slices[0] == 0))
-        .bind("product_fours", to)
-        .param("has_added", bias.is_some() && slices[0] == 0)
-        .param("accumulate", slices[0] > 0)
-        .param("slice", a.panels.slice)
-        .param("n_slice", slices.len())
-        .param("n_window_panel", windows_a[0].1)
-        .param("n_panel_a", n_a)
-        .param("n_panel_b", n_b)
-        .param("first_panel_a", windows_a[0].0)
-        .param("first_panel_b", first_b)
-        .param("n_product_row", n_row)
-        .param("n_product_column", n_column)
-        .bytes(4 * PANEL * (n_a + n_b) * n_term + 4 * n_a * n_b * PANEL * PANEL)
-        .flops(2 * n_a * n_b * PANEL * PANEL * n_term);
-    let windows = names.into_iter().zip(bound).flat_map(|(names, windows)| names.into_iter().zip(windows));
-    let kernel = windows.fold(kernel, |kernel, (name, window)| kernel.bind(name, window));
-    kernel.groups(n_a.div_ceil(WIDE.0) * n_b.div_ceil(WIDE.1))
 }

@@ -14,9 +14,6 @@ pub(super) const SUBGROUP_SOURCE: &str = include_str!("../../shaders/shared/pane
 /// Rows of a panel, and invocations of a subgroup that multiplies panels.
 pub(super) const PANEL: usize = 8;
 
-/// Panels of A and of B that a subgroup multiplies.
-pub(super) const WIDE: (usize, usize) = (2, 4);
-
 /// Most terms of a slice: eight panels of them fill a window.
 const MOST_TERMS: usize = 128;
 
@@ -54,10 +51,9 @@ impl Panels {
         4 * self.len() as u64 <= plan.traits().max_binding
     }
 
-    /// First panel and number of panels of each window: as many as fit, whole tiles of a subgroup where there are several windows.
+    /// First panel and number of panels of each window: as many as fit.
     pub fn windows(&self) -> impl Iterator<Item = (usize, usize)> + use<> {
         let most = WINDOW_BYTES as usize / 4 / PANEL / self.slice;
-        let most = if most > WIDE.1 { most - most % WIDE.1 } else { most };
         let count = self.count;
         (0..count).step_by(most).map(move |first| (first, most.min(count - first)))
     }
@@ -139,20 +135,23 @@ impl Source {
 
     /// Packs into given scratch memory.
     pub fn pack_to(&self, plan: &mut Planner, shader: &'static Shader, packed: Packed) -> Result<()> {
-        let (n_row, n_term) = self.rows_and_terms();
         let in_fours = width(plan, &[self.tensor]) == 4 && (self.column | self.n_column).is_multiple_of(4);
         let (entry, source, n_element) = if in_fours { ("pack_fours", "source_fours", 16) } else { ("pack", "source", 4) };
-        plan.kernel(shader, entry)
-            .bind(source, self.sequences.map_or(self.tensor.into(), |sequences| sequences.part(self.tensor)))
-            .bind("packed", packed.operand)
+        let kernel = self.bind(source, plan.kernel(shader, entry));
+        kernel.bind("packed", packed.operand).param("slice", packed.panels.slice).lanes(packed.panels.len() / n_element)
+    }
+
+    /// Binds it to a kernel that packs, by the name of the tensor there.
+    pub fn bind<'p, 'a>(&self, name: &'static str, kernel: Kernel<'p, 'a>) -> Kernel<'p, 'a> {
+        let (n_row, n_term) = self.rows_and_terms();
+        kernel
+            .bind(name, self.sequences.map_or(self.tensor.into(), |sequences| sequences.part(self.tensor)))
             .param("n_pack_row", n_row)
             .param("n_pack_term", n_term)
-            .param("slice", packed.panels.slice)
             .param("source_first", self.first)
             .param("source_every", self.every)
             .param("source_column", self.column)
             .param("by_term", self.by_term)
-            .lanes(packed.panels.len() / n_element)
     }
 }
 
