@@ -1,13 +1,21 @@
 // s[i] = bias + sum over k of weight[k] x[i - (KERNEL_SIZE - 1) + k], y = s or SiLU(s), with i counting positions of the run.
 // One invocation walks over CHUNK positions of one channel, with the inputs that a position reads in registers; neighbours take neighbouring
 // channels. The gradient of the sums goes through scratch memory, with a partial sum of the weights' gradients for each chunk.
+// Of more than can be bound, one dispatch takes some sequences of the batch, or the positions from first_position to end_position of one; what
+// these read besides lies N_WINDOW positions before them, and of the gradients of sums behind them.
 
 struct Params {
     n_batch: u32,
     n_step: u32,
     n_channel: u32,
     n_chunk: u32,
-    accumulate: u32, // whether sums over the batch go on from a window of it before
+    first_position: u32,
+    end_position: u32,
+    reach_position: u32, // where the gradients of sums that are read end
+    first_row: u32, // of (batch, step), which is bound first: of what is written
+    x_first_row: u32, // of x
+    grad_y_first_row: u32, // of grad_y
+    accumulate: u32, // whether sums go on from what was taken before
     reverse: u32,
     x_offset: u32,
     x_stride: u32,
@@ -41,7 +49,7 @@ struct Params {
 @group(0) @binding(6) var<storage, read_write> y: array<f32>; // (batch, step, channel)
 @group(0) @binding(7) var<storage, read_write> last_window: array<f32>; // (batch, N_WINDOW, channel)
 @group(0) @binding(8) var<storage, read> grad_y: array<f32>; // (batch, step, channel)
-@group(0) @binding(9) var<storage, read_write> grad_sum: array<f32>; // (batch, position, channel)
+@group(0) @binding(9) var<storage, read_write> grad_sum: array<f32>; // (batch, position, channel), from first_position to reach_position
 @group(0) @binding(10) var<storage, read_write> partial_weight: array<f32>; // (batch, chunk, KERNEL_SIZE + 1, channel), last the bias
 @group(0) @binding(11) var<storage, read> grad_last_window: array<f32>; // (batch, N_WINDOW, channel)
 @group(0) @binding(12) var<storage, read_write> grad_x: array<f32>; // (batch, step, channel)
@@ -66,13 +74,18 @@ struct Item {
 fn item_of(global: vec3<u32>, workgroups: vec3<u32>) -> Item {
     let index = global.y * workgroups.x * LANES + global.x;
     let chunk = index / params.n_channel % params.n_chunk;
-    let first = chunk * CHUNK;
-    return Item(index / params.n_channel / params.n_chunk, chunk, index % params.n_channel, first, min(first + CHUNK, params.n_step));
+    let first = params.first_position + chunk * CHUNK;
+    let end = min(first + CHUNK, params.reach_position);
+    return Item(index / params.n_channel / params.n_chunk, chunk, index % params.n_channel, first, end);
 }
 
 // row of a (batch, step) list of rows
 fn row_of(batch: u32, position: u32) -> u32 {
     return batch * params.n_step + step_of(position);
+}
+
+fn grad_sum_at(batch: u32, position: u32, channel: u32) -> u32 {
+    return (batch * (params.reach_position - params.first_position) + position - params.first_position) * params.n_channel + channel;
 }
 
 fn load_weights(channel: u32) {
@@ -94,7 +107,7 @@ fn visit(batch: u32, position: u32, channel: u32) {
             window[k] = 0.0;
         }
     }
-    enter(x[params.x_offset + row_of(batch, position) * params.x_stride + channel]);
+    enter(x[params.x_offset + (row_of(batch, position) - params.x_first_row) * params.x_stride + channel]);
 }
 
 // fills the window with what lies before a position
@@ -140,7 +153,7 @@ fn forward(@builtin(global_invocation_id) global: vec3<u32>, @builtin(num_workgr
         if SILU {
             value = silu(value);
         }
-        y[params.y_offset + row_of(item.batch, position) * params.y_stride + item.channel] = value;
+        y[params.y_offset + (row_of(item.batch, position) - params.first_row) * params.y_stride + item.channel] = value;
     }
     if item.end == params.n_step {
         for (var i = 0u; i < N_WINDOW; i++) {
@@ -166,12 +179,16 @@ fn backward_sum(@builtin(global_invocation_id) global: vec3<u32>, @builtin(num_w
         visit(item.batch, position, item.channel);
         var grad = 0.0;
         if HAS_GRAD_Y {
-            grad = grad_y[params.grad_y_offset + row_of(item.batch, position) * params.grad_y_stride + item.channel];
+            let row = row_of(item.batch, position) - params.grad_y_first_row;
+            grad = grad_y[params.grad_y_offset + row * params.grad_y_stride + item.channel];
         }
         if SILU {
             grad *= silu_derivative(convolve(start));
         }
-        grad_sum[(item.batch * params.n_step + position) * params.n_channel + item.channel] = grad;
+        grad_sum[grad_sum_at(item.batch, position, item.channel)] = grad;
+        if position >= params.end_position {
+            continue;
+        }
         for (var k = 0u; k < KERNEL_SIZE; k++) {
             sums[k] += grad * window[k];
         }
@@ -194,12 +211,14 @@ fn backward_input(@builtin(global_invocation_id) global: vec3<u32>, @builtin(num
     }
     load_weights(item.channel);
     var reaches_end = true;
-    for (var position = min(item.end + N_WINDOW, params.n_step); position > item.first;) {
+    let end = min(item.end, params.end_position);
+    for (var position = min(end + N_WINDOW, params.n_step); position > item.first;) {
         position--;
-        enter(grad_sum[(item.batch * params.n_step + position) * params.n_channel + item.channel]);
-        if HAS_GRAD_X && position < item.end {
+        enter(grad_sum[grad_sum_at(item.batch, position, item.channel)]);
+        if HAS_GRAD_X && position < end {
             let grad = convolve(grad_of_last_window(item, position + N_WINDOW, reaches_end));
-            grad_x[params.grad_x_offset + row_of(item.batch, position) * params.grad_x_stride + item.channel] = grad;
+            let row = row_of(item.batch, position) - params.first_row;
+            grad_x[params.grad_x_offset + row * params.grad_x_stride + item.channel] = grad;
         }
         if is_border(item.batch, position) {
             reaches_end = false;
@@ -208,7 +227,7 @@ fn backward_input(@builtin(global_invocation_id) global: vec3<u32>, @builtin(num
             }
         }
     }
-    if HAS_GRAD_INITIAL_WINDOW && item.chunk == 0u {
+    if HAS_GRAD_INITIAL_WINDOW && item.first == 0u {
         for (var line = N_WINDOW; line > 0u;) {
             line--;
             enter(0.0);

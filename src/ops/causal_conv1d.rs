@@ -1,6 +1,6 @@
 //! Causal depthwise convolution over the steps.
 
-use super::{COLUMNS, Operation, Recurrence, SINGLE, Sequences, present};
+use super::{COLUMNS, Operation, Recurrence, SINGLE, Stretch, present};
 use crate::error::{Error, Result};
 use crate::gpu::{Constant, Kernel, Planner, Shader};
 use crate::graph::{Gradients, Graph, Tensor};
@@ -155,22 +155,23 @@ impl Operation for CausalConv1d {
     }
 
     fn encode(&self, plan: &mut Planner) -> Result<()> {
-        let whole = Sizes::of(plan, self.x, self.weight);
+        let sizes = Sizes::of(plan, self.x, self.weight);
         let flops = self.flops(plan.graph());
-        for window in Sequences::windows(plan, whole.n_batch, &[self.x, self.y], |_| 0) {
-            let sizes = Sizes { n_batch: window.count, ..whole };
-            let part = |tensor: Tensor| window.part(tensor);
+        for stretch in sizes.stretches(plan, &[self.x, self.y], self.recurrence.reverse, |_, _| 0) {
+            let of_sequences = |tensor: Tensor| stretch.sequences.part(tensor);
+            let x = sizes.reach(&stretch, &self.recurrence);
             sizes
-                .kernel(plan, "forward", self.activation, &self.recurrence)
-                .flops(window.share(flops))
-                .bind("x", part(self.x))
+                .kernel(plan, "forward", &stretch, stretch.n_step, self.activation, &self.recurrence)
+                .flops(stretch.share(flops))
+                .bind("x", x.part(self.x))
+                .param("x_first_row", x.first_step)
                 .bind("weight", self.weight)
                 .bind_optional("bias", self.bias)
-                .bind_optional("initial_window", self.recurrence.initial_state.map(part))
-                .bind_optional("reset", self.recurrence.reset.map(part))
-                .bind("y", part(self.y))
-                .bind("last_window", part(self.last_window))
-                .lanes(sizes.n_item())?;
+                .bind_optional("initial_window", self.recurrence.initial_state.map(of_sequences))
+                .bind_optional("reset", self.recurrence.reset.map(of_sequences))
+                .bind("y", stretch.part(self.y))
+                .bind("last_window", of_sequences(self.last_window))
+                .lanes(sizes.n_item(stretch.sequences.count, stretch.n_step))?;
         }
         Ok(())
     }
@@ -195,48 +196,56 @@ impl Operation for CausalConv1dBackward {
     }
 
     fn encode(&self, plan: &mut Planner) -> Result<()> {
-        let whole = Sizes::of(plan, self.x, self.weight);
+        let sizes = Sizes::of(plan, self.x, self.weight);
+        let Recurrence { initial_state, reset, reverse } = self.recurrence;
+        let n_partial = |n_batch: usize, n_step: usize| sizes.n_item(n_batch, n_step) * (sizes.kernel_size + 1);
+        let n_element = |n_batch: usize, n_step: usize| n_batch * n_step * sizes.n_channel;
+        let scratch = |n_batch: usize, n_step: usize| n_partial(n_batch, n_step).max(n_element(n_batch, n_step));
         let tensors = present([Some(self.x), self.grad_y, self.grad_x]);
-        let n_partial = |n_batch: usize| Sizes { n_batch, ..whole }.n_item() * (whole.kernel_size + 1);
-        let n_element = |n_batch: usize| n_batch * whole.n_step * whole.n_channel;
-        let windows = Sequences::windows(plan, whole.n_batch, &tensors, |count| n_partial(count).max(n_element(count)));
-        let most = windows.first().map_or(0, |window| window.count);
-        let grad_sum = plan.scratch(n_element(most));
-        let partial_weight = plan.scratch(n_partial(most));
-        for window in windows {
-            let sizes = Sizes { n_batch: window.count, ..whole };
-            let part = |tensor: Tensor| window.part(tensor);
-            let reset = self.recurrence.reset.map(part);
+        let stretches = sizes.stretches(plan, &tensors, reverse, scratch);
+        let most = |len: &dyn Fn(usize, usize) -> usize| {
+            stretches.iter().map(|stretch| len(stretch.sequences.count, sizes.ahead(stretch, reverse).n_step)).max().unwrap_or(0)
+        };
+        let (grad_sum, partial_weight) = (plan.scratch(most(&n_element)), plan.scratch(most(&n_partial)));
+        // the last positions first: what is ahead of a stretch is computed once more for it
+        for (index, stretch) in stretches.iter().rev().enumerate() {
+            let of_sequences = |tensor: Tensor| stretch.sequences.part(tensor);
+            let ahead = sizes.ahead(stretch, reverse);
+            let x = sizes.reach(&ahead, &self.recurrence);
+            let n_batch = stretch.sequences.count;
+            let reset = reset.map(of_sequences);
             sizes
-                .kernel(plan, "backward_sum", self.activation, &self.recurrence)
-                .flops(4 * sizes.kernel_size * n_element(window.count))
-                .bind("x", part(self.x))
+                .kernel(plan, "backward_sum", stretch, ahead.n_step, self.activation, &self.recurrence)
+                .flops(4 * sizes.kernel_size * n_element(n_batch, stretch.n_step))
+                .bind("x", x.part(self.x))
+                .param("x_first_row", x.first_step)
                 .bind("weight", self.weight)
                 .bind_optional("bias", self.bias)
-                .bind_optional("initial_window", self.recurrence.initial_state.map(part))
+                .bind_optional("initial_window", initial_state.map(of_sequences))
                 .bind_optional("reset", reset)
-                .bind_optional("grad_y", self.grad_y.map(part))
+                .bind_optional("grad_y", self.grad_y.map(|grad_y| ahead.part(grad_y)))
+                .param("grad_y_first_row", ahead.first_step)
                 .bind("grad_sum", grad_sum)
                 .bind("partial_weight", partial_weight)
-                .lanes(sizes.n_item())?;
+                .lanes(sizes.n_item(n_batch, ahead.n_step))?;
             if self.grad_x.is_some() || self.grad_initial_window.is_some() {
                 sizes
-                    .kernel(plan, "backward_input", self.activation, &self.recurrence)
+                    .kernel(plan, "backward_input", stretch, ahead.n_step, self.activation, &self.recurrence)
                     .bind("weight", self.weight)
                     .bind_optional("reset", reset)
                     .bind("grad_sum", grad_sum)
-                    .bind_optional("grad_last_window", self.grad_last_window.map(part))
-                    .bind_optional("grad_x", self.grad_x.map(part))
-                    .bind_optional("grad_initial_window", self.grad_initial_window.map(part))
-                    .lanes(sizes.n_item())?;
+                    .bind_optional("grad_last_window", self.grad_last_window.map(of_sequences))
+                    .bind_optional("grad_x", self.grad_x.map(|grad_x| stretch.part(grad_x)))
+                    .bind_optional("grad_initial_window", self.grad_initial_window.map(of_sequences))
+                    .lanes(sizes.n_item(n_batch, ahead.n_step))?;
             }
             if self.grad_weight.is_some() || self.grad_bias.is_some() {
                 sizes
-                    .kernel(plan, "backward_weight", self.activation, &self.recurrence)
+                    .kernel(plan, "backward_weight", stretch, ahead.n_step, self.activation, &self.recurrence)
                     .bind("partial_weight", partial_weight)
                     .bind_optional("grad_weight", self.grad_weight)
                     .bind_optional("grad_bias", self.grad_bias)
-                    .param("accumulate", window.first > 0)
+                    .param("accumulate", index > 0)
                     .groups(((sizes.kernel_size + 1) * sizes.n_channel).div_ceil(COLUMNS))?;
             }
         }
@@ -250,36 +259,64 @@ struct Sizes {
     n_batch: usize,
     n_step: usize,
     n_channel: usize,
-    n_chunk: usize,
     kernel_size: usize,
 }
 
 impl Sizes {
     fn of(plan: &Planner, x: Tensor, weight: Tensor) -> Self {
         let (x, kernel_size) = (plan.spec(x), plan.spec(weight).columns());
-        let [n_batch, n_step] = [x.shape[0], x.shape[1]];
-        Sizes { n_batch, n_step, n_channel: x.columns(), n_chunk: n_step.div_ceil(CHUNK), kernel_size }
+        Sizes { n_batch: x.shape[0], n_step: x.shape[1], n_channel: x.columns(), kernel_size }
     }
 
-    /// Invocations: one a batch item, chunk and channel.
-    fn n_item(&self) -> usize {
-        self.n_batch * self.n_chunk * self.n_channel
+    /// Invocations over so many sequences and positions: one a sequence, chunk and channel.
+    fn n_item(&self, n_batch: usize, n_step: usize) -> usize {
+        n_batch * n_step.div_ceil(CHUNK) * self.n_channel
     }
 
+    /// As many sequences, or positions of one, as can be bound of tensors `(batch, step, ..)`, with the windows before and behind them, and
+    /// of `scratch` memory for so many.
+    fn stretches(&self, plan: &Planner, tensors: &[Tensor], reverse: bool, scratch: impl Fn(usize, usize) -> usize) -> Vec<Stretch> {
+        let row = tensors.iter().map(|tensor| plan.spec(*tensor).row_stride).max().unwrap_or(1);
+        let n_window = self.kernel_size - 1;
+        let fits = |n_batch: usize, n_step: usize| {
+            // what is bound may begin 64 elements before the first row
+            let elements = (row * (n_batch * n_step + 2 * n_window) + 64).max(scratch(n_batch, n_step + n_window));
+            4 * elements as u64 <= plan.traits().max_binding
+        };
+        Stretch::all(self.n_batch, self.n_step, reverse, CHUNK, fits)
+    }
+
+    /// With the inputs before it that its positions read.
+    fn reach(&self, stretch: &Stretch, recurrence: &Recurrence) -> Stretch {
+        stretch.reaching(self.kernel_size - 1, 0, recurrence.reverse)
+    }
+
+    /// With the sums behind it that its inputs enter.
+    fn ahead(&self, stretch: &Stretch, reverse: bool) -> Stretch {
+        stretch.reaching(0, self.kernel_size - 1, reverse)
+    }
+
+    /// A dispatch over a stretch and what lies behind it, `n_step` positions in all.
     fn kernel<'p, 'a>(
         &self,
         plan: &'p mut Planner<'a>,
         entry: &'static str,
+        stretch: &Stretch,
+        n_step: usize,
         activation: Activation,
         recurrence: &Recurrence,
     ) -> Kernel<'p, 'a> {
         plan.kernel(&SHADER, entry)
             .constant("KERNEL_SIZE", self.kernel_size)
             .constant("SILU", activation == Activation::Silu)
-            .param("n_batch", self.n_batch)
+            .param("n_batch", stretch.sequences.count)
             .param("n_step", self.n_step)
             .param("n_channel", self.n_channel)
-            .param("n_chunk", self.n_chunk)
+            .param("n_chunk", n_step.div_ceil(CHUNK))
+            .param("first_position", stretch.first_position)
+            .param("end_position", stretch.first_position + stretch.n_step)
+            .param("reach_position", stretch.first_position + n_step)
+            .param("first_row", stretch.first_step)
             .param("reverse", recurrence.reverse)
     }
 }

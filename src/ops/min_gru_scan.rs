@@ -136,7 +136,7 @@ impl Operation for MinGruScan {
             }
             window
                 .kernel(plan, if layout.n_chunk > 1 { "forward_chunk" } else { "forward" }, self)
-                .flops(flops / stretch.sequences.of / stretch.n_whole_step * stretch.sequences.count * stretch.n_step)
+                .flops(stretch.share(flops))
                 .bind("chunks", chunks)
                 .bind_optional("h0", entering)
                 .param("h0_stride", layout.n_hidden)
@@ -192,7 +192,7 @@ impl Operation for MinGruScanBackward {
             let (h, h_first_row) = window.states_before(op);
             window
                 .kernel(plan, if layout.n_chunk > 1 { "backward_chunk" } else { "backward" }, op)
-                .flops(flops / stretch.sequences.of / stretch.n_whole_step * stretch.sequences.count * stretch.n_step)
+                .flops(stretch.share(flops))
                 .bind("chunks", chunks)
                 .bind_optional("h0", op.recurrence.initial_state.map(|h0| stretch.sequences.part(h0)))
                 .param("h0_stride", layout.n_hidden)
@@ -304,11 +304,8 @@ impl Window {
 
     /// The states, with the one before the window's first, and the row that is bound first.
     fn states_before(&self, op: &MinGruScan) -> (Operand, usize) {
-        let Stretch { sequences, n_step, n_whole_step, .. } = self.stretch;
-        let before = usize::from(!self.stretch.begins());
-        let ahead = if op.recurrence.reverse { 0 } else { before };
-        let (first, count) = (self.stretch.first_row() - ahead, sequences.count * n_step + before);
-        (Operand::Part { tensor: op.h, first, count, of: sequences.of * n_whole_step }, self.first_row() - ahead)
+        let reach = self.stretch.reaching(1, 0, op.recurrence.reverse);
+        (reach.part(op.h), reach.first_step)
     }
 
     /// Starts a dispatch with everything set that is the same for all of them.

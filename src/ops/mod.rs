@@ -252,6 +252,19 @@ impl Stretch {
         Operand::Part { tensor, first: self.first_row(), count: count * self.n_step, of: of * self.n_whole_step }
     }
 
+    /// Its share of what the whole batch takes.
+    fn share(&self, whole: usize) -> usize {
+        whole / (self.sequences.of * self.n_whole_step).max(1) * self.sequences.count * self.n_step
+    }
+
+    /// With so many positions more before and behind it, as far as the sequences have them.
+    fn reaching(&self, before: usize, behind: usize, reverse: bool) -> Stretch {
+        let first_position = self.first_position.saturating_sub(before);
+        let end = (self.first_position + self.n_step + behind).min(self.n_whole_step);
+        let first_step = if reverse { self.n_whole_step - end } else { first_position };
+        Stretch { first_position, n_step: end - first_position, first_step, ..*self }
+    }
+
     /// Whether it begins its sequences, in the order of the visits.
     fn begins(&self) -> bool {
         self.first_position == 0

@@ -124,5 +124,9 @@ fn a_length_cut_in_two_equals_the_whole() {
 fn window_by_window_where_not_all_can_be_bound() {
     for reverse in [false, true] {
         check_bound(7, 65, 9, Options { reverse, ..FULL }, Some(8 << 10));
+        // one sequence alone is too large: by its positions, a few at a time and, with a longer kernel, hardly more than a window
+        check_bound(2, 300, 9, Options { reverse, ..FULL }, Some(8 << 10));
+        check_bound(1, 150, 3, Options { reverse, kernel_size: 33, ..FULL }, Some(16 << 10));
     }
+    check_bound(1, 300, 9, Options { cotangents: [false, true], ..FULL }, Some(8 << 10));
 }
