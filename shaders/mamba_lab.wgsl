@@ -6,14 +6,19 @@
 // Products with B and C, and those that give their gradients, are the linear layer's kernels'. Entries named gates, read_out and so on take
 // one Value an invocation, WIDTH neighbouring elements; scan and its gradient WIDTH states of one sequence through all steps; backward_decay
 // (dA) and backward_skip (dD) sum COLUMNS columns of Values a workgroup. Channels and states are counted in Values.
+// Of more than can be bound, one dispatch takes some sequences of the batch, or the positions from first_position to end_position of one.
 
 struct Params {
     n_batch: u32,
     n_step: u32,
+    first_position: u32,
+    end_position: u32,
+    first_row: u32, // of (batch, step), which is bound first
+    states_first_row: u32, // of states
     n_hidden: u32, // Values of a row
     n_state: u32, // Values of a state
     reverse: u32,
-    accumulate: u32, // whether sums over the batch go on from a window of it before
+    accumulate: u32, // whether sums go on from what was taken before
     reset_offset: u32,
     p_offset: u32,
     p_stride: u32,
@@ -67,7 +72,12 @@ fn lane_of(global: vec3<u32>, workgroups: vec3<u32>) -> u32 {
 }
 
 fn n_row() -> u32 {
-    return params.n_batch * params.n_step;
+    return params.n_batch * (params.end_position - params.first_position);
+}
+
+// row of (batch, step), counted from the one that is bound first
+fn row_of(batch: u32, position: u32, first_row: u32) -> u32 {
+    return batch * params.n_step + step_of(position) - first_row;
 }
 
 fn p_at(row: u32, channel: u32) -> Value {
@@ -107,8 +117,8 @@ fn scan(@builtin(global_invocation_id) global: vec3<u32>, @builtin(num_workgroup
     let n = lane % params.n_state;
     let decay = exp(a[params.a_offset / WIDTH + n]);
     var state = initial_at(batch, n);
-    for (var position = 0u; position < params.n_step; position++) {
-        let at = (batch * params.n_step + step_of(position)) * params.n_state + n;
+    for (var position = params.first_position; position < params.end_position; position++) {
+        let at = row_of(batch, position, params.states_first_row) * params.n_state + n;
         if is_border(batch, position) {
             state = Value();
         }
@@ -152,9 +162,9 @@ fn backward_scan(@builtin(global_invocation_id) global: vec3<u32>, @builtin(num_
     if HAS_GRAD_LAST {
         carry = grad_last[(params.grad_last_offset + batch * params.grad_last_stride) / WIDTH + n];
     }
-    for (var visited = 0u; visited < params.n_step; visited++) {
-        let position = params.n_step - 1u - visited;
-        let at = (batch * params.n_step + step_of(position)) * params.n_state + n;
+    for (var position = params.end_position; position > params.first_position;) {
+        position--;
+        let at = row_of(batch, position, params.first_row) * params.n_state + n;
         let e = carry + grad_states[params.grad_states_offset / WIDTH + at];
         grad_states[params.grad_states_offset / WIDTH + at] = e;
         carry = select(e * decay, Value(), is_border(batch, position));
@@ -180,21 +190,22 @@ fn backward_input(@builtin(global_invocation_id) global: vec3<u32>, @builtin(num
         through_skip + select(Value(), through_gate, abs(input) <= Value(50.0));
 }
 
-// e s' of one element, s' being what the step before left
+// e s' of one element, s' being what the step before left; rows in the order of the visits
 fn decay_term(row: u32, n: u32) -> Value {
-    let batch = row / params.n_step;
-    let position = row % params.n_step;
+    let n_position = params.end_position - params.first_position;
+    let batch = row / n_position;
+    let position = params.first_position + row % n_position;
     if is_border(batch, position) {
         return Value();
     }
     var previous = Value();
     if position > 0u {
-        let before = batch * params.n_step + step_of(position - 1u);
+        let before = row_of(batch, position - 1u, params.states_first_row);
         previous = states[params.states_offset / WIDTH + before * params.n_state + n];
     } else {
         previous = initial_at(batch, n);
     }
-    let at = batch * params.n_step + step_of(position);
+    let at = row_of(batch, position, params.first_row);
     return grad_states[params.grad_states_offset / WIDTH + at * params.n_state + n] * previous;
 }
 

@@ -1,8 +1,8 @@
 //! The lab's simplified state space model over the products of its inputs: see `reference/mamba_lab.rs`.
 
-use super::{COLUMNS, Linear, LinearBackward, Operation, QUAD, Recurrence, SINGLE, Sequences, present, width};
+use super::{COLUMNS, Linear, LinearBackward, Operation, QUAD, Recurrence, SINGLE, Stretch, present, width};
 use crate::error::Result;
-use crate::gpu::{Constant, Kernel, LANES, Planner, Shader};
+use crate::gpu::{Constant, Kernel, LANES, MOST_ITERATIONS, Operand, Planner, Shader};
 use crate::graph::{Gradients, Graph, Tensor};
 
 pub(crate) const SHADER: Shader = variant(&[SINGLE, ACTIVATION, RECURRENCE, SUM_COLUMN]);
@@ -118,10 +118,23 @@ impl Graph {
 }
 
 impl MambaLab {
-    /// Windows of the batch for which the sequences, and those of gradients, can be bound.
-    fn windows(&self, plan: &Planner, gradients: &[Tensor]) -> Vec<Sequences> {
+    /// As many sequences, or positions of one, as can be bound of tensors `(batch, step, ..)`, and as one invocation takes.
+    fn stretches(&self, plan: &Planner, gradients: &[Tensor]) -> Vec<Stretch> {
+        let (n_batch, n_step) = (plan.spec(self.last_state).rows(), plan.spec(self.y).shape[1]);
         let tensors = [&[self.p, self.gate, self.states], gradients].concat();
-        Sequences::windows(plan, plan.spec(self.last_state).rows(), &tensors, |_| 0)
+        let row = tensors.iter().map(|tensor| plan.spec(*tensor).row_stride).max().unwrap_or(1);
+        let fits = |n_batch: usize, n_step: usize| {
+            // a row more, of the state before; and what is bound may begin 64 elements before the first row
+            let is_bound = 4 * (row * (n_batch * n_step + 1) + 64) as u64 <= plan.traits().max_binding;
+            is_bound && n_step <= MOST_ITERATIONS && n_batch * n_step <= MOST_ITERATIONS * COLUMNS
+        };
+        Stretch::all(n_batch, n_step, self.recurrence.reverse, LANES, fits)
+    }
+
+    /// Scratch memory for the states that stretches of one sequence hand on, by turns.
+    fn handed_on(&self, plan: &mut Planner) -> [Operand; 2] {
+        let len = plan.spec(self.last_state).columns();
+        [(); 2].map(|()| plan.scratch(len))
     }
 
     /// Elements of a row that an invocation takes.
@@ -130,29 +143,26 @@ impl MambaLab {
         width(plan, &[&tensors, &present([self.recurrence.initial_state])[..], gradients].concat())
     }
 
-    /// A dispatch over the forward tensors of a window of the batch, with every size set.
-    fn kernel<'p, 'a>(&self, plan: &'p mut Planner<'a>, entry: &'static str, window: Sequences, width: usize) -> Kernel<'p, 'a> {
-        let n_state = plan.spec(self.last_state).columns();
-        let n_step = plan.spec(self.y).rows() / window.of;
-        let n_hidden = plan.spec(self.y).columns();
-        let part = |tensor: Tensor| window.part(tensor);
+    /// A dispatch over the forward tensors of a stretch, with every size set.
+    fn kernel<'p, 'a>(&self, plan: &'p mut Planner<'a>, entry: &'static str, stretch: &Stretch, width: usize) -> Kernel<'p, 'a> {
+        let (n_hidden, n_state) = (plan.spec(self.y).columns(), plan.spec(self.last_state).columns());
+        let part = |tensor: Tensor| stretch.part(tensor);
         plan.kernel(if width == 1 { &SHADER } else { &QUAD_SHADER }, entry)
             .constant("WIDTH", width)
             .bind("p", part(self.p))
             .bind("a", self.a)
             .bind("d", self.d)
-            .bind_optional("initial", self.recurrence.initial_state.map(part))
-            .bind_optional("reset", self.recurrence.reset.map(part))
+            .bind_optional("reset", self.recurrence.reset.map(|reset| stretch.sequences.part(reset)))
             .bind("gate", part(self.gate))
-            .bind("states", part(self.states))
             .bind("raw", part(self.read_out))
             .bind("y", part(self.y))
-            .bind("last", part(self.last_state))
-            .param("n_batch", window.count)
-            .param("n_step", n_step)
+            .param("n_batch", stretch.sequences.count)
+            .param("n_step", stretch.n_whole_step)
+            .param("first_position", stretch.first_position)
+            .param("end_position", stretch.first_position + stretch.n_step)
+            .param("first_row", stretch.first_step)
             .param("n_hidden", n_hidden / width)
             .param("n_state", n_state / width)
-            .param("accumulate", window.first > 0)
             .param("reverse", self.recurrence.reverse)
     }
 }
@@ -215,17 +225,28 @@ impl Operation for MambaLab {
     }
 
     fn encode(&self, plan: &mut Planner) -> Result<()> {
-        let (hidden, sequences) = (plan.spec(self.y).len(), plan.spec(self.last_state).len());
-        plan.check_loop("mamba_lab", plan.spec(self.y).rows() / plan.spec(self.last_state).rows())?;
-        let (windows, width) = (self.windows(plan, &[]), self.width(plan, &[]));
-        let each = |plan: &mut Planner, entry, elements| {
-            windows.iter().try_for_each(|window| self.kernel(plan, entry, *window, width).lanes(window.share(elements) / width))
+        let (n_hidden, n_state) = (plan.spec(self.y).columns(), plan.spec(self.last_state).columns());
+        let (stretches, width) = (self.stretches(plan, &[]), self.width(plan, &[]));
+        let each = |plan: &mut Planner, entry| {
+            stretches.iter().try_for_each(|stretch| self.kernel(plan, entry, stretch, width).lanes(stretch.rows() * n_hidden / width))
         };
-        each(plan, "gates", hidden)?;
+        each(plan, "gates")?;
         product(self.gate, self.b, self.states).encode(plan)?;
-        each(plan, "scan", sequences)?;
+        let handed_on = self.handed_on(plan);
+        for (index, stretch) in stretches.iter().enumerate() {
+            let of_sequences = |tensor: Tensor| stretch.sequences.part(tensor);
+            let entering =
+                if stretch.begins() { self.recurrence.initial_state.map(of_sequences) } else { Some(handed_on[(index + 1) % 2]) };
+            let leaving = if stretch.ends() { of_sequences(self.last_state) } else { handed_on[index % 2] };
+            self.kernel(plan, "scan", stretch, width)
+                .bind_optional("initial", entering)
+                .bind("states", stretch.part(self.states))
+                .param("states_first_row", stretch.first_step)
+                .bind("last", leaving)
+                .lanes(stretch.sequences.count * n_state / width)?;
+        }
         transposed_product(self.states, self.c, self.read_out).encode(plan)?;
-        each(plan, "read_out", hidden)
+        each(plan, "read_out")
     }
 }
 
@@ -250,44 +271,77 @@ impl Operation for MambaLabBackward {
 
     fn encode(&self, plan: &mut Planner) -> Result<()> {
         let forward = &self.forward;
-        let (hidden, sequences) = (plan.spec(forward.y).len(), plan.spec(forward.last_state).len());
-        let windows = forward.windows(plan, &present([self.grad_y, self.grad_p]));
+        let (n_hidden, n_state) = (plan.spec(forward.y).columns(), plan.spec(forward.last_state).columns());
+        let stretches = forward.stretches(plan, &present([self.grad_y, self.grad_p]));
         let gradients = [self.grad_y, self.grad_last_state, self.grad_p, self.grad_a, self.grad_d, self.grad_initial_state];
         let width = forward.width(plan, &present(gradients));
-        let kernel = |plan: &mut Planner, entry: &'static str, window: Sequences, groups: usize| {
-            let part = |tensor: Tensor| window.part(tensor);
+        let kernel = |plan: &mut Planner, entry: &'static str, stretch: &Stretch, groups: usize| {
+            let part = |tensor: Tensor| stretch.part(tensor);
             forward
-                .kernel(plan, entry, window, width)
+                .kernel(plan, entry, stretch, width)
                 .bind_optional("grad_y", self.grad_y.map(part))
-                .bind_optional("grad_last", self.grad_last_state.map(part))
                 .bind("grad_read", part(self.grad_read_out))
                 .bind("grad_states", part(self.grad_states))
                 .bind("grad_gate", part(self.grad_gate))
-                .bind_optional("grad_initial", self.grad_initial_state.map(part))
                 .bind_optional("grad_p", self.grad_p.map(part))
-                .bind_optional("grad_a", self.grad_a)
-                .bind_optional("grad_d", self.grad_d)
                 .groups(groups)
         };
-        let each = |plan: &mut Planner, entry, elements| {
-            windows.iter().try_for_each(|window| kernel(plan, entry, *window, window.share(elements).div_ceil(LANES * width)))
+        let each = |plan: &mut Planner, entry| {
+            stretches.iter().try_for_each(|stretch| kernel(plan, entry, stretch, (stretch.rows() * n_hidden).div_ceil(LANES * width)))
         };
-        each(plan, "backward_read_out", hidden)?;
+        each(plan, "backward_read_out")?;
         product(self.grad_read_out, forward.c, self.grad_states).encode(plan)?;
-        each(plan, "backward_scan", sequences)?;
+        self.encode_scan(plan, &stretches, width)?;
         if self.grad_p.is_some() {
             transposed_product(self.grad_states, forward.b, self.grad_gate).encode(plan)?;
-            each(plan, "backward_input", hidden)?;
+            each(plan, "backward_input")?;
         }
-        for (entry, target) in [("backward_decay", self.grad_a), ("backward_skip", self.grad_d)] {
-            let Some(target) = target else { continue };
-            let groups = plan.spec(target).len().div_ceil(COLUMNS * width);
-            windows.iter().try_for_each(|window| kernel(plan, entry, *window, groups))?;
+        for (index, stretch) in stretches.iter().enumerate() {
+            if let Some(grad_a) = self.grad_a {
+                let before = stretch.reaching(1, 0, forward.recurrence.reverse);
+                forward
+                    .kernel(plan, "backward_decay", stretch, width)
+                    .bind_optional("initial", forward.recurrence.initial_state.map(|initial| stretch.sequences.part(initial)))
+                    .bind("states", before.part(forward.states))
+                    .param("states_first_row", before.first_step)
+                    .bind("grad_states", stretch.part(self.grad_states))
+                    .bind("grad_a", grad_a)
+                    .param("accumulate", index > 0)
+                    .groups(n_state.div_ceil(COLUMNS * width))?;
+            }
+            if let Some(grad_d) = self.grad_d {
+                forward
+                    .kernel(plan, "backward_skip", stretch, width)
+                    .bind("grad_read", stretch.part(self.grad_read_out))
+                    .bind("grad_d", grad_d)
+                    .param("accumulate", index > 0)
+                    .groups(n_hidden.div_ceil(COLUMNS * width))?;
+            }
         }
         for (x, weight, grad_y, grad_weight) in
             [(self.grad_states, forward.b, forward.gate, self.grad_b), (forward.states, forward.c, self.grad_read_out, self.grad_c)]
         {
             LinearBackward { x, weight, grad_y, grad_x: None, grad_weight, grad_bias: None }.encode(plan)?;
+        }
+        Ok(())
+    }
+}
+
+impl MambaLabBackward {
+    /// The gradients of the states, from the last stretch to the first.
+    fn encode_scan(&self, plan: &mut Planner, stretches: &[Stretch], width: usize) -> Result<()> {
+        let n_state = plan.spec(self.forward.last_state).columns();
+        let handed_on = self.forward.handed_on(plan);
+        for (index, stretch) in stretches.iter().rev().enumerate() {
+            let of_sequences = |tensor: Tensor| stretch.sequences.part(tensor);
+            let leaving = if stretch.ends() { self.grad_last_state.map(of_sequences) } else { Some(handed_on[(index + 1) % 2]) };
+            let entering = if stretch.begins() { self.grad_initial_state.map(of_sequences) } else { Some(handed_on[index % 2]) };
+            self.forward
+                .kernel(plan, "backward_scan", stretch, width)
+                .bind_optional("grad_last", leaving)
+                .bind("grad_states", stretch.part(self.grad_states))
+                .bind_optional("grad_initial", entering)
+                .lanes(stretch.sequences.count * n_state / width)?;
         }
         Ok(())
     }

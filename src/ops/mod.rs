@@ -252,9 +252,14 @@ impl Stretch {
         Operand::Part { tensor, first: self.first_row(), count: count * self.n_step, of: of * self.n_whole_step }
     }
 
+    /// Its rows in a tensor `(batch, step, ..)`.
+    fn rows(&self) -> usize {
+        self.sequences.count * self.n_step
+    }
+
     /// Its share of what the whole batch takes.
     fn share(&self, whole: usize) -> usize {
-        whole / (self.sequences.of * self.n_whole_step).max(1) * self.sequences.count * self.n_step
+        whole / (self.sequences.of * self.n_whole_step).max(1) * self.rows()
     }
 
     /// With so many positions more before and behind it, as far as the sequences have them.
