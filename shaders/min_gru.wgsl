@@ -5,13 +5,15 @@
 //
 // Here stands what is done to a Value, the channels of one row at one position, once the products with U are there. The kernels, which
 // compute these products, are shared/min_gru_fused.wgsl, _step, _panel and _subgroup. Channels are counted in Values here, one by one there.
-// A position counts the steps in the order in which they are visited.
+// A position counts the steps in the order in which they are visited. Of more than can be bound, dispatches take some sequences of the batch, or
+// some positions of one, with the rows of the positions before and behind them.
 
 struct Params {
     n_batch: u32,
     n_step: u32,
     first: u32,
     count: u32,
+    first_row: u32, // of (batch, step), which is bound first
     reverse: u32,
     reset_offset: u32,
     p_offset: u32,
@@ -76,9 +78,9 @@ fn initial(row: u32, channel: u32) -> Value {
     return Value(0.0);
 }
 
-// (batch, step) of a row's position as one index
+// (batch, step) of a row's position as one index, from the row on that is bound first
 fn place(row: u32, position: u32) -> u32 {
-    return row * params.n_step + step_of(position);
+    return row * params.n_step + step_of(position) - params.first_row;
 }
 
 fn pre_activation(place: u32, column: u32) -> Value {

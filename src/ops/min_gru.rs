@@ -1,7 +1,7 @@
 //! The lab's gated cell over the products of its inputs, recurrent: see `reference/min_gru.rs`.
 
 use super::panel::{self, PANEL, Packed, Panels, Source};
-use super::{LinearBackward, Operation, QUAD, Recurrence, SINGLE, Sequences, present, width};
+use super::{LinearBackward, Operation, QUAD, Recurrence, SINGLE, Stretch, present, width};
 use crate::Message;
 use crate::error::{Error, Result};
 use crate::gpu::{Constant, Kernel, MOST_ITERATIONS, Operand, Planner, Shader, WINDOW_BYTES};
@@ -150,24 +150,24 @@ impl Operation for MinGru {
     }
 
     fn encode(&self, plan: &mut Planner) -> Result<()> {
-        let [n_batch, n_step, n_hidden] = plan.graph().axes(self.name(), self.h)?;
+        let [n_batch, _, n_hidden] = plan.graph().axes(self.name(), self.h)?;
         let tensors = [present([Some(self.p), Some(self.u), self.recurrence.initial_state]), self.outputs()].concat();
         let choice = Choice::new(plan, n_batch, n_hidden, 2, &tensors)?;
-        for window in Sequences::windows(plan, n_batch, &[self.p, self.gates], |_| 0) {
+        for stretch in self.stretches(plan, &[self.p, self.gates]) {
+            let n_batch = stretch.sequences.count;
             match &choice {
-                Choice::Panel => self.encode_panels(plan, window, n_step, n_hidden)?,
-                Choice::Subgroup(layout) => self.encode_subgroups(plan, layout, window, n_step, n_hidden)?,
+                Choice::Panel => self.encode_panels(plan, &stretch, n_hidden)?,
+                Choice::Subgroup(layout) => self.encode_subgroups(plan, layout, &stretch, n_hidden)?,
                 Choice::Fused(layout) => {
-                    for (first, count) in layout.chunks(n_step) {
-                        self.kernel(plan, "forward", layout, window, first, count)?.groups(window.count.div_ceil(layout.rows()))?;
+                    for (first, count) in layout.chunks(&stretch) {
+                        self.kernel(plan, "forward", layout, &stretch, first, count)?.groups(n_batch.div_ceil(layout.rows()))?;
                     }
                 }
                 Choice::Step(layout) => {
-                    let tiles = layout.tiles(window.count, n_hidden);
-                    self.kernel(plan, "begin", layout, window, 0, 1)?.lanes(window.count * n_hidden)?;
-                    for position in 0..n_step {
+                    self.begin(plan, layout, &stretch, n_hidden)?;
+                    for position in stretch.positions() {
                         for entry in ["gate_step", "state_step"] {
-                            self.kernel(plan, entry, layout, window, position, 1)?.workgroups(tiles)?;
+                            self.kernel(plan, entry, layout, &stretch, position, 1)?.workgroups(layout.tiles(n_batch, n_hidden))?;
                         }
                     }
                 }
@@ -263,9 +263,9 @@ impl Layout {
     }
 
     /// First position and number of positions of each dispatch.
-    fn chunks(&self, n_step: usize) -> impl DoubleEndedIterator<Item = (usize, usize)> + use<> {
-        let count = self.count;
-        (0..n_step.div_ceil(count)).map(move |chunk| (chunk * count, count.min(n_step - chunk * count)))
+    fn chunks(&self, stretch: &Stretch) -> impl DoubleEndedIterator<Item = (usize, usize)> + use<> {
+        let (count, first, n_step) = (self.count, stretch.first_position, stretch.n_step);
+        (0..n_step.div_ceil(count)).map(move |chunk| (first + chunk * count, count.min(n_step - chunk * count)))
     }
 
     fn rows(&self) -> usize {
@@ -278,17 +278,41 @@ impl Layout {
 }
 
 impl MinGru {
+    /// As many sequences, or positions of one, as can be bound of tensors `(batch, step, ..)`.
+    fn stretches(&self, plan: &Planner, tensors: &[Tensor]) -> Vec<Stretch> {
+        let (n_batch, n_step) = (plan.spec(self.last).rows(), plan.spec(self.h).shape[1]);
+        let row = tensors.iter().map(|tensor| plan.spec(*tensor).row_stride).max().unwrap_or(1);
+        // the rows before and behind; and what is bound may begin 64 elements before the first row
+        let fits = |n_batch: usize, n_step: usize| 4 * (row * (n_batch * n_step + 2) + 64) as u64 <= plan.traits().max_binding;
+        Stretch::all(n_batch, n_step, self.recurrence.reverse, 1, fits)
+    }
+
+    /// A stretch with the positions before and behind it: what its dispatches bind.
+    fn bound(&self, stretch: &Stretch) -> Stretch {
+        stretch.reaching(1, 1, self.recurrence.reverse)
+    }
+
+    /// The state before the first position, where the stretch begins with that.
+    fn begin(&self, plan: &mut Planner, layout: &Layout, stretch: &Stretch, n_hidden: usize) -> Result<()> {
+        if !stretch.begins() {
+            return Ok(());
+        }
+        self.kernel(plan, "begin", layout, stretch, 0, 1)?.lanes(stretch.sequences.count * n_hidden / layout.value_width())
+    }
+
     fn kernel<'p, 'a>(
         &self,
         plan: &'p mut Planner<'a>,
         entry: &'static str,
         layout: &Layout,
-        window: Sequences,
+        stretch: &Stretch,
         first: usize,
         count: usize,
     ) -> Result<Kernel<'p, 'a>> {
         let [_, n_step, n_hidden] = plan.graph().axes(self.name(), self.h)?;
-        let part = |tensor: Tensor| window.part(tensor);
+        let bound = self.bound(stretch);
+        let part = |tensor: Tensor| bound.part(tensor);
+        let of_sequences = |tensor: Tensor| stretch.sequences.part(tensor);
         let kernel = plan
             .kernel(layout.shader(), entry)
             .constant("VALUE_WIDTH", layout.value_width())
@@ -297,16 +321,17 @@ impl MinGru {
             .constant("WIDTH", layout.width)
             .bind("p", part(self.p))
             .bind("u", self.u)
-            .bind_optional("h0", self.recurrence.initial_state.map(part))
-            .bind_optional("reset", self.recurrence.reset.map(part))
+            .bind_optional("h0", self.recurrence.initial_state.map(of_sequences))
+            .bind_optional("reset", self.recurrence.reset.map(of_sequences))
             .bind("h", part(self.h))
-            .bind("last", part(self.last))
+            .bind("last", of_sequences(self.last))
             .bind("gates", part(self.gates))
             .bind("factors", part(self.factors))
-            .param("n_batch", window.count)
+            .param("n_batch", stretch.sequences.count)
             .param("n_step", n_step)
             .param("first", first)
             .param("count", count)
+            .param("first_row", bound.first_step)
             .param("reverse", self.recurrence.reverse);
         Ok(kernel)
     }
@@ -327,38 +352,56 @@ impl MinGru {
         Ok([0, 1, 2].map(|gate| plan.window(weights, gate * stride)))
     }
 
-    fn encode_subgroups(&self, plan: &mut Planner, layout: &Layout, window: Sequences, n_step: usize, n_hidden: usize) -> Result<()> {
+    fn encode_subgroups(&self, plan: &mut Planner, layout: &Layout, stretch: &Stretch, n_hidden: usize) -> Result<()> {
+        let n_batch = stretch.sequences.count;
         let weights = self.copy_weights(plan, layout, n_hidden)?;
-        self.kernel(plan, "begin", layout, window, 0, 1)?.lanes(window.count * n_hidden / 4)?;
-        for (first, count) in layout.chunks(n_step) {
-            let kernel = self.kernel(plan, "forward_subgroup", layout, window, first, count)?;
-            let kernel = with_weights(kernel, weights).flops(6 * n_hidden * n_hidden * window.count * count);
-            kernel.groups(window.count.div_ceil(layout.rows()))?;
+        self.begin(plan, layout, stretch, n_hidden)?;
+        for (first, count) in layout.chunks(stretch) {
+            let kernel = self.kernel(plan, "forward_subgroup", layout, stretch, first, count)?;
+            let kernel = with_weights(kernel, weights).flops(6 * n_hidden * n_hidden * n_batch * count);
+            kernel.groups(n_batch.div_ceil(layout.rows()))?;
         }
         Ok(())
     }
 
-    fn encode_panels(&self, plan: &mut Planner, window: Sequences, n_step: usize, n_hidden: usize) -> Result<()> {
-        let n_batch = window.count;
+    fn encode_panels(&self, plan: &mut Planner, stretch: &Stretch, n_hidden: usize) -> Result<()> {
+        let n_batch = stretch.sequences.count;
         let layout = Layout::step(n_hidden);
         let gates = recurrent(self.u, 0, 2 * n_hidden, n_hidden, false).pack_whole(plan, &SHADER)?;
         let candidate = recurrent(self.u, 2 * n_hidden, n_hidden, n_hidden, false).pack_whole(plan, &SHADER)?;
         let [states, reset_states] = [Packed::scratch(plan, n_batch, n_hidden)?, Packed::scratch(plan, n_batch, n_hidden)?];
-        self.kernel(plan, "begin", &layout, window, 0, 1)?.lanes(n_batch * n_hidden)?;
+        self.begin(plan, &layout, stretch, n_hidden)?;
         // what lies beyond the factors is 0 from now on; each product writes the factor of the one that follows
-        at_position(self.factors, &self.recurrence, n_step, 0, window, 0..n_hidden).pack_to(plan, &SHADER, states)?;
-        at_position(self.factors, &self.recurrence, n_step, 0, window, n_hidden..2 * n_hidden).pack_to(plan, &SHADER, reset_states)?;
-        for position in 0..n_step {
+        let at_first = |columns| self.at_position(self.factors, stretch, stretch.first_position, columns);
+        at_first(0..n_hidden).pack_to(plan, &SHADER, states)?;
+        at_first(n_hidden..2 * n_hidden).pack_to(plan, &SHADER, reset_states)?;
+        for position in stretch.positions() {
             for (entry, factor, weight, next) in
                 [("gate_panels", states, gates, reset_states), ("state_panels", reset_states, candidate, states)]
             {
                 panel::multiply(plan, factor, weight, 0, |plan| {
-                    let kernel = self.kernel(plan, entry, &layout, window, position, 1)?;
+                    let kernel = self.kernel(plan, entry, &layout, stretch, position, 1)?;
                     Ok(kernel.bind("next", next.operand).param("next_slice", next.panels.slice))
                 })?;
             }
         }
         Ok(())
+    }
+
+    /// Columns of what is visited at a position of a `(batch, step, ..)` tensor, as a factor.
+    fn at_position(&self, tensor: Tensor, stretch: &Stretch, position: usize, columns: std::ops::Range<usize>) -> Source {
+        let bound = self.bound(stretch);
+        let step = if self.recurrence.reverse { stretch.n_whole_step - 1 - position } else { position };
+        Source {
+            tensor,
+            bound: bound.part(tensor),
+            first: step - bound.first_step,
+            every: stretch.n_whole_step,
+            column: columns.start,
+            n_row: stretch.sequences.count,
+            n_column: columns.len(),
+            by_term: false,
+        }
     }
 
     fn products(&self, graph: &mut Graph, grad_p: Tensor, grad_u: Tensor) -> Vec<LinearBackward> {
@@ -401,28 +444,31 @@ impl Operation for MinGruBackward {
     }
 
     fn encode(&self, plan: &mut Planner) -> Result<()> {
-        let [n_batch, n_step, n_hidden] = plan.graph().axes(self.name(), self.forward.h)?;
+        let [n_batch, _, n_hidden] = plan.graph().axes(self.name(), self.forward.h)?;
         let MinGru { p, u, h, gates, factors, .. } = self.forward;
         let all = [vec![p, u, h, gates, factors, self.grad_p], present([self.grad_h, self.grad_last, self.grad_h0])].concat();
         let choice = Choice::new(plan, n_batch, n_hidden, 3, &all)?;
-        let tensors = present([Some(self.forward.gates), Some(self.grad_p), self.grad_h]);
-        for window in Sequences::windows(plan, n_batch, &tensors, |_| 0) {
-            let carry = self.grad_h0.map_or_else(|| plan.scratch(window.count * n_hidden), |grad_h0| window.part(grad_h0));
+        let stretches = self.forward.stretches(plan, &present([Some(self.forward.gates), Some(self.grad_p), self.grad_h]));
+        let most = stretches.first().map_or(0, |stretch| stretch.sequences.count);
+        let kept = plan.scratch(if self.grad_h0.is_some() { 0 } else { most * n_hidden });
+        for stretch in stretches.iter().rev() {
+            let n_batch = stretch.sequences.count;
+            let carry = self.grad_h0.map_or(kept, |grad_h0| stretch.sequences.part(grad_h0));
             match &choice {
-                Choice::Panel => self.encode_panels(plan, carry, window, n_step, n_hidden)?,
-                Choice::Subgroup(layout) => self.encode_subgroups(plan, layout, carry, window, n_step, n_hidden)?,
+                Choice::Panel => self.encode_panels(plan, carry, stretch, n_hidden)?,
+                Choice::Subgroup(layout) => self.encode_subgroups(plan, layout, carry, stretch, n_hidden)?,
                 Choice::Fused(layout) => {
-                    for (first, count) in layout.chunks(n_step).rev() {
-                        let kernel = self.kernel(plan, "backward", layout, carry, window, first, count)?;
-                        kernel.groups(window.count.div_ceil(layout.rows()))?;
+                    for (first, count) in layout.chunks(stretch).rev() {
+                        let kernel = self.kernel(plan, "backward", layout, carry, stretch, first, count)?;
+                        kernel.groups(n_batch.div_ceil(layout.rows()))?;
                     }
                 }
                 Choice::Step(layout) => {
-                    let tiles = layout.tiles(window.count, n_hidden);
-                    self.kernel(plan, "begin_backward", layout, carry, window, n_step - 1, 1)?.workgroups(tiles)?;
-                    for position in (0..n_step).rev() {
+                    self.begin(plan, layout, carry, stretch, n_hidden)?;
+                    for position in stretch.positions().rev() {
                         for entry in ["gate_gradient_step", "carry_step"] {
-                            self.kernel(plan, entry, layout, carry, window, position, 1)?.workgroups(tiles)?;
+                            let kernel = self.kernel(plan, entry, layout, carry, stretch, position, 1)?;
+                            kernel.workgroups(layout.tiles(n_batch, n_hidden))?;
                         }
                     }
                 }
@@ -439,67 +485,47 @@ fn with_weights<'p, 'a>(kernel: Kernel<'p, 'a>, [z, r, h]: [Operand; 3]) -> Kern
 
 /// Rows of `u` as a factor.
 fn recurrent(u: Tensor, first: usize, n_row: usize, n_column: usize, by_term: bool) -> Source {
-    Source { tensor: u, sequences: None, first, every: 1, column: 0, n_row, n_column, by_term }
-}
-
-/// Columns of what is visited at a position of a `(batch, step, ..)` tensor, as a factor.
-fn at_position(
-    tensor: Tensor,
-    recurrence: &Recurrence,
-    n_step: usize,
-    position: usize,
-    window: Sequences,
-    columns: std::ops::Range<usize>,
-) -> Source {
-    let first = if recurrence.reverse { n_step - 1 - position } else { position };
-    Source {
-        tensor,
-        sequences: Some(window),
-        first,
-        every: n_step,
-        column: columns.start,
-        n_row: window.count,
-        n_column: columns.len(),
-        by_term: false,
-    }
+    Source { tensor: u, bound: u.into(), first, every: 1, column: 0, n_row, n_column, by_term }
 }
 
 impl MinGruBackward {
-    fn encode_subgroups(
-        &self,
-        plan: &mut Planner,
-        layout: &Layout,
-        carry: Operand,
-        window: Sequences,
-        n_step: usize,
-        n_hidden: usize,
-    ) -> Result<()> {
+    /// The carry behind the last position and what follows from it there, where the stretch ends with that.
+    fn begin(&self, plan: &mut Planner, layout: &Layout, carry: Operand, stretch: &Stretch, n_hidden: usize) -> Result<()> {
+        if !stretch.ends() {
+            return Ok(());
+        }
+        let kernel = self.kernel(plan, "begin_backward", layout, carry, stretch, stretch.n_whole_step - 1, 1)?;
+        kernel.workgroups(layout.tiles(stretch.sequences.count, n_hidden))
+    }
+
+    fn encode_subgroups(&self, plan: &mut Planner, layout: &Layout, carry: Operand, stretch: &Stretch, n_hidden: usize) -> Result<()> {
+        let n_batch = stretch.sequences.count;
         let weights = self.forward.copy_weights(plan, layout, n_hidden)?;
-        for (first, count) in layout.chunks(n_step).rev() {
-            let kernel = self.kernel(plan, "backward_subgroup", layout, carry, window, first, count)?;
-            let kernel = with_weights(kernel, weights).flops(6 * n_hidden * n_hidden * window.count * count);
-            kernel.groups(window.count.div_ceil(layout.rows()))?;
+        for (first, count) in layout.chunks(stretch).rev() {
+            let kernel = self.kernel(plan, "backward_subgroup", layout, carry, stretch, first, count)?;
+            let kernel = with_weights(kernel, weights).flops(6 * n_hidden * n_hidden * n_batch * count);
+            kernel.groups(n_batch.div_ceil(layout.rows()))?;
         }
         Ok(())
     }
 
-    fn encode_panels(&self, plan: &mut Planner, carry: Operand, window: Sequences, n_step: usize, n_hidden: usize) -> Result<()> {
-        let n_batch = window.count;
-        let MinGru { u, recurrence, .. } = &self.forward;
+    fn encode_panels(&self, plan: &mut Planner, carry: Operand, stretch: &Stretch, n_hidden: usize) -> Result<()> {
+        let n_batch = stretch.sequences.count;
+        let u = self.forward.u;
         let layout = Layout::step(n_hidden);
-        let candidate = recurrent(*u, 2 * n_hidden, n_hidden, n_hidden, true).pack_whole(plan, &SHADER)?;
-        let gates = recurrent(*u, 0, 2 * n_hidden, n_hidden, true).pack_whole(plan, &SHADER)?;
+        let candidate = recurrent(u, 2 * n_hidden, n_hidden, n_hidden, true).pack_whole(plan, &SHADER)?;
+        let gates = recurrent(u, 0, 2 * n_hidden, n_hidden, true).pack_whole(plan, &SHADER)?;
         let (gradients_h, gradients_zr) = (Packed::scratch(plan, n_batch, n_hidden)?, Packed::scratch(plan, n_batch, 2 * n_hidden)?);
-        self.kernel(plan, "begin_backward", &layout, carry, window, n_step - 1, 1)?.workgroups(layout.tiles(n_batch, n_hidden))?;
-        let of_last = |columns| at_position(self.grad_p, recurrence, n_step, n_step - 1, window, columns);
+        self.begin(plan, &layout, carry, stretch, n_hidden)?;
+        let of_last = |columns| self.forward.at_position(self.grad_p, stretch, stretch.first_position + stretch.n_step - 1, columns);
         of_last(2 * n_hidden..3 * n_hidden).pack_to(plan, &SHADER, gradients_h)?;
         of_last(0..2 * n_hidden).pack_to(plan, &SHADER, gradients_zr)?;
-        for position in (0..n_step).rev() {
+        for position in stretch.positions().rev() {
             for (entry, factor, weight, next) in
                 [("gate_gradient_panels", gradients_h, candidate, gradients_zr), ("carry_panels", gradients_zr, gates, gradients_h)]
             {
                 panel::multiply(plan, factor, weight, 0, |plan| {
-                    let kernel = self.kernel(plan, entry, &layout, carry, window, position, 1)?;
+                    let kernel = self.kernel(plan, entry, &layout, carry, stretch, position, 1)?;
                     Ok(kernel.bind("next", next.operand).param("next_slice", next.panels.slice))
                 })?;
             }
@@ -513,12 +539,14 @@ impl MinGruBackward {
         entry: &'static str,
         layout: &Layout,
         carry: Operand,
-        window: Sequences,
+        stretch: &Stretch,
         first: usize,
         count: usize,
     ) -> Result<Kernel<'p, 'a>> {
         let MinGru { recurrence, u, gates, factors, h, .. } = &self.forward;
-        let part = |tensor: Tensor| window.part(tensor);
+        let bound = self.forward.bound(stretch);
+        let part = |tensor: Tensor| bound.part(tensor);
+        let of_sequences = |tensor: Tensor| stretch.sequences.part(tensor);
         let [_, n_step, n_hidden] = plan.graph().axes(self.name(), *h)?;
         let kernel = plan
             .kernel(layout.shader(), entry)
@@ -527,18 +555,19 @@ impl MinGruBackward {
             .constant("QUADS", layout.quads)
             .constant("WIDTH", layout.width)
             .bind("u", *u)
-            .bind_optional("reset", recurrence.reset.map(part))
+            .bind_optional("reset", recurrence.reset.map(of_sequences))
             .bind("gates", part(*gates))
             .bind("factors", part(*factors))
             .bind_optional("grad_h", self.grad_h.map(part))
-            .bind_optional("grad_last", self.grad_last.map(part))
+            .bind_optional("grad_last", self.grad_last.map(of_sequences))
             .bind("grad_p", part(self.grad_p))
             .bind("carry", carry)
             .param("carry_stride", n_hidden)
-            .param("n_batch", window.count)
+            .param("n_batch", stretch.sequences.count)
             .param("n_step", n_step)
             .param("first", first)
             .param("count", count)
+            .param("first_row", bound.first_step)
             .param("reverse", recurrence.reverse);
         Ok(kernel)
     }

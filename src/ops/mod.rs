@@ -252,6 +252,11 @@ impl Stretch {
         Operand::Part { tensor, first: self.first_row(), count: count * self.n_step, of: of * self.n_whole_step }
     }
 
+    /// In the order of the visits.
+    fn positions(&self) -> std::ops::Range<usize> {
+        self.first_position..self.first_position + self.n_step
+    }
+
     /// Its rows in a tensor `(batch, step, ..)`.
     fn rows(&self) -> usize {
         self.sequences.count * self.n_step

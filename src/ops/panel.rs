@@ -1,6 +1,6 @@
 //! Products of packed factors: the host half of `shaders/shared/panel.wgsl`.
 
-use super::{Sequences, width};
+use super::width;
 use crate::error::{Error, Result};
 use crate::gpu::{Kernel, Operand, Planner, Shader, WINDOW_BYTES};
 use crate::graph::Tensor;
@@ -87,9 +87,9 @@ impl Packed {
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Source {
     pub tensor: Tensor,
-    /// The sequences of the tensor among which its rows are; the whole tensor where absent.
-    pub sequences: Option<Sequences>,
-    /// The first row.
+    /// What is bound of it.
+    pub bound: Operand,
+    /// The first row of what is bound.
     pub first: usize,
     /// Rows from one to the next.
     pub every: usize,
@@ -105,7 +105,7 @@ impl Source {
     /// A whole tensor.
     pub fn whole(plan: &Planner, tensor: Tensor, by_term: bool) -> Self {
         let (n_row, n_column) = (plan.spec(tensor).rows(), plan.spec(tensor).columns());
-        Source { tensor, sequences: None, first: 0, every: 1, column: 0, n_row, n_column, by_term }
+        Source { tensor, bound: tensor.into(), first: 0, every: 1, column: 0, n_row, n_column, by_term }
     }
 
     /// Rows and terms of the factor.
@@ -145,7 +145,7 @@ impl Source {
     pub fn bind<'p, 'a>(&self, name: &'static str, kernel: Kernel<'p, 'a>) -> Kernel<'p, 'a> {
         let (n_row, n_term) = self.rows_and_terms();
         kernel
-            .bind(name, self.sequences.map_or(self.tensor.into(), |sequences| sequences.part(self.tensor)))
+            .bind(name, self.bound)
             .param("n_pack_row", n_row)
             .param("n_pack_term", n_term)
             .param("source_first", self.first)

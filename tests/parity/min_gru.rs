@@ -76,6 +76,9 @@ fn window_by_window_where_not_all_can_be_bound() {
     for kernel in ["fused", "step", "panel"] {
         check_bound(kernel, [7, 65, 9], true, true, false, Some(24 << 10));
         check_bound(kernel, [7, 65, 9], false, false, true, Some(24 << 10));
+        // one sequence alone is too large: by its positions
+        check_bound(kernel, [2, 300, 9], true, true, false, Some(16 << 10));
+        check_bound(kernel, [1, 300, 9], false, true, true, Some(16 << 10));
     }
 }
 
@@ -93,4 +96,6 @@ fn by_subgroups_where_there_are_subgroups_of_eight() {
     check("subgroup", 2, 1000, 8, true, false, false);
     check("subgroup", 5, 270, 128, false, true, false);
     check_bound("subgroup", [7, 65, 8], true, true, false, Some(24 << 10));
+    check_bound("subgroup", [2, 300, 8], true, true, true, Some(16 << 10));
+    check_bound("subgroup", [1, 300, 8], false, true, false, Some(16 << 10));
 }
