@@ -10,9 +10,9 @@
 
 const COLUMNS = 4u * PANEL;
 
-// 32 terms of four columns, a vector a term
+// 16 terms of four columns, a vector a term
 struct Terms {
-    fours: array<mat4x4<f32>, 8>,
+    fours: array<mat4x4<f32>, 4>,
 }
 
 // one row of a factor that lies term by term or of one that does not; 0 beyond its terms
@@ -50,10 +50,6 @@ fn terms_from(column: u32, term: u32) -> Terms {
         resident_terms(column, term + 4u),
         resident_terms(column, term + 8u),
         resident_terms(column, term + 12u),
-        resident_terms(column, term + 16u),
-        resident_terms(column, term + 20u),
-        resident_terms(column, term + 24u),
-        resident_terms(column, term + 28u),
     ));
 }
 
@@ -63,15 +59,15 @@ fn four_products(a: vec4<f32>, b: mat4x4<f32>) -> vec4<f32> {
 }
 
 // 32 terms of a row, of which this invocation holds four, by those of four columns
-fn products(a: vec4<f32>, terms: Terms) -> vec4<f32> {
-    var sum = four_products(subgroupBroadcast(a, 0u), terms.fours[0]);
-    sum += four_products(subgroupBroadcast(a, 1u), terms.fours[1]);
-    sum += four_products(subgroupBroadcast(a, 2u), terms.fours[2]);
-    sum += four_products(subgroupBroadcast(a, 3u), terms.fours[3]);
-    sum += four_products(subgroupBroadcast(a, 4u), terms.fours[4]);
-    sum += four_products(subgroupBroadcast(a, 5u), terms.fours[5]);
-    sum += four_products(subgroupBroadcast(a, 6u), terms.fours[6]);
-    return sum + four_products(subgroupBroadcast(a, 7u), terms.fours[7]);
+fn products(a: vec4<f32>, first: Terms, second: Terms) -> vec4<f32> {
+    var sum = four_products(subgroupBroadcast(a, 0u), first.fours[0]);
+    sum += four_products(subgroupBroadcast(a, 1u), first.fours[1]);
+    sum += four_products(subgroupBroadcast(a, 2u), first.fours[2]);
+    sum += four_products(subgroupBroadcast(a, 3u), first.fours[3]);
+    sum += four_products(subgroupBroadcast(a, 4u), second.fours[0]);
+    sum += four_products(subgroupBroadcast(a, 5u), second.fours[1]);
+    sum += four_products(subgroupBroadcast(a, 6u), second.fours[2]);
+    return sum + four_products(subgroupBroadcast(a, 7u), second.fours[3]);
 }
 
 fn put_rows(column: u32, row: u32, values: vec4<f32>, is_first: bool) {
@@ -100,24 +96,33 @@ fn multiply_resident(
     let column = first_column + 4u * lane;
     var at = lane;
     for (var slice = params.first_slice; slice < params.first_slice + params.n_slice; slice++) {
-        let term = slice * HELD_TERMS;
-        let terms_0 = terms_from(column, term);
-        var terms_1: Terms;
-        var terms_2: Terms;
-        var terms_3: Terms;
-        if HELD_TERMS == 128u {
-            terms_1 = terms_from(column, term + 32u);
-            terms_2 = terms_from(column, term + 64u);
-            terms_3 = terms_from(column, term + 96u);
+        var held_0: Terms;
+        var held_1: Terms;
+        var held_2: Terms;
+        var held_3: Terms;
+        var held_4: Terms;
+        var held_5: Terms;
+        var held_6: Terms;
+        var held_7: Terms;
+        // a loop whose terms move up: written out, the loads would take longer to compile than all else
+        for (var term = slice * HELD_TERMS; term < (slice + 1u) * HELD_TERMS; term += 16u) {
+            held_0 = held_1;
+            held_1 = held_2;
+            held_2 = held_3;
+            held_3 = held_4;
+            held_4 = held_5;
+            held_5 = held_6;
+            held_6 = held_7;
+            held_7 = terms_from(column, term);
         }
         for (var row = 0u; row < params.n_product_row; row += 4u) {
             var rows: mat4x4<f32>; // the last four, a column of the matrix each
             for (var i = 0u; i < 4u; i++) {
-                var sum = products(streamed[at], terms_0);
+                var sum = products(streamed[at + HELD_TERMS / 4u - PANEL], held_6, held_7);
                 if HELD_TERMS == 128u {
-                    sum += products(streamed[at + PANEL], terms_1);
-                    sum += products(streamed[at + 2u * PANEL], terms_2);
-                    sum += products(streamed[at + 3u * PANEL], terms_3);
+                    sum += products(streamed[at], held_0, held_1);
+                    sum += products(streamed[at + PANEL], held_2, held_3);
+                    sum += products(streamed[at + 2u * PANEL], held_4, held_5);
                 }
                 rows = mat4x4(rows[1], rows[2], rows[3], sum);
                 at += HELD_TERMS / 4u;

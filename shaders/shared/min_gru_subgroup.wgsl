@@ -1,6 +1,6 @@
 // `subgroup`: a workgroup of 8 invocations, one subgroup, runs ROWS rows, 4 or 8, and all channels through `count` positions. An invocation computes
 // four channels of every 32, and holds one row in 8 for the others; states and gradients pass between them by `factors` and `grad_p`.
-// The recurrent weights are read as uniforms: see shared/panel.wgsl and shared/panel_subgroup.wgsl.
+// The recurrent weights are read as uniforms: see shared/panel.wgsl.
 
 @group(0) @binding(30) var<uniform> weights_z: array<vec4<f32>, WINDOW>; // (hidden, hidden): U_z
 @group(0) @binding(31) var<uniform> weights_r: array<vec4<f32>, WINDOW>; // (hidden, hidden): U_r
@@ -15,6 +15,28 @@ fn copy_weights(@builtin(global_invocation_id) global: vec3<u32>, @builtin(num_w
     if index < 3 * len {
         weights[index / len * params.weight_stride + index % len] = u[params.u_offset / VALUE_WIDTH + index];
     }
+}
+
+// products of PANEL rows with the weights of this invocation's four channels
+struct PanelRows {
+    rows: array<vec4<f32>, PANEL>,
+}
+
+// four terms more of one row
+fn row_with_terms(sum: vec4<f32>, a: vec4<f32>, b: mat4x4<f32>) -> vec4<f32> {
+    return fma(vec4(a.w), b[3], fma(vec4(a.z), b[2], fma(vec4(a.y), b[1], fma(vec4(a.x), b[0], sum))));
+}
+
+// four terms more: `a` of the row that this invocation holds, `b` of its own channels
+fn add_four_terms(tile: ptr<function, PanelRows>, a: vec4<f32>, b: mat4x4<f32>) {
+    (*tile).rows[0] = row_with_terms((*tile).rows[0], subgroupBroadcast(a, 0u), b);
+    (*tile).rows[1] = row_with_terms((*tile).rows[1], subgroupBroadcast(a, 1u), b);
+    (*tile).rows[2] = row_with_terms((*tile).rows[2], subgroupBroadcast(a, 2u), b);
+    (*tile).rows[3] = row_with_terms((*tile).rows[3], subgroupBroadcast(a, 3u), b);
+    (*tile).rows[4] = row_with_terms((*tile).rows[4], subgroupBroadcast(a, 4u), b);
+    (*tile).rows[5] = row_with_terms((*tile).rows[5], subgroupBroadcast(a, 5u), b);
+    (*tile).rows[6] = row_with_terms((*tile).rows[6], subgroupBroadcast(a, 6u), b);
+    (*tile).rows[7] = row_with_terms((*tile).rows[7], subgroupBroadcast(a, 7u), b);
 }
 
 // What each invocation keeps for itself. In private memory it would take Mesa's software drivers seconds more to compile.

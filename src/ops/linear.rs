@@ -219,7 +219,7 @@ fn sum_rows(plan: &mut Planner, rows: Tensor, factors: Option<Tensor>, sum: Tens
         let of_window = |tensor| Operand::Part { tensor, first: window.0, count, of: n_row };
         plan.kernel(sum_shader(width), "sum_rows")
             .constant("WIDTH", width)
-            .flops(count * n_out)
+            .flops((1 + usize::from(factors.is_some())) * count * n_out)
             .bind("rows", of_window(rows))
             .bind_optional("factors", factors.map(of_window))
             .bind("sums", to)
@@ -268,22 +268,21 @@ impl Choice {
     /// Of the product of two factors.
     fn new(plan: &Planner, a: &Source, b: &Source, bias: Option<Tensor>, to: Tensor) -> Self {
         let is_bound_whole = |tensor: Tensor| plan.windows(plan.spec(tensor).rows(), &[tensor]).len() <= 1;
-        let fits = |source: &Source| {
-            let (n_row, n_term) = source.rows_and_terms();
-            is_bound_whole(source.tensor) && Panels::new(n_row, n_term).fit(plan)
-        };
-        let fit = || fits(a) && fits(b) && is_bound_whole(to);
+        let are_bound_whole = [a.tensor, b.tensor, to].into_iter().all(is_bound_whole);
         let tensors = [vec![a.tensor, b.tensor, to], present([bias])].concat();
-        let by_subgroup = || plan.traits().subgroups_of_8 && width(plan, &tensors) == 4;
+        let in_fours = width(plan, &tensors) == 4;
         let (a, b) = (a.rows_and_terms(), b.rows_and_terms());
+        let by_panel = || are_bound_whole && [a, b].into_iter().all(|(n_row, n_term)| Panels::new(n_row, n_term).fit(plan));
+        let packed_bytes = 4 * (b.0 * b.1.next_multiple_of(held_terms(b.1))) as u64;
+        let by_subgroup = || plan.traits().subgroups_of_8 && in_fours && are_bound_whole && packed_bytes <= plan.traits().max_binding;
         let is_wide = a.0.div_ceil(128) * b.0.div_ceil(128) >= FILLING / 2;
         match plan.chosen("linear", &[a.0, b.0, a.1]) {
             Some("tile_64") => Choice::Tile(8),
             Some("tile_128") => Choice::Tile(16),
-            Some("panel") if fit() => Choice::Panel,
-            Some("subgroup") if by_subgroup() && fit() => Choice::Subgroup,
-            None if plan.traits().software && by_subgroup() && fit() => Choice::Subgroup,
-            None if plan.traits().software && fit() => Choice::Panel,
+            Some("panel") if by_panel() => Choice::Panel,
+            Some("subgroup") if by_subgroup() => Choice::Subgroup,
+            None if plan.traits().software && by_subgroup() => Choice::Subgroup,
+            None if plan.traits().software && by_panel() => Choice::Panel,
             _ => Choice::Tile(if is_wide { 16 } else { 8 }),
         }
     }
@@ -361,10 +360,15 @@ fn multiply_panels(plan: &mut Planner, a: Source, b: Source, bias: Option<Tensor
     Ok(())
 }
 
+/// Terms that `multiply_resident` holds at a time, of so many.
+fn held_terms(n_term: usize) -> usize {
+    if n_term > 96 { 128 } else { 32 }
+}
+
 /// With the rows of A as the columns that stay, and those of B streamed past them: what the product's rows hold lies side by side.
 fn multiply_by_subgroups(plan: &mut Planner, resident: Source, streamed: Source, bias: Option<Tensor>, to: Tensor) -> Result<()> {
     let ((n_column, n_term), (n_row, _)) = (resident.rows_and_terms(), streamed.rows_and_terms());
-    let terms = if n_term > 96 { 128 } else { 32 };
+    let terms = held_terms(n_term);
     let n_slice = n_term.div_ceil(terms);
     let packed = plan.scratch(n_slice * n_row * terms);
     let kernel = plan.kernel(&SUBGROUP_SHADER, "pack_rows").constant("HELD_TERMS", terms);

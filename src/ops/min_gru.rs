@@ -18,14 +18,8 @@ pub(crate) const SHADER: Shader = variant(&[
 ]);
 
 /// Takes four channels at once and hands states and gradients on by subgroup operations.
-const SUBGROUP_SHADER: Shader = variant(&[
-    QUAD,
-    ACTIVATION,
-    RECURRENCE,
-    panel::SOURCE,
-    panel::SUBGROUP_SOURCE,
-    include_str!("../../shaders/shared/min_gru_subgroup.wgsl"),
-]);
+const SUBGROUP_SHADER: Shader =
+    variant(&[QUAD, ACTIVATION, RECURRENCE, panel::SOURCE, include_str!("../../shaders/shared/min_gru_subgroup.wgsl")]);
 
 const ACTIVATION: &str = include_str!("../../shaders/shared/activation.wgsl");
 const RECURRENCE: &str = include_str!("../../shaders/shared/recurrence.wgsl");

@@ -8,9 +8,6 @@ use crate::graph::Tensor;
 /// The text that a shader includes.
 pub(super) const SOURCE: &str = include_str!("../../shaders/shared/panel.wgsl");
 
-/// The text that a shader includes beside it for products by subgroups of [`PANEL`] invocations.
-pub(super) const SUBGROUP_SOURCE: &str = include_str!("../../shaders/shared/panel_subgroup.wgsl");
-
 /// Rows of a panel, and invocations of a subgroup that multiplies panels.
 pub(super) const PANEL: usize = 8;
 
