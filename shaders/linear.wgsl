@@ -264,23 +264,34 @@ fn sum_parts(@builtin(global_invocation_id) global: vec3<u32>, @builtin(num_work
     product[params.product_offset + row * params.product_stride + column] = sum;
 }
 
+// A Value of part_rows rows; none where there are no such rows.
+struct PartOfRows {
+    out: u32,
+    first: u32,
+    end: u32,
+}
+
+fn part_of_rows(global: vec3<u32>, workgroups: vec3<u32>) -> PartOfRows {
+    let index = global.y * workgroups.x * LANES + global.x;
+    let first = index / params.n_out * params.part_rows;
+    return PartOfRows(index % params.n_out, first, min(first + params.part_rows, params.n_row));
+}
+
 // Of one column of factors: sums (row, out) = factors (row) values (out) + added (out); one invocation a Value of part_rows rows.
 @compute @workgroup_size(LANES)
 fn multiply_column(@builtin(global_invocation_id) global: vec3<u32>, @builtin(num_workgroups) workgroups: vec3<u32>) {
-    let index = global.y * workgroups.x * LANES + global.x;
-    let out = index % params.n_out;
-    let first = index / params.n_out * params.part_rows;
-    if first >= params.n_row {
+    let part = part_of_rows(global, workgroups);
+    if part.first >= part.end {
         return;
     }
-    let value = values[params.values_offset / WIDTH + out];
+    let value = values[params.values_offset / WIDTH + part.out];
     var sum = Value();
     if HAS_ADDED {
-        sum = added[params.added_offset / WIDTH + out];
+        sum = added[params.added_offset / WIDTH + part.out];
     }
-    for (var row = first; row < min(first + params.part_rows, params.n_row); row++) {
+    for (var row = part.first; row < part.end; row++) {
         let factor = factors[params.factors_offset + row * params.factors_stride];
-        sums[(params.sums_offset + row * params.sums_stride) / WIDTH + out] = factor * value + sum;
+        sums[(params.sums_offset + row * params.sums_stride) / WIDTH + part.out] = factor * value + sum;
     }
 }
 
@@ -288,22 +299,21 @@ fn multiply_column(@builtin(global_invocation_id) global: vec3<u32>, @builtin(nu
 // invocation a Value.
 @compute @workgroup_size(LANES)
 fn sum_rows(@builtin(global_invocation_id) global: vec3<u32>, @builtin(num_workgroups) workgroups: vec3<u32>) {
-    let index = global.y * workgroups.x * LANES + global.x;
-    let out = index % params.n_out;
-    let first = index / params.n_out * params.part_rows;
-    if first >= params.n_row {
+    let part = part_of_rows(global, workgroups);
+    if part.first >= part.end {
         return;
     }
     var sum = Value();
-    for (var row = first; row < min(first + params.part_rows, params.n_row); row++) {
-        let value = rows[(params.rows_offset + row * params.rows_stride) / WIDTH + out];
+    for (var row = part.first; row < part.end; row++) {
+        let value = rows[(params.rows_offset + row * params.rows_stride) / WIDTH + part.out];
         if HAS_FACTORS {
             sum += factors[params.factors_offset + row * params.factors_stride] * value;
         } else {
             sum += value;
         }
     }
-    sums[params.sums_offset / WIDTH + params.first_part * params.n_out + index] = sum;
+    let to = params.first_part + part.first / params.part_rows;
+    sums[params.sums_offset / WIDTH + to * params.n_out + part.out] = sum;
 }
 
 // one slice of the terms of a block of the product

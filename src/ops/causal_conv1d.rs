@@ -1,6 +1,6 @@
 //! Causal depthwise convolution over the steps.
 
-use super::{COLUMNS, Operation, Recurrence, SINGLE, Stretch, present};
+use super::{COLUMNS, Operation, Recurrence, SINGLE, Stretch, present, rows_fit};
 use crate::error::{Error, Result};
 use crate::gpu::{Constant, Kernel, Planner, Shader};
 use crate::graph::{Gradients, Graph, Tensor};
@@ -276,12 +276,10 @@ impl Sizes {
     /// As many sequences, or positions of one, as can be bound of tensors `(batch, step, ..)`, with the windows before and behind them, and
     /// of `scratch` memory for so many.
     fn stretches(&self, plan: &Planner, tensors: &[Tensor], reverse: bool, scratch: impl Fn(usize, usize) -> usize) -> Vec<Stretch> {
-        let row = tensors.iter().map(|tensor| plan.spec(*tensor).row_stride).max().unwrap_or(1);
         let n_window = self.kernel_size - 1;
         let fits = |n_batch: usize, n_step: usize| {
-            // what is bound may begin 64 elements before the first row
-            let elements = (row * (n_batch * n_step + 2 * n_window) + 64).max(scratch(n_batch, n_step + n_window));
-            4 * elements as u64 <= plan.traits().max_binding
+            let scratch_fits = 4 * scratch(n_batch, n_step + n_window) as u64 <= plan.traits().max_binding;
+            scratch_fits && rows_fit(plan, tensors, n_batch * n_step + 2 * n_window)
         };
         Stretch::all(self.n_batch, self.n_step, reverse, CHUNK, fits)
     }

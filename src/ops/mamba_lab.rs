@@ -1,6 +1,6 @@
 //! The lab's simplified state space model over the products of its inputs: see `reference/mamba_lab.rs`.
 
-use super::{COLUMNS, Linear, LinearBackward, Operation, QUAD, Recurrence, SINGLE, Stretch, present, width};
+use super::{COLUMNS, Linear, LinearBackward, Operation, QUAD, Recurrence, SINGLE, Stretch, present, rows_fit, width};
 use crate::error::Result;
 use crate::gpu::{Constant, Kernel, LANES, MOST_ITERATIONS, Operand, Planner, Shader};
 use crate::graph::{Gradients, Graph, Tensor};
@@ -122,10 +122,9 @@ impl MambaLab {
     fn stretches(&self, plan: &Planner, gradients: &[Tensor]) -> Vec<Stretch> {
         let (n_batch, n_step) = (plan.spec(self.last_state).rows(), plan.spec(self.y).shape[1]);
         let tensors = [&[self.p, self.gate, self.states], gradients].concat();
-        let row = tensors.iter().map(|tensor| plan.spec(*tensor).row_stride).max().unwrap_or(1);
         let fits = |n_batch: usize, n_step: usize| {
-            // a row more, of the state before; and what is bound may begin 64 elements before the first row
-            let is_bound = 4 * (row * (n_batch * n_step + 1) + 64) as u64 <= plan.traits().max_binding;
+            // a row more, of the state before
+            let is_bound = rows_fit(plan, &tensors, n_batch * n_step + 1);
             is_bound && n_step <= MOST_ITERATIONS && n_batch * n_step <= MOST_ITERATIONS * COLUMNS
         };
         Stretch::all(n_batch, n_step, self.recurrence.reverse, LANES, fits)

@@ -1,7 +1,7 @@
 //! The lab's gated cell over the products of its inputs, recurrent: see `reference/min_gru.rs`.
 
 use super::panel::{self, PANEL, Packed, Panels, Source};
-use super::{LinearBackward, Operation, QUAD, Recurrence, SINGLE, Stretch, present, width};
+use super::{LinearBackward, Operation, QUAD, Recurrence, SINGLE, Stretch, present, rows_fit, width};
 use crate::Message;
 use crate::error::{Error, Result};
 use crate::gpu::{Constant, Kernel, MOST_ITERATIONS, Operand, Planner, Shader, WINDOW_BYTES};
@@ -275,9 +275,8 @@ impl MinGru {
     /// As many sequences, or positions of one, as can be bound of tensors `(batch, step, ..)`.
     fn stretches(&self, plan: &Planner, tensors: &[Tensor]) -> Vec<Stretch> {
         let (n_batch, n_step) = (plan.spec(self.last).rows(), plan.spec(self.h).shape[1]);
-        let row = tensors.iter().map(|tensor| plan.spec(*tensor).row_stride).max().unwrap_or(1);
-        // the rows before and behind; and what is bound may begin 64 elements before the first row
-        let fits = |n_batch: usize, n_step: usize| 4 * (row * (n_batch * n_step + 2) + 64) as u64 <= plan.traits().max_binding;
+        // two rows more, of the positions before and behind
+        let fits = |n_batch: usize, n_step: usize| rows_fit(plan, tensors, n_batch * n_step + 2);
         Stretch::all(n_batch, n_step, self.recurrence.reverse, 1, fits)
     }
 

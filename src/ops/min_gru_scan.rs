@@ -1,6 +1,6 @@
 //! minGRU, whose gates see only the input, as a scan: see `reference/min_gru_scan.rs`.
 
-use super::{Operation, Recurrence, SINGLE, Stretch, present};
+use super::{Operation, Recurrence, SINGLE, Stretch, present, rows_fit};
 use crate::error::{Error, Result};
 use crate::gpu::{Constant, Kernel, LANES, MOST_ITERATIONS, Operand, Planner, Shader};
 use crate::graph::{Gradients, Graph, Tensor};
@@ -275,10 +275,10 @@ impl Window {
         let (n_batch, n_step, n_hidden) = (shape[0], shape[1], shape[2]);
         let kernel = plan.chosen(NAME, &[n_batch, n_step, n_hidden]);
         let layout = |n_batch: usize, n_step: usize| Layout::of(plan, [n_batch, n_step, n_hidden], kernel);
-        let row = tensors.iter().map(|tensor| plan.spec(*tensor).row_stride).max().unwrap_or(1);
-        // a row more, of the state before; and what is bound may begin 64 elements before the window
         let fits = |n_batch: usize, n_step: usize| {
-            4 * (row * (n_batch * n_step + 1) + 64).max(2 * layout(n_batch, n_step).lanes()) as u64 <= plan.traits().max_binding
+            let chunks_fit = 8 * layout(n_batch, n_step).lanes() as u64 <= plan.traits().max_binding;
+            // a row more, of the state before
+            chunks_fit && rows_fit(plan, tensors, n_batch * n_step + 1)
         };
         let stretches = Stretch::all(n_batch, n_step, op.recurrence.reverse, MIN_CHUNK, fits);
         let window = |stretch: Stretch| Window { stretch, layout: layout(stretch.sequences.count, stretch.n_step) };

@@ -286,6 +286,12 @@ impl Stretch {
     }
 }
 
+/// Whether so many rows of each tensor can be bound together; what is bound may begin 64 elements before the first of them.
+fn rows_fit(plan: &Planner, tensors: &[Tensor], n_row: usize) -> bool {
+    let row = tensors.iter().map(|tensor| plan.spec(*tensor).row_stride).max().unwrap_or(1);
+    4 * (row * n_row + 64) as u64 <= plan.traits().max_binding
+}
+
 /// Operations that have several kernels, and their names.
 pub const KERNELS: &[(&str, &[&str])] = &[
     ("linear", &["tile_64", "tile_128", "panel", "subgroup"]),

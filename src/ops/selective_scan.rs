@@ -1,6 +1,6 @@
 //! Selective scan (S6), the recurrence of Mamba, and its gradient.
 
-use super::{Operation, Recurrence, SINGLE, Sequences, Stretch, present};
+use super::{Operation, Recurrence, SINGLE, Sequences, Stretch, present, rows_fit};
 use crate::error::{Error, Result};
 use crate::gpu::{Constant, Kernel, LANES, MOST_ITERATIONS, Operand, Planner, Shader};
 use crate::graph::{Gradients, Graph, Tensor};
@@ -285,7 +285,7 @@ impl Operation for SelectiveScan {
             for (first_span, end_span) in layout.walks().into_iter().rev() {
                 window
                     .kernel(plan, if layout.n_block > 0 { "walk_forward" } else { "forward" }, inputs, workspace)
-                    .flops(window.share(flops) / layout.n_span * (end_span - first_span))
+                    .flops(window.stretch.share(flops) / layout.n_span * (end_span - first_span))
                     .bind("u", window.stretch.part(inputs.u))
                     .bind("delta", window.stretch.part(inputs.delta))
                     .bind_optional("z", inputs.z.map(|z| window.stretch.part(z)))
@@ -349,7 +349,7 @@ impl SelectiveScanBackward {
     /// The gradients of one window; sums over batch and steps go on where they `accumulate`.
     fn encode_window(&self, plan: &mut Planner, window: &Window, workspace: Operand, accumulate: bool) -> Result<()> {
         let (inputs, layout) = (&self.inputs, &window.layout);
-        let flops = window.share(self.flops(plan.graph()));
+        let flops = window.stretch.share(self.flops(plan.graph()));
         let part = |tensor: Tensor| window.stretch.part(tensor);
         let (z, grad_y) = (inputs.z.map(part), self.grad_y.map(part));
         window.pack(plan, inputs, workspace, self.grad_last_state, !window.stretch.ends())?;
@@ -564,12 +564,11 @@ impl Window {
         let (n_batch, n_step, n_channel, n_state) = (shape[0], shape[1], shape[2], plan.spec(inputs.a).columns());
         let kernel = kernel(plan, [n_batch, n_step, n_channel, n_state]);
         let layout = |n_batch: usize, n_step: usize| Layout::of(plan, inputs, [n_batch, n_step, n_channel, n_state], kernel);
-        let row = tensors.iter().map(|tensor| plan.spec(*tensor).row_stride).max().unwrap_or(1);
         let fits = |n_batch: usize, n_step: usize| {
             let layout = layout(n_batch, n_step);
-            // what is bound may begin 64 elements before the window
-            let most = [4 * (row * n_batch * n_step + 64), 16 * layout.n_border() + 256, 16 * end(&layout)].into_iter().max();
-            most.unwrap_or(0) as u64 <= plan.traits().max_binding
+            // what is bound of the borders, too, may begin 64 elements before them
+            let most = (16 * layout.n_border() + 256).max(16 * end(&layout));
+            most as u64 <= plan.traits().max_binding && rows_fit(plan, tensors, n_batch * n_step)
         };
         let stretches = Stretch::all(n_batch, n_step, inputs.recurrence.reverse, SPAN, fits);
         let window = |stretch: Stretch| Window { stretch, layout: layout(stretch.sequences.count, stretch.n_step) };
@@ -581,11 +580,6 @@ impl Window {
         let Stretch { sequences: Sequences { first, count, of }, first_position, n_whole_step, .. } = self.stretch;
         let n_span = n_whole_step.div_ceil(SPAN);
         Operand::Part { tensor, first: first * n_span + first_position / SPAN, count: count * self.layout.n_span, of: of * n_span }
-    }
-
-    /// Of what all sequences take.
-    fn share(&self, whole: usize) -> usize {
-        self.stretch.sequences.share(whole) / self.stretch.n_whole_step * self.stretch.n_step
     }
 
     /// Starts a dispatch with the workspace bound and everything set that is the same for all of them.
