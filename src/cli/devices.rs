@@ -44,6 +44,7 @@ fn table(adapters: &[AdapterSummary], lang: Lang) -> Table {
         texts.invocations,
         texts.subgroup,
         "f16",
+        texts.cooperative,
         texts.timestamps,
     ]);
     let yes = |offered: bool| if offered { texts.yes } else { texts.no }.to_string();
@@ -65,6 +66,7 @@ fn table(adapters: &[AdapterSummary], lang: Lang) -> Table {
             adapter.invocations.to_string(),
             subgroup,
             yes(adapter.f16),
+            adapter.cooperative.map_or(texts.no.into(), |side| side.to_string()),
             yes(adapter.timestamps),
         ]);
     }

@@ -6,7 +6,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::task::{Context, Poll, Waker};
 
-use super::plan::{Dispatch, Traits};
+use super::plan::{CooperativeMatrices, Dispatch, Traits};
 use super::session::GpuSession;
 use super::shader::{ModuleKey, Modules};
 use super::table::KernelTable;
@@ -52,11 +52,18 @@ pub struct AdapterSummary {
     pub subgroup: Option<(u32, u32)>,
     /// 16-bit floats in shaders.
     pub f16: bool,
+    /// Rows and columns of cooperative matrices of 16-bit floats, where there are any with sums of 32 bits.
+    pub cooperative: Option<usize>,
     /// Timestamps.
     pub timestamps: bool,
 }
 
 impl AdapterSummary {
+    fn of(adapter: &wgpu::Adapter) -> Self {
+        let cooperative = cooperative_matrices(adapter).map(|matrices| matrices.side);
+        AdapterSummary { cooperative, ..AdapterSummary::new(adapter.get_info(), &adapter.limits(), adapter.features()) }
+    }
+
     fn new(info: wgpu::AdapterInfo, limits: &wgpu::Limits, features: wgpu::Features) -> Self {
         AdapterSummary {
             software: is_software(&info),
@@ -70,6 +77,7 @@ impl AdapterSummary {
             invocations: limits.max_compute_invocations_per_workgroup,
             subgroup: features.contains(wgpu::Features::SUBGROUP).then_some((info.subgroup_min_size, info.subgroup_max_size)),
             f16: features.contains(wgpu::Features::SHADER_F16),
+            cooperative: None,
             timestamps: features.contains(wgpu::Features::TIMESTAMP_QUERY),
         }
     }
@@ -78,6 +86,23 @@ impl AdapterSummary {
 fn is_software(info: &wgpu::AdapterInfo) -> bool {
     let name = info.name.to_lowercase();
     info.device_type == wgpu::DeviceType::Cpu || ["llvmpipe", "swiftshader", "softpipe"].iter().any(|software| name.contains(software))
+}
+
+/// The largest cooperative matrices that kernels of ours can multiply.
+fn cooperative_matrices(adapter: &wgpu::Adapter) -> Option<CooperativeMatrices> {
+    let needed = wgpu::Features::EXPERIMENTAL_COOPERATIVE_MATRIX | wgpu::Features::SHADER_F16 | wgpu::Features::SUBGROUP;
+    if !adapter.features().contains(needed) {
+        return None;
+    }
+    let (half, float) = (wgpu::CooperativeScalarType::F16, wgpu::CooperativeScalarType::F32);
+    let offered = adapter.cooperative_matrix_properties();
+    let is_offered = |side: &u32| {
+        let is_square = |found: &wgpu::CooperativeMatrixProperties| [found.m_size, found.n_size, found.k_size] == [*side; 3];
+        offered.iter().any(|found| is_square(found) && (found.ab_type, found.cr_type) == (half, float))
+    };
+    let side = [16, 8].into_iter().find(is_offered)? as usize;
+    let matrices = CooperativeMatrices { side, largest_subgroup: adapter.get_info().subgroup_max_size as usize };
+    (matrices.invocations() <= adapter.limits().max_compute_invocations_per_workgroup as usize).then_some(matrices)
 }
 
 /// Adapters, best first: hardware before software, then in wgpu's order; narrowed by `WGPU_BACKEND` and `WGPU_ADAPTER_NAME`.
@@ -108,8 +133,7 @@ async fn adapters() -> Vec<wgpu::Adapter> {
 
 /// Every adapter that can compute, best first.
 pub async fn list_adapters() -> Vec<AdapterSummary> {
-    let summary = |adapter: &wgpu::Adapter| AdapterSummary::new(adapter.get_info(), &adapter.limits(), adapter.features());
-    adapters().await.iter().map(summary).collect()
+    adapters().await.iter().map(AdapterSummary::of).collect()
 }
 
 /// A compiled entry point.
@@ -169,10 +193,18 @@ impl Gpu {
         let adapter = found.swap_remove(position);
         let subgroups = wgpu::Features::SUBGROUP | wgpu::Features::SUBGROUP_BARRIER;
         let wanted = subgroups | wgpu::Features::SHADER_F16 | wgpu::Features::TIMESTAMP_QUERY | wgpu::Features::PIPELINE_CACHE;
+        let cooperative = cooperative_matrices(&adapter);
+        let (experimental, experimental_features) = match cooperative {
+            None => Default::default(),
+            // SAFETY: of all that is experimental, only cooperative matrices are asked for; our kernels load and store them in workgroup
+            // memory alone, within its bounds.
+            Some(_) => (wgpu::Features::EXPERIMENTAL_COOPERATIVE_MATRIX, unsafe { wgpu::ExperimentalFeatures::enabled() }),
+        };
         let descriptor = wgpu::DeviceDescriptor {
             label: Some("scanrnn"),
-            required_features: adapter.features() & wanted,
+            required_features: adapter.features() & wanted | experimental,
             required_limits: adapter.limits(),
+            experimental_features,
             ..Default::default()
         };
         let refused = |error: wgpu::RequestDeviceError| Error::Gpu {
@@ -180,7 +212,9 @@ impl Gpu {
             what: Message::verbatim(one_line(&error.to_string())),
         };
         let (device, queue) = adapter.request_device(&descriptor).await.map_err(refused)?;
-        let gpu = Gpu::from_device(device, queue);
+        let mut gpu = Gpu::from_device(device, queue);
+        gpu.summary = AdapterSummary::of(&adapter);
+        gpu.traits.cooperative = cooperative;
         let report = gpu.failure.clone();
         gpu.device.on_uncaptured_error(Arc::new(move |error: wgpu::Error| {
             report.lock().unwrap_or_else(PoisonError::into_inner).get_or_insert(one_line(&error.to_string()));
@@ -191,6 +225,7 @@ impl Gpu {
     /// Takes a device that the caller has opened, to work beside the caller's own: see [`Gpu::load_with`] for work on buffers that exist.
     ///
     /// Kernels keep to the limits and features that the device was opened with; what does not fit them is refused when a graph is loaded.
+    /// Cooperative matrices are not used: a device does not say which it has.
     /// The device's handler of uncaptured errors stays the caller's.
     pub fn from_device(device: wgpu::Device, queue: wgpu::Queue) -> Gpu {
         let (limits, features) = (device.limits(), device.features());
@@ -206,6 +241,7 @@ impl Gpu {
             subgroups: summary.subgroup.is_some_and(|(smallest, _)| smallest >= 4),
             subgroups_of_8: summary.subgroup == Some((8, 8)) && features.contains(wgpu::Features::SUBGROUP_BARRIER),
             f16: summary.f16,
+            cooperative: None,
             kernels: HashMap::new(),
             table: None,
         };
@@ -272,12 +308,13 @@ impl Gpu {
             let all = all.collect::<Vec<_>>().join(", ");
             return Err(Error::option("--kernel", format!("{operation}={kernel}"), message!("must be one of {}", all)));
         }
-        let Traits { subgroups, subgroups_of_8, f16, name, .. } = &self.traits;
+        let Traits { subgroups, subgroups_of_8, f16, cooperative, name, .. } = &self.traits;
         let by_8 = ["linear", "min_gru"].contains(&operation);
         let missing = [
             ("subgroup", *subgroups || by_8, message!("subgroup operations")),
             ("subgroup", *subgroups_of_8 || !by_8, message!("subgroups of 8 invocations")),
             ("f16", *f16, message!("16-bit floats")),
+            ("cooperative", cooperative.is_some(), message!("cooperative matrices of 16-bit floats with 32-bit sums")),
         ];
         if let Some((.., what)) = missing.into_iter().find(|(variant, offered, _)| *variant == kernel && !offered) {
             return Err(Error::option("--kernel", format!("{operation}={kernel}"), message!("{} has no {}", name).with(what)));

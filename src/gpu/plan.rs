@@ -36,6 +36,8 @@ pub struct Traits {
     pub subgroups_of_8: bool,
     /// 16-bit floats in shaders and storage buffers.
     pub f16: bool,
+    /// Cooperative matrices, where they can be used.
+    pub cooperative: Option<CooperativeMatrices>,
     /// Kernels forced by name: `selective_scan` to `chunked`, say. Where none is forced, the table decides, else shape and adapter.
     pub kernels: HashMap<String, String>,
     /// Kernels that were measured on this adapter.
@@ -56,6 +58,7 @@ impl Traits {
             subgroups: false,
             subgroups_of_8: false,
             f16: false,
+            cooperative: None,
             kernels: HashMap::new(),
             table: None,
         }
@@ -67,7 +70,24 @@ impl Traits {
         capabilities.set(Capabilities::SUBGROUP, self.subgroups);
         capabilities.set(Capabilities::SUBGROUP_BARRIER, self.subgroups_of_8);
         capabilities.set(Capabilities::SHADER_FLOAT16, self.f16);
+        capabilities.set(Capabilities::COOPERATIVE_MATRIX, self.cooperative.is_some());
         capabilities
+    }
+}
+
+/// Square matrices of 16-bit floats that a subgroup multiplies as a whole, with sums of 32 bits.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct CooperativeMatrices {
+    /// Rows and columns: 8 or 16.
+    pub side: usize,
+    /// Invocations of the largest subgroup.
+    pub largest_subgroup: usize,
+}
+
+impl CooperativeMatrices {
+    /// Invocations of a workgroup that has four subgroups at least.
+    pub(crate) fn invocations(&self) -> usize {
+        4 * self.largest_subgroup
     }
 }
 

@@ -3,7 +3,7 @@
 use super::panel::{self, PANEL, Panels, Source};
 use super::{Operation, QUAD, SINGLE, present, width};
 use crate::error::{Error, Result};
-use crate::gpu::{Constant, MOST_ITERATIONS, Operand, Planner, Shader, WINDOW_BYTES};
+use crate::gpu::{Constant, CooperativeMatrices, MOST_ITERATIONS, Operand, Planner, Shader, WINDOW_BYTES};
 use crate::graph::{Gradients, Graph, Tensor};
 
 pub(crate) const SHADER: Shader = variant(&[SINGLE, panel::SOURCE]);
@@ -13,6 +13,11 @@ const QUAD_SHADER: Shader = variant(&[QUAD, panel::SOURCE]);
 
 /// Multiplies by subgroup operations.
 const SUBGROUP_SHADER: Shader = variant(&[SINGLE, panel::SOURCE, include_str!("../../shaders/shared/linear_subgroup.wgsl")]);
+
+/// Multiply by cooperative matrices of 8 x 8, and of 16 x 16.
+const COOPERATIVE_8_SHADER: Shader = variant(&[SINGLE, panel::SOURCE, include_str!("../../shaders/shared/matrix_8.wgsl"), COOPERATIVE]);
+const COOPERATIVE_16_SHADER: Shader = variant(&[SINGLE, panel::SOURCE, include_str!("../../shaders/shared/matrix_16.wgsl"), COOPERATIVE]);
+const COOPERATIVE: &str = include_str!("../../shaders/shared/linear_cooperative.wgsl");
 
 const fn variant(shared: &'static [&'static str]) -> Shader {
     Shader {
@@ -29,6 +34,8 @@ const fn variant(shared: &'static [&'static str]) -> Shader {
             ("WIDTH", Constant::U32(1)),
             ("ACCUMULATE", Constant::Bool(false)),
             ("HELD_TERMS", Constant::U32(32)),
+            ("MATRIX", Constant::U32(8)),
+            ("INVOCATIONS", Constant::U32(32)),
         ],
     }
 }
@@ -256,8 +263,8 @@ fn sum_parts(
 
 /// How a product is computed.
 enum Choice {
-    /// By tiles, a workgroup of so many invocations on each side.
-    Tile(usize),
+    /// By tiles, a workgroup each.
+    Tile(Tile),
     /// By packed panels: on software GPUs, where the product can be bound, and the factors once packed.
     Panel,
     /// By subgroups of eight invocations that hold terms of columns: where all rows are whole vectors of four.
@@ -277,34 +284,59 @@ impl Choice {
         let by_subgroup = || plan.traits().subgroups_of_8 && in_fours && are_bound_whole && packed_bytes <= plan.traits().max_binding;
         let is_wide = a.0.div_ceil(128) * b.0.div_ceil(128) >= FILLING / 2;
         match plan.chosen("linear", &[a.0, b.0, a.1]) {
-            Some("tile_64") => Choice::Tile(8),
-            Some("tile_128") => Choice::Tile(16),
+            Some("tile_64") => Choice::Tile(Tile::by_invocations(8)),
+            Some("tile_128") => Choice::Tile(Tile::by_invocations(16)),
+            Some("cooperative") if let Some(matrices) = plan.traits().cooperative => Choice::Tile(Tile::by_matrices(matrices)),
             Some("panel") if by_panel() => Choice::Panel,
             Some("subgroup") if by_subgroup() => Choice::Subgroup,
             None if plan.traits().software && by_subgroup() => Choice::Subgroup,
             None if plan.traits().software && by_panel() => Choice::Panel,
-            _ => Choice::Tile(if is_wide { 16 } else { 8 }),
+            _ => Choice::Tile(Tile::by_invocations(if is_wide { 16 } else { 8 })),
         }
+    }
+}
+
+/// What computes one tile of a product.
+struct Tile {
+    shader: &'static Shader,
+    entry: &'static str,
+    constants: [(&'static str, Constant); 2],
+    /// Rows and columns.
+    span: usize,
+}
+
+impl Tile {
+    /// By a workgroup of so many invocations on each side, 8 x 8 elements an invocation.
+    fn by_invocations(side: usize) -> Self {
+        let constants = [("SIDE", side.into()), ("ACCUMULATE", false.into())];
+        Tile { shader: &SHADER, entry: "multiply_tiles", constants, span: 8 * side }
+    }
+
+    /// By four subgroups, 2 x 2 matrices a subgroup.
+    fn by_matrices(matrices: CooperativeMatrices) -> Self {
+        let shader = if matrices.side == 8 { &COOPERATIVE_8_SHADER } else { &COOPERATIVE_16_SHADER };
+        let constants = [("MATRIX", matrices.side.into()), ("INVOCATIONS", matrices.invocations().into())];
+        Tile { shader, entry: "multiply_matrices", constants, span: 4 * matrices.side }
     }
 }
 
 /// `to = A B^T + bias`.
 fn product(plan: &mut Planner, a: Source, b: Source, bias: Option<Tensor>, to: Tensor) -> Result<()> {
     match Choice::new(plan, &a, &b, bias, to) {
-        Choice::Tile(side) => multiply_tiles(plan, side, a, b, bias, to),
+        Choice::Tile(tile) => multiply_tiles(plan, &tile, a, b, bias, to),
         Choice::Panel => multiply_panels(plan, a, b, bias, to),
         Choice::Subgroup => multiply_by_subgroups(plan, a, b, bias, to),
     }
 }
 
 /// By tiles, window by window where a factor cannot be bound as a whole: of its rows, or of the terms where these are its rows.
-fn multiply_tiles(plan: &mut Planner, side: usize, a: Source, b: Source, bias: Option<Tensor>, to: Tensor) -> Result<()> {
-    let ((n_row, n_term), (n_column, _), tile) = (a.rows_and_terms(), b.rows_and_terms(), 8 * side);
+fn multiply_tiles(plan: &mut Planner, tile: &Tile, a: Source, b: Source, bias: Option<Tensor>, to: Tensor) -> Result<()> {
+    let ((n_row, n_term), (n_column, _)) = (a.rows_and_terms(), b.rows_and_terms());
     let part = |tensor: Tensor, (first, count): (usize, usize), of: usize| Operand::Part { tensor, first, count, of };
     let rows = if a.by_term { vec![(0, n_row)] } else { plan.windows(n_row, &[a.tensor, to]) };
     let terms = if a.by_term && b.by_term { plan.windows(n_term, &[a.tensor, b.tensor]) } else { vec![(0, n_term)] };
     for row_window @ (_, n_row) in rows {
-        let [x, y] = [n_column.div_ceil(tile), n_row.div_ceil(tile)];
+        let [x, y] = [n_column.div_ceil(tile.span), n_row.div_ceil(tile.span)];
         let most_parts = plan.traits().max_binding as usize / (4 * n_row * n_column) / terms.len();
         let to_fill = FILLING.div_ceil(x * y).min(n_term / LEAST_TERMS).min(most_parts).max(1);
         let split_terms = n_term.div_ceil(to_fill.max(n_term.div_ceil(MOST_TERMS)));
@@ -321,9 +353,10 @@ fn multiply_tiles(plan: &mut Planner, side: usize, a: Source, b: Source, bias: O
                 (part(a.tensor, row_window, plan.spec(a.tensor).rows()), b.tensor.into())
             };
             let n_split = term_window.1.div_ceil(split_terms);
-            plan.kernel(&SHADER, "multiply_tiles")
+            let kernel = plan.kernel(tile.shader, tile.entry);
+            let kernel = tile.constants.iter().fold(kernel, |kernel, &(name, value)| kernel.constant(name, value));
+            kernel
                 .flops(2 * n_row * n_column * term_window.1)
-                .constant("SIDE", side)
                 .constant("A_BY_TERM", a.by_term)
                 .constant("B_BY_TERM", b.by_term)
                 .bind("a", a_part)

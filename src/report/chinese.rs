@@ -520,6 +520,7 @@ pub static CHINESE: &[(&str, &str)] = &[
     ("subgroups of 8 invocations", "8 个调用的子组"),
     ("subgroup operations", "子组操作"),
     ("16-bit floats", "16 位浮点数"),
+    ("cooperative matrices of 16-bit floats with 32-bit sums", "16 位浮点数、32 位求和的协作矩阵"),
     ("it was measured on {} ({}), and this is {} ({})", "测量于 {}（{}），而现在是 {}（{}）"),
     ("measure this one with `scanrnn tune-kernels`", "请用 `scanrnn tune-kernels` 测量现在的适配器"),
     ("{} has not been compiled", "{} 尚未编译"),

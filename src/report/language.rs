@@ -216,6 +216,7 @@ texts! {
     workgroup_memory: "workgroup KiB", "工作组 KiB";
     invocations: "invocations", "调用数";
     subgroup: "subgroup", "子组";
+    cooperative: "matrices", "协作矩阵";
     timestamps: "timestamps", "时间戳";
     yes: "yes", "有";
     no: "no", "无";

@@ -1,12 +1,16 @@
 //! `linear` against the reference.
 
+use scanrnn::gpu::Traits;
+
 use super::common::{Setting, gpu};
 use super::harness::Case;
 
 /// Those that the adapter has.
 fn kernels() -> Vec<&'static str> {
-    let has_subgroups_of_8 = gpu(Setting::default()).is_some_and(|gpu| gpu.traits().subgroups_of_8);
-    ["tile_64", "tile_128", "panel"].into_iter().chain(has_subgroups_of_8.then_some("subgroup")).collect()
+    let has = |offered: fn(&Traits) -> bool| gpu(Setting::default()).is_some_and(|gpu| offered(gpu.traits()));
+    let optional = [("subgroup", has(|traits| traits.subgroups_of_8)), ("cooperative", has(|traits| traits.cooperative.is_some()))];
+    let optional = optional.into_iter().filter(|(_, has)| *has).map(|(kernel, _)| kernel);
+    ["tile_64", "tile_128", "panel"].into_iter().chain(optional).collect()
 }
 
 #[test]
@@ -26,6 +30,18 @@ fn shapes_that_fit_no_tile() {
             let y = case.graph.linear("y", x, weight, bias).expect("shapes fit");
             case.check(&[y]);
         }
+    }
+}
+
+#[test]
+fn factors_beyond_the_range_of_16_bit_floats() {
+    for kernel in kernels() {
+        let mut case = Case::new("linear of tiny rows by a huge weight");
+        case.force_kernel("linear", kernel);
+        let x = case.variable("x", &[40, 36], -1e-9, 1e-9);
+        let weight = case.variable("weight", &[20, 36], -1e9, 1e9);
+        let y = case.graph.linear("y", x, weight, None).expect("shapes fit");
+        case.check(&[y]);
     }
 }
 
@@ -73,7 +89,7 @@ fn more_rows_than_a_software_driver_loops() {
 fn window_by_window_where_not_all_can_be_bound() {
     // the last: a product alone that is too large
     let panels = [("panel", 2000, 33, 3), ("panel", 40, 5, 65), ("panel", 300, 3, 65)];
-    let tiles = [("tile_64", 700, 20, 30), ("tile_128", 700, 20, 30), ("subgroup", 300, 4, 64)];
+    let tiles = [("tile_64", 700, 20, 30), ("tile_128", 700, 20, 30), ("cooperative", 700, 20, 30), ("subgroup", 300, 4, 64)];
     for (kernel, n_row, n_in, n_out) in tiles.into_iter().chain(panels).filter(|(kernel, ..)| kernels().contains(kernel)) {
         let mut case = Case::new(format!("linear {n_row} x {n_in} x {n_out}"));
         case.force_kernel("linear", kernel);
