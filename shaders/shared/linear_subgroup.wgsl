@@ -53,6 +53,11 @@ fn terms_from(column: u32, term: u32) -> Terms {
     ));
 }
 
+// the sums of 16 terms
+fn sum_terms(terms: Terms) -> vec4<f32> {
+    return (terms.fours[0] + terms.fours[1] + terms.fours[2] + terms.fours[3]) * vec4(1.0);
+}
+
 // Four terms of a row by those of four columns. The sums are a tree, so that few of them wait for each other.
 fn four_products(a: vec4<f32>, b: mat4x4<f32>) -> vec4<f32> {
     return fma(vec4(a.y), b[1], a.x * b[0]) + fma(vec4(a.w), b[3], a.z * b[2]);
@@ -82,6 +87,16 @@ fn put_rows(column: u32, row: u32, values: vec4<f32>, is_first: bool) {
     product_fours[at] = sum;
 }
 
+// column sums of the resident factor, over the slices so far
+fn put_sums(column: u32, slice: u32, of_slice: vec4<f32>) {
+    for (var i = 0u; i < 4u; i++) {
+        if column + i < params.n_product_column {
+            let at = params.sums_offset + column + i;
+            sums[at] = select(sums[at], 0.0, slice == 0u) + of_slice[i];
+        }
+    }
+}
+
 // params.n_slice slices of HELD_TERMS terms, from the slice params.first_slice on, of params.n_product_row rows
 @compute @workgroup_size(PANEL)
 fn multiply_resident(
@@ -104,6 +119,7 @@ fn multiply_resident(
         var held_5: Terms;
         var held_6: Terms;
         var held_7: Terms;
+        var sum_held = vec4<f32>();
         // a loop whose terms move up: written out, the loads would take longer to compile than all else
         for (var term = slice * HELD_TERMS; term < (slice + 1u) * HELD_TERMS; term += 16u) {
             held_0 = held_1;
@@ -114,6 +130,12 @@ fn multiply_resident(
             held_5 = held_6;
             held_6 = held_7;
             held_7 = terms_from(column, term);
+            if HAS_SUMS {
+                sum_held += sum_terms(held_7);
+            }
+        }
+        if HAS_SUMS && params.first_row == 0u {
+            put_sums(column, slice, sum_held);
         }
         for (var row = 0u; row < params.n_product_row; row += 4u) {
             var rows: mat4x4<f32>; // the last four, a column of the matrix each

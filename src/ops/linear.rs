@@ -34,6 +34,7 @@ const fn variant(shared: &'static [&'static str]) -> Shader {
             ("WIDTH", Constant::U32(1)),
             ("ACCUMULATE", Constant::Bool(false)),
             ("HELD_TERMS", Constant::U32(32)),
+            ("HAS_SUMS", Constant::Bool(false)),
             ("MATRIX", Constant::U32(8)),
             ("INVOCATIONS", Constant::U32(32)),
         ],
@@ -144,7 +145,7 @@ impl Operation for Linear {
             return self.multiply_column(plan);
         }
         let [x, weight] = [self.x, self.weight].map(|tensor| Source::whole(plan, tensor, false));
-        product(plan, x, weight, self.bias, self.y)
+        product(plan, x, weight, self.bias, self.y, None)
     }
 }
 
@@ -170,18 +171,21 @@ impl Operation for LinearBackward {
     fn encode(&self, plan: &mut Planner) -> Result<()> {
         if let Some(grad_x) = self.grad_x {
             let (grad_y, weight) = (Source::whole(plan, self.grad_y, false), Source::whole(plan, self.weight, true));
-            product(plan, grad_y, weight, None, grad_x)?;
+            product(plan, grad_y, weight, None, grad_x, None)?;
         }
-        match self.grad_weight {
+        match (self.grad_weight, self.grad_bias) {
             // the sum of all rows, each times its `x`
-            Some(grad_weight) if plan.spec(self.x).columns() == 1 => sum_rows(plan, self.grad_y, Some(self.x), grad_weight)?,
-            Some(grad_weight) => {
-                let [grad_y, x] = [self.grad_y, self.x].map(|tensor| Source::whole(plan, tensor, true));
-                product(plan, grad_y, x, None, grad_weight)?;
+            (Some(grad_weight), grad_bias) if plan.spec(self.x).columns() == 1 => {
+                sum_rows(plan, self.grad_y, Some(self.x), grad_weight)?;
+                grad_bias.map_or(Ok(()), |grad_bias| sum_rows(plan, self.grad_y, None, grad_bias))
             }
-            None => {}
+            (Some(grad_weight), grad_bias) => {
+                let [grad_y, x] = [self.grad_y, self.x].map(|tensor| Source::whole(plan, tensor, true));
+                product(plan, grad_y, x, None, grad_weight, grad_bias)
+            }
+            (None, Some(grad_bias)) => sum_rows(plan, self.grad_y, None, grad_bias),
+            (None, None) => Ok(()),
         }
-        self.grad_bias.map_or(Ok(()), |grad_bias| sum_rows(plan, self.grad_y, None, grad_bias))
     }
 }
 
@@ -320,13 +324,14 @@ impl Tile {
     }
 }
 
-/// `to = A B^T + bias`.
-fn product(plan: &mut Planner, a: Source, b: Source, bias: Option<Tensor>, to: Tensor) -> Result<()> {
+/// `to = A B^T + bias`; with `sums`, also those of the rows of A's tensor, where A lies by term.
+fn product(plan: &mut Planner, a: Source, b: Source, bias: Option<Tensor>, to: Tensor, sums: Option<Tensor>) -> Result<()> {
     match Choice::new(plan, &a, &b, bias, to) {
-        Choice::Tile(tile) => multiply_tiles(plan, &tile, a, b, bias, to),
-        Choice::Panel => multiply_panels(plan, a, b, bias, to),
-        Choice::Subgroup => multiply_by_subgroups(plan, a, b, bias, to),
+        Choice::Tile(tile) => multiply_tiles(plan, &tile, a, b, bias, to)?,
+        Choice::Panel => multiply_panels(plan, a, b, bias, to)?,
+        Choice::Subgroup => return multiply_by_subgroups(plan, a, b, bias, to, sums),
     }
+    sums.map_or(Ok(()), |sums| sum_rows(plan, a.tensor, None, sums))
 }
 
 /// By tiles, window by window where a factor cannot be bound as a whole: of its rows, or of the terms where these are its rows.
@@ -398,8 +403,16 @@ fn held_terms(n_term: usize) -> usize {
     if n_term > 96 { 128 } else { 32 }
 }
 
-/// With the rows of A as the columns that stay, and those of B streamed past them: what the product's rows hold lies side by side.
-fn multiply_by_subgroups(plan: &mut Planner, resident: Source, streamed: Source, bias: Option<Tensor>, to: Tensor) -> Result<()> {
+/// With the rows of A as the columns that stay, and those of B streamed past them: what the product's rows hold lies side by side. Sums of
+/// what stays come with it.
+fn multiply_by_subgroups(
+    plan: &mut Planner,
+    resident: Source,
+    streamed: Source,
+    bias: Option<Tensor>,
+    to: Tensor,
+    sums: Option<Tensor>,
+) -> Result<()> {
     let ((n_column, n_term), (n_row, _)) = (resident.rows_and_terms(), streamed.rows_and_terms());
     let terms = held_terms(n_term);
     let n_slice = n_term.div_ceil(terms);
@@ -419,6 +432,7 @@ fn multiply_by_subgroups(plan: &mut Planner, resident: Source, streamed: Source,
                 .bind("streamed", streamed)
                 .bind("resident", resident.tensor)
                 .bind_optional("bias_fours", bias)
+                .bind_optional("sums", sums)
                 .bind("product_fours", to)
                 .param("has_bias", bias.is_some())
                 .param("n_product_row", n_row_here)
