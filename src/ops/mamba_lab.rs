@@ -233,15 +233,11 @@ impl Operation for MambaLab {
         product(self.gate, self.b, self.states).encode(plan)?;
         let handed_on = self.handed_on(plan);
         for (index, stretch) in stretches.iter().enumerate() {
-            let of_sequences = |tensor: Tensor| stretch.sequences.part(tensor);
-            let entering =
-                if stretch.begins() { self.recurrence.initial_state.map(of_sequences) } else { Some(handed_on[(index + 1) % 2]) };
-            let leaving = if stretch.ends() { of_sequences(self.last_state) } else { handed_on[index % 2] };
             self.kernel(plan, "scan", stretch, width)
-                .bind_optional("initial", entering)
+                .bind_optional("initial", stretch.entering(self.recurrence.initial_state, handed_on[(index + 1) % 2]))
                 .bind("states", stretch.part(self.states))
                 .param("states_first_row", stretch.first_step)
-                .bind("last", leaving)
+                .bind_optional("last", stretch.leaving(Some(self.last_state), handed_on[index % 2]))
                 .lanes(stretch.sequences.count * n_state / width)?;
         }
         transposed_product(self.states, self.c, self.read_out).encode(plan)?;
@@ -332,14 +328,11 @@ impl MambaLabBackward {
         let n_state = plan.spec(self.forward.last_state).columns();
         let handed_on = self.forward.handed_on(plan);
         for (index, stretch) in stretches.iter().rev().enumerate() {
-            let of_sequences = |tensor: Tensor| stretch.sequences.part(tensor);
-            let leaving = if stretch.ends() { self.grad_last_state.map(of_sequences) } else { Some(handed_on[(index + 1) % 2]) };
-            let entering = if stretch.begins() { self.grad_initial_state.map(of_sequences) } else { Some(handed_on[index % 2]) };
             self.forward
                 .kernel(plan, "backward_scan", stretch, width)
-                .bind_optional("grad_last", leaving)
+                .bind_optional("grad_last", stretch.leaving(self.grad_last_state, handed_on[(index + 1) % 2]))
                 .bind("grad_states", stretch.part(self.grad_states))
-                .bind_optional("grad_initial", entering)
+                .bind_optional("grad_initial", stretch.entering(self.grad_initial_state, handed_on[index % 2]))
                 .lanes(stretch.sequences.count * n_state / width)?;
         }
         Ok(())

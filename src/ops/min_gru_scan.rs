@@ -123,12 +123,8 @@ impl Operation for MinGruScan {
         let flops = self.flops(plan.graph());
         for (index, window) in windows.iter().enumerate() {
             let (stretch, layout) = (&window.stretch, &window.layout);
-            let entering = if stretch.begins() {
-                self.recurrence.initial_state.map(|h0| stretch.sequences.part(h0))
-            } else {
-                Some(states[(index + 1) % 2])
-            };
-            let leaving = if stretch.ends() { stretch.sequences.part(self.last) } else { states[index % 2] };
+            let entering = stretch.entering(self.recurrence.initial_state, states[(index + 1) % 2]);
+            let leaving = stretch.leaving(Some(self.last), states[index % 2]);
             if layout.n_chunk > 1 {
                 window.kernel(plan, "summarize_forward", self).bind("chunks", chunks).lanes(layout.lanes())?;
                 let kernel = window.kernel(plan, "carry_forward", self).bind("chunks", chunks).bind_optional("h0", entering);
@@ -142,7 +138,7 @@ impl Operation for MinGruScan {
                 .param("h0_stride", layout.n_hidden)
                 .bind("h", stretch.part(self.h))
                 .param("h_first_row", window.first_row())
-                .bind("last", leaving)
+                .bind_optional("last", leaving)
                 .lanes(layout.lanes())?;
         }
         Ok(())
@@ -176,13 +172,8 @@ impl Operation for MinGruScanBackward {
         for (index, window) in windows.iter().rev().enumerate() {
             let (stretch, layout) = (&window.stretch, &window.layout);
             let grad_h = self.grad_h.map(|grad_h| stretch.part(grad_h));
-            let leaving = if stretch.ends() {
-                self.grad_last.map(|grad_last| stretch.sequences.part(grad_last))
-            } else {
-                Some(states[(index + 1) % 2])
-            };
-            let entering =
-                if stretch.begins() { self.grad_h0.map(|grad_h0| stretch.sequences.part(grad_h0)) } else { Some(states[index % 2]) };
+            let leaving = stretch.leaving(self.grad_last, states[(index + 1) % 2]);
+            let entering = stretch.entering(self.grad_h0, states[index % 2]);
             if layout.n_chunk > 1 {
                 let kernel = window.kernel(plan, "summarize_backward", op).bind_optional("grad_h", grad_h);
                 kernel.bind("chunks", chunks).lanes(layout.lanes())?;

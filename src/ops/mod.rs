@@ -267,6 +267,16 @@ impl Stretch {
         whole / (self.sequences.of * self.n_whole_step).max(1) * self.rows()
     }
 
+    /// The state before its first position or that state's gradient: the run's own where it begins one, else what its neighbour hands on.
+    fn entering(&self, of_run: Option<Tensor>, handed_on: Operand) -> Option<Operand> {
+        if self.begins() { of_run.map(|state| self.sequences.part(state)) } else { Some(handed_on) }
+    }
+
+    /// The state behind its last position or that state's gradient: the run's own where it ends one, else what its neighbour hands on.
+    fn leaving(&self, of_run: Option<Tensor>, handed_on: Operand) -> Option<Operand> {
+        if self.ends() { of_run.map(|state| self.sequences.part(state)) } else { Some(handed_on) }
+    }
+
     /// With so many positions more before and behind it, as far as the sequences have them.
     fn reaching(&self, before: usize, behind: usize, reverse: bool) -> Stretch {
         let first_position = self.first_position.saturating_sub(before);
