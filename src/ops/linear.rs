@@ -287,10 +287,13 @@ impl Choice {
         let packed_bytes = 4 * (b.0 * b.1.next_multiple_of(held_terms(b.1))) as u64;
         let by_subgroup = || plan.traits().subgroups_of_8 && in_fours && are_bound_whole && packed_bytes <= plan.traits().max_binding;
         let is_wide = a.0.div_ceil(128) * b.0.div_ceil(128) >= FILLING / 2;
-        match plan.chosen("linear", &[a.0, b.0, a.1]) {
+        let chosen = plan.chosen("linear", &[a.0, b.0, a.1]);
+        if let (Some("cooperative"), Some(matrices)) = (chosen, plan.traits().cooperative) {
+            return Choice::Tile(Tile::by_matrices(matrices));
+        }
+        match chosen {
             Some("tile_64") => Choice::Tile(Tile::by_invocations(8)),
             Some("tile_128") => Choice::Tile(Tile::by_invocations(16)),
-            Some("cooperative") if let Some(matrices) = plan.traits().cooperative => Choice::Tile(Tile::by_matrices(matrices)),
             Some("panel") if by_panel() => Choice::Panel,
             Some("subgroup") if by_subgroup() => Choice::Subgroup,
             None if plan.traits().software && by_subgroup() => Choice::Subgroup,
