@@ -303,11 +303,11 @@ impl Choice {
     }
 }
 
-/// What computes one tile of a product.
+/// What computes one tile of a product: a kernel and its constants.
 struct Tile {
     shader: &'static Shader,
     entry: &'static str,
-    constants: [(&'static str, Constant); 2],
+    constants: Vec<(&'static str, Constant)>,
     /// Rows and columns.
     span: usize,
 }
@@ -315,14 +315,13 @@ struct Tile {
 impl Tile {
     /// By a workgroup of so many invocations on each side, 8 x 8 elements an invocation.
     fn by_invocations(side: usize) -> Self {
-        let constants = [("SIDE", side.into()), ("ACCUMULATE", false.into())];
-        Tile { shader: &SHADER, entry: "multiply_tiles", constants, span: 8 * side }
+        Tile { shader: &SHADER, entry: "multiply_tiles", constants: vec![("SIDE", side.into())], span: 8 * side }
     }
 
     /// By four subgroups, 2 x 2 matrices a subgroup.
     fn by_matrices(matrices: CooperativeMatrices) -> Self {
         let shader = if matrices.side == 8 { &COOPERATIVE_8_SHADER } else { &COOPERATIVE_16_SHADER };
-        let constants = [("MATRIX", matrices.side.into()), ("INVOCATIONS", matrices.invocations().into())];
+        let constants = vec![("MATRIX", matrices.side.into()), ("INVOCATIONS", matrices.invocations().into())];
         Tile { shader, entry: "multiply_matrices", constants, span: 4 * matrices.side }
     }
 }
