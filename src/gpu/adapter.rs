@@ -213,7 +213,7 @@ impl Gpu {
         };
         let (device, queue) = adapter.request_device(&descriptor).await.map_err(refused)?;
         let mut gpu = Gpu::from_device(device, queue);
-        gpu.summary = AdapterSummary::of(&adapter);
+        gpu.summary.cooperative = cooperative.map(|matrices| matrices.side);
         gpu.traits.cooperative = cooperative;
         let report = gpu.failure.clone();
         gpu.device.on_uncaptured_error(Arc::new(move |error: wgpu::Error| {

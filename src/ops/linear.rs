@@ -173,19 +173,16 @@ impl Operation for LinearBackward {
             let (grad_y, weight) = (Source::whole(plan, self.grad_y, false), Source::whole(plan, self.weight, true));
             product(plan, grad_y, weight, None, grad_x, None)?;
         }
-        match (self.grad_weight, self.grad_bias) {
+        match self.grad_weight {
             // the sum of all rows, each times its `x`
-            (Some(grad_weight), grad_bias) if plan.spec(self.x).columns() == 1 => {
-                sum_rows(plan, self.grad_y, Some(self.x), grad_weight)?;
-                grad_bias.map_or(Ok(()), |grad_bias| sum_rows(plan, self.grad_y, None, grad_bias))
-            }
-            (Some(grad_weight), grad_bias) => {
+            Some(grad_weight) if plan.spec(self.x).columns() == 1 => sum_rows(plan, self.grad_y, Some(self.x), grad_weight)?,
+            Some(grad_weight) => {
                 let [grad_y, x] = [self.grad_y, self.x].map(|tensor| Source::whole(plan, tensor, true));
-                product(plan, grad_y, x, None, grad_weight, grad_bias)
+                return product(plan, grad_y, x, None, grad_weight, self.grad_bias);
             }
-            (None, Some(grad_bias)) => sum_rows(plan, self.grad_y, None, grad_bias),
-            (None, None) => Ok(()),
+            None => {}
         }
+        self.grad_bias.map_or(Ok(()), |grad_bias| sum_rows(plan, self.grad_y, None, grad_bias))
     }
 }
 
