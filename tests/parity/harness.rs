@@ -10,6 +10,7 @@ use rand_chacha::ChaCha8Rng;
 use scanrnn::Result;
 use scanrnn::backend::Backend;
 use scanrnn::cpu::Cpu;
+use scanrnn::gpu::Traits;
 use scanrnn::graph::{Graph, Program, Tensor};
 use scanrnn::reference::Reference;
 
@@ -29,6 +30,16 @@ const FLOOR: f64 = 8.0 * f32::EPSILON as f64;
 
 /// Held while a case runs: an OpenGL context serves one thread at a time and gives the others six seconds to wait.
 static TURN: Mutex<()> = Mutex::new(());
+
+/// Whether an adapter has what a kernel needs.
+type Offered = fn(&Traits) -> bool;
+
+/// The kernels that every adapter has, and those others for which it has what they need.
+pub fn kernels(always: &[&'static str], optional: &[(&'static str, Offered)]) -> Vec<&'static str> {
+    let adapter = gpu(Setting::default());
+    let offered = optional.iter().filter(|(_, has)| adapter.is_some_and(|gpu| has(gpu.traits()))).map(|(kernel, _)| *kernel);
+    always.iter().copied().chain(offered).collect()
+}
 
 /// A graph under construction with the values of its inputs.
 pub struct Case {

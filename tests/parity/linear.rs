@@ -1,16 +1,13 @@
 //! `linear` against the reference.
 
-use scanrnn::gpu::Traits;
-
-use super::common::{Setting, gpu};
-use super::harness::Case;
+use super::harness::{self, Case};
 
 /// Those that the adapter has.
 fn kernels() -> Vec<&'static str> {
-    let has = |offered: fn(&Traits) -> bool| gpu(Setting::default()).is_some_and(|gpu| offered(gpu.traits()));
-    let optional = [("subgroup", has(|traits| traits.subgroups_of_8)), ("cooperative", has(|traits| traits.cooperative.is_some()))];
-    let optional = optional.into_iter().filter(|(_, has)| *has).map(|(kernel, _)| kernel);
-    ["tile_64", "tile_128", "panel"].into_iter().chain(optional).collect()
+    harness::kernels(
+        &["tile_64", "tile_128", "panel"],
+        &[("subgroup", |traits| traits.subgroups_of_8), ("cooperative", |traits| traits.cooperative.is_some())],
+    )
 }
 
 #[test]

@@ -1,14 +1,11 @@
 //! `min_gru_scan` against the reference, by every kernel.
 
-use super::common::{Setting, gpu};
-use super::harness::{CHANNELS, Case, LENGTHS};
+use super::harness::{self, CHANNELS, Case, LENGTHS};
 use scanrnn::ops::Recurrence;
 
 /// The kernels that the adapter has.
 fn kernels() -> Vec<&'static str> {
-    let has = |offers: fn(&scanrnn::gpu::Traits) -> bool| gpu(Setting::default()).is_some_and(|gpu| offers(gpu.traits()));
-    let optional = [("subgroup", has(|traits| traits.subgroups)), ("f16", has(|traits| traits.f16))];
-    ["sequential", "chunked"].into_iter().chain(optional.into_iter().filter_map(|(kernel, has)| has.then_some(kernel))).collect()
+    harness::kernels(&["sequential", "chunked"], &[("subgroup", |traits| traits.subgroups), ("f16", |traits| traits.f16)])
 }
 
 /// Forces a kernel. What chunks hand on as 16-bit floats is right to 2^-11, and so are the states that follow from it.

@@ -3,12 +3,11 @@
 use scanrnn::ops::{Recurrence, SelectiveScanInputs};
 
 use super::common::{Setting, gpu};
-use super::harness::{CHANNELS, Case, LENGTHS};
+use super::harness::{self, CHANNELS, Case, LENGTHS};
 
 /// The kernels that the adapter has; all of them compute as `f32` does.
 fn kernels() -> Vec<&'static str> {
-    let has_subgroups = gpu(Setting::default()).is_some_and(|gpu| gpu.traits().subgroups);
-    ["sequential", "chunked", "walked"].into_iter().chain(has_subgroups.then_some("subgroup")).collect()
+    harness::kernels(&["sequential", "chunked", "walked"], &[("subgroup", |traits| traits.subgroups)])
 }
 
 /// Which optional inputs there are, and how the run goes.
