@@ -1,14 +1,27 @@
 // Gates of a Value and their derivatives, guarded so that no argument overflows on the way: as in reference/activation.rs.
 
-// 1 / (1 + exp(-x)), with exp taken of negative numbers only
-fn sigmoid(x: Value) -> Value {
+// sigmoid(x) and sigmoid(-x), with exp taken of negative numbers only
+struct Sigmoids {
+    positive: Value,
+    negative: Value,
+}
+
+fn sigmoids(x: Value) -> Sigmoids {
     let e = exp(-abs(x));
-    return select(e, Value(1.0), x >= Value(0.0)) / (1.0 + e);
+    let large = 1.0 / (1.0 + e);
+    let small = e * large;
+    let is_large = x >= Value(0.0);
+    return Sigmoids(select(small, large, is_large), select(large, small, is_large));
+}
+
+fn sigmoid(x: Value) -> Value {
+    return sigmoids(x).positive;
 }
 
 // sigmoid(x) sigmoid(-x)
 fn sigmoid_derivative(x: Value) -> Value {
-    return sigmoid(x) * sigmoid(-x);
+    let both = sigmoids(x);
+    return both.positive * both.negative;
 }
 
 fn silu(x: Value) -> Value {
@@ -16,7 +29,8 @@ fn silu(x: Value) -> Value {
 }
 
 fn silu_derivative(x: Value) -> Value {
-    return sigmoid(x) * (1.0 + x * sigmoid(-x));
+    let both = sigmoids(x);
+    return both.positive * (1.0 + x * both.negative);
 }
 
 // some drivers give NaN above 40; beyond 10 the result rounds to 1

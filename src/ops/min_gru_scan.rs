@@ -1,23 +1,27 @@
 //! minGRU, whose gates see only the input, as a scan: see `reference/min_gru_scan.rs`.
 
-use super::{Operation, Recurrence, SINGLE, Stretch, present, rows_fit};
+use super::{Operation, QUAD, Recurrence, SINGLE, Stretch, present, rows_fit, width};
 use crate::error::{Error, Result};
 use crate::gpu::{Constant, Kernel, LANES, MOST_ITERATIONS, Operand, Planner, Shader};
 use crate::graph::{Gradients, Graph, Tensor};
 
 const NAME: &str = "min_gru_scan";
 
-pub(crate) const SHADER: Shader = variant(&[SINGLE, ACTIVATION, RECURRENCE, CARRY, CHUNK_F32]);
+pub(crate) const SHADER: Shader = variant(&[SINGLE, ACTIVATION, RECURRENCE, CHUNKED, CARRY, CHUNK_F32]);
 
 /// Carries states from chunk to chunk by subgroup operations.
 const SUBGROUP_SHADER: Shader =
-    variant(&[SINGLE, ACTIVATION, RECURRENCE, include_str!("../../shaders/shared/carry_subgroup.wgsl"), CHUNK_F32]);
+    variant(&[SINGLE, ACTIVATION, RECURRENCE, CHUNKED, include_str!("../../shaders/shared/carry_subgroup.wgsl"), CHUNK_F32]);
 
 /// Keeps what chunks hand on in half the bytes: states are right to 11 bits.
-const F16_SHADER: Shader = variant(&[SINGLE, ACTIVATION, RECURRENCE, CARRY, include_str!("../../shaders/shared/chunk_f16.wgsl")]);
+const F16_SHADER: Shader = variant(&[SINGLE, ACTIVATION, RECURRENCE, CHUNKED, CARRY, include_str!("../../shaders/shared/chunk_f16.wgsl")]);
+
+/// A workgroup runs neighbouring channels of a sequence, four of them a vector.
+const ROWS_SHADER: Shader = variant(&[QUAD, ACTIVATION, RECURRENCE, include_str!("../../shaders/shared/min_gru_scan_rows.wgsl")]);
 
 const ACTIVATION: &str = include_str!("../../shaders/shared/activation.wgsl");
 const RECURRENCE: &str = include_str!("../../shaders/shared/recurrence.wgsl");
+const CHUNKED: &str = include_str!("../../shaders/shared/min_gru_scan_chunked.wgsl");
 const CARRY: &str = include_str!("../../shaders/shared/carry.wgsl");
 const CHUNK_F32: &str = include_str!("../../shaders/shared/chunk_f32.wgsl");
 
@@ -27,6 +31,7 @@ const fn variant(shared: &'static [&'static str]) -> Shader {
         source: include_str!("../../shaders/min_gru_scan.wgsl"),
         shared,
         constants: &[
+            ("WIDTH", Constant::U32(1)),
             ("SUBGROUPS", Constant::Bool(false)),
             ("F16", Constant::Bool(false)),
             ("HAS_H0", Constant::Bool(false)),
@@ -117,7 +122,7 @@ impl Operation for MinGruScan {
     }
 
     fn encode(&self, plan: &mut Planner) -> Result<()> {
-        let windows = Window::all(plan, self, &[self.p, self.h]);
+        let windows = Window::all(plan, self, &[self.p, self.h], &[self.last]);
         let chunks = Window::chunks(plan, &windows);
         let states = Window::states(plan, &windows);
         let flops = self.flops(plan.graph());
@@ -126,12 +131,12 @@ impl Operation for MinGruScan {
             let entering = stretch.entering(self.recurrence.initial_state, states[(index + 1) % 2]);
             let leaving = stretch.leaving(Some(self.last), states[index % 2]);
             if layout.n_chunk > 1 {
-                window.kernel(plan, "summarize_forward", self).bind("chunks", chunks).lanes(layout.lanes())?;
+                window.kernel(plan, "summarize_forward", self).bind("chunks", chunks).groups(layout.groups())?;
                 let kernel = window.kernel(plan, "carry_forward", self).bind("chunks", chunks).bind_optional("h0", entering);
                 kernel.param("h0_stride", layout.n_hidden).groups(layout.carriers())?;
             }
             window
-                .kernel(plan, if layout.n_chunk > 1 { "forward_chunk" } else { "forward" }, self)
+                .kernel(plan, layout.entry(["forward", "forward_chunk", "forward_rows"]), self)
                 .flops(stretch.share(flops))
                 .bind("chunks", chunks)
                 .bind_optional("h0", entering)
@@ -139,7 +144,7 @@ impl Operation for MinGruScan {
                 .bind("h", stretch.part(self.h))
                 .param("h_first_row", window.first_row())
                 .bind_optional("last", leaving)
-                .lanes(layout.lanes())?;
+                .groups(layout.groups())?;
         }
         Ok(())
     }
@@ -165,7 +170,8 @@ impl Operation for MinGruScanBackward {
 
     fn encode(&self, plan: &mut Planner) -> Result<()> {
         let op = &self.forward;
-        let windows = Window::all(plan, op, &present([Some(op.p), Some(op.h), self.grad_h, self.grad_p]));
+        let states = present([self.grad_last, self.grad_h0]);
+        let windows = Window::all(plan, op, &present([Some(op.p), Some(op.h), self.grad_h, self.grad_p]), &states);
         let chunks = Window::chunks(plan, &windows);
         let states = Window::states(plan, &windows);
         let flops = self.flops(plan.graph());
@@ -176,13 +182,13 @@ impl Operation for MinGruScanBackward {
             let entering = stretch.entering(self.grad_h0, states[index % 2]);
             if layout.n_chunk > 1 {
                 let kernel = window.kernel(plan, "summarize_backward", op).bind_optional("grad_h", grad_h);
-                kernel.bind("chunks", chunks).lanes(layout.lanes())?;
+                kernel.bind("chunks", chunks).groups(layout.groups())?;
                 let kernel = window.kernel(plan, "carry_backward", op).bind("chunks", chunks).bind_optional("grad_last", leaving);
                 kernel.param("grad_last_stride", layout.n_hidden).groups(layout.carriers())?;
             }
             let (h, h_first_row) = window.states_before(op);
             window
-                .kernel(plan, if layout.n_chunk > 1 { "backward_chunk" } else { "backward" }, op)
+                .kernel(plan, layout.entry(["backward", "backward_chunk", "backward_rows"]), op)
                 .flops(stretch.share(flops))
                 .bind("chunks", chunks)
                 .bind_optional("h0", op.recurrence.initial_state.map(|h0| stretch.sequences.part(h0)))
@@ -195,7 +201,7 @@ impl Operation for MinGruScanBackward {
                 .bind_optional("grad_p", self.grad_p.map(|grad_p| stretch.part(grad_p)))
                 .bind_optional("grad_h0", entering)
                 .param("grad_h0_stride", layout.n_hidden)
-                .lanes(layout.lanes())?;
+                .groups(layout.groups())?;
         }
         Ok(())
     }
@@ -210,15 +216,19 @@ const MIN_CHUNK: usize = 32;
 /// Channels that one workgroup of `carry_subgroup.wgsl` carries.
 const CARRIED: usize = 16;
 
-/// How the kernels carry and what they keep, beside the common text.
+/// Channels that one workgroup of `min_gru_scan_rows.wgsl` runs.
+const ROW_CHANNELS: usize = 128;
+
+/// Who takes which channels, how the kernels carry and what they keep, beside the common text.
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Variant {
     Plain,
+    Rows,
     Subgroup,
     F16,
 }
 
-/// How a run is cut into chunks.
+/// How a run is cut into chunks, and who takes them.
 struct Layout {
     variant: Variant,
     n_batch: usize,
@@ -228,23 +238,44 @@ struct Layout {
 }
 
 impl Layout {
-    /// Of some sequences, or some steps of one, by a kernel, else by shape and adapter.
-    fn of(plan: &Planner, [n_batch, n_step, n_hidden]: [usize; 3], chosen: Option<&str>) -> Self {
-        let chunked = chosen.map_or(!plan.traits().software && n_batch * n_hidden < FILLING, |kernel| kernel != "sequential");
-        let variant = match chosen {
-            Some("subgroup") if plan.traits().subgroups => Variant::Subgroup,
-            Some("f16") if plan.traits().f16 => Variant::F16,
-            _ => Variant::Plain,
-        };
+    /// Of some sequences, or some steps of one, by a kernel, else by shape and adapter: on software adapters `rows` where channels are
+    /// aligned, elsewhere chunks until the GPU is full.
+    fn of(plan: &Planner, [n_batch, n_step, n_hidden]: [usize; 3], chosen: Option<&str>, is_aligned: bool) -> Self {
+        let software = plan.traits().software;
+        let chunked = chosen.map_or(!software && n_batch * n_hidden < FILLING, |kernel| !matches!(kernel, "sequential" | "rows"));
         let wanted_chunks = FILLING.div_ceil((n_batch * n_hidden).max(1));
         let chunk_steps = if chunked { n_step.div_ceil(wanted_chunks).max(MIN_CHUNK) } else { n_step };
         let chunk_steps = chunk_steps.clamp(1, MOST_ITERATIONS);
-        Layout { variant, n_batch, n_hidden, chunk_steps, n_chunk: n_step.div_ceil(chunk_steps).max(1) }
+        let n_chunk = n_step.div_ceil(chunk_steps).max(1);
+        let variant = match chosen {
+            Some("subgroup") if plan.traits().subgroups => Variant::Subgroup,
+            Some("f16") if plan.traits().f16 => Variant::F16,
+            _ if n_chunk == 1 && is_aligned && chosen.map_or(software, |kernel| kernel == "rows") => Variant::Rows,
+            _ => Variant::Plain,
+        };
+        Layout { variant, n_batch, n_hidden, chunk_steps, n_chunk }
     }
 
-    /// Invocations that have one chunk of one channel each.
-    fn lanes(&self) -> usize {
+    /// Of the entries for whole sequences, chunks and rows.
+    fn entry(&self, [whole, chunk, rows]: [&'static str; 3]) -> &'static str {
+        match self.variant {
+            Variant::Rows => rows,
+            _ if self.n_chunk > 1 => chunk,
+            _ => whole,
+        }
+    }
+
+    /// What chunks hand on: one map a chunk and channel.
+    fn n_map(&self) -> usize {
         self.n_batch * self.n_chunk * self.n_hidden
+    }
+
+    /// Workgroups that run all channels.
+    fn groups(&self) -> usize {
+        match self.variant {
+            Variant::Rows => self.n_batch * self.n_hidden.div_ceil(ROW_CHANNELS),
+            _ => self.n_map().div_ceil(LANES),
+        }
     }
 
     /// Workgroups that carry all channels.
@@ -260,14 +291,16 @@ struct Window {
 }
 
 impl Window {
-    /// As many sequences, or steps of one, as can be bound of tensors `(batch, step, ..)`, and of what chunks hand on.
-    fn all(plan: &Planner, op: &MinGruScan, tensors: &[Tensor]) -> Vec<Window> {
+    /// As many sequences, or steps of one, as can be bound of tensors `(batch, step, ..)`, and of what chunks hand on; `states` are the
+    /// `(batch, hidden)` beside the initial one.
+    fn all(plan: &Planner, op: &MinGruScan, tensors: &[Tensor], states: &[Tensor]) -> Vec<Window> {
         let shape = &plan.spec(op.h).shape;
         let (n_batch, n_step, n_hidden) = (shape[0], shape[1], shape[2]);
         let kernel = plan.chosen(NAME, &[n_batch, n_step, n_hidden]);
-        let layout = |n_batch: usize, n_step: usize| Layout::of(plan, [n_batch, n_step, n_hidden], kernel);
+        let is_aligned = width(plan, &[tensors, states, &present([op.recurrence.initial_state])].concat()) == 4;
+        let layout = |n_batch: usize, n_step: usize| Layout::of(plan, [n_batch, n_step, n_hidden], kernel, is_aligned);
         let fits = |n_batch: usize, n_step: usize| {
-            let chunks_fit = 8 * layout(n_batch, n_step).lanes() as u64 <= plan.traits().max_binding;
+            let chunks_fit = 8 * layout(n_batch, n_step).n_map() as u64 <= plan.traits().max_binding;
             // a row more, of the state before
             chunks_fit && rows_fit(plan, tensors, n_batch * n_step + 1)
         };
@@ -278,7 +311,7 @@ impl Window {
 
     /// Scratch memory for what chunks hand on, for one window after the other.
     fn chunks(plan: &mut Planner, windows: &[Window]) -> Operand {
-        plan.scratch(windows.iter().map(|window| 2 * window.layout.lanes()).max().unwrap_or(0))
+        plan.scratch(windows.iter().map(|window| 2 * window.layout.n_map()).max().unwrap_or(0))
     }
 
     /// Scratch memory for the states that windows hand on, by turns.
@@ -302,19 +335,21 @@ impl Window {
     /// Starts a dispatch with everything set that is the same for all of them.
     fn kernel<'p, 'a>(&self, plan: &'p mut Planner<'a>, entry: &'static str, op: &MinGruScan) -> Kernel<'p, 'a> {
         let Window { stretch, layout } = self;
-        let shader: &'static Shader = match layout.variant {
-            Variant::Plain => &SHADER,
-            Variant::Subgroup => &SUBGROUP_SHADER,
-            Variant::F16 => &F16_SHADER,
+        let (shader, width): (&'static Shader, usize) = match layout.variant {
+            Variant::Plain => (&SHADER, 1),
+            Variant::Rows => (&ROWS_SHADER, 4),
+            Variant::Subgroup => (&SUBGROUP_SHADER, 1),
+            Variant::F16 => (&F16_SHADER, 1),
         };
         plan.kernel(shader, entry)
+            .constant("WIDTH", width)
             .constant("SUBGROUPS", layout.variant == Variant::Subgroup)
             .constant("F16", layout.variant == Variant::F16)
             .bind("p", stretch.part(op.p))
             .bind_optional("reset", op.recurrence.reset.map(|reset| stretch.sequences.part(reset)))
             .param("n_batch", layout.n_batch)
             .param("n_step", stretch.n_whole_step)
-            .param("n_hidden", layout.n_hidden)
+            .param("n_hidden", layout.n_hidden / width)
             .param("reverse", op.recurrence.reverse)
             .param("chunk_steps", layout.chunk_steps)
             .param("n_chunk", layout.n_chunk)

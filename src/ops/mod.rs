@@ -306,7 +306,7 @@ fn rows_fit(plan: &Planner, tensors: &[Tensor], n_row: usize) -> bool {
 pub const KERNELS: &[(&str, &[&str])] = &[
     ("linear", &["tile_64", "tile_128", "panel", "subgroup", "cooperative"]),
     ("min_gru", &["step", "fused", "panel", "subgroup"]),
-    ("min_gru_scan", &["sequential", "chunked", "subgroup", "f16"]),
+    ("min_gru_scan", &["sequential", "rows", "chunked", "subgroup", "f16"]),
     ("rms_norm", &["lane", "group"]),
     ("selective_scan", &["sequential", "chunked", "subgroup", "f16", "walked"]),
 ];

@@ -5,7 +5,7 @@ use scanrnn::ops::Recurrence;
 
 /// The kernels that the adapter has.
 fn kernels() -> Vec<&'static str> {
-    harness::kernels(&["sequential", "chunked"], &[("subgroup", |traits| traits.subgroups), ("f16", |traits| traits.f16)])
+    harness::kernels(&["sequential", "rows", "chunked"], &[("subgroup", |traits| traits.subgroups), ("f16", |traits| traits.f16)])
 }
 
 /// Forces a kernel. What chunks hand on as 16-bit floats is right to 2^-11, and so are the states that follow from it.
@@ -33,10 +33,12 @@ fn check(kernel: Option<&'static str>, [n_batch, n_step, n_hidden]: [usize; 3], 
 fn lengths_channels_and_options() {
     // 33: a chunk and one step
     for (index, &n_step) in LENGTHS.iter().chain(&[33]).enumerate() {
-        let shape = [1 + index % 5, n_step, CHANNELS[index % 3]];
-        for (initial, reset, reverse) in [(false, false, false), (true, false, true), (true, true, false), (false, true, true)] {
-            for kernel in kernels() {
-                check(Some(kernel), shape, initial, reset, reverse);
+        // 68: channels that lie in vectors of four
+        for n_hidden in [CHANNELS[index % 3], 68] {
+            for (initial, reset, reverse) in [(false, false, false), (true, false, true), (true, true, false), (false, true, true)] {
+                for kernel in kernels() {
+                    check(Some(kernel), [1 + index % 5, n_step, n_hidden], initial, reset, reverse);
+                }
             }
         }
     }
@@ -60,13 +62,13 @@ fn many_chunks() {
 fn window_by_window_where_not_all_can_be_bound() {
     for kernel in kernels() {
         // some sequences, or some steps of one
-        for bytes in [12 << 10, 4 << 10] {
+        for (bytes, n_hidden) in [(12 << 10, 9), (4 << 10, 9), (12 << 10, 8), (4 << 10, 8)] {
             for reverse in [false, true] {
-                let mut case = Case::new("min_gru_scan 7 x 130 x 9");
+                let mut case = Case::new(format!("min_gru_scan 7 x 130 x {n_hidden}"));
                 force(&mut case, kernel);
                 case.limit_binding(bytes);
-                let p = case.variable("p", &[7, 130, 18], -2.0, 2.0);
-                let initial_state = Some(case.variable("h0", &[7, 9], -1.0, 1.0));
+                let p = case.variable("p", &[7, 130, 2 * n_hidden], -2.0, 2.0);
+                let initial_state = Some(case.variable("h0", &[7, n_hidden], -1.0, 1.0));
                 let reset = Some(case.reset(7, 130));
                 let (h, last) = case.graph.min_gru_scan("h", p, &Recurrence { initial_state, reset, reverse }).expect("shapes fit");
                 case.check(&[h, last]);

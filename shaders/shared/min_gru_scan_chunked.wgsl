@@ -1,0 +1,69 @@
+// `chunked`: each entry takes one chunk, an invocation one channel of it. One has summed up before what the chunk does to the state that enters
+// it, h -> a h + b (`summarize_forward`, `summarize_backward`), and one invocation a channel has handed states from chunk to chunk
+// (`carry_forward`, `carry_backward`): `subgroup` by subgroup operations; `f16` keeps these maps and states as 16-bit floats. Nothing is
+// divided by a product of decays.
+
+@group(0) @binding(10) var<storage, read_write> chunks: array<Chunk>; // (batch, chunk, hidden): (a, b), then (entering state, 0)
+
+fn chunk_at(batch: u32, chunk: u32, channel: u32) -> u32 {
+    return (batch * params.n_chunk + chunk) * params.n_hidden + channel;
+}
+
+@compute @workgroup_size(LANES)
+fn summarize_forward(@builtin(global_invocation_id) global: vec3<u32>, @builtin(num_workgroups) workgroups: vec3<u32>) {
+    let lane = lane_of(global, workgroups);
+    if !lane.exists {
+        return;
+    }
+    var summary = vec2(1.0, 0.0);
+    for (var position = lane.first; position < lane.end; position++) {
+        let at = p_at(lane, row_of(lane, position));
+        let z = sigmoids(p[at]);
+        if is_border(lane.batch, position) {
+            summary = vec2(0.0);
+        }
+        summary = z.negative * summary + vec2(0.0, z.positive * candidate(p[at + params.n_hidden]));
+    }
+    chunks[chunk_at(lane.batch, lane.chunk, lane.channel)] = to_chunk(summary);
+}
+
+@compute @workgroup_size(LANES)
+fn forward_chunk(@builtin(global_invocation_id) global: vec3<u32>, @builtin(num_workgroups) workgroups: vec3<u32>) {
+    let lane = lane_of(global, workgroups);
+    if !lane.exists {
+        return;
+    }
+    let state = run_forward(lane, f32(chunks[chunk_at(lane.batch, lane.chunk, lane.channel)].x));
+    if lane.end == params.end_position {
+        last[last_at(lane)] = state;
+    }
+}
+
+@compute @workgroup_size(LANES)
+fn summarize_backward(@builtin(global_invocation_id) global: vec3<u32>, @builtin(num_workgroups) workgroups: vec3<u32>) {
+    let lane = lane_of(global, workgroups);
+    if !lane.exists {
+        return;
+    }
+    var summary = vec2(1.0, 0.0);
+    for (var position = lane.end; position > lane.first; position--) {
+        let row = row_of(lane, position - 1u);
+        summary = sigmoid(-p[p_at(lane, row)]) * (summary + vec2(0.0, grad_h_of(lane, row)));
+        if is_border(lane.batch, position - 1u) {
+            summary = vec2(0.0);
+        }
+    }
+    chunks[chunk_at(lane.batch, lane.chunk, lane.channel)] = to_chunk(summary);
+}
+
+@compute @workgroup_size(LANES)
+fn backward_chunk(@builtin(global_invocation_id) global: vec3<u32>, @builtin(num_workgroups) workgroups: vec3<u32>) {
+    let lane = lane_of(global, workgroups);
+    if !lane.exists {
+        return;
+    }
+    let carry = run_backward(lane, f32(chunks[chunk_at(lane.batch, lane.chunk, lane.channel)].x));
+    if lane.chunk == 0u {
+        set_grad_h0(lane, carry);
+    }
+}
