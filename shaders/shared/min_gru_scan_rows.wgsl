@@ -1,19 +1,26 @@
-// `rows`: a workgroup of ROW_LANES invocations, one subgroup, runs neighbouring channels of a sequence from step to step, each invocation ROW_VALUES
-// Values, a cache line. Rows, and in them the lines, are read in the order of memory, or all against it, so that a processor fetches them ahead.
+// `rows`: a workgroup of ROW_LANES invocations, one subgroup, runs neighbouring channels of a sequence from step to step, each invocation
+// ROW_VALUES Values, 1, 2 or 4: as many as make a cache line. Rows, and in them the lines, are read in the order of memory, or all against it,
+// so that a processor fetches them ahead. Written out: Mesa's software drivers count the iterations of all loops together.
 
 const ROW_LANES = 8u;
-const ROW_VALUES = 4u;
 
-// What each invocation hands itself from step to step. In private memory it would take Mesa's software drivers longer to compile.
-var<workgroup> carried: array<array<Value, ROW_LANES>, ROW_VALUES>;
+// what an invocation carries from step to step
+struct Row {
+    values: array<Value, 4>,
+}
 
-// One of the channels of an invocation that is `nth` in the workgroup; as many of them exist as lie before params.n_hidden.
-fn row_lane(group: vec3<u32>, groups: vec3<u32>, nth: u32, i: u32) -> Lane {
+// The first channel of an invocation that is `nth` in the workgroup. params.n_hidden is a multiple of ROW_VALUES.
+fn row_lane(group: vec3<u32>, groups: vec3<u32>, nth: u32) -> Lane {
     let index = group.y * groups.x + group.x;
     let n_block = (params.n_hidden + ROW_LANES * ROW_VALUES - 1u) / (ROW_LANES * ROW_VALUES);
-    let channel = (index % n_block * ROW_LANES + nth) * ROW_VALUES + i;
+    let channel = (index % n_block * ROW_LANES + nth) * ROW_VALUES;
     let batch = index / n_block;
     return Lane(batch < params.n_batch && channel < params.n_hidden, batch, 0u, channel, params.first_position, params.end_position);
+}
+
+// one of an invocation's channels
+fn row_channel(lane: Lane, i: u32) -> Lane {
+    return Lane(lane.exists, lane.batch, lane.chunk, lane.channel + i, lane.first, lane.end);
 }
 
 @compute @workgroup_size(ROW_LANES)
@@ -22,25 +29,26 @@ fn forward_rows(
     @builtin(num_workgroups) groups: vec3<u32>,
     @builtin(local_invocation_index) local: u32,
 ) {
+    let lane = row_lane(group, groups, local);
+    if !lane.exists {
+        return;
+    }
+    var state: Row;
     for (var i = 0u; i < ROW_VALUES; i++) {
-        let lane = row_lane(group, groups, local, i);
-        if lane.exists {
-            carried[i][local] = initial(lane.batch, lane.channel);
+        state.values[i] = initial(lane.batch, lane.channel + i);
+    }
+    for (var position = lane.first; position < lane.end; position++) {
+        state.values[0] = step_forward(lane, position, state.values[0]);
+        if ROW_VALUES > 1u {
+            state.values[1] = step_forward(row_channel(lane, 1u), position, state.values[1]);
+        }
+        if ROW_VALUES > 2u {
+            state.values[2] = step_forward(row_channel(lane, 2u), position, state.values[2]);
+            state.values[3] = step_forward(row_channel(lane, 3u), position, state.values[3]);
         }
     }
-    for (var position = params.first_position; position < params.end_position; position++) {
-        for (var i = 0u; i < ROW_VALUES; i++) {
-            let lane = row_lane(group, groups, local, i);
-            if lane.exists {
-                carried[i][local] = step_forward(lane, position, carried[i][local]);
-            }
-        }
-    }
     for (var i = 0u; i < ROW_VALUES; i++) {
-        let lane = row_lane(group, groups, local, i);
-        if lane.exists {
-            last[last_at(lane)] = carried[i][local];
-        }
+        last[last_at(lane) + i] = state.values[i];
     }
 }
 
@@ -50,26 +58,27 @@ fn backward_rows(
     @builtin(num_workgroups) groups: vec3<u32>,
     @builtin(local_invocation_index) local: u32,
 ) {
-    // positions go down, and so must lines: ROW_LANES - 1 comes first
-    let nth = ROW_LANES - 1u - local;
+    // positions go down, and so must lines
+    let lane = row_lane(group, groups, ROW_LANES - 1u - local);
+    if !lane.exists {
+        return;
+    }
+    var carry: Row;
     for (var i = 0u; i < ROW_VALUES; i++) {
-        let lane = row_lane(group, groups, nth, i);
-        if lane.exists {
-            carried[i][local] = grad_leaving(lane.batch, lane.channel);
+        carry.values[i] = grad_leaving(lane.batch, lane.channel + i);
+    }
+    for (var left = lane.end; left > lane.first; left--) {
+        let position = left - 1u;
+        carry.values[0] = step_backward(lane, position, carry.values[0]);
+        if ROW_VALUES > 1u {
+            carry.values[1] = step_backward(row_channel(lane, 1u), position, carry.values[1]);
+        }
+        if ROW_VALUES > 2u {
+            carry.values[2] = step_backward(row_channel(lane, 2u), position, carry.values[2]);
+            carry.values[3] = step_backward(row_channel(lane, 3u), position, carry.values[3]);
         }
     }
-    for (var position = params.end_position; position > params.first_position; position--) {
-        for (var i = 0u; i < ROW_VALUES; i++) {
-            let lane = row_lane(group, groups, nth, i);
-            if lane.exists {
-                carried[i][local] = step_backward(lane, position - 1u, carried[i][local]);
-            }
-        }
-    }
     for (var i = 0u; i < ROW_VALUES; i++) {
-        let lane = row_lane(group, groups, nth, i);
-        if lane.exists {
-            set_grad_h0(lane, carried[i][local]);
-        }
+        set_grad_h0(row_channel(lane, i), carry.values[i]);
     }
 }

@@ -32,6 +32,7 @@ const fn variant(shared: &'static [&'static str]) -> Shader {
         shared,
         constants: &[
             ("WIDTH", Constant::U32(1)),
+            ("ROW_VALUES", Constant::U32(1)),
             ("SUBGROUPS", Constant::Bool(false)),
             ("F16", Constant::Bool(false)),
             ("HAS_H0", Constant::Bool(false)),
@@ -216,14 +217,15 @@ const MIN_CHUNK: usize = 32;
 /// Channels that one workgroup of `carry_subgroup.wgsl` carries.
 const CARRIED: usize = 16;
 
-/// Channels that one workgroup of `min_gru_scan_rows.wgsl` runs.
-const ROW_CHANNELS: usize = 128;
+/// Invocations of a workgroup of `min_gru_scan_rows.wgsl`.
+const ROW_LANES: usize = 8;
 
 /// Who takes which channels, how the kernels carry and what they keep, beside the common text.
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Variant {
     Plain,
-    Rows,
+    /// By four channels so many times an invocation.
+    Rows(usize),
     Subgroup,
     F16,
 }
@@ -242,24 +244,27 @@ impl Layout {
     /// aligned, elsewhere chunks until the GPU is full.
     fn of(plan: &Planner, [n_batch, n_step, n_hidden]: [usize; 3], chosen: Option<&str>, is_aligned: bool) -> Self {
         let software = plan.traits().software;
+        let variant = match chosen {
+            Some("subgroup") if plan.traits().subgroups => Variant::Subgroup,
+            Some("f16") if plan.traits().f16 => Variant::F16,
+            _ if is_aligned && chosen.map_or(software, |kernel| kernel == "rows") => {
+                // as many as fill the invocations, of those that divide a row
+                let fill = |values: &usize| n_hidden.is_multiple_of(4 * values) && n_hidden >= 4 * values * ROW_LANES;
+                Variant::Rows([4, 2].into_iter().find(fill).unwrap_or(1))
+            }
+            _ => Variant::Plain,
+        };
         let chunked = chosen.map_or(!software && n_batch * n_hidden < FILLING, |kernel| !matches!(kernel, "sequential" | "rows"));
         let wanted_chunks = FILLING.div_ceil((n_batch * n_hidden).max(1));
         let chunk_steps = if chunked { n_step.div_ceil(wanted_chunks).max(MIN_CHUNK) } else { n_step };
         let chunk_steps = chunk_steps.clamp(1, MOST_ITERATIONS);
-        let n_chunk = n_step.div_ceil(chunk_steps).max(1);
-        let variant = match chosen {
-            Some("subgroup") if plan.traits().subgroups => Variant::Subgroup,
-            Some("f16") if plan.traits().f16 => Variant::F16,
-            _ if n_chunk == 1 && is_aligned && chosen.map_or(software, |kernel| kernel == "rows") => Variant::Rows,
-            _ => Variant::Plain,
-        };
-        Layout { variant, n_batch, n_hidden, chunk_steps, n_chunk }
+        Layout { variant, n_batch, n_hidden, chunk_steps, n_chunk: n_step.div_ceil(chunk_steps).max(1) }
     }
 
     /// Of the entries for whole sequences, chunks and rows.
     fn entry(&self, [whole, chunk, rows]: [&'static str; 3]) -> &'static str {
         match self.variant {
-            Variant::Rows => rows,
+            Variant::Rows(_) => rows,
             _ if self.n_chunk > 1 => chunk,
             _ => whole,
         }
@@ -273,7 +278,7 @@ impl Layout {
     /// Workgroups that run all channels.
     fn groups(&self) -> usize {
         match self.variant {
-            Variant::Rows => self.n_batch * self.n_hidden.div_ceil(ROW_CHANNELS),
+            Variant::Rows(values) => self.n_batch * self.n_hidden.div_ceil(4 * values * ROW_LANES),
             _ => self.n_map().div_ceil(LANES),
         }
     }
@@ -300,9 +305,11 @@ impl Window {
         let is_aligned = width(plan, &[tensors, states, &present([op.recurrence.initial_state])].concat()) == 4;
         let layout = |n_batch: usize, n_step: usize| Layout::of(plan, [n_batch, n_step, n_hidden], kernel, is_aligned);
         let fits = |n_batch: usize, n_step: usize| {
-            let chunks_fit = 8 * layout(n_batch, n_step).n_map() as u64 <= plan.traits().max_binding;
+            let layout = layout(n_batch, n_step);
+            let chunks_fit = 8 * layout.n_map() as u64 <= plan.traits().max_binding;
+            let is_counted = n_step <= MOST_ITERATIONS || !matches!(layout.variant, Variant::Rows(_));
             // a row more, of the state before
-            chunks_fit && rows_fit(plan, tensors, n_batch * n_step + 1)
+            chunks_fit && is_counted && rows_fit(plan, tensors, n_batch * n_step + 1)
         };
         let stretches = Stretch::all(n_batch, n_step, op.recurrence.reverse, MIN_CHUNK, fits);
         let window = |stretch: Stretch| Window { stretch, layout: layout(stretch.sequences.count, stretch.n_step) };
@@ -335,14 +342,15 @@ impl Window {
     /// Starts a dispatch with everything set that is the same for all of them.
     fn kernel<'p, 'a>(&self, plan: &'p mut Planner<'a>, entry: &'static str, op: &MinGruScan) -> Kernel<'p, 'a> {
         let Window { stretch, layout } = self;
-        let (shader, width): (&'static Shader, usize) = match layout.variant {
-            Variant::Plain => (&SHADER, 1),
-            Variant::Rows => (&ROWS_SHADER, 4),
-            Variant::Subgroup => (&SUBGROUP_SHADER, 1),
-            Variant::F16 => (&F16_SHADER, 1),
+        let (shader, width, values): (&'static Shader, usize, usize) = match layout.variant {
+            Variant::Plain => (&SHADER, 1, 1),
+            Variant::Rows(values) => (&ROWS_SHADER, 4, values),
+            Variant::Subgroup => (&SUBGROUP_SHADER, 1, 1),
+            Variant::F16 => (&F16_SHADER, 1, 1),
         };
         plan.kernel(shader, entry)
             .constant("WIDTH", width)
+            .constant("ROW_VALUES", values)
             .constant("SUBGROUPS", layout.variant == Variant::Subgroup)
             .constant("F16", layout.variant == Variant::F16)
             .bind("p", stretch.part(op.p))

@@ -33,8 +33,8 @@ fn check(kernel: Option<&'static str>, [n_batch, n_step, n_hidden]: [usize; 3], 
 fn lengths_channels_and_options() {
     // 33: a chunk and one step
     for (index, &n_step) in LENGTHS.iter().chain(&[33]).enumerate() {
-        // 68: channels that lie in vectors of four
-        for n_hidden in [CHANNELS[index % 3], 68] {
+        // 68, 80, 288: one, two and four vectors of four channels an invocation of `rows`
+        for n_hidden in [CHANNELS[index % 3], [68, 80, 288][index % 3]] {
             for (initial, reset, reverse) in [(false, false, false), (true, false, true), (true, true, false), (false, true, true)] {
                 for kernel in kernels() {
                     check(Some(kernel), [1 + index % 5, n_step, n_hidden], initial, reset, reverse);
@@ -47,6 +47,7 @@ fn lengths_channels_and_options() {
 #[test]
 fn more_steps_than_software_drivers_count() {
     check(None, [1, 70_000, 2], true, false, false);
+    check(None, [2, 61_000, 8], true, false, true);
 }
 
 /// More chunks than a subgroup has lanes, and more channels than a workgroup carries.
