@@ -1,13 +1,13 @@
 // s[i] = bias + sum over k of weight[k] x[i - (KERNEL_SIZE - 1) + k], y = s or SiLU(s), with i counting positions of the run.
-// One invocation walks over CHUNK positions of one channel, with the inputs that a position reads in registers; neighbours take neighbouring
-// channels. The gradient of the sums goes through scratch memory, with a partial sum of the weights' gradients for each chunk.
+// One invocation walks over CHUNK positions of one Value, WIDTH neighbouring channels, with the inputs that a position reads in registers.
+// Channels are counted in Values. The gradient of the sums goes through scratch memory, with a partial sum of the weights' gradients for each chunk.
 // Of more than can be bound, one dispatch takes some sequences of the batch, or the positions from first_position to end_position of one; what
 // these read besides lies N_WINDOW positions before them, and of the gradients of sums behind them.
 
 struct Params {
     n_batch: u32,
     n_step: u32,
-    n_channel: u32,
+    n_channel: u32, // Values of a row
     n_chunk: u32,
     first_position: u32,
     end_position: u32,
@@ -41,27 +41,27 @@ struct Params {
 }
 
 @group(0) @binding(0) var<uniform> params: Params;
-@group(0) @binding(1) var<storage, read> x: array<f32>; // (batch, step, channel)
+@group(0) @binding(1) var<storage, read> x: array<Value>; // (batch, step, channel)
 @group(0) @binding(2) var<storage, read> weight: array<f32>; // (channel, KERNEL_SIZE)
-@group(0) @binding(3) var<storage, read> bias: array<f32>; // (channel)
-@group(0) @binding(4) var<storage, read> initial_window: array<f32>; // (batch, N_WINDOW, channel)
+@group(0) @binding(3) var<storage, read> bias: array<Value>; // (channel)
+@group(0) @binding(4) var<storage, read> initial_window: array<Value>; // (batch, N_WINDOW, channel)
 @group(0) @binding(5) var<storage, read> reset: array<u32>; // (batch, step)
-@group(0) @binding(6) var<storage, read_write> y: array<f32>; // (batch, step, channel)
-@group(0) @binding(7) var<storage, read_write> last_window: array<f32>; // (batch, N_WINDOW, channel)
-@group(0) @binding(8) var<storage, read> grad_y: array<f32>; // (batch, step, channel)
-@group(0) @binding(9) var<storage, read_write> grad_sum: array<f32>; // (batch, position, channel), from first_position to reach_position
-@group(0) @binding(10) var<storage, read_write> partial_weight: array<f32>; // (batch, chunk, KERNEL_SIZE + 1, channel), last the bias
-@group(0) @binding(11) var<storage, read> grad_last_window: array<f32>; // (batch, N_WINDOW, channel)
-@group(0) @binding(12) var<storage, read_write> grad_x: array<f32>; // (batch, step, channel)
-@group(0) @binding(13) var<storage, read_write> grad_initial_window: array<f32>; // (batch, N_WINDOW, channel)
+@group(0) @binding(6) var<storage, read_write> y: array<Value>; // (batch, step, channel)
+@group(0) @binding(7) var<storage, read_write> last_window: array<Value>; // (batch, N_WINDOW, channel)
+@group(0) @binding(8) var<storage, read> grad_y: array<Value>; // (batch, step, channel)
+@group(0) @binding(9) var<storage, read_write> grad_sum: array<Value>; // (batch, position, channel), from first_position to reach_position
+@group(0) @binding(10) var<storage, read_write> partial_weight: array<Value>; // (batch, chunk, KERNEL_SIZE + 1, channel), last the bias
+@group(0) @binding(11) var<storage, read> grad_last_window: array<Value>; // (batch, N_WINDOW, channel)
+@group(0) @binding(12) var<storage, read_write> grad_x: array<Value>; // (batch, step, channel)
+@group(0) @binding(13) var<storage, read_write> grad_initial_window: array<Value>; // (batch, N_WINDOW, channel)
 @group(0) @binding(14) var<storage, read_write> grad_weight: array<f32>; // (channel, KERNEL_SIZE)
-@group(0) @binding(15) var<storage, read_write> grad_bias: array<f32>; // (channel)
+@group(0) @binding(15) var<storage, read_write> grad_bias: array<Value>; // (channel)
 
 const N_WINDOW = KERNEL_SIZE - 1u;
 
 // the inputs that a position reads, its own last; 0 beyond a border
-var<private> window: array<f32, KERNEL_SIZE>;
-var<private> weights: array<f32, KERNEL_SIZE>;
+var<private> window: array<Value, KERNEL_SIZE>;
+var<private> weights: array<Value, KERNEL_SIZE>;
 
 struct Item {
     batch: u32,
@@ -76,7 +76,7 @@ fn item_of(global: vec3<u32>, workgroups: vec3<u32>) -> Item {
     let chunk = index / params.n_channel % params.n_chunk;
     let first = params.first_position + chunk * CHUNK;
     let end = min(first + CHUNK, params.reach_position);
-    return Item(index / params.n_channel / params.n_chunk, chunk, index % params.n_channel, first, end);
+    return Item(index / params.n_channel / params.n_chunk, chunk, spread(index % params.n_channel, params.n_channel), first, end);
 }
 
 // row of a (batch, step) list of rows
@@ -90,11 +90,13 @@ fn grad_sum_at(batch: u32, position: u32, channel: u32) -> u32 {
 
 fn load_weights(channel: u32) {
     for (var k = 0u; k < KERNEL_SIZE; k++) {
-        weights[k] = weight[params.weight_offset + channel * KERNEL_SIZE + k];
+        for (var i = 0u; i < WIDTH; i++) {
+            weights[k] = with_element(weights[k], i, weight[params.weight_offset + (WIDTH * channel + i) * KERNEL_SIZE + k]);
+        }
     }
 }
 
-fn enter(input: f32) {
+fn enter(input: Value) {
     for (var k = 0u; k < N_WINDOW; k++) {
         window[k] = window[k + 1u];
     }
@@ -104,10 +106,10 @@ fn enter(input: f32) {
 fn visit(batch: u32, position: u32, channel: u32) {
     if is_border(batch, position) {
         for (var k = 0u; k < KERNEL_SIZE; k++) {
-            window[k] = 0.0;
+            window[k] = Value();
         }
     }
-    enter(x[params.x_offset + (row_of(batch, position) - params.x_first_row) * params.x_stride + channel]);
+    enter(x[(params.x_offset + (row_of(batch, position) - params.x_first_row) * params.x_stride) / WIDTH + channel]);
 }
 
 // fills the window with what lies before a position
@@ -116,21 +118,21 @@ fn approach(batch: u32, position: u32, channel: u32) {
         if line >= N_WINDOW {
             visit(batch, line - N_WINDOW, channel);
         } else if HAS_INITIAL_WINDOW {
-            enter(initial_window[params.initial_window_offset + (batch * N_WINDOW + line) * params.initial_window_stride + channel]);
+            enter(initial_window[(params.initial_window_offset + (batch * N_WINDOW + line) * params.initial_window_stride) / WIDTH + channel]);
         } else {
-            enter(0.0);
+            enter(Value());
         }
     }
 }
 
-fn load_bias(channel: u32) -> f32 {
+fn load_bias(channel: u32) -> Value {
     if HAS_BIAS {
-        return bias[params.bias_offset + channel];
+        return bias[params.bias_offset / WIDTH + channel];
     }
-    return 0.0;
+    return Value();
 }
 
-fn convolve(start: f32) -> f32 {
+fn convolve(start: Value) -> Value {
     var sum = start;
     for (var k = 0u; k < KERNEL_SIZE; k++) {
         sum += weights[k] * window[k];
@@ -153,12 +155,12 @@ fn forward(@builtin(global_invocation_id) global: vec3<u32>, @builtin(num_workgr
         if SILU {
             value = silu(value);
         }
-        y[params.y_offset + (row_of(item.batch, position) - params.first_row) * params.y_stride + item.channel] = value;
+        y[(params.y_offset + (row_of(item.batch, position) - params.first_row) * params.y_stride) / WIDTH + item.channel] = value;
     }
     if item.end == params.n_step {
         for (var i = 0u; i < N_WINDOW; i++) {
             let row = item.batch * N_WINDOW + i;
-            last_window[params.last_window_offset + row * params.last_window_stride + item.channel] = window[i + 1u];
+            last_window[(params.last_window_offset + row * params.last_window_stride) / WIDTH + item.channel] = window[i + 1u];
         }
     }
 }
@@ -172,15 +174,15 @@ fn backward_sum(@builtin(global_invocation_id) global: vec3<u32>, @builtin(num_w
     }
     load_weights(item.channel);
     let start = load_bias(item.channel);
-    var sums: array<f32, KERNEL_SIZE>;
-    var sum_bias = 0.0;
+    var sums: array<Value, KERNEL_SIZE>;
+    var sum_bias = Value();
     approach(item.batch, item.first, item.channel);
     for (var position = item.first; position < item.end; position++) {
         visit(item.batch, position, item.channel);
-        var grad = 0.0;
+        var grad = Value();
         if HAS_GRAD_Y {
             let row = row_of(item.batch, position) - params.grad_y_first_row;
-            grad = grad_y[params.grad_y_offset + row * params.grad_y_stride + item.channel];
+            grad = grad_y[(params.grad_y_offset + row * params.grad_y_stride) / WIDTH + item.channel];
         }
         if SILU {
             grad *= silu_derivative(convolve(start));
@@ -218,36 +220,36 @@ fn backward_input(@builtin(global_invocation_id) global: vec3<u32>, @builtin(num
         if HAS_GRAD_X && position < end {
             let grad = convolve(grad_of_last_window(item, position + N_WINDOW, reaches_end));
             let row = row_of(item.batch, position) - params.first_row;
-            grad_x[params.grad_x_offset + row * params.grad_x_stride + item.channel] = grad;
+            grad_x[(params.grad_x_offset + row * params.grad_x_stride) / WIDTH + item.channel] = grad;
         }
         if is_border(item.batch, position) {
             reaches_end = false;
             for (var k = 0u; k < KERNEL_SIZE; k++) {
-                window[k] = 0.0;
+                window[k] = Value();
             }
         }
     }
     if HAS_GRAD_INITIAL_WINDOW && item.first == 0u {
         for (var line = N_WINDOW; line > 0u;) {
             line--;
-            enter(0.0);
+            enter(Value());
             let row = item.batch * N_WINDOW + line;
             let grad = convolve(grad_of_last_window(item, line, reaches_end));
-            grad_initial_window[params.grad_initial_window_offset + row * params.grad_initial_window_stride + item.channel] = grad;
+            grad_initial_window[(params.grad_initial_window_offset + row * params.grad_initial_window_stride) / WIDTH + item.channel] = grad;
         }
     }
 }
 
 // what the last window adds to the gradient of a line, counted from the first of the initial window
-fn grad_of_last_window(item: Item, line: u32, reaches_end: bool) -> f32 {
+fn grad_of_last_window(item: Item, line: u32, reaches_end: bool) -> Value {
     if !HAS_GRAD_LAST_WINDOW || !reaches_end || line < params.n_step {
-        return 0.0;
+        return Value();
     }
     let row = item.batch * N_WINDOW + line - params.n_step;
-    return grad_last_window[params.grad_last_window_offset + row * params.grad_last_window_stride + item.channel];
+    return grad_last_window[(params.grad_last_window_offset + row * params.grad_last_window_stride) / WIDTH + item.channel];
 }
 
-// grad_weight and grad_bias = sums of the partial sums; a COLUMNS x COLUMNS workgroup sums COLUMNS columns
+// grad_weight and grad_bias = sums of the partial sums; a COLUMNS x COLUMNS workgroup sums COLUMNS columns of Values
 @compute @workgroup_size(COLUMNS, COLUMNS)
 fn backward_weight(
     @builtin(workgroup_id) group: vec3<u32>,
@@ -256,7 +258,7 @@ fn backward_weight(
 ) {
     let column = (group.y * workgroups.x + group.x) * COLUMNS + local.x;
     let n_column = (KERNEL_SIZE + 1u) * params.n_channel;
-    var sum = 0.0;
+    var sum = Value();
     if column < n_column {
         for (var row = local.y; row < params.n_batch * params.n_chunk; row += COLUMNS) {
             sum += partial_weight[row * n_column + column];
@@ -270,11 +272,13 @@ fn backward_weight(
     let channel = column % params.n_channel;
     if k < KERNEL_SIZE {
         if HAS_GRAD_WEIGHT {
-            let at = params.grad_weight_offset + channel * KERNEL_SIZE + k;
-            grad_weight[at] = select(0.0, grad_weight[at], params.accumulate != 0u) + sum;
+            for (var i = 0u; i < WIDTH; i++) {
+                let at = params.grad_weight_offset + (WIDTH * channel + i) * KERNEL_SIZE + k;
+                grad_weight[at] = select(0.0, grad_weight[at], params.accumulate != 0u) + element_of(sum, i);
+            }
         }
     } else if HAS_GRAD_BIAS {
-        let at = params.grad_bias_offset + channel;
-        grad_bias[at] = select(0.0, grad_bias[at], params.accumulate != 0u) + sum;
+        let at = params.grad_bias_offset / WIDTH + channel;
+        grad_bias[at] = select(Value(), grad_bias[at], params.accumulate != 0u) + sum;
     }
 }

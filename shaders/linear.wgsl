@@ -274,7 +274,7 @@ struct PartOfRows {
 fn part_of_rows(global: vec3<u32>, workgroups: vec3<u32>) -> PartOfRows {
     let index = global.y * workgroups.x * LANES + global.x;
     let first = index / params.n_out * params.part_rows;
-    return PartOfRows(index % params.n_out, first, min(first + params.part_rows, params.n_row));
+    return PartOfRows(spread(index % params.n_out, params.n_out), first, min(first + params.part_rows, params.n_row));
 }
 
 // Of one column of factors: sums (row, out) = factors (row) values (out) + added (out); one invocation a Value of part_rows rows.

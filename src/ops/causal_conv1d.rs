@@ -1,35 +1,43 @@
 //! Causal depthwise convolution over the steps.
 
-use super::{COLUMNS, Operation, Recurrence, SINGLE, Stretch, present, rows_fit};
+use super::{COLUMNS, Operation, QUAD, Recurrence, SINGLE, SPREAD, Stretch, present, rows_fit, width};
 use crate::error::{Error, Result};
 use crate::gpu::{Constant, Kernel, Planner, Shader};
 use crate::graph::{Gradients, Graph, Tensor};
 pub use crate::reference::causal_conv1d::Activation;
 
-pub(crate) const SHADER: Shader = Shader {
-    name: "causal_conv1d",
-    source: include_str!("../../shaders/causal_conv1d.wgsl"),
-    shared: &[
-        include_str!("../../shaders/shared/activation.wgsl"),
-        include_str!("../../shaders/shared/recurrence.wgsl"),
-        include_str!("../../shaders/shared/sum_column.wgsl"),
-        SINGLE,
-    ],
-    constants: &[
-        ("KERNEL_SIZE", Constant::U32(4)),
-        ("CHUNK", Constant::U32(CHUNK as u32)),
-        ("SILU", Constant::Bool(false)),
-        ("HAS_BIAS", Constant::Bool(false)),
-        ("HAS_INITIAL_WINDOW", Constant::Bool(false)),
-        ("HAS_RESET", Constant::Bool(false)),
-        ("HAS_GRAD_Y", Constant::Bool(false)),
-        ("HAS_GRAD_LAST_WINDOW", Constant::Bool(false)),
-        ("HAS_GRAD_X", Constant::Bool(false)),
-        ("HAS_GRAD_WEIGHT", Constant::Bool(false)),
-        ("HAS_GRAD_BIAS", Constant::Bool(false)),
-        ("HAS_GRAD_INITIAL_WINDOW", Constant::Bool(false)),
-    ],
-};
+pub(crate) const SHADER: Shader = variant(&[SINGLE, ACTIVATION, RECURRENCE, SUM_COLUMN, SPREAD]);
+
+/// Four channels an invocation.
+const QUAD_SHADER: Shader = variant(&[QUAD, ACTIVATION, RECURRENCE, SUM_COLUMN, SPREAD]);
+
+const ACTIVATION: &str = include_str!("../../shaders/shared/activation.wgsl");
+const RECURRENCE: &str = include_str!("../../shaders/shared/recurrence.wgsl");
+const SUM_COLUMN: &str = include_str!("../../shaders/shared/sum_column.wgsl");
+
+const fn variant(shared: &'static [&'static str]) -> Shader {
+    Shader {
+        name: "causal_conv1d",
+        source: include_str!("../../shaders/causal_conv1d.wgsl"),
+        shared,
+        constants: &[
+            ("WIDTH", Constant::U32(1)),
+            ("SPREAD", Constant::Bool(false)),
+            ("KERNEL_SIZE", Constant::U32(4)),
+            ("CHUNK", Constant::U32(CHUNK as u32)),
+            ("SILU", Constant::Bool(false)),
+            ("HAS_BIAS", Constant::Bool(false)),
+            ("HAS_INITIAL_WINDOW", Constant::Bool(false)),
+            ("HAS_RESET", Constant::Bool(false)),
+            ("HAS_GRAD_Y", Constant::Bool(false)),
+            ("HAS_GRAD_LAST_WINDOW", Constant::Bool(false)),
+            ("HAS_GRAD_X", Constant::Bool(false)),
+            ("HAS_GRAD_WEIGHT", Constant::Bool(false)),
+            ("HAS_GRAD_BIAS", Constant::Bool(false)),
+            ("HAS_GRAD_INITIAL_WINDOW", Constant::Bool(false)),
+        ],
+    }
+}
 
 /// Steps that one invocation takes, at least as many as a window has.
 const CHUNK: usize = 32;
@@ -155,7 +163,8 @@ impl Operation for CausalConv1d {
     }
 
     fn encode(&self, plan: &mut Planner) -> Result<()> {
-        let sizes = Sizes::of(plan, self.x, self.weight);
+        let tensors = present([Some(self.x), self.bias, self.recurrence.initial_state, Some(self.y), Some(self.last_window)]);
+        let sizes = Sizes::of(plan, self.x, self.weight, &tensors);
         let flops = self.flops(plan.graph());
         for stretch in sizes.stretches(plan, &[self.x, self.y], self.recurrence.reverse, |_, _| 0) {
             let of_sequences = |tensor: Tensor| stretch.sequences.part(tensor);
@@ -171,7 +180,7 @@ impl Operation for CausalConv1d {
                 .bind_optional("reset", self.recurrence.reset.map(of_sequences))
                 .bind("y", stretch.part(self.y))
                 .bind("last_window", of_sequences(self.last_window))
-                .lanes(sizes.n_item(stretch.sequences.count, stretch.n_step))?;
+                .lanes(sizes.n_item(stretch.sequences.count, stretch.n_step) / sizes.width)?;
         }
         Ok(())
     }
@@ -196,12 +205,13 @@ impl Operation for CausalConv1dBackward {
     }
 
     fn encode(&self, plan: &mut Planner) -> Result<()> {
-        let sizes = Sizes::of(plan, self.x, self.weight);
         let Recurrence { initial_state, reset, reverse } = self.recurrence;
+        let given = present([self.bias, initial_state, self.grad_last_window, self.grad_bias, self.grad_initial_window]);
+        let tensors = present([Some(self.x), self.grad_y, self.grad_x]);
+        let sizes = Sizes::of(plan, self.x, self.weight, &[&tensors[..], &given].concat());
         let n_partial = |n_batch: usize, n_step: usize| sizes.n_item(n_batch, n_step) * (sizes.kernel_size + 1);
         let n_element = |n_batch: usize, n_step: usize| n_batch * n_step * sizes.n_channel;
         let scratch = |n_batch: usize, n_step: usize| n_partial(n_batch, n_step).max(n_element(n_batch, n_step));
-        let tensors = present([Some(self.x), self.grad_y, self.grad_x]);
         let stretches = sizes.stretches(plan, &tensors, reverse, scratch);
         let most = |len: &dyn Fn(usize, usize) -> usize| {
             stretches.iter().map(|stretch| len(stretch.sequences.count, sizes.ahead(stretch, reverse).n_step)).max().unwrap_or(0)
@@ -227,7 +237,7 @@ impl Operation for CausalConv1dBackward {
                 .param("grad_y_first_row", ahead.first_step)
                 .bind("grad_sum", grad_sum)
                 .bind("partial_weight", partial_weight)
-                .lanes(sizes.n_item(n_batch, ahead.n_step))?;
+                .lanes(sizes.n_item(n_batch, ahead.n_step) / sizes.width)?;
             if self.grad_x.is_some() || self.grad_initial_window.is_some() {
                 sizes
                     .kernel(plan, "backward_input", stretch, ahead.n_step, self.activation, &self.recurrence)
@@ -237,7 +247,7 @@ impl Operation for CausalConv1dBackward {
                     .bind_optional("grad_last_window", self.grad_last_window.map(of_sequences))
                     .bind_optional("grad_x", self.grad_x.map(|grad_x| stretch.part(grad_x)))
                     .bind_optional("grad_initial_window", self.grad_initial_window.map(of_sequences))
-                    .lanes(sizes.n_item(n_batch, ahead.n_step))?;
+                    .lanes(sizes.n_item(n_batch, ahead.n_step) / sizes.width)?;
             }
             if self.grad_weight.is_some() || self.grad_bias.is_some() {
                 sizes
@@ -246,7 +256,7 @@ impl Operation for CausalConv1dBackward {
                     .bind_optional("grad_weight", self.grad_weight)
                     .bind_optional("grad_bias", self.grad_bias)
                     .param("accumulate", index > 0)
-                    .groups(((sizes.kernel_size + 1) * sizes.n_channel).div_ceil(COLUMNS))?;
+                    .groups(((sizes.kernel_size + 1) * sizes.n_channel).div_ceil(COLUMNS * sizes.width))?;
             }
         }
         Ok(())
@@ -260,15 +270,19 @@ struct Sizes {
     n_step: usize,
     n_channel: usize,
     kernel_size: usize,
+    /// Channels of an invocation.
+    width: usize,
 }
 
 impl Sizes {
-    fn of(plan: &Planner, x: Tensor, weight: Tensor) -> Self {
+    /// Of an operation over `x`; on software adapters an invocation takes four channels where all tensors that have channels allow it.
+    fn of(plan: &Planner, x: Tensor, weight: Tensor, tensors: &[Tensor]) -> Self {
+        let width = if plan.traits().software { width(plan, tensors) } else { 1 };
         let (x, kernel_size) = (plan.spec(x), plan.spec(weight).columns());
-        Sizes { n_batch: x.shape[0], n_step: x.shape[1], n_channel: x.columns(), kernel_size }
+        Sizes { n_batch: x.shape[0], n_step: x.shape[1], n_channel: x.columns(), kernel_size, width }
     }
 
-    /// Invocations over so many sequences and positions: one a sequence, chunk and channel.
+    /// Chunks over so many sequences and positions, of one channel each.
     fn n_item(&self, n_batch: usize, n_step: usize) -> usize {
         n_batch * n_step.div_ceil(CHUNK) * self.n_channel
     }
@@ -304,12 +318,14 @@ impl Sizes {
         activation: Activation,
         recurrence: &Recurrence,
     ) -> Kernel<'p, 'a> {
-        plan.kernel(&SHADER, entry)
+        plan.kernel(if self.width == 1 { &SHADER } else { &QUAD_SHADER }, entry)
+            .constant("WIDTH", self.width)
+            .constant("SPREAD", self.width > 1)
             .constant("KERNEL_SIZE", self.kernel_size)
             .constant("SILU", activation == Activation::Silu)
             .param("n_batch", stretch.sequences.count)
             .param("n_step", self.n_step)
-            .param("n_channel", self.n_channel)
+            .param("n_channel", self.n_channel / self.width)
             .param("n_chunk", n_step.div_ceil(CHUNK))
             .param("first_position", stretch.first_position)
             .param("end_position", stretch.first_position + stretch.n_step)

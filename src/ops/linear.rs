@@ -1,22 +1,24 @@
 //! Linear layer, `y = x W^T + b`, and its two gradient products.
 
 use super::panel::{self, PANEL, Panels, Source};
-use super::{Operation, QUAD, SINGLE, present, width};
+use super::{Operation, QUAD, SINGLE, SPREAD, present, width};
 use crate::error::{Error, Result};
 use crate::gpu::{Constant, CooperativeMatrices, MOST_ITERATIONS, Operand, Planner, Shader, WINDOW_BYTES};
 use crate::graph::{Gradients, Graph, Tensor};
 
-pub(crate) const SHADER: Shader = variant(&[SINGLE, panel::SOURCE]);
+pub(crate) const SHADER: Shader = variant(&[SINGLE, panel::SOURCE, SPREAD]);
 
 /// Sums four columns an invocation.
-const QUAD_SHADER: Shader = variant(&[QUAD, panel::SOURCE]);
+const QUAD_SHADER: Shader = variant(&[QUAD, panel::SOURCE, SPREAD]);
 
 /// Multiplies by subgroup operations.
-const SUBGROUP_SHADER: Shader = variant(&[SINGLE, panel::SOURCE, include_str!("../../shaders/shared/linear_subgroup.wgsl")]);
+const SUBGROUP_SHADER: Shader = variant(&[SINGLE, panel::SOURCE, SPREAD, include_str!("../../shaders/shared/linear_subgroup.wgsl")]);
 
 /// Multiply by cooperative matrices of 8 x 8, and of 16 x 16.
-const COOPERATIVE_8_SHADER: Shader = variant(&[SINGLE, panel::SOURCE, include_str!("../../shaders/shared/matrix_8.wgsl"), COOPERATIVE]);
-const COOPERATIVE_16_SHADER: Shader = variant(&[SINGLE, panel::SOURCE, include_str!("../../shaders/shared/matrix_16.wgsl"), COOPERATIVE]);
+const COOPERATIVE_8_SHADER: Shader =
+    variant(&[SINGLE, panel::SOURCE, SPREAD, include_str!("../../shaders/shared/matrix_8.wgsl"), COOPERATIVE]);
+const COOPERATIVE_16_SHADER: Shader =
+    variant(&[SINGLE, panel::SOURCE, SPREAD, include_str!("../../shaders/shared/matrix_16.wgsl"), COOPERATIVE]);
 const COOPERATIVE: &str = include_str!("../../shaders/shared/linear_cooperative.wgsl");
 
 const fn variant(shared: &'static [&'static str]) -> Shader {
@@ -32,6 +34,7 @@ const fn variant(shared: &'static [&'static str]) -> Shader {
             ("HAS_FACTORS", Constant::Bool(false)),
             ("HAS_ADDED", Constant::Bool(false)),
             ("WIDTH", Constant::U32(1)),
+            ("SPREAD", Constant::Bool(false)),
             ("ACCUMULATE", Constant::Bool(false)),
             ("HELD_TERMS", Constant::U32(32)),
             ("HAS_SUMS", Constant::Bool(false)),
@@ -192,9 +195,11 @@ impl Linear {
         let (n_row, n_out) = (plan.spec(self.y).rows(), plan.spec(self.y).columns());
         let in_fours = |tensor: &Tensor| plan.spec(*tensor).offset.is_multiple_of(4);
         let width = if present([Some(self.weight), self.bias]).iter().all(in_fours) { width(plan, &[self.y]) } else { 1 };
+        let software = plan.traits().software;
         for window @ (_, count) in plan.windows(n_row, &[self.x, self.y]) {
             plan.kernel(sum_shader(width), "multiply_column")
                 .constant("WIDTH", width)
+                .constant("SPREAD", software)
                 .flops(2 * count * n_out)
                 .bind_part("factors", self.x, window, n_row)
                 .bind("values", self.weight)
@@ -221,12 +226,14 @@ fn sum_rows(plan: &mut Planner, rows: Tensor, factors: Option<Tensor>, sum: Tens
     let n_part = windows.iter().map(|(_, count)| count.div_ceil(part_rows)).sum();
     let parts = plan.scratch(n_part * n_out);
     let width = if plan.spec(sum).offset.is_multiple_of(4) { width(plan, &[rows]) } else { 1 };
+    let software = plan.traits().software;
     let mut first_part = 0;
     for window @ (_, count) in windows {
         let to = if n_part > 1 { parts } else { sum.into() };
         let of_window = |tensor| Operand::Part { tensor, first: window.0, count, of: n_row };
         plan.kernel(sum_shader(width), "sum_rows")
             .constant("WIDTH", width)
+            .constant("SPREAD", software)
             .flops((1 + usize::from(factors.is_some())) * count * n_out)
             .bind("rows", of_window(rows))
             .bind_optional("factors", factors.map(of_window))

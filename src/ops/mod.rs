@@ -340,11 +340,15 @@ const SINGLE: &str = include_str!("../../shaders/shared/single.wgsl");
 /// An invocation takes four neighbouring elements of a row.
 const QUAD: &str = include_str!("../../shaders/shared/quad.wgsl");
 
-/// Neighbouring elements that an invocation takes: four, where rows of all tensors begin and end at multiples of four, else one.
+/// Which of a row's elements an invocation takes, so that software adapters find them in the processor's cache.
+const SPREAD: &str = include_str!("../../shaders/shared/spread.wgsl");
+
+/// Neighbouring elements that an invocation takes: four, where rows of all tensors begin and end at multiples of four, else one. An empty
+/// tensor is bound as one element.
 fn width(plan: &Planner, tensors: &[Tensor]) -> usize {
     let fits = |tensor: &Tensor| {
         let spec = plan.spec(*tensor);
-        (spec.columns() | spec.offset | spec.row_stride).is_multiple_of(4)
+        spec.len() > 0 && (spec.columns() | spec.offset | spec.row_stride).is_multiple_of(4)
     };
     if tensors.iter().all(fits) { 4 } else { 1 }
 }

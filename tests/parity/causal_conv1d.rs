@@ -55,10 +55,12 @@ fn check_bound(n_batch: usize, n_step: usize, n_channel: usize, options: Options
 #[test]
 fn lengths_and_channels_that_fit_no_chunk() {
     for (index, n_step) in LENGTHS.into_iter().chain([31, 32, 33, 64]).enumerate() {
-        let n_channel = CHANNELS[index % CHANNELS.len()];
-        check(1, n_step, n_channel, PLAIN);
-        check(2, n_step, n_channel, Options { reverse: index % 2 == 1, ..FULL });
-        check(3, n_step, n_channel, Options { reverse: index % 2 == 0, ..FULL });
+        // 12 and 256: vectors of four channels, and whole cache lines of them an invocation
+        for n_channel in [CHANNELS[index % CHANNELS.len()], [12, 256][index % 2]] {
+            check(1, n_step, n_channel, PLAIN);
+            check(2, n_step, n_channel, Options { reverse: index % 2 == 1, ..FULL });
+            check(3, n_step, n_channel, Options { reverse: index % 2 == 0, ..FULL });
+        }
     }
 }
 
@@ -75,32 +77,38 @@ fn every_option_by_itself() {
         Options { cotangents: [false, true], ..FULL },
         Options { cotangents: [false, true], ..PLAIN },
     ] {
-        check(2, 35, 5, options);
-        check(2, 2, 5, options);
+        for n_channel in [5, 8] {
+            check(2, 35, n_channel, options);
+            check(2, 2, n_channel, options);
+        }
     }
 }
 
 #[test]
 fn kernel_sizes_from_one_step_to_the_longest() {
     for kernel_size in [2, 3, 5, 8, 33] {
-        for n_step in [1, 20, 70] {
-            check(2, n_step, 3, Options { kernel_size, ..FULL });
-            check(2, n_step, 3, Options { kernel_size, reverse: true, ..FULL });
+        for (n_step, n_channel) in [(1, 3), (20, 3), (70, 3), (20, 4), (70, 4)] {
+            check(2, n_step, n_channel, Options { kernel_size, ..FULL });
+            check(2, n_step, n_channel, Options { kernel_size, reverse: true, ..FULL });
         }
     }
-    check(2, 40, 3, Options { kernel_size: 1, has_state: false, cotangents: [true, false], ..FULL });
+    for n_channel in [3, 4] {
+        check(2, 40, n_channel, Options { kernel_size: 1, has_state: false, cotangents: [true, false], ..FULL });
+    }
 }
 
 #[test]
 fn columns_of_a_wider_tensor() {
-    let mut case = Case::new("causal_conv1d over columns");
-    let wide = case.variable("wide", &[2, 40, 12], -2.0, 2.0);
-    let weight = case.variable("weight", &[5, 4], -1.0, 1.0);
-    let mix = case.variable("mix", &[3, 5], -1.0, 1.0);
-    let x = case.graph.columns(wide, "x", 6, 5);
-    let (y, _) = case.graph.causal_conv1d("conv", x, weight, None, Activation::Silu, &Recurrence::default()).expect("shapes fit");
-    let mixed = case.graph.linear("mixed", y, mix, None).expect("shapes fit");
-    case.check(&[mixed]);
+    for (first, count) in [(6, 5), (4, 8), (6, 4)] {
+        let mut case = Case::new(format!("causal_conv1d over {count} columns from {first} on"));
+        let wide = case.variable("wide", &[2, 40, 12], -2.0, 2.0);
+        let weight = case.variable("weight", &[count, 4], -1.0, 1.0);
+        let mix = case.variable("mix", &[3, count], -1.0, 1.0);
+        let x = case.graph.columns(wide, "x", first, count);
+        let (y, _) = case.graph.causal_conv1d("conv", x, weight, None, Activation::Silu, &Recurrence::default()).expect("shapes fit");
+        let mixed = case.graph.linear("mixed", y, mix, None).expect("shapes fit");
+        case.check(&[mixed]);
+    }
 }
 
 #[test]
@@ -124,8 +132,10 @@ fn a_length_cut_in_two_equals_the_whole() {
 fn window_by_window_where_not_all_can_be_bound() {
     for reverse in [false, true] {
         check_bound(7, 65, 9, Options { reverse, ..FULL }, Some(8 << 10));
+        check_bound(7, 65, 8, Options { reverse, ..FULL }, Some(8 << 10));
         // one sequence alone is too large: by its positions, a few at a time and, with a longer kernel, hardly more than a window
         check_bound(2, 300, 9, Options { reverse, ..FULL }, Some(8 << 10));
+        check_bound(2, 300, 8, Options { reverse, ..FULL }, Some(8 << 10));
         check_bound(1, 150, 3, Options { reverse, kernel_size: 33, ..FULL }, Some(16 << 10));
     }
     check_bound(1, 300, 9, Options { cotangents: [false, true], ..FULL }, Some(8 << 10));
