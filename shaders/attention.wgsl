@@ -7,7 +7,8 @@
 // One invocation has one query (forward, backward_query) or one key (backward_key, backward_value) of one head. A workgroup has WIDTH
 // neighbouring ones and meets the other side tile by tile: TILE keys and values, or queries and gradients, in workgroup memory. Four scores
 // are taken at a time. A dispatch goes through the tiles from first_tile to end_tile, on from what the one before it left: a query's y and
-// lse are all that an online softmax needs.
+// lse are all that an online softmax needs. Of one sequence that is too large to bind, it binds n_query steps from first_query on, keys from
+// first_key on and past keys from first_past on.
 
 struct Params {
     n_batch: u32,
@@ -21,6 +22,11 @@ struct Params {
     end_tile: u32,
     first_back: u32,
     end_back: u32,
+    first_query: u32,
+    n_query: u32,
+    first_key: u32, // of those that k holds
+    first_past: u32,
+    n_bound_past: u32,
     scale: f32,
     q_offset: u32,
     q_stride: u32,
@@ -100,10 +106,15 @@ struct Place {
     first: u32,
 }
 
-fn place_of(workgroup: vec3<u32>, workgroups: vec3<u32>, n_row: u32) -> Place {
+fn place_of(workgroup: vec3<u32>, workgroups: vec3<u32>, first: u32, n_row: u32) -> Place {
     let index = workgroup.y * workgroups.x + workgroup.x;
     let n_block = (n_row + WIDTH - 1u) / WIDTH;
-    return Place(index / n_block / params.n_head, index / n_block % params.n_head, index % n_block * WIDTH);
+    return Place(index / n_block / params.n_head, index / n_block % params.n_head, first + index % n_block * WIDTH);
+}
+
+// row of what is bound of (batch, step) for queries
+fn query_row(batch: u32, step: u32) -> u32 {
+    return batch * params.n_step + step - params.first_query;
 }
 
 fn row_at(place: Place, step: u32) -> u32 {
@@ -183,19 +194,20 @@ fn past_of(batch: u32) -> u32 {
 @compute @workgroup_size(LANES)
 fn prepare(@builtin(global_invocation_id) global: vec3<u32>, @builtin(num_workgroups) workgroups: vec3<u32>) {
     let index = global.y * workgroups.x * LANES + global.x;
-    let step = index % params.n_step;
-    let head = index / params.n_step % params.n_head;
-    let batch = index / params.n_step / params.n_head;
+    let step = params.first_query + index % params.n_query;
+    let head = index / params.n_query % params.n_head;
+    let batch = index / params.n_query / params.n_head;
     if batch >= params.n_batch {
         return;
     }
+    let at = (batch * params.n_head + head) * params.n_step + step;
     var row = vec4(0.0, 0.0, f32(past_of(batch)), 0.0);
     if params.first_back > 0u {
-        row = rows[index];
+        row = rows[at];
     } else if HAS_GRAD_Y {
-        row.x = log_sum[params.log_sum_offset + index];
-        let y_row = params.y_offset + (batch * params.n_step + step) * params.y_stride + head * HEAD_DIM;
-        let grad_row = params.grad_y_offset + (batch * params.n_step + step) * params.grad_y_stride + head * HEAD_DIM;
+        row.x = log_sum[params.log_sum_offset + at];
+        let y_row = params.y_offset + query_row(batch, step) * params.y_stride + head * HEAD_DIM;
+        let grad_row = params.grad_y_offset + query_row(batch, step) * params.grad_y_stride + head * HEAD_DIM;
         for (var channel = 0u; channel < HEAD_DIM; channel++) {
             row.y += y[y_row + channel] * grad_y[grad_row + channel];
         }
@@ -205,7 +217,7 @@ fn prepare(@builtin(global_invocation_id) global: vec3<u32>, @builtin(num_workgr
         row.z = 0.0;
         row.w = f32(border);
     }
-    rows[index] = row;
+    rows[at] = row;
 }
 
 // Loads a tile of keys and values: past ones first.
@@ -215,11 +227,11 @@ fn load_keys(place: Place, tile: u32, index: u32) {
     for (var item = index; item < TILE * QUADS; item += WIDTH) {
         let quad = item % QUADS;
         if HAS_PAST && tile < past_tiles {
-            let row = place.batch * params.n_past + min(tile * TILE + item / QUADS, params.n_past - 1u);
+            let row = place.batch * params.n_past + min(tile * TILE + item / QUADS, params.n_past - 1u) - params.first_past;
             tile_a[item] = past_k_at(row, place.head, quad);
             tile_b[item] = past_v_at(row, place.head, quad);
         } else {
-            let row = place.batch * params.n_step + min((tile - past_tiles) * TILE + item / QUADS, params.n_step - 1u);
+            let row = place.batch * params.n_step + min((tile - past_tiles) * TILE + item / QUADS, params.n_step - 1u) - params.first_key;
             tile_a[item] = k_at(row, place.head, quad);
             tile_b[item] = v_at(row, place.head, quad);
         }
@@ -266,12 +278,13 @@ fn forward(
     @builtin(num_workgroups) workgroups: vec3<u32>,
     @builtin(local_invocation_index) index: u32,
 ) {
-    let place = place_of(workgroup, workgroups, params.n_step);
+    let place = place_of(workgroup, workgroups, params.first_query, params.n_query);
     if place.batch >= params.n_batch {
         return;
     }
-    let step = min(place.first + index, params.n_step - 1u);
-    let row = place.batch * params.n_step + step;
+    let end = params.first_query + params.n_query;
+    let step = min(place.first + index, end - 1u);
+    let row = query_row(place.batch, step);
     let seen = seen_by(place, step);
     let first_seen = block_sees(place, index);
     var query: array<vec4<f32>, QUADS>;
@@ -319,7 +332,7 @@ fn forward(
             }
         }
     }
-    if place.first + index >= params.n_step {
+    if place.first + index >= end {
         return;
     }
     let inverse = select(0.0, 1.0 / total, total > 0.0);
@@ -335,12 +348,13 @@ fn backward_query(
     @builtin(num_workgroups) workgroups: vec3<u32>,
     @builtin(local_invocation_index) index: u32,
 ) {
-    let place = place_of(workgroup, workgroups, params.n_step);
+    let place = place_of(workgroup, workgroups, params.first_query, params.n_query);
     if place.batch >= params.n_batch {
         return;
     }
-    let step = min(place.first + index, params.n_step - 1u);
-    let row = place.batch * params.n_step + step;
+    let end = params.first_query + params.n_query;
+    let step = min(place.first + index, end - 1u);
+    let row = query_row(place.batch, step);
     let known = rows[row_at(place, step)];
     let seen = Seen(u32(known.z), u32(known.w));
     let first_seen = block_sees(place, index);
@@ -383,7 +397,7 @@ fn backward_query(
             }
         }
     }
-    if place.first + index >= params.n_step {
+    if place.first + index >= end {
         return;
     }
     let at = params.grad_q_offset + row * params.grad_q_stride + place.head * HEAD_DIM;
@@ -400,7 +414,7 @@ fn backward_query(
 fn load_queries(place: Place, tile: u32, index: u32) {
     workgroupBarrier();
     for (var item = index; item < TILE * QUADS; item += WIDTH) {
-        let row = place.batch * params.n_step + min(tile * TILE + item / QUADS, params.n_step - 1u);
+        let row = query_row(place.batch, min(tile * TILE + item / QUADS, params.n_step - 1u));
         tile_a[item] = q_at(row, place.head, item % QUADS);
         tile_b[item] = grad_y_at(row, place.head, item % QUADS);
     }
@@ -441,12 +455,13 @@ fn backward_key(
     @builtin(num_workgroups) workgroups: vec3<u32>,
     @builtin(local_invocation_index) index: u32,
 ) {
-    let place = place_of(workgroup, workgroups, params.n_key);
+    let place = place_of(workgroup, workgroups, params.first_key, params.n_key);
     if place.batch >= params.n_batch {
         return;
     }
-    let position = min(place.first + index, params.n_key - 1u);
-    let row = place.batch * params.n_key + position;
+    let end = params.first_key + params.n_key;
+    let position = min(place.first + index, end - 1u);
+    let row = place.batch * params.n_key + position - params.first_key;
     var key: array<vec4<f32>, QUADS>;
     var value: array<vec4<f32>, QUADS>;
     var sum: array<vec4<f32>, QUADS>;
@@ -486,7 +501,7 @@ fn backward_key(
             }
         }
     }
-    if place.first + index >= params.n_key {
+    if place.first + index >= end {
         return;
     }
     let at = params.grad_k_offset + row * params.grad_k_stride + place.head * HEAD_DIM;
@@ -505,12 +520,13 @@ fn backward_value(
     @builtin(num_workgroups) workgroups: vec3<u32>,
     @builtin(local_invocation_index) index: u32,
 ) {
-    let place = place_of(workgroup, workgroups, params.n_key);
+    let place = place_of(workgroup, workgroups, params.first_key, params.n_key);
     if place.batch >= params.n_batch {
         return;
     }
-    let position = min(place.first + index, params.n_key - 1u);
-    let row = place.batch * params.n_key + position;
+    let end = params.first_key + params.n_key;
+    let position = min(place.first + index, end - 1u);
+    let row = place.batch * params.n_key + position - params.first_key;
     var key: array<vec4<f32>, QUADS>;
     var sum: array<vec4<f32>, QUADS>;
     for (var quad = 0u; quad < QUADS; quad++) {
@@ -539,7 +555,7 @@ fn backward_value(
             }
         }
     }
-    if place.first + index >= params.n_key {
+    if place.first + index >= end {
         return;
     }
     let at = params.grad_v_offset + row * params.grad_v_stride + place.head * HEAD_DIM;
@@ -571,8 +587,8 @@ struct NewRow {
 
 fn new_row_of(global: vec3<u32>, workgroups: vec3<u32>) -> NewRow {
     let index = global.y * workgroups.x * LANES + global.x;
-    let batch = index / params.n_channel / params.n_step;
-    let step = index / params.n_channel % params.n_step;
+    let batch = index / params.n_channel / params.n_query;
+    let step = params.first_query + index / params.n_channel % params.n_query;
     var row = params.n_past;
     if batch < params.n_batch {
         let kept = kept_of(batch, u32(length[params.length_offset + batch]));
@@ -583,17 +599,26 @@ fn new_row_of(global: vec3<u32>, workgroups: vec3<u32>) -> NewRow {
     return NewRow(batch, step, index % params.n_channel, row);
 }
 
+fn is_bound(past: u32) -> bool {
+    return past >= params.first_past && past < params.first_past + params.n_bound_past;
+}
+
+// row of what is bound of a cache
+fn past_row(batch: u32, past: u32) -> u32 {
+    return batch * params.n_past + past - params.first_past;
+}
+
 // One invocation writes one channel of one new row to the cache of keys or values.
 @compute @workgroup_size(LANES)
 fn append(@builtin(global_invocation_id) global: vec3<u32>, @builtin(num_workgroups) workgroups: vec3<u32>) {
     let place = new_row_of(global, workgroups);
-    if place.row < params.n_past {
-        cache[params.cache_offset + (place.batch * params.n_past + place.row) * params.cache_stride + place.channel] =
-            k[params.k_offset + (place.batch * params.n_step + place.step) * params.k_stride + place.channel];
+    if is_bound(place.row) {
+        cache[params.cache_offset + past_row(place.batch, place.row) * params.cache_stride + place.channel] =
+            k[params.k_offset + query_row(place.batch, place.step) * params.k_stride + place.channel];
     }
 }
 
-// One invocation takes back one channel of one new row: its gradient, and what the row replaced has none.
+// One invocation takes back one channel of one new row: its gradient, 0 where the row was not kept, and what the row replaced has none.
 @compute @workgroup_size(LANES)
 fn append_backward(@builtin(global_invocation_id) global: vec3<u32>, @builtin(num_workgroups) workgroups: vec3<u32>) {
     let place = new_row_of(global, workgroups);
@@ -601,15 +626,15 @@ fn append_backward(@builtin(global_invocation_id) global: vec3<u32>, @builtin(nu
         return;
     }
     var grad = 0.0;
-    if place.row < params.n_past {
-        let row = place.batch * params.n_past + place.row;
+    if is_bound(place.row) {
+        let row = past_row(place.batch, place.row);
         grad = grad_last[params.grad_last_offset + row * params.grad_last_stride + place.channel];
         if HAS_GRAD_PAST {
             grad_past[params.grad_past_offset + row * params.grad_past_stride + place.channel] = 0.0;
         }
     }
-    if HAS_GRAD_NEW {
-        grad_new[params.grad_new_offset + (place.batch * params.n_step + place.step) * params.grad_new_stride + place.channel] = grad;
+    if HAS_GRAD_NEW && (is_bound(place.row) || params.first_past == 0u) {
+        grad_new[params.grad_new_offset + query_row(place.batch, place.step) * params.grad_new_stride + place.channel] = grad;
     }
 }
 

@@ -1,6 +1,8 @@
 //! Causal multi-head attention and its key-value cache: see `reference/attention.rs`.
 
-use super::{Elementwise, Operation, Sequences, present};
+use std::ops::Range;
+
+use super::{Elementwise, Operation, Sequences, present, rows_fit};
 use crate::error::{Error, Result};
 use crate::gpu::{Constant, Kernel, MOST_ITERATIONS, Operand, Planner, Shader};
 use crate::graph::{Gradients, Graph, Tensor};
@@ -251,22 +253,19 @@ impl Operation for Attention {
         let layouts = Layout::new(plan, &self.inputs).windows(plan, &tensors);
         let rows = Layout::scratch(&layouts, plan);
         for layout in layouts {
-            let part = |tensor: Tensor| layout.window.part(tensor);
             if layout.is_masked {
                 layout.prepare(plan, self, rows, None)?;
             }
-            for tiles in layout.slices(layout.past_tiles + layout.n_step.div_ceil(layout.tile)) {
-                layout
-                    .tiles(plan, "forward", self, tiles)
-                    .bind("rows", rows)
-                    .bind("q", part(self.inputs.q))
-                    .bind("k", part(self.inputs.k))
-                    .bind("v", part(self.inputs.v))
-                    .bind_optional("past_k", self.inputs.past.map(|past| part(past.k)))
-                    .bind_optional("past_v", self.inputs.past.map(|past| part(past.v)))
-                    .bind("y", part(self.y))
-                    .bind("log_sum", part(self.log_sum))
-                    .groups(layout.blocks(layout.n_step))?;
+            let slices = layout.key_slices(plan, &self.inputs);
+            for queries in layout.rows_bound(plan, layout.n_step, &[self.inputs.q, self.y]) {
+                for slice in &slices {
+                    layout
+                        .queries(plan, "forward", self, queries, slice)
+                        .bind("rows", rows)
+                        .bind("y", queries.part(self.y))
+                        .bind("log_sum", layout.window.part(self.log_sum))
+                        .groups(layout.blocks(queries.count))?;
+                }
             }
         }
         Ok(())
@@ -300,24 +299,21 @@ impl Operation for AttentionBackward {
         let layouts = Layout::new(plan, inputs).windows(plan, &tensors);
         let rows = Layout::scratch(&layouts, plan);
         for layout in layouts {
-            let part = |tensor: Tensor| layout.window.part(tensor);
             layout.prepare(plan, op, rows, Some(self.grad_y))?;
-            let query_tiles = layout.n_step.div_ceil(layout.tile);
             if let Some(grad_q) = self.grad_q {
-                for tiles in layout.slices(layout.past_tiles + query_tiles) {
-                    layout
-                        .tiles(plan, "backward_query", op, tiles)
-                        .bind("rows", rows)
-                        .bind("q", part(inputs.q))
-                        .bind("k", part(inputs.k))
-                        .bind("v", part(inputs.v))
-                        .bind_optional("past_k", inputs.past.map(|past| part(past.k)))
-                        .bind_optional("past_v", inputs.past.map(|past| part(past.v)))
-                        .bind("grad_y", part(self.grad_y))
-                        .bind("grad_q", part(grad_q))
-                        .groups(layout.blocks(layout.n_step))?;
+                let slices = layout.key_slices(plan, inputs);
+                for queries in layout.rows_bound(plan, layout.n_step, &[inputs.q, self.grad_y, grad_q]) {
+                    for slice in &slices {
+                        layout
+                            .queries(plan, "backward_query", op, queries, slice)
+                            .bind("rows", rows)
+                            .bind("grad_y", queries.part(self.grad_y))
+                            .bind("grad_q", queries.part(grad_q))
+                            .groups(layout.blocks(queries.count))?;
+                    }
                 }
             }
+            let queries = layout.rows_bound(plan, layout.n_step, &[inputs.q, self.grad_y]);
             for (is_past, keys, grad_k, grad_v) in
                 [(false, Some((inputs.k, inputs.v)), self.grad_k, self.grad_v), (true, past, self.grad_past_k, self.grad_past_v)]
             {
@@ -325,18 +321,24 @@ impl Operation for AttentionBackward {
                 let n_key = plan.spec(k).shape[1];
                 for (entry, name, target) in [("backward_key", "grad_k", grad_k), ("backward_value", "grad_v", grad_v)] {
                     let Some(target) = target else { continue };
-                    for tiles in layout.slices(query_tiles) {
-                        layout
-                            .tiles(plan, entry, op, tiles)
-                            .bind("rows", rows)
-                            .bind("q", part(inputs.q))
-                            .bind("k", part(k))
-                            .bind("v", part(v))
-                            .bind("grad_y", part(self.grad_y))
-                            .bind(name, part(target))
-                            .param("n_key", n_key)
-                            .param("is_past", is_past)
-                            .groups(layout.blocks(n_key))?;
+                    for keys in layout.rows_bound(plan, n_key, &[k, v, target]) {
+                        for (queries, tiles) in
+                            queries.iter().flat_map(|rows| layout.slices(rows.tiles(layout.tile)).map(move |tiles| (rows, tiles)))
+                        {
+                            layout
+                                .tiles(plan, entry, op, tiles)
+                                .bind("rows", rows)
+                                .bind("q", queries.part(inputs.q))
+                                .bind("k", keys.part(k))
+                                .bind("v", keys.part(v))
+                                .bind("grad_y", queries.part(self.grad_y))
+                                .bind(name, keys.part(target))
+                                .param("first_query", queries.first)
+                                .param("first_key", keys.first)
+                                .param("n_key", keys.count)
+                                .param("is_past", is_past)
+                                .groups(layout.blocks(keys.count))?;
+                        }
                     }
                 }
             }
@@ -398,13 +400,20 @@ impl Operation for AttentionAppend {
         }
         let [n_batch, n_step] = [0, 1].map(|axis| plan.spec(self.k).shape[axis]);
         let windows = Sequences::windows(plan, n_batch, &[self.k, self.v, self.last.k, self.last.v], |_| 0);
+        let shape = &plan.spec(self.last.k).shape;
+        let (n_past, n_channel) = (shape[1], shape[2]);
         for window in windows {
             for (new, cache) in [(self.k, self.last.k), (self.v, self.last.v)] {
-                let items = window.share(plan.spec(new).len());
-                append_kernel(plan, "append", cache, self.last.length, self.reset, n_step, window)
-                    .bind("k", window.part(new))
-                    .bind("cache", window.part(cache))
-                    .lanes(items)?;
+                for (steps, rows) in pairs(plan, window, (n_step, &[new]), (n_past, &[cache])) {
+                    append_kernel(plan, "append", cache, self.last.length, self.reset, n_step, window)
+                        .bind("k", steps.part(new))
+                        .bind("cache", rows.part(cache))
+                        .param("first_query", steps.first)
+                        .param("n_query", steps.count)
+                        .param("first_past", rows.first)
+                        .param("n_bound_past", rows.count)
+                        .lanes(window.count * steps.count * n_channel)?;
+                }
             }
             append_kernel(plan, "grow", self.last.k, self.last.length, self.reset, n_step, window).lanes(window.count)?;
         }
@@ -430,13 +439,22 @@ impl Operation for AttentionAppendBackward {
             Elementwise::Copy { x: self.grad_last, y: grad_past }.encode(plan)?;
         }
         let shape = &plan.spec(self.grad_last).shape;
+        let (n_batch, n_past, n_channel) = (shape[0], shape[1], shape[2]);
         let tensors = present([Some(self.grad_last), self.grad_new, self.grad_past]);
-        for window in Sequences::windows(plan, shape[0], &tensors, |_| 0) {
-            append_kernel(plan, "append_backward", self.grad_last, Some(self.length), self.reset, self.n_step, window)
-                .bind("grad_last", window.part(self.grad_last))
-                .bind_optional("grad_new", self.grad_new.map(|tensor| window.part(tensor)))
-                .bind_optional("grad_past", self.grad_past.map(|tensor| window.part(tensor)))
-                .lanes(window.count * self.n_step * shape[2])?;
+        let (new, cache) = (present([self.grad_new]), present([Some(self.grad_last), self.grad_past]));
+        for window in Sequences::windows(plan, n_batch, &tensors, |_| 0) {
+            // in order: a step's gradient is 0 until the rows come that hold it
+            for (steps, rows) in pairs(plan, window, (self.n_step, &new), (n_past, &cache)) {
+                append_kernel(plan, "append_backward", self.grad_last, Some(self.length), self.reset, self.n_step, window)
+                    .bind("grad_last", rows.part(self.grad_last))
+                    .bind_optional("grad_new", self.grad_new.map(|tensor| steps.part(tensor)))
+                    .bind_optional("grad_past", self.grad_past.map(|tensor| rows.part(tensor)))
+                    .param("first_query", steps.first)
+                    .param("n_query", steps.count)
+                    .param("first_past", rows.first)
+                    .param("n_bound_past", rows.count)
+                    .lanes(window.count * steps.count * n_channel)?;
+            }
         }
         Ok(())
     }
@@ -464,6 +482,50 @@ fn append_kernel<'p, 'a>(
         .param("n_past", shape[1])
         .param("n_channel", shape[2])
         .param("end_back", n_step)
+}
+
+/// Every range of the steps' rows with every range of a cache's.
+fn pairs(plan: &Planner, window: Sequences, (n_step, new): (usize, &[Tensor]), (n_past, cache): (usize, &[Tensor])) -> Vec<(Rows, Rows)> {
+    let caches = Rows::bound(plan, window, n_past, cache, 1);
+    let steps = Rows::bound(plan, window, n_step, new, 1);
+    steps.into_iter().flat_map(|steps| caches.iter().map(move |rows| (steps, *rows))).collect()
+}
+
+/// Rows of tensors `(batch, row, ..)` that one dispatch binds: all of some sequences, or some of one that is too large.
+#[derive(Clone, Copy)]
+struct Rows {
+    window: Sequences,
+    first: usize,
+    count: usize,
+    /// Of a sequence.
+    of: usize,
+}
+
+impl Rows {
+    /// As many at a time as can be bound of each tensor, a multiple of `grain` but for the last.
+    fn bound(plan: &Planner, window: Sequences, n_row: usize, tensors: &[Tensor], grain: usize) -> Vec<Rows> {
+        let fits = |count: usize| rows_fit(plan, tensors, window.count * count);
+        let most =
+            if fits(n_row) { n_row } else { grain * (2..n_row.div_ceil(grain)).rev().find(|grains| fits(grain * grains)).unwrap_or(1) };
+        (0..n_row).step_by(most.max(1)).map(|first| Rows { window, first, count: most.min(n_row - first), of: n_row }).collect()
+    }
+
+    fn part(&self, tensor: Tensor) -> Operand {
+        let Sequences { first, count, of } = self.window;
+        Operand::Part { tensor, first: first * self.of + self.first, count: count * self.count, of: of * self.of }
+    }
+
+    /// The tiles that they make up.
+    fn tiles(&self, tile: usize) -> Range<usize> {
+        self.first / tile..(self.first + self.count).div_ceil(tile)
+    }
+}
+
+/// Tiles of keys that one dispatch meets, counted from the first past one, and the rows that hold them.
+struct KeySlice {
+    tiles: Range<usize>,
+    keys: Rows,
+    past: Option<Rows>,
 }
 
 /// Bytes of a workgroup's two tiles: what fits beside the rest into the 16 KiB that every adapter has.
@@ -538,10 +600,31 @@ impl Layout {
     }
 
     /// Tiles in ranges that each fit one dispatch.
-    fn slices(&self, n_tile: usize) -> impl Iterator<Item = (usize, usize)> + use<> {
+    fn slices(&self, tiles: Range<usize>) -> impl Iterator<Item = Range<usize>> + use<> {
         let iterations = self.tile / 4 * (1 + 3 * self.quads) + self.tile * self.quads / self.width + 2;
         let most = (MOST_ITERATIONS / iterations).max(1);
-        (0..n_tile).step_by(most).map(move |first| (first, (first + most).min(n_tile)))
+        tiles.clone().step_by(most).map(move |first| first..(first + most).min(tiles.end))
+    }
+
+    /// Rows of queries or keys, by tiles where not all of one sequence can be bound.
+    fn rows_bound(&self, plan: &Planner, n_row: usize, tensors: &[Tensor]) -> Vec<Rows> {
+        Rows::bound(plan, self.window, n_row, tensors, self.tile)
+    }
+
+    /// All keys, the past ones first.
+    fn key_slices(&self, plan: &Planner, inputs: &AttentionInputs) -> Vec<KeySlice> {
+        let keys = self.rows_bound(plan, self.n_step, &[inputs.k, inputs.v]);
+        let pasts = inputs.past.map_or(Vec::new(), |past| self.rows_bound(plan, self.n_past, &[past.k, past.v]));
+        let of_key = |rows: &Rows| rows.tiles(self.tile).start + self.past_tiles..rows.tiles(self.tile).end + self.past_tiles;
+        let all = match (&keys[..], &pasts[..]) {
+            ([keys], [] | [_]) => vec![(0..of_key(keys).end, *keys, pasts.first().copied())],
+            _ => {
+                let by_past = pasts.iter().map(|past| (past.tiles(self.tile), keys[0], Some(*past)));
+                by_past.chain(keys.iter().map(|rows| (of_key(rows), *rows, pasts.first().copied()))).collect()
+            }
+        };
+        let cut = |(tiles, keys, past)| self.slices(tiles).map(move |tiles| KeySlice { tiles, keys, past });
+        all.into_iter().flat_map(cut).collect()
     }
 
     /// Starts a dispatch with everything set that is the same for all of them.
@@ -559,29 +642,56 @@ impl Layout {
             .param("n_past", self.n_past)
     }
 
-    fn tiles<'p, 'a>(&self, plan: &'p mut Planner<'a>, entry: &'static str, op: &Attention, tiles: (usize, usize)) -> Kernel<'p, 'a> {
+    fn tiles<'p, 'a>(&self, plan: &'p mut Planner<'a>, entry: &'static str, op: &Attention, tiles: Range<usize>) -> Kernel<'p, 'a> {
         self.kernel(plan, entry)
             .constant("HAS_RESET", op.inputs.reset.is_some())
             .param("scale", (self.head_dim as f32).sqrt().recip())
-            .param("first_tile", tiles.0)
-            .param("end_tile", tiles.1)
+            .param("first_tile", tiles.start)
+            .param("end_tile", tiles.end)
+    }
+
+    /// A dispatch of some queries over some of the keys.
+    fn queries<'p, 'a>(
+        &self,
+        plan: &'p mut Planner<'a>,
+        entry: &'static str,
+        op: &Attention,
+        queries: Rows,
+        slice: &KeySlice,
+    ) -> Kernel<'p, 'a> {
+        let AttentionInputs { q, k, v, past, .. } = op.inputs;
+        let past = past.zip(slice.past);
+        self.tiles(plan, entry, op, slice.tiles.clone())
+            .bind("q", queries.part(q))
+            .bind("k", slice.keys.part(k))
+            .bind("v", slice.keys.part(v))
+            .bind_optional("past_k", past.map(|(past, rows)| rows.part(past.k)))
+            .bind_optional("past_v", past.map(|(past, rows)| rows.part(past.v)))
+            .param("first_query", queries.first)
+            .param("n_query", queries.count)
+            .param("first_key", slice.keys.first)
+            .param("first_past", past.map_or(0, |(_, rows)| rows.first))
     }
 
     /// What is known of every query: see the shader.
     fn prepare(&self, plan: &mut Planner, op: &Attention, rows: Operand, grad_y: Option<Tensor>) -> Result<()> {
         let part = |tensor: Tensor| self.window.part(tensor);
         let n_back = if op.inputs.reset.is_some() { self.n_step } else { 1 };
-        for first in (0..n_back).step_by(MOST_ITERATIONS) {
-            self.kernel(plan, "prepare")
-                .bind("rows", rows)
-                .bind("y", part(op.y))
-                .bind("log_sum", part(op.log_sum))
-                .bind_optional("grad_y", grad_y.map(part))
-                .bind_optional("reset", op.inputs.reset.map(part))
-                .bind_optional("length", op.inputs.past.and_then(|past| past.length).map(part))
-                .param("first_back", first)
-                .param("end_back", (first + MOST_ITERATIONS).min(n_back))
-                .lanes(self.window.count * self.n_head * self.n_step)?;
+        for queries in self.rows_bound(plan, self.n_step, &present([Some(op.y), grad_y])) {
+            for first in (0..n_back).step_by(MOST_ITERATIONS) {
+                self.kernel(plan, "prepare")
+                    .bind("rows", rows)
+                    .bind("y", queries.part(op.y))
+                    .bind("log_sum", part(op.log_sum))
+                    .bind_optional("grad_y", grad_y.map(|grad_y| queries.part(grad_y)))
+                    .bind_optional("reset", op.inputs.reset.map(part))
+                    .bind_optional("length", op.inputs.past.and_then(|past| past.length).map(part))
+                    .param("first_back", first)
+                    .param("end_back", (first + MOST_ITERATIONS).min(n_back))
+                    .param("first_query", queries.first)
+                    .param("n_query", queries.count)
+                    .lanes(self.window.count * self.n_head * queries.count)?;
+            }
         }
         Ok(())
     }

@@ -114,12 +114,22 @@ fn an_appended_cache_hands_its_gradients_on() {
 
 #[test]
 fn window_by_window_where_not_all_can_be_bound() {
-    let (n_batch, n_step, n_channel) = (7, 33, 6);
-    let mut case = Case::new("attention 7 x 33 x 6");
-    case.limit_binding(8 << 10);
+    // some sequences; parts of one, of which the cache or the steps alone are too large, or both
+    for (shape, capacity, bytes) in
+        [([7, 33, 6], 40, 8 << 10), ([2, 33, 12], 400, 8 << 10), ([2, 200, 12], 20, 8 << 10), ([1, 200, 24], 300, 12 << 10)]
+    {
+        for has_reset in [false, true] {
+            check_bound(shape, capacity, bytes, has_reset);
+        }
+    }
+}
+
+fn check_bound([n_batch, n_step, n_channel]: [usize; 3], capacity: usize, bytes: u64, has_reset: bool) {
+    let mut case = Case::new(format!("attention {n_batch} x {n_step} x {n_channel}, cache {capacity}, bound {bytes}, reset {has_reset}"));
+    case.limit_binding(bytes);
     let [q, k, v] = projections(&mut case, [n_batch, n_step, n_channel]);
-    let past = past(&mut case, Past::Partial(40), n_batch, n_channel).expect("a past");
-    let reset = Some(case.reset(n_batch, n_step));
+    let past = past(&mut case, Past::Partial(capacity), n_batch, n_channel).expect("a past");
+    let reset = has_reset.then(|| case.reset(n_batch, n_step));
     let (y, log_sum) = case.graph.attention("y", &AttentionInputs { q, k, v, n_head: 2, past: Some(past), reset }).expect("shapes fit");
     let last = case.graph.append_keys("cache", k, v, &past, reset).expect("shapes fit");
     let length = last.length.expect("a length");
