@@ -10,15 +10,6 @@
 
 const COLUMNS = 4u * PANEL;
 
-// The first of the four columns of an invocation. Terms that lie one column beside the other are spread over the lines of a row, so that a load
-// fetches a line an invocation, from which three workgroups more find their terms in the cache.
-fn first_column_of(workgroup: u32, lane: u32) -> u32 {
-    if B_BY_TERM && params.n_product_column % (4u * COLUMNS) == 0u {
-        return workgroup / 4u * 4u * COLUMNS + 16u * lane + workgroup % 4u * 4u;
-    }
-    return workgroup * COLUMNS + 4u * lane;
-}
-
 // 16 terms of four columns, a vector a term
 struct Terms {
     fours: array<mat4x4<f32>, 4>,
@@ -117,7 +108,7 @@ fn multiply_resident(
     if first_column >= params.n_product_column {
         return;
     }
-    let column = first_column_of(first_column / COLUMNS, lane);
+    let column = 4u * spread(first_column / 4u + lane, params.n_product_column / 4u);
     var at = lane;
     for (var slice = params.first_slice; slice < params.first_slice + params.n_slice; slice++) {
         var held_0: Terms;

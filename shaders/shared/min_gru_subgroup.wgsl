@@ -92,7 +92,7 @@ fn forward_subgroup(
     for (var position = params.first; position < params.first + params.count; position++) {
         hold_factors(first_row, lane, position, 0);
         for (var block = 0u; block < CHANNELS; block += PANEL) {
-            let channel = block + lane;
+            let channel = spread(block + lane, CHANNELS);
             let at = weight_rows(channel);
             var tile: PanelRows;
             for (var k = 0u; k < CHANNELS; k++) {
@@ -107,7 +107,7 @@ fn forward_subgroup(
             }
         }
         for (var block = 0u; block < CHANNELS; block += PANEL) {
-            let channel = block + lane;
+            let channel = spread(block + lane, CHANNELS);
             let at = weight_rows(channel);
             var tile: PanelRows;
             for (var k = 0u; k < CHANNELS; k++) {
@@ -125,7 +125,7 @@ fn forward_subgroup(
         subgroupBarrier();
         hold_factors(first_row, lane, position, 1);
         for (var block = 0u; block < CHANNELS; block += PANEL) {
-            let channel = block + lane;
+            let channel = spread(block + lane, CHANNELS);
             let at = weight_rows(channel);
             var tile: PanelRows;
             for (var k = 0u; k < CHANNELS; k++) {
@@ -165,7 +165,7 @@ fn backward_subgroup(
         let position = params.first + left - 1;
         hold_gradients(first_row, lane, position, 2, 1);
         for (var block = 0u; block < CHANNELS; block += PANEL) {
-            let channel = block + lane;
+            let channel = spread(block + lane, CHANNELS);
             let column = min(channel, CHANNELS - 1);
             var tile: PanelRows;
             for (var k = 0u; k < CHANNELS; k++) {
@@ -183,7 +183,7 @@ fn backward_subgroup(
         subgroupBarrier();
         hold_gradients(first_row, lane, position, 0, 2);
         for (var block = 0u; block < CHANNELS; block += PANEL) {
-            let channel = block + lane;
+            let channel = spread(block + lane, CHANNELS);
             let column = min(channel, CHANNELS - 1);
             var tile: PanelRows;
             for (var k = 0u; k < CHANNELS; k++) {

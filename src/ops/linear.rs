@@ -199,7 +199,7 @@ impl Linear {
         for window @ (_, count) in plan.windows(n_row, &[self.x, self.y]) {
             plan.kernel(sum_shader(width), "multiply_column")
                 .constant("WIDTH", width)
-                .constant("SPREAD", software)
+                .constant("SPREAD", software && width == 4)
                 .flops(2 * count * n_out)
                 .bind_part("factors", self.x, window, n_row)
                 .bind("values", self.weight)
@@ -233,7 +233,7 @@ fn sum_rows(plan: &mut Planner, rows: Tensor, factors: Option<Tensor>, sum: Tens
         let of_window = |tensor| Operand::Part { tensor, first: window.0, count, of: n_row };
         plan.kernel(sum_shader(width), "sum_rows")
             .constant("WIDTH", width)
-            .constant("SPREAD", software)
+            .constant("SPREAD", software && width == 4)
             .flops((1 + usize::from(factors.is_some())) * count * n_out)
             .bind("rows", of_window(rows))
             .bind_optional("factors", factors.map(of_window))
@@ -435,6 +435,7 @@ fn multiply_by_subgroups(
             plan.kernel(&SUBGROUP_SHADER, "multiply_resident")
                 .constant("HELD_TERMS", terms)
                 .constant("B_BY_TERM", resident.by_term)
+                .constant("SPREAD", resident.by_term)
                 .bind("streamed", streamed)
                 .bind("resident", resident.tensor)
                 .bind_optional("bias_fours", bias)

@@ -1,7 +1,7 @@
 //! The lab's gated cell over the products of its inputs, recurrent: see `reference/min_gru.rs`.
 
 use super::panel::{self, PANEL, Packed, Panels, Source};
-use super::{LinearBackward, Operation, QUAD, Recurrence, SINGLE, Stretch, present, rows_fit, width};
+use super::{LinearBackward, Operation, QUAD, Recurrence, SINGLE, SPREAD, Stretch, present, rows_fit, width};
 use crate::Message;
 use crate::error::{Error, Result};
 use crate::gpu::{Constant, Kernel, MOST_ITERATIONS, Operand, Planner, Shader, WINDOW_BYTES};
@@ -19,7 +19,7 @@ pub(crate) const SHADER: Shader = variant(&[
 
 /// Takes four channels at once and hands states and gradients on by subgroup operations.
 const SUBGROUP_SHADER: Shader =
-    variant(&[QUAD, ACTIVATION, RECURRENCE, panel::SOURCE, include_str!("../../shaders/shared/min_gru_subgroup.wgsl")]);
+    variant(&[QUAD, SPREAD, ACTIVATION, RECURRENCE, panel::SOURCE, include_str!("../../shaders/shared/min_gru_subgroup.wgsl")]);
 
 const ACTIVATION: &str = include_str!("../../shaders/shared/activation.wgsl");
 const RECURRENCE: &str = include_str!("../../shaders/shared/recurrence.wgsl");
@@ -31,6 +31,7 @@ const fn variant(shared: &'static [&'static str]) -> Shader {
         shared,
         constants: &[
             ("VALUE_WIDTH", Constant::U32(1)),
+            ("SPREAD", Constant::Bool(true)),
             ("HIDDEN", Constant::U32(64)),
             ("QUADS", Constant::U32(1)),
             ("WIDTH", Constant::U32(64)),
