@@ -197,8 +197,11 @@ fn a_table_of_kernels_chooses_and_is_recorded() {
 }
 
 #[test]
-fn a_kernel_that_the_adapter_has_no_features_for_is_refused() {
+fn a_kernel_that_the_device_does_not_have_is_refused() {
     let folder = folder();
+    let bench = format!("bench --device cpu --models mamba --csv prices.csv {SMALL}");
+    refuses(folder.path(), &format!("{bench} --kernel selective_scan=chunked"), &["--kernel", "--device"]);
+    refuses(folder.path(), &format!("{bench} --kernel-table table.json"), &["--kernel-table", "--device"]);
     if std::env::var("WGPU_BACKEND").is_ok_and(|backend| backend == "gl") {
         let bench = format!("bench --device gpu --models mamba --csv prices.csv {SMALL}");
         refuses(folder.path(), &format!("{bench} --kernel selective_scan=subgroup"), &["selective_scan=subgroup", "subgroup operations"]);

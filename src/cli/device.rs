@@ -110,7 +110,14 @@ impl Drop for OpenedGpu {
 impl Device {
     /// Opens what `--device` asks for.
     pub async fn open(args: &DeviceArgs) -> Result<Device> {
-        let Some(mut gpu) = args.gpu().await? else { return Ok(Device::Cpu(Cpu)) };
+        let Some(mut gpu) = args.gpu().await? else {
+            let option = match args {
+                DeviceArgs { kernels, .. } if !kernels.is_empty() => "--kernel",
+                DeviceArgs { kernel_table: Some(_), .. } => "--kernel-table",
+                _ => return Ok(Device::Cpu(Cpu)),
+            };
+            return Err(Error::given(option, message!("it chooses a GPU's kernel, and the device is the CPU; name a GPU by --device")));
+        };
         let table = use_table(&mut gpu, args.kernel_table.as_deref())?;
         for choice in &args.kernels {
             let (operation, kernel) = choice

@@ -348,7 +348,7 @@ const SPREAD: &str = include_str!("../../shaders/shared/spread.wgsl");
 fn width(plan: &Planner, tensors: &[Tensor]) -> usize {
     let fits = |tensor: &Tensor| {
         let spec = plan.spec(*tensor);
-        spec.len() > 0 && (spec.columns() | spec.offset | spec.row_stride).is_multiple_of(4)
+        !spec.is_empty() && (spec.columns() | spec.offset | spec.row_stride).is_multiple_of(4)
     };
     if tensors.iter().all(fits) { 4 } else { 1 }
 }

@@ -344,6 +344,7 @@ pub static CHINESE: &[(&str, &str)] = &[
     ("give a text, a number, true, false or a list", "请给出文本、数字、true、false 或列表"),
     ("is no table of kernels: {}", "不是内核表：{}"),
     ("make one with `scanrnn tune-kernels`", "请用 `scanrnn tune-kernels` 生成"),
+    ("it chooses a GPU's kernel, and the device is the CPU; name a GPU by --device", "它选择 GPU 的内核，而设备是 CPU；请用 --device 指定 GPU"),
     ("must be OP=NAME, such as min_gru=step", "须为 OP=NAME，如 min_gru=step"),
     ("name at least one model", "请至少指定一个模型"),
     ("the model forecasts {} rows; further ones would need values of {} to come", "模型预测 {} 行；更远的行需要 {} 的未来值"),
