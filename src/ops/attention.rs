@@ -2,7 +2,7 @@
 
 use std::ops::Range;
 
-use super::{Elementwise, Operation, Sequences, present, rows_fit};
+use super::{Elementwise, Operation, Sequences, Stretch, present, rows_fit};
 use crate::error::{Error, Result};
 use crate::gpu::{Constant, Kernel, MOST_ITERATIONS, Operand, Planner, Shader};
 use crate::graph::{Gradients, Graph, Tensor};
@@ -264,7 +264,7 @@ impl Operation for Attention {
                         .bind("rows", rows)
                         .bind("y", queries.part(self.y))
                         .bind("log_sum", layout.window.part(self.log_sum))
-                        .groups(layout.blocks(queries.count))?;
+                        .groups(layout.blocks(queries.n_step))?;
                 }
             }
         }
@@ -309,7 +309,7 @@ impl Operation for AttentionBackward {
                             .bind("rows", rows)
                             .bind("grad_y", queries.part(self.grad_y))
                             .bind("grad_q", queries.part(grad_q))
-                            .groups(layout.blocks(queries.count))?;
+                            .groups(layout.blocks(queries.n_step))?;
                     }
                 }
             }
@@ -323,7 +323,7 @@ impl Operation for AttentionBackward {
                     let Some(target) = target else { continue };
                     for keys in layout.rows_bound(plan, n_key, &[k, v, target]) {
                         for (queries, tiles) in
-                            queries.iter().flat_map(|rows| layout.slices(rows.tiles(layout.tile)).map(move |tiles| (rows, tiles)))
+                            queries.iter().flat_map(|rows| layout.slices(layout.tiles_of(rows)).map(move |tiles| (rows, tiles)))
                         {
                             layout
                                 .tiles(plan, entry, op, tiles)
@@ -333,11 +333,11 @@ impl Operation for AttentionBackward {
                                 .bind("v", keys.part(v))
                                 .bind("grad_y", queries.part(self.grad_y))
                                 .bind(name, keys.part(target))
-                                .param("first_query", queries.first)
-                                .param("first_key", keys.first)
-                                .param("n_key", keys.count)
+                                .param("first_query", queries.first_step)
+                                .param("first_key", keys.first_step)
+                                .param("n_key", keys.n_step)
                                 .param("is_past", is_past)
-                                .groups(layout.blocks(keys.count))?;
+                                .groups(layout.blocks(keys.n_step))?;
                         }
                     }
                 }
@@ -408,11 +408,11 @@ impl Operation for AttentionAppend {
                     append_kernel(plan, "append", cache, self.last.length, self.reset, n_step, window)
                         .bind("k", steps.part(new))
                         .bind("cache", rows.part(cache))
-                        .param("first_query", steps.first)
-                        .param("n_query", steps.count)
-                        .param("first_past", rows.first)
-                        .param("n_bound_past", rows.count)
-                        .lanes(window.count * steps.count * n_channel)?;
+                        .param("first_query", steps.first_step)
+                        .param("n_query", steps.n_step)
+                        .param("first_past", rows.first_step)
+                        .param("n_bound_past", rows.n_step)
+                        .lanes(window.count * steps.n_step * n_channel)?;
                 }
             }
             append_kernel(plan, "grow", self.last.k, self.last.length, self.reset, n_step, window).lanes(window.count)?;
@@ -449,11 +449,11 @@ impl Operation for AttentionAppendBackward {
                     .bind("grad_last", rows.part(self.grad_last))
                     .bind_optional("grad_new", self.grad_new.map(|tensor| steps.part(tensor)))
                     .bind_optional("grad_past", self.grad_past.map(|tensor| rows.part(tensor)))
-                    .param("first_query", steps.first)
-                    .param("n_query", steps.count)
-                    .param("first_past", rows.first)
-                    .param("n_bound_past", rows.count)
-                    .lanes(window.count * steps.count * n_channel)?;
+                    .param("first_query", steps.first_step)
+                    .param("n_query", steps.n_step)
+                    .param("first_past", rows.first_step)
+                    .param("n_bound_past", rows.n_step)
+                    .lanes(window.count * steps.n_step * n_channel)?;
             }
         }
         Ok(())
@@ -485,47 +485,28 @@ fn append_kernel<'p, 'a>(
 }
 
 /// Every range of the steps' rows with every range of a cache's.
-fn pairs(plan: &Planner, window: Sequences, (n_step, new): (usize, &[Tensor]), (n_past, cache): (usize, &[Tensor])) -> Vec<(Rows, Rows)> {
-    let caches = Rows::bound(plan, window, n_past, cache, 1);
-    let steps = Rows::bound(plan, window, n_step, new, 1);
+fn pairs(
+    plan: &Planner,
+    window: Sequences,
+    (n_step, new): (usize, &[Tensor]),
+    (n_past, cache): (usize, &[Tensor]),
+) -> Vec<(Stretch, Stretch)> {
+    let caches = rows_bound(plan, window, n_past, cache, 1);
+    let steps = rows_bound(plan, window, n_step, new, 1);
     steps.into_iter().flat_map(|steps| caches.iter().map(move |rows| (steps, *rows))).collect()
 }
 
-/// Rows of tensors `(batch, row, ..)` that one dispatch binds: all of some sequences, or some of one that is too large.
-#[derive(Clone, Copy)]
-struct Rows {
-    window: Sequences,
-    first: usize,
-    count: usize,
-    /// Of a sequence.
-    of: usize,
-}
-
-impl Rows {
-    /// As many at a time as can be bound of each tensor, a multiple of `grain` but for the last.
-    fn bound(plan: &Planner, window: Sequences, n_row: usize, tensors: &[Tensor], grain: usize) -> Vec<Rows> {
-        let fits = |count: usize| rows_fit(plan, tensors, window.count * count);
-        let most =
-            if fits(n_row) { n_row } else { grain * (2..n_row.div_ceil(grain)).rev().find(|grains| fits(grain * grains)).unwrap_or(1) };
-        (0..n_row).step_by(most.max(1)).map(|first| Rows { window, first, count: most.min(n_row - first), of: n_row }).collect()
-    }
-
-    fn part(&self, tensor: Tensor) -> Operand {
-        let Sequences { first, count, of } = self.window;
-        Operand::Part { tensor, first: first * self.of + self.first, count: count * self.count, of: of * self.of }
-    }
-
-    /// The tiles that they make up.
-    fn tiles(&self, tile: usize) -> Range<usize> {
-        self.first / tile..(self.first + self.count).div_ceil(tile)
-    }
+/// The rows of some sequences' tensors `(batch, row, ..)`, as many at a time as can be bound of each, a multiple of `grain` but for the last.
+fn rows_bound(plan: &Planner, window: Sequences, n_row: usize, tensors: &[Tensor], grain: usize) -> Vec<Stretch> {
+    let most = Stretch::most_steps(n_row, grain, |n_row| rows_fit(plan, tensors, window.count * n_row));
+    Stretch::cut(window, n_row, false, most)
 }
 
 /// Tiles of keys that one dispatch meets, counted from the first past one, and the rows that hold them.
 struct KeySlice {
     tiles: Range<usize>,
-    keys: Rows,
-    past: Option<Rows>,
+    keys: Stretch,
+    past: Option<Stretch>,
 }
 
 /// Bytes of a workgroup's two tiles: what fits beside the rest into the 16 KiB that every adapter has.
@@ -599,6 +580,11 @@ impl Layout {
         self.window.count * self.n_head * n_row.div_ceil(self.width)
     }
 
+    /// The tiles that rows make up.
+    fn tiles_of(&self, rows: &Stretch) -> Range<usize> {
+        rows.first_step / self.tile..(rows.first_step + rows.n_step).div_ceil(self.tile)
+    }
+
     /// Tiles in ranges that each fit one dispatch.
     fn slices(&self, tiles: Range<usize>) -> impl Iterator<Item = Range<usize>> + use<> {
         let iterations = self.tile / 4 * (1 + 3 * self.quads) + self.tile * self.quads / self.width + 2;
@@ -607,19 +593,19 @@ impl Layout {
     }
 
     /// Rows of queries or keys, by tiles where not all of one sequence can be bound.
-    fn rows_bound(&self, plan: &Planner, n_row: usize, tensors: &[Tensor]) -> Vec<Rows> {
-        Rows::bound(plan, self.window, n_row, tensors, self.tile)
+    fn rows_bound(&self, plan: &Planner, n_row: usize, tensors: &[Tensor]) -> Vec<Stretch> {
+        rows_bound(plan, self.window, n_row, tensors, self.tile)
     }
 
     /// All keys, the past ones first.
     fn key_slices(&self, plan: &Planner, inputs: &AttentionInputs) -> Vec<KeySlice> {
         let keys = self.rows_bound(plan, self.n_step, &[inputs.k, inputs.v]);
         let pasts = inputs.past.map_or(Vec::new(), |past| self.rows_bound(plan, self.n_past, &[past.k, past.v]));
-        let of_key = |rows: &Rows| rows.tiles(self.tile).start + self.past_tiles..rows.tiles(self.tile).end + self.past_tiles;
+        let of_key = |rows: &Stretch| self.tiles_of(rows).start + self.past_tiles..self.tiles_of(rows).end + self.past_tiles;
         let all = match (&keys[..], &pasts[..]) {
             ([keys], [] | [_]) => vec![(0..of_key(keys).end, *keys, pasts.first().copied())],
             _ => {
-                let by_past = pasts.iter().map(|past| (past.tiles(self.tile), keys[0], Some(*past)));
+                let by_past = pasts.iter().map(|past| (self.tiles_of(past), keys[0], Some(*past)));
                 by_past.chain(keys.iter().map(|rows| (of_key(rows), *rows, pasts.first().copied()))).collect()
             }
         };
@@ -656,7 +642,7 @@ impl Layout {
         plan: &'p mut Planner<'a>,
         entry: &'static str,
         op: &Attention,
-        queries: Rows,
+        queries: Stretch,
         slice: &KeySlice,
     ) -> Kernel<'p, 'a> {
         let AttentionInputs { q, k, v, past, .. } = op.inputs;
@@ -667,10 +653,10 @@ impl Layout {
             .bind("v", slice.keys.part(v))
             .bind_optional("past_k", past.map(|(past, rows)| rows.part(past.k)))
             .bind_optional("past_v", past.map(|(past, rows)| rows.part(past.v)))
-            .param("first_query", queries.first)
-            .param("n_query", queries.count)
-            .param("first_key", slice.keys.first)
-            .param("first_past", past.map_or(0, |(_, rows)| rows.first))
+            .param("first_query", queries.first_step)
+            .param("n_query", queries.n_step)
+            .param("first_key", slice.keys.first_step)
+            .param("first_past", past.map_or(0, |(_, rows)| rows.first_step))
     }
 
     /// What is known of every query: see the shader.
@@ -688,9 +674,9 @@ impl Layout {
                     .bind_optional("length", op.inputs.past.and_then(|past| past.length).map(part))
                     .param("first_back", first)
                     .param("end_back", (first + MOST_ITERATIONS).min(n_back))
-                    .param("first_query", queries.first)
-                    .param("n_query", queries.count)
-                    .lanes(self.window.count * self.n_head * queries.count)?;
+                    .param("first_query", queries.first_step)
+                    .param("n_query", queries.n_step)
+                    .lanes(self.window.count * self.n_head * queries.n_step)?;
             }
         }
         Ok(())

@@ -210,7 +210,7 @@ impl Sequences {
     }
 }
 
-/// Some sequences of a batch, or some steps of one: what one dispatch of a scan takes.
+/// Some sequences of a batch, or some steps of one: what one dispatch takes.
 #[derive(Clone, Copy, Debug)]
 struct Stretch {
     sequences: Sequences,
@@ -226,19 +226,29 @@ impl Stretch {
     /// As many sequences as fit, else as many steps of one, a multiple of `grain` but for the last. Sorted by sequences, then by positions.
     fn all(n_batch: usize, n_step: usize, reverse: bool, grain: usize, fits: impl Fn(usize, usize) -> bool) -> Vec<Stretch> {
         let (most_sequences, most_steps) = match (1..=n_batch).rev().find(|count| fits(*count, n_step)) {
-            Some(count) => (count, n_step.max(1)),
-            None => (1, grain * (2..n_step.div_ceil(grain)).rev().find(|grains| fits(1, grain * grains)).unwrap_or(1)),
+            Some(count) => (count, n_step),
+            None => (1, Stretch::most_steps(n_step, grain, |n_step| fits(1, n_step))),
         };
-        let mut stretches = Vec::new();
-        for first in (0..n_batch).step_by(most_sequences) {
-            let sequences = Sequences { first, count: most_sequences.min(n_batch - first), of: n_batch };
-            for first_position in (0..n_step).step_by(most_steps) {
-                let len = most_steps.min(n_step - first_position);
-                let first_step = if reverse { n_step - first_position - len } else { first_position };
-                stretches.push(Stretch { sequences, first_position, n_step: len, first_step, n_whole_step: n_step });
-            }
+        let sequences = |first: usize| Sequences { first, count: most_sequences.min(n_batch - first), of: n_batch };
+        (0..n_batch).step_by(most_sequences).flat_map(|first| Stretch::cut(sequences(first), n_step, reverse, most_steps)).collect()
+    }
+
+    /// All steps, else as many as fit, a multiple of `grain`.
+    fn most_steps(n_step: usize, grain: usize, fits: impl Fn(usize) -> bool) -> usize {
+        if fits(n_step) {
+            return n_step;
         }
-        stretches
+        grain * (2..n_step.div_ceil(grain)).rev().find(|grains| fits(grain * grains)).unwrap_or(1)
+    }
+
+    /// The steps of some sequences, so many at a time.
+    fn cut(sequences: Sequences, n_step: usize, reverse: bool, most_steps: usize) -> Vec<Stretch> {
+        let stretch = |first_position: usize| {
+            let len = most_steps.min(n_step - first_position);
+            let first_step = if reverse { n_step - first_position - len } else { first_position };
+            Stretch { sequences, first_position, n_step: len, first_step, n_whole_step: n_step }
+        };
+        (0..n_step).step_by(most_steps.max(1)).map(stretch).collect()
     }
 
     /// The first of its rows in a tensor `(batch, step, ..)`.
