@@ -3,9 +3,10 @@
 // e = C^T w + exp(A) e''    dL/dg = dL/dy clip(u) + B e    dL/dp = D w + dL/dg SiLU'(clip(p)) where |p| <= 50
 // dL/dA = sum e s' exp(A)    dL/dB = sum g e    dL/dC = sum w s    dL/dD = sum w p
 //
-// Products with B and C, and those that give their gradients, are the linear layer's kernels'. Entries named gates, read_out and so on take
-// one Value an invocation, WIDTH neighbouring elements; scan and its gradient WIDTH states of one sequence through all steps; backward_decay
-// (dA) and backward_skip (dD) sum COLUMNS columns of Values a workgroup. Channels and states are counted in Values.
+// Products with B and C, and those that give their gradients, are the linear layer's kernels'. In entries named gates, read_out and so on an
+// invocation takes one Value, WIDTH neighbouring elements, of STRIP rows; in scan and its gradient WIDTH states of one sequence through all
+// steps; backward_decay (dA) and backward_skip (dD, from what each strip left) sum COLUMNS columns of Values a workgroup. Gates are computed
+// again where the rows they come from are read. Channels and states are counted in Values.
 // Of more than can be bound, one dispatch takes some sequences of the batch, or the positions from first_position to end_position of one.
 
 struct Params {
@@ -41,6 +42,7 @@ struct Params {
     grad_p_offset: u32,
     grad_p_stride: u32,
     grad_a_offset: u32,
+    skip_sums_offset: u32,
     grad_d_offset: u32,
     grad_initial_offset: u32,
     grad_initial_stride: u32,
@@ -64,6 +66,7 @@ struct Params {
 @group(0) @binding(3) var<storage, read_write> grad_gate: array<Value>; // (batch, step, hidden): B e
 @group(0) @binding(17) var<storage, read_write> grad_p: array<Value>; // (batch, step, hidden)
 @group(0) @binding(18) var<storage, read_write> grad_a: array<Value>; // (state)
+@group(0) @binding(4) var<storage, read_write> skip_sums: array<Value>; // (strip, hidden): sums of w p
 @group(0) @binding(19) var<storage, read_write> grad_d: array<Value>; // (hidden)
 @group(0) @binding(20) var<storage, read_write> grad_initial: array<Value>; // (batch, state)
 
@@ -98,12 +101,35 @@ fn initial_at(batch: u32, n: u32) -> Value {
     return Value();
 }
 
+// rows of one channel
+struct Strip {
+    nth: u32,
+    channel: u32,
+    first_row: u32,
+    end_row: u32,
+}
+
+fn strip_of(global: vec3<u32>, workgroups: vec3<u32>) -> Strip {
+    let lane = lane_of(global, workgroups);
+    let nth = lane / params.n_hidden;
+    let channel = spread(lane % params.n_hidden, params.n_hidden);
+    return Strip(nth, channel, min(nth * STRIP, n_row()), min((nth + 1u) * STRIP, n_row()));
+}
+
+fn clip_input(input: Value) -> Value {
+    return clamp(input, Value(-50.0), Value(50.0));
+}
+
+// w, from dL/dy
+fn grad_read_of(grad: Value, input: Value, u: Value) -> Value {
+    return select(Value(), grad * silu(clip_input(input)), abs(u) <= Value(10.0));
+}
+
 @compute @workgroup_size(LANES)
 fn gates(@builtin(global_invocation_id) global: vec3<u32>, @builtin(num_workgroups) workgroups: vec3<u32>) {
-    let lane = lane_of(global, workgroups);
-    if lane < n_row() * params.n_hidden {
-        let input = p_at(lane / params.n_hidden, lane % params.n_hidden);
-        gate[params.gate_offset / WIDTH + lane] = silu(clamp(input, Value(-50.0), Value(50.0)));
+    let strip = strip_of(global, workgroups);
+    for (var row = strip.first_row; row < strip.end_row; row++) {
+        gate[params.gate_offset / WIDTH + row * params.n_hidden + strip.channel] = silu(clip_input(p_at(row, strip.channel)));
     }
 }
 
@@ -130,22 +156,30 @@ fn scan(@builtin(global_invocation_id) global: vec3<u32>, @builtin(num_workgroup
 
 @compute @workgroup_size(LANES)
 fn read_out(@builtin(global_invocation_id) global: vec3<u32>, @builtin(num_workgroups) workgroups: vec3<u32>) {
-    let lane = lane_of(global, workgroups);
-    if lane >= n_row() * params.n_hidden {
-        return;
+    let strip = strip_of(global, workgroups);
+    let skip = d[params.d_offset / WIDTH + strip.channel];
+    for (var row = strip.first_row; row < strip.end_row; row++) {
+        let at = row * params.n_hidden + strip.channel;
+        let input = p_at(row, strip.channel);
+        let u = raw[params.raw_offset / WIDTH + at] + skip * input;
+        raw[params.raw_offset / WIDTH + at] = u;
+        y[params.y_offset / WIDTH + at] = silu(clip_input(input)) * clamp(u, Value(-10.0), Value(10.0));
     }
-    let channel = lane % params.n_hidden;
-    let u = raw[params.raw_offset / WIDTH + lane] + d[params.d_offset / WIDTH + channel] * p_at(lane / params.n_hidden, channel);
-    raw[params.raw_offset / WIDTH + lane] = u;
-    y[params.y_offset / WIDTH + lane] = gate[params.gate_offset / WIDTH + lane] * clamp(u, Value(-10.0), Value(10.0));
 }
 
 @compute @workgroup_size(LANES)
 fn backward_read_out(@builtin(global_invocation_id) global: vec3<u32>, @builtin(num_workgroups) workgroups: vec3<u32>) {
-    let lane = lane_of(global, workgroups);
-    if lane < n_row() * params.n_hidden {
-        let w = grad_y_at(lane / params.n_hidden, lane % params.n_hidden) * gate[params.gate_offset / WIDTH + lane];
-        grad_read[params.grad_read_offset / WIDTH + lane] = select(Value(), w, abs(raw[params.raw_offset / WIDTH + lane]) <= Value(10.0));
+    let strip = strip_of(global, workgroups);
+    var sum = Value();
+    for (var row = strip.first_row; row < strip.end_row; row++) {
+        let at = row * params.n_hidden + strip.channel;
+        let input = p_at(row, strip.channel);
+        let w = grad_read_of(grad_y_at(row, strip.channel), input, raw[params.raw_offset / WIDTH + at]);
+        grad_read[params.grad_read_offset / WIDTH + at] = w;
+        sum += w * input;
+    }
+    if strip.first_row < strip.end_row {
+        skip_sums[params.skip_sums_offset / WIDTH + strip.nth * params.n_hidden + strip.channel] = sum;
     }
 }
 
@@ -176,18 +210,19 @@ fn backward_scan(@builtin(global_invocation_id) global: vec3<u32>, @builtin(num_
 
 @compute @workgroup_size(LANES)
 fn backward_input(@builtin(global_invocation_id) global: vec3<u32>, @builtin(num_workgroups) workgroups: vec3<u32>) {
-    let lane = lane_of(global, workgroups);
-    if lane >= n_row() * params.n_hidden {
-        return;
+    let strip = strip_of(global, workgroups);
+    let channel = strip.channel;
+    let skip = d[params.d_offset / WIDTH + channel];
+    for (var row = strip.first_row; row < strip.end_row; row++) {
+        let at = row * params.n_hidden + channel;
+        let input = p_at(row, channel);
+        let u = raw[params.raw_offset / WIDTH + at];
+        let grad = grad_y_at(row, channel);
+        let grad_g = grad_gate[params.grad_gate_offset / WIDTH + at] + grad * clamp(u, Value(-10.0), Value(10.0));
+        let through_gate = select(Value(), grad_g * silu_derivative(clip_input(input)), abs(input) <= Value(50.0));
+        grad_p[(params.grad_p_offset + row * params.grad_p_stride) / WIDTH + channel] =
+            skip * grad_read_of(grad, input, u) + through_gate;
     }
-    let row = lane / params.n_hidden;
-    let channel = lane % params.n_hidden;
-    let input = p_at(row, channel);
-    let through_skip = d[params.d_offset / WIDTH + channel] * grad_read[params.grad_read_offset / WIDTH + lane];
-    let of_gate = grad_y_at(row, channel) * clamp(raw[params.raw_offset / WIDTH + lane], Value(-10.0), Value(10.0));
-    let through_gate = (grad_gate[params.grad_gate_offset / WIDTH + lane] + of_gate) * silu_derivative(input);
-    grad_p[(params.grad_p_offset + row * params.grad_p_stride) / WIDTH + channel] =
-        through_skip + select(Value(), through_gate, abs(input) <= Value(50.0));
 }
 
 // e s' of one element, s' being what the step before left; rows in the order of the visits
@@ -238,8 +273,8 @@ fn backward_skip(
     let channel = (group.y * workgroups.x + group.x) * COLUMNS + local.x;
     var sum = Value();
     if channel < params.n_hidden {
-        for (var row = local.y; row < n_row(); row += COLUMNS) {
-            sum += grad_read[params.grad_read_offset / WIDTH + row * params.n_hidden + channel] * p_at(row, channel);
+        for (var strip = local.y; strip * STRIP < n_row(); strip += COLUMNS) {
+            sum += skip_sums[params.skip_sums_offset / WIDTH + strip * params.n_hidden + channel];
         }
     }
     sum = sum_column(local, sum);

@@ -1,13 +1,13 @@
 //! The lab's simplified state space model over the products of its inputs: see `reference/mamba_lab.rs`.
 
-use super::{COLUMNS, Linear, LinearBackward, Operation, QUAD, Recurrence, SINGLE, Stretch, present, rows_fit, width};
+use super::{COLUMNS, Linear, LinearBackward, Operation, QUAD, Recurrence, SINGLE, SPREAD, Stretch, present, rows_fit, width};
 use crate::error::Result;
 use crate::gpu::{Constant, Kernel, LANES, MOST_ITERATIONS, Operand, Planner, Shader};
 use crate::graph::{Gradients, Graph, Tensor};
 
-pub(crate) const SHADER: Shader = variant(&[SINGLE, ACTIVATION, RECURRENCE, SUM_COLUMN]);
+pub(crate) const SHADER: Shader = variant(&[SINGLE, ACTIVATION, RECURRENCE, SUM_COLUMN, SPREAD]);
 
-const QUAD_SHADER: Shader = variant(&[QUAD, ACTIVATION, RECURRENCE, SUM_COLUMN]);
+const QUAD_SHADER: Shader = variant(&[QUAD, ACTIVATION, RECURRENCE, SUM_COLUMN, SPREAD]);
 
 const ACTIVATION: &str = include_str!("../../shaders/shared/activation.wgsl");
 const RECURRENCE: &str = include_str!("../../shaders/shared/recurrence.wgsl");
@@ -20,6 +20,8 @@ const fn variant(shared: &'static [&'static str]) -> Shader {
         shared,
         constants: &[
             ("WIDTH", Constant::U32(1)),
+            ("STRIP", Constant::U32(4)),
+            ("SPREAD", Constant::Bool(false)),
             ("HAS_INITIAL", Constant::Bool(false)),
             ("HAS_RESET", Constant::Bool(false)),
             ("HAS_GRAD_Y", Constant::Bool(false)),
@@ -117,6 +119,11 @@ impl Graph {
     }
 }
 
+/// Rows of a channel that an invocation takes: more on a software adapter, which pays for each of them in any case.
+fn strip(plan: &Planner) -> usize {
+    if plan.traits().software { 16 } else { 4 }
+}
+
 impl MambaLab {
     /// As many sequences, or positions of one, as can be bound of tensors `(batch, step, ..)`, and as one invocation takes.
     fn stretches(&self, plan: &Planner, gradients: &[Tensor]) -> Vec<Stretch> {
@@ -146,8 +153,11 @@ impl MambaLab {
     fn kernel<'p, 'a>(&self, plan: &'p mut Planner<'a>, entry: &'static str, stretch: &Stretch, width: usize) -> Kernel<'p, 'a> {
         let (n_hidden, n_state) = (plan.spec(self.y).columns(), plan.spec(self.last_state).columns());
         let part = |tensor: Tensor| stretch.part(tensor);
+        let (strip, spread) = (strip(plan), plan.traits().software && width == 4);
         plan.kernel(if width == 1 { &SHADER } else { &QUAD_SHADER }, entry)
             .constant("WIDTH", width)
+            .constant("STRIP", strip)
+            .constant("SPREAD", spread)
             .bind("p", part(self.p))
             .bind("a", self.a)
             .bind("d", self.d)
@@ -226,8 +236,10 @@ impl Operation for MambaLab {
     fn encode(&self, plan: &mut Planner) -> Result<()> {
         let (n_hidden, n_state) = (plan.spec(self.y).columns(), plan.spec(self.last_state).columns());
         let (stretches, width) = (self.stretches(plan, &[]), self.width(plan, &[]));
+        let strip = strip(plan);
         let each = |plan: &mut Planner, entry| {
-            stretches.iter().try_for_each(|stretch| self.kernel(plan, entry, stretch, width).lanes(stretch.rows() * n_hidden / width))
+            let lanes = |stretch: &Stretch| stretch.rows().div_ceil(strip) * n_hidden / width;
+            stretches.iter().try_for_each(|stretch| self.kernel(plan, entry, stretch, width).lanes(lanes(stretch)))
         };
         each(plan, "gates")?;
         product(self.gate, self.b, self.states).encode(plan)?;
@@ -270,26 +282,37 @@ impl Operation for MambaLabBackward {
         let stretches = forward.stretches(plan, &present([self.grad_y, self.grad_p]));
         let gradients = [self.grad_y, self.grad_last_state, self.grad_p, self.grad_a, self.grad_d, self.grad_initial_state];
         let width = forward.width(plan, &present(gradients));
-        let kernel = |plan: &mut Planner, entry: &'static str, stretch: &Stretch, groups: usize| {
-            let part = |tensor: Tensor| stretch.part(tensor);
+        let strip = strip(plan);
+        for (index, stretch) in stretches.iter().enumerate() {
+            let n_strip = stretch.rows().div_ceil(strip);
+            let skip_sums = plan.scratch(n_strip * n_hidden);
             forward
-                .kernel(plan, entry, stretch, width)
-                .bind_optional("grad_y", self.grad_y.map(part))
-                .bind("grad_read", part(self.grad_read_out))
-                .bind("grad_states", part(self.grad_states))
-                .bind("grad_gate", part(self.grad_gate))
-                .bind_optional("grad_p", self.grad_p.map(part))
-                .groups(groups)
-        };
-        let each = |plan: &mut Planner, entry| {
-            stretches.iter().try_for_each(|stretch| kernel(plan, entry, stretch, (stretch.rows() * n_hidden).div_ceil(LANES * width)))
-        };
-        each(plan, "backward_read_out")?;
+                .kernel(plan, "backward_read_out", stretch, width)
+                .bind_optional("grad_y", self.grad_y.map(|grad_y| stretch.part(grad_y)))
+                .bind("grad_read", stretch.part(self.grad_read_out))
+                .bind("skip_sums", skip_sums)
+                .lanes(n_strip * n_hidden / width)?;
+            if let Some(grad_d) = self.grad_d {
+                forward
+                    .kernel(plan, "backward_skip", stretch, width)
+                    .bind("skip_sums", skip_sums)
+                    .bind("grad_d", grad_d)
+                    .param("accumulate", index > 0)
+                    .groups(n_hidden.div_ceil(COLUMNS * width))?;
+            }
+        }
         product(self.grad_read_out, forward.c, self.grad_states).encode(plan)?;
         self.encode_scan(plan, &stretches, width)?;
         if self.grad_p.is_some() {
             transposed_product(self.grad_states, forward.b, self.grad_gate).encode(plan)?;
-            each(plan, "backward_input")?;
+            for stretch in &stretches {
+                forward
+                    .kernel(plan, "backward_input", stretch, width)
+                    .bind_optional("grad_y", self.grad_y.map(|grad_y| stretch.part(grad_y)))
+                    .bind("grad_gate", stretch.part(self.grad_gate))
+                    .bind_optional("grad_p", self.grad_p.map(|grad_p| stretch.part(grad_p)))
+                    .lanes(stretch.rows().div_ceil(strip) * n_hidden / width)?;
+            }
         }
         for (index, stretch) in stretches.iter().enumerate() {
             if let Some(grad_a) = self.grad_a {
@@ -303,14 +326,6 @@ impl Operation for MambaLabBackward {
                     .bind("grad_a", grad_a)
                     .param("accumulate", index > 0)
                     .groups(n_state.div_ceil(COLUMNS * width))?;
-            }
-            if let Some(grad_d) = self.grad_d {
-                forward
-                    .kernel(plan, "backward_skip", stretch, width)
-                    .bind("grad_read", stretch.part(self.grad_read_out))
-                    .bind("grad_d", grad_d)
-                    .param("accumulate", index > 0)
-                    .groups(n_hidden.div_ceil(COLUMNS * width))?;
             }
         }
         for (x, weight, grad_y, grad_weight) in
