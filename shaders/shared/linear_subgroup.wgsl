@@ -1,7 +1,7 @@
 // `subgroup`: a subgroup of 8 invocations holds HELD_TERMS terms of 32 columns of the product, four an invocation, and streams rows past them: the
 // resident factor is read once a dispatch, from where it lies, and the streamed one through a window of its packed rows, an invocation one
 // vector in 8, which it hands to the others. On Mesa's software drivers a load is a gather of 30 instructions; resident terms spill to the
-// stack, from where a multiplication reads them by itself. HELD_TERMS is 32 or 128; every multiplication is written out.
+// stack, from where a multiplication reads them by itself. HELD_TERMS is 16, 32 or 128; every multiplication is written out.
 
 @group(0) @binding(30) var<uniform> streamed: array<vec4<f32>, WINDOW>; // (slice, row, HELD_TERMS)
 @group(0) @binding(31) var<storage, read> resident: array<vec4<f32>>; // (column, term), or (term, column) where B_BY_TERM
@@ -63,16 +63,25 @@ fn four_products(a: vec4<f32>, b: mat4x4<f32>) -> vec4<f32> {
     return fma(vec4(a.y), b[1], a.x * b[0]) + fma(vec4(a.w), b[3], a.z * b[2]);
 }
 
-// 32 terms of a row, of which this invocation holds four, by those of four columns
+// 16 terms of a row, of which the first four invocations hold four each, by those of four columns
+fn products_of_first(a: vec4<f32>, terms: Terms) -> vec4<f32> {
+    var sum = four_products(subgroupBroadcast(a, 0u), terms.fours[0]);
+    sum += four_products(subgroupBroadcast(a, 1u), terms.fours[1]);
+    sum += four_products(subgroupBroadcast(a, 2u), terms.fours[2]);
+    return sum + four_products(subgroupBroadcast(a, 3u), terms.fours[3]);
+}
+
+// the same of the last four invocations
+fn products_of_last(a: vec4<f32>, terms: Terms) -> vec4<f32> {
+    var sum = four_products(subgroupBroadcast(a, 4u), terms.fours[0]);
+    sum += four_products(subgroupBroadcast(a, 5u), terms.fours[1]);
+    sum += four_products(subgroupBroadcast(a, 6u), terms.fours[2]);
+    return sum + four_products(subgroupBroadcast(a, 7u), terms.fours[3]);
+}
+
+// 32 terms of a row
 fn products(a: vec4<f32>, first: Terms, second: Terms) -> vec4<f32> {
-    var sum = four_products(subgroupBroadcast(a, 0u), first.fours[0]);
-    sum += four_products(subgroupBroadcast(a, 1u), first.fours[1]);
-    sum += four_products(subgroupBroadcast(a, 2u), first.fours[2]);
-    sum += four_products(subgroupBroadcast(a, 3u), first.fours[3]);
-    sum += four_products(subgroupBroadcast(a, 4u), second.fours[0]);
-    sum += four_products(subgroupBroadcast(a, 5u), second.fours[1]);
-    sum += four_products(subgroupBroadcast(a, 6u), second.fours[2]);
-    return sum + four_products(subgroupBroadcast(a, 7u), second.fours[3]);
+    return products_of_first(a, first) + products_of_last(a, second);
 }
 
 fn put_rows(column: u32, row: u32, values: vec4<f32>, is_first: bool) {
@@ -139,7 +148,12 @@ fn multiply_resident(
         }
         for (var row = 0u; row < params.n_product_row; row += 4u) {
             var rows: mat4x4<f32>; // the last four, a column of the matrix each
-            for (var i = 0u; i < 4u; i++) {
+            for (var i = 0u; i < 2u && HELD_TERMS == 16u; i++) {
+                let two = streamed[at];
+                rows = mat4x4(rows[2], rows[3], products_of_first(two, held_7), products_of_last(two, held_7));
+                at += PANEL;
+            }
+            for (var i = 0u; i < 4u && HELD_TERMS != 16u; i++) {
                 var sum = products(streamed[at + HELD_TERMS / 4u - PANEL], held_6, held_7);
                 if HELD_TERMS == 128u {
                     sum += products(streamed[at], held_0, held_1);

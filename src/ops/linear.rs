@@ -406,7 +406,13 @@ fn multiply_panels(plan: &mut Planner, a: Source, b: Source, bias: Option<Tensor
 
 /// Terms that `multiply_resident` holds at a time, of so many.
 fn held_terms(n_term: usize) -> usize {
-    if n_term > 96 { 128 } else { 32 }
+    if n_term > 96 {
+        128
+    } else if n_term > 16 {
+        32
+    } else {
+        16
+    }
 }
 
 /// With the rows of A as the columns that stay, and those of B streamed past them: what the product's rows hold lies side by side. Sums of
