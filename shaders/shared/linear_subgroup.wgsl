@@ -10,11 +10,6 @@
 
 const COLUMNS = 4u * PANEL;
 
-// 16 terms of four columns, a vector a term
-struct Terms {
-    fours: array<mat4x4<f32>, 4>,
-}
-
 // one row of a factor that lies term by term or of one that does not; 0 beyond its terms
 fn resident_four(row: u32, quad: u32, is_within: bool) -> vec4<f32> {
     let at = (params.resident_offset + row * params.resident_stride) / 4u + quad;
@@ -56,11 +51,6 @@ fn terms_from(column: u32, term: u32) -> Terms {
 // the sums of 16 terms
 fn sum_terms(terms: Terms) -> vec4<f32> {
     return (terms.fours[0] + terms.fours[1] + terms.fours[2] + terms.fours[3]) * vec4(1.0);
-}
-
-// Four terms of a row by those of four columns. The sums are a tree, so that few of them wait for each other.
-fn four_products(a: vec4<f32>, b: mat4x4<f32>) -> vec4<f32> {
-    return fma(vec4(a.y), b[1], a.x * b[0]) + fma(vec4(a.w), b[3], a.z * b[2]);
 }
 
 // 16 terms of a row, of which the first four invocations hold four each, by those of four columns

@@ -1,85 +1,198 @@
-// `subgroup`: a workgroup of 8 invocations, one subgroup, runs ROWS rows, 4 or 8, and all channels through `count` positions. An invocation computes
-// four channels of every 32, and holds one row in 8 for the others; states and gradients pass between them by `factors` and `grad_p`.
-// The recurrent weights are read as uniforms: see shared/panel.wgsl.
+// `subgroup`: a workgroup of 8 invocations, one subgroup, runs ROWS rows, 4, 8 or 16, and all channels through `count` positions. An invocation
+// holds a part of the terms of four rows: of what is multiplied with the recurrent weights. These go past, row by row, an invocation GATHERS
+// vectors of each, which it hands to the others that hold the same part; the parts' sums are added up. What is held spills to the stack of
+// Mesa's software drivers, from where a multiplication reads it by itself, and a load, which takes lanes one by one there, serves all rows.
+// States and gradients pass from one position to the next by `factors` and `grad_p`.
 
-@group(0) @binding(30) var<uniform> weights_z: array<vec4<f32>, WINDOW>; // (hidden, hidden): U_z
-@group(0) @binding(31) var<uniform> weights_r: array<vec4<f32>, WINDOW>; // (hidden, hidden): U_r
-@group(0) @binding(32) var<uniform> weights_h: array<vec4<f32>, WINDOW>; // (hidden, hidden): U_h
+@group(0) @binding(30) var<uniform> weights_z: array<vec4<f32>, WINDOW>; // (hidden, hidden): U_z, or its transpose
+@group(0) @binding(31) var<uniform> weights_r: array<vec4<f32>, WINDOW>; // (hidden, hidden): U_r, or its transpose
+@group(0) @binding(32) var<uniform> weights_h: array<vec4<f32>, WINDOW>; // (hidden, hidden): U_h, or its transpose
 @group(0) @binding(33) var<storage, read_write> weights: array<Value>; // (3, params.weight_stride): what these are windows of
 
-// one invocation a Value
+// invocations that hold different terms of the same rows
+const PARTS = PANEL / QUADS;
+// rows that an invocation finishes: those that it holds terms of, shared out among these invocations
+const OWN_ROWS = max(QUADS / 2, 1u);
+
+// U, or the transposes where IS_TRANSPOSED is set; one invocation 4 x 4 weights
 @compute @workgroup_size(LANES)
 fn copy_weights(@builtin(global_invocation_id) global: vec3<u32>, @builtin(num_workgroups) groups: vec3<u32>) {
     let index = global.y * groups.x * LANES + global.x;
-    let len = HIDDEN * CHANNELS;
-    if index < 3 * len {
-        weights[index / len * params.weight_stride + index % len] = u[params.u_offset / VALUE_WIDTH + index];
+    let gate = index / (CHANNELS * CHANNELS);
+    if gate >= 3 {
+        return;
+    }
+    let row = index / CHANNELS % CHANNELS;
+    let column = index % CHANNELS;
+    let source_at = params.u_offset / VALUE_WIDTH + (gate * HIDDEN + 4 * row) * CHANNELS + column;
+    var block = mat4x4(u[source_at], u[source_at + CHANNELS], u[source_at + 2 * CHANNELS], u[source_at + 3 * CHANNELS]);
+    var to = gate * params.weight_stride + 4 * row * CHANNELS + column;
+    if IS_TRANSPOSED {
+        block = transpose(block);
+        to = gate * params.weight_stride + 4 * column * CHANNELS + row;
+    }
+    for (var i = 0u; i < 4; i++) {
+        weights[to + i * CHANNELS] = block[i];
     }
 }
 
-// products of PANEL rows with the weights of this invocation's four channels
-struct PanelRows {
-    rows: array<vec4<f32>, PANEL>,
+// which rows and terms an invocation holds
+struct Share {
+    first_row: u32,
+    quad: u32, // of the workgroup's rows
+    part: u32,
 }
 
-// four terms more of one row
-fn row_with_terms(sum: vec4<f32>, a: vec4<f32>, b: mat4x4<f32>) -> vec4<f32> {
-    return fma(vec4(a.w), b[3], fma(vec4(a.z), b[2], fma(vec4(a.y), b[1], fma(vec4(a.x), b[0], sum))));
+fn share_of(group: vec3<u32>, groups: vec3<u32>, lane: u32) -> Share {
+    let quad = lane % QUADS;
+    return Share((group.y * groups.x + group.x) * ROWS + 4 * quad, quad, lane / QUADS);
 }
 
-// four terms more: `a` of the row that this invocation holds, `b` of its own channels
-fn add_four_terms(tile: ptr<function, PanelRows>, a: vec4<f32>, b: mat4x4<f32>) {
-    (*tile).rows[0] = row_with_terms((*tile).rows[0], subgroupBroadcast(a, 0u), b);
-    (*tile).rows[1] = row_with_terms((*tile).rows[1], subgroupBroadcast(a, 1u), b);
-    (*tile).rows[2] = row_with_terms((*tile).rows[2], subgroupBroadcast(a, 2u), b);
-    (*tile).rows[3] = row_with_terms((*tile).rows[3], subgroupBroadcast(a, 3u), b);
-    (*tile).rows[4] = row_with_terms((*tile).rows[4], subgroupBroadcast(a, 4u), b);
-    (*tile).rows[5] = row_with_terms((*tile).rows[5], subgroupBroadcast(a, 5u), b);
-    (*tile).rows[6] = row_with_terms((*tile).rows[6], subgroupBroadcast(a, 6u), b);
-    (*tile).rows[7] = row_with_terms((*tile).rows[7], subgroupBroadcast(a, 7u), b);
+// the vectors that an invocation loads of a row of weights
+fn loads_of(share: Share) -> vec4<u32> {
+    let first = share.part * GATHERS * QUADS + share.quad;
+    return min(first + vec4(0, QUADS, 2 * QUADS, 3 * QUADS), vec4(CHANNELS - 1));
 }
 
-// What each invocation keeps for itself. In private memory it would take Mesa's software drivers seconds more to compile.
-var<workgroup> own: array<array<vec4<f32>, PANEL>, 2 * CHANNELS>; // of its row, what the product in work multiplies the weights with
-var<workgroup> products: array<array<vec4<f32>, PANEL>, PANEL>; // of every row, in its own channels
-
-// where the row that this invocation holds, of those from first_row on, has its position
-fn own_place(first_row: u32, lane: u32, position: u32) -> u32 {
-    return place(min(first_row + lane, params.n_batch - 1), position);
+// what an invocation holds
+struct Held {
+    terms: array<Terms, 4>,
 }
 
-// holds h' (which 0) or r h' (which 1)
-fn hold_factors(first_row: u32, lane: u32, position: u32, which: u32) {
-    let at = factor_at(own_place(first_row, lane, position), which, 0);
-    for (var k = 0u; k < CHANNELS; k++) {
-        own[k][lane] = factors[at + k];
+// four terms of four rows, which begin at these places; 0 beyond the channels
+fn four_factors(rows: vec4<u32>, quad: u32) -> mat4x4<f32> {
+    let at = rows + min(quad, CHANNELS - 1);
+    let block = transpose(mat4x4(factors[at.x], factors[at.y], factors[at.z], factors[at.w]));
+    return block * select(0.0, 1.0, quad < CHANNELS);
+}
+
+fn four_gradients(rows: vec4<u32>, quad: u32) -> mat4x4<f32> {
+    let at = rows + min(quad, CHANNELS - 1);
+    let block = transpose(mat4x4(grad_p[at.x], grad_p[at.y], grad_p[at.z], grad_p[at.w]));
+    return block * select(0.0, 1.0, quad < CHANNELS);
+}
+
+// where the four rows of a share have a position
+fn places_of(share: Share, position: u32) -> vec4<u32> {
+    let rows = min(share.first_row + vec4(0, 1, 2, 3), vec4(params.n_batch - 1));
+    return vec4(place(rows.x, position), place(rows.y, position), place(rows.z, position), place(rows.w, position));
+}
+
+// h' (which 0) or r h' (which 1). The terms move up: written out, the loads would take longer to compile than all else.
+fn hold_factors(share: Share, position: u32, which: u32) -> Held {
+    let at = places_of(share, position);
+    let rows = vec4(factor_at(at.x, which, 0), factor_at(at.y, which, 0), factor_at(at.z, which, 0), factor_at(at.w, which, 0));
+    var held: Held;
+    for (var left = GATHERS * QUADS; left > 0; left -= 4) {
+        let quad = share.part * GATHERS * QUADS + left - 4;
+        held.terms[3] = held.terms[2];
+        held.terms[2] = held.terms[1];
+        held.terms[1] = held.terms[0];
+        held.terms[0].fours[0] = four_factors(rows, quad);
+        held.terms[0].fours[1] = four_factors(rows, quad + 1);
+        held.terms[0].fours[2] = four_factors(rows, quad + 2);
+        held.terms[0].fours[3] = four_factors(rows, quad + 3);
     }
+    return held;
 }
 
-// holds the gradients of the pre-activations of some gates
-fn hold_gradients(first_row: u32, lane: u32, position: u32, first_gate: u32, n_gate: u32) {
-    let at = grad_p_at(own_place(first_row, lane, position), first_gate, 0);
-    for (var k = 0u; k < n_gate * CHANNELS; k++) {
-        own[k][lane] = grad_p[at + k];
+// the gradients of a gate's pre-activations
+fn hold_gradients(share: Share, position: u32, gate: u32) -> Held {
+    let at = places_of(share, position);
+    let rows = vec4(grad_p_at(at.x, gate, 0), grad_p_at(at.y, gate, 0), grad_p_at(at.z, gate, 0), grad_p_at(at.w, gate, 0));
+    var held: Held;
+    for (var left = GATHERS * QUADS; left > 0; left -= 4) {
+        let quad = share.part * GATHERS * QUADS + left - 4;
+        held.terms[3] = held.terms[2];
+        held.terms[2] = held.terms[1];
+        held.terms[1] = held.terms[0];
+        held.terms[0].fours[0] = four_gradients(rows, quad);
+        held.terms[0].fours[1] = four_gradients(rows, quad + 1);
+        held.terms[0].fours[2] = four_gradients(rows, quad + 2);
+        held.terms[0].fours[3] = four_gradients(rows, quad + 3);
     }
+    return held;
 }
 
-// of a gate's weights: where the rows of four channels begin
-fn weight_rows(channel: u32) -> vec4<u32> {
-    return min(4 * channel, HIDDEN - 4) * CHANNELS + vec4(0, CHANNELS, 2 * CHANNELS, 3 * CHANNELS);
-}
-
-fn hold_products(lane: u32, tile: PanelRows) {
-    products[0][lane] = tile.rows[0];
-    products[1][lane] = tile.rows[1];
-    products[2][lane] = tile.rows[2];
-    products[3][lane] = tile.rows[3];
-    if ROWS > 4 {
-        products[4][lane] = tile.rows[4];
-        products[5][lane] = tile.rows[5];
-        products[6][lane] = tile.rows[6];
-        products[7][lane] = tile.rows[7];
+// what the nth of the invocations that hold the same part has loaded
+fn from_nth(a: vec4<f32>, share: Share, nth: u32) -> vec4<f32> {
+    if QUADS == 1 {
+        return a;
     }
+    return subgroupShuffle(a, share.part * QUADS + nth);
+}
+
+// 16 terms: those that four invocations have loaded of one vector, two of two, or one of four
+fn products_of_four(a: vec4<f32>, share: Share, terms: Terms) -> vec4<f32> {
+    var sum = four_products(from_nth(a, share, 0), terms.fours[0]);
+    sum += four_products(from_nth(a, share, 1), terms.fours[1]);
+    sum += four_products(from_nth(a, share, 2), terms.fours[2]);
+    return sum + four_products(from_nth(a, share, 3), terms.fours[3]);
+}
+
+fn products_of_two(a: vec4<f32>, b: vec4<f32>, share: Share, terms: Terms) -> vec4<f32> {
+    var sum = four_products(from_nth(a, share, 0), terms.fours[0]);
+    sum += four_products(from_nth(a, share, 1), terms.fours[1]);
+    sum += four_products(from_nth(b, share, 0), terms.fours[2]);
+    return sum + four_products(from_nth(b, share, 1), terms.fours[3]);
+}
+
+fn products_of_one(a: mat4x4<f32>, terms: Terms) -> vec4<f32> {
+    var sum = four_products(a[0], terms.fours[0]);
+    sum += four_products(a[1], terms.fours[1]);
+    sum += four_products(a[2], terms.fours[2]);
+    return sum + four_products(a[3], terms.fours[3]);
+}
+
+// this part's products of a row of weights with four rows
+fn part_products(loaded: mat4x4<f32>, share: Share, held: Held) -> vec4<f32> {
+    if QUADS == 1 {
+        return products_of_one(loaded, held.terms[0]);
+    }
+    if QUADS == 2 {
+        var sum = products_of_two(loaded[0], loaded[1], share, held.terms[0]);
+        if GATHERS > 2 {
+            sum += products_of_two(loaded[2], loaded[3], share, held.terms[1]);
+        }
+        return sum;
+    }
+    var sum = products_of_four(loaded[0], share, held.terms[0]);
+    if GATHERS > 1 {
+        sum += products_of_four(loaded[1], share, held.terms[1]);
+    }
+    if GATHERS > 2 {
+        sum += products_of_four(loaded[2], share, held.terms[2]) + products_of_four(loaded[3], share, held.terms[3]);
+    }
+    return sum;
+}
+
+// the products of all terms, for every part
+fn sum_parts(products: vec4<f32>) -> vec4<f32> {
+    var sum = products + subgroupShuffleXor(products, 4u);
+    if PARTS > 2 {
+        sum += subgroupShuffleXor(sum, 2u);
+    }
+    if PARTS > 4 {
+        sum += subgroupShuffleXor(sum, 1u);
+    }
+    return sum;
+}
+
+// of rows that this invocation holds terms of, the nth that it finishes; 4 and more where there is none
+fn own_row(share: Share, nth: u32) -> u32 {
+    return share.part * OWN_ROWS + nth;
+}
+
+// four channels of one row of four
+fn of_row(channels: mat4x4<f32>, row: u32) -> vec4<f32> {
+    let rows = transpose(channels);
+    let is_odd = (row & 1) != 0;
+    return select(select(rows[0], rows[1], is_odd), select(rows[2], rows[3], is_odd), (row & 2) != 0);
+}
+
+// the next channel of four
+fn push(channels: mat4x4<f32>, rows: vec4<f32>) -> mat4x4<f32> {
+    return mat4x4(channels[1], channels[2], channels[3], rows);
 }
 
 @compute @workgroup_size(PANEL)
@@ -88,55 +201,43 @@ fn forward_subgroup(
     @builtin(num_workgroups) groups: vec3<u32>,
     @builtin(local_invocation_index) lane: u32,
 ) {
-    let first_row = (group.y * groups.x + group.x) * ROWS;
+    let share = share_of(group, groups, lane);
+    let loads = loads_of(share);
     for (var position = params.first; position < params.first + params.count; position++) {
-        hold_factors(first_row, lane, position, 0);
-        for (var block = 0u; block < CHANNELS; block += PANEL) {
-            let channel = spread(block + lane, CHANNELS);
-            let at = weight_rows(channel);
-            var tile: PanelRows;
-            for (var k = 0u; k < CHANNELS; k++) {
-                let z = mat4x4(weights_z[at.x + k], weights_z[at.y + k], weights_z[at.z + k], weights_z[at.w + k]);
-                add_four_terms(&tile, own[k][lane], transpose(z));
+        let states = hold_factors(share, position, 0);
+        for (var channel = 0u; channel < CHANNELS; channel++) {
+            var z: mat4x4<f32>;
+            var r: mat4x4<f32>;
+            for (var i = 0u; i < 4; i++) {
+                let at = (4 * channel + i) * CHANNELS + loads;
+                let of_z = mat4x4(weights_z[at.x], weights_z[at.y], weights_z[at.z], weights_z[at.w]);
+                let of_r = mat4x4(weights_r[at.x], weights_r[at.y], weights_r[at.z], weights_r[at.w]);
+                z = push(z, sum_parts(part_products(of_z, share, states)));
+                r = push(r, sum_parts(part_products(of_r, share, states)));
             }
-            hold_products(lane, tile);
-            for (var i = 0u; i < ROWS; i++) {
-                if first_row + i < params.n_batch && channel < CHANNELS {
-                    open_update_gate(first_row + i, channel, position, products[i][lane]);
-                }
-            }
-        }
-        for (var block = 0u; block < CHANNELS; block += PANEL) {
-            let channel = spread(block + lane, CHANNELS);
-            let at = weight_rows(channel);
-            var tile: PanelRows;
-            for (var k = 0u; k < CHANNELS; k++) {
-                let r = mat4x4(weights_r[at.x + k], weights_r[at.y + k], weights_r[at.z + k], weights_r[at.w + k]);
-                add_four_terms(&tile, own[k][lane], transpose(r));
-            }
-            hold_products(lane, tile);
-            for (var i = 0u; i < ROWS; i++) {
-                let row = first_row + i;
-                if row < params.n_batch && channel < CHANNELS {
-                    open_reset_gate(row, channel, position, products[i][lane], factors[factor_at(place(row, position), 0, channel)]);
+            for (var nth = 0u; nth < OWN_ROWS; nth++) {
+                let own = own_row(share, nth);
+                let row = share.first_row + own;
+                if own < 4 && row < params.n_batch {
+                    open_update_gate(row, channel, position, of_row(z, own));
+                    open_reset_gate(row, channel, position, of_row(r, own), factors[factor_at(place(row, position), 0, channel)]);
                 }
             }
         }
         subgroupBarrier();
-        hold_factors(first_row, lane, position, 1);
-        for (var block = 0u; block < CHANNELS; block += PANEL) {
-            let channel = spread(block + lane, CHANNELS);
-            let at = weight_rows(channel);
-            var tile: PanelRows;
-            for (var k = 0u; k < CHANNELS; k++) {
-                let h = mat4x4(weights_h[at.x + k], weights_h[at.y + k], weights_h[at.z + k], weights_h[at.w + k]);
-                add_four_terms(&tile, own[k][lane], transpose(h));
+        let reset_states = hold_factors(share, position, 1);
+        for (var channel = 0u; channel < CHANNELS; channel++) {
+            var h: mat4x4<f32>;
+            for (var i = 0u; i < 4; i++) {
+                let at = (4 * channel + i) * CHANNELS + loads;
+                let of_h = mat4x4(weights_h[at.x], weights_h[at.y], weights_h[at.z], weights_h[at.w]);
+                h = push(h, sum_parts(part_products(of_h, share, reset_states)));
             }
-            hold_products(lane, tile);
-            for (var i = 0u; i < ROWS; i++) {
-                let row = first_row + i;
-                if row < params.n_batch && channel < CHANNELS {
-                    update_state(row, channel, position, products[i][lane], factors[factor_at(place(row, position), 0, channel)]);
+            for (var nth = 0u; nth < OWN_ROWS; nth++) {
+                let own = own_row(share, nth);
+                let row = share.first_row + own;
+                if own < 4 && row < params.n_batch {
+                    update_state(row, channel, position, of_row(h, own), factors[factor_at(place(row, position), 0, channel)]);
                 }
             }
         }
@@ -150,54 +251,54 @@ fn backward_subgroup(
     @builtin(num_workgroups) groups: vec3<u32>,
     @builtin(local_invocation_index) lane: u32,
 ) {
-    let first_row = (group.y * groups.x + group.x) * ROWS;
+    let share = share_of(group, groups, lane);
+    let loads = loads_of(share);
     let behind = params.first + params.count;
-    for (var channel = lane; channel < CHANNELS; channel += PANEL) {
-        for (var i = 0u; i < ROWS && first_row + i < params.n_batch; i++) {
+    for (var nth = 0u; nth < OWN_ROWS; nth++) {
+        let own = own_row(share, nth);
+        let row = share.first_row + own;
+        for (var channel = 0u; channel < CHANNELS && own < 4 && row < params.n_batch; channel++) {
             if behind == params.n_step {
-                begin_carry(first_row + i, channel);
+                begin_carry(row, channel);
             }
-            candidate_gradient(first_row + i, channel, behind - 1);
+            candidate_gradient(row, channel, behind - 1);
         }
     }
     subgroupBarrier();
     for (var left = params.count; left > 0; left--) {
         let position = params.first + left - 1;
-        hold_gradients(first_row, lane, position, 2, 1);
-        for (var block = 0u; block < CHANNELS; block += PANEL) {
-            let channel = spread(block + lane, CHANNELS);
-            let column = min(channel, CHANNELS - 1);
-            var tile: PanelRows;
-            for (var k = 0u; k < CHANNELS; k++) {
-                let at = weight_rows(k) + column;
-                let h = mat4x4(weights_h[at.x], weights_h[at.y], weights_h[at.z], weights_h[at.w]);
-                add_four_terms(&tile, own[k][lane], h);
+        let gradients_h = hold_gradients(share, position, 2);
+        for (var channel = 0u; channel < CHANNELS; channel++) {
+            var q: mat4x4<f32>;
+            for (var i = 0u; i < 4; i++) {
+                let at = (4 * channel + i) * CHANNELS + loads;
+                let of_h = mat4x4(weights_h[at.x], weights_h[at.y], weights_h[at.z], weights_h[at.w]);
+                q = push(q, sum_parts(part_products(of_h, share, gradients_h)));
             }
-            hold_products(lane, tile);
-            for (var i = 0u; i < ROWS; i++) {
-                if first_row + i < params.n_batch && channel < CHANNELS {
-                    gate_gradients(first_row + i, channel, position, products[i][lane]);
+            for (var nth = 0u; nth < OWN_ROWS; nth++) {
+                let own = own_row(share, nth);
+                let row = share.first_row + own;
+                if own < 4 && row < params.n_batch {
+                    gate_gradients(row, channel, position, of_row(q, own));
                 }
             }
         }
         subgroupBarrier();
-        hold_gradients(first_row, lane, position, 0, 2);
-        for (var block = 0u; block < CHANNELS; block += PANEL) {
-            let channel = spread(block + lane, CHANNELS);
-            let column = min(channel, CHANNELS - 1);
-            var tile: PanelRows;
-            for (var k = 0u; k < CHANNELS; k++) {
-                let at = weight_rows(k) + column;
-                let z = mat4x4(weights_z[at.x], weights_z[at.y], weights_z[at.z], weights_z[at.w]);
-                let r = mat4x4(weights_r[at.x], weights_r[at.y], weights_r[at.z], weights_r[at.w]);
-                add_four_terms(&tile, own[k][lane], z);
-                add_four_terms(&tile, own[CHANNELS + k][lane], r);
+        let gradients_z = hold_gradients(share, position, 0);
+        let gradients_r = hold_gradients(share, position, 1);
+        for (var channel = 0u; channel < CHANNELS; channel++) {
+            var sums: mat4x4<f32>;
+            for (var i = 0u; i < 4; i++) {
+                let at = (4 * channel + i) * CHANNELS + loads;
+                let of_z = mat4x4(weights_z[at.x], weights_z[at.y], weights_z[at.z], weights_z[at.w]);
+                let of_r = mat4x4(weights_r[at.x], weights_r[at.y], weights_r[at.z], weights_r[at.w]);
+                sums = push(sums, sum_parts(part_products(of_z, share, gradients_z) + part_products(of_r, share, gradients_r)));
             }
-            hold_products(lane, tile);
-            for (var i = 0u; i < ROWS; i++) {
-                let row = first_row + i;
-                if row < params.n_batch && channel < CHANNELS {
-                    carry_back(row, channel, position, products[i][lane]);
+            for (var nth = 0u; nth < OWN_ROWS; nth++) {
+                let own = own_row(share, nth);
+                let row = share.first_row + own;
+                if own < 4 && row < params.n_batch {
+                    carry_back(row, channel, position, of_row(sums, own));
                     // the position before, where it belongs to this dispatch
                     if left > 1 {
                         candidate_gradient(row, channel, position - 1);

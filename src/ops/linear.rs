@@ -1,7 +1,7 @@
 //! Linear layer, `y = x W^T + b`, and its two gradient products.
 
 use super::panel::{self, PANEL, Panels, Source};
-use super::{Operation, QUAD, SINGLE, SPREAD, present, width};
+use super::{Operation, QUAD, SINGLE, SPREAD, TERMS, present, width};
 use crate::error::{Error, Result};
 use crate::gpu::{Constant, CooperativeMatrices, MOST_ITERATIONS, Operand, Planner, Shader, WINDOW_BYTES};
 use crate::graph::{Gradients, Graph, Tensor};
@@ -12,7 +12,7 @@ pub(crate) const SHADER: Shader = variant(&[SINGLE, panel::SOURCE, SPREAD]);
 const QUAD_SHADER: Shader = variant(&[QUAD, panel::SOURCE, SPREAD]);
 
 /// Multiplies by subgroup operations.
-const SUBGROUP_SHADER: Shader = variant(&[SINGLE, panel::SOURCE, SPREAD, include_str!("../../shaders/shared/linear_subgroup.wgsl")]);
+const SUBGROUP_SHADER: Shader = variant(&[SINGLE, panel::SOURCE, SPREAD, TERMS, include_str!("../../shaders/shared/linear_subgroup.wgsl")]);
 
 /// Multiply by cooperative matrices of 8 x 8, and of 16 x 16.
 const COOPERATIVE_8_SHADER: Shader =

@@ -1,7 +1,7 @@
 //! The lab's gated cell over the products of its inputs, recurrent: see `reference/min_gru.rs`.
 
 use super::panel::{self, PANEL, Packed, Panels, Source};
-use super::{LinearBackward, Operation, QUAD, Recurrence, SINGLE, SPREAD, Stretch, present, rows_fit, width};
+use super::{LinearBackward, Operation, QUAD, Recurrence, SINGLE, Stretch, TERMS, present, rows_fit, width};
 use crate::Message;
 use crate::error::{Error, Result};
 use crate::gpu::{Constant, Kernel, MOST_ITERATIONS, Operand, Planner, Shader, WINDOW_BYTES};
@@ -19,7 +19,7 @@ pub(crate) const SHADER: Shader = variant(&[
 
 /// Takes four channels at once and hands states and gradients on by subgroup operations.
 const SUBGROUP_SHADER: Shader =
-    variant(&[QUAD, SPREAD, ACTIVATION, RECURRENCE, panel::SOURCE, include_str!("../../shaders/shared/min_gru_subgroup.wgsl")]);
+    variant(&[QUAD, ACTIVATION, RECURRENCE, panel::SOURCE, TERMS, include_str!("../../shaders/shared/min_gru_subgroup.wgsl")]);
 
 const ACTIVATION: &str = include_str!("../../shaders/shared/activation.wgsl");
 const RECURRENCE: &str = include_str!("../../shaders/shared/recurrence.wgsl");
@@ -31,9 +31,10 @@ const fn variant(shared: &'static [&'static str]) -> Shader {
         shared,
         constants: &[
             ("VALUE_WIDTH", Constant::U32(1)),
-            ("SPREAD", Constant::Bool(true)),
             ("HIDDEN", Constant::U32(64)),
             ("QUADS", Constant::U32(1)),
+            ("GATHERS", Constant::U32(4)),
+            ("IS_TRANSPOSED", Constant::Bool(false)),
             ("WIDTH", Constant::U32(64)),
             ("HAS_H0", Constant::Bool(false)),
             ("HAS_RESET", Constant::Bool(false)),
@@ -243,9 +244,14 @@ impl Layout {
 
     fn subgroup(n_batch: usize, n_hidden: usize) -> Layout {
         // few enough rows for two workgroups, and so two threads, where the batch is small
-        let quads = if n_batch <= PANEL { 1 } else { 2 };
-        let iterations = 3 * n_hidden.div_ceil(4 * PANEL) * (n_hidden / 4 + 4 * quads) + 3 * n_hidden / 4;
+        let quads = [1, 2].into_iter().find(|quads| n_batch <= 8 * quads).unwrap_or(4);
+        let iterations = 2 * (n_hidden / 4) * (1 + 4 + 2) + 12;
         Layout { subgroups: true, quads, width: PANEL, count: (MOST_ITERATIONS / iterations).clamp(1, MOST_POSITIONS) }
+    }
+
+    /// Vectors of a row of weights that an invocation of a subgroup loads.
+    fn gathers(&self, n_hidden: usize) -> usize {
+        n_hidden.div_ceil(4 * PANEL).next_power_of_two().max(4 / self.quads)
     }
 
     fn shader(&self) -> &'static Shader {
@@ -312,6 +318,7 @@ impl MinGru {
             .constant("VALUE_WIDTH", layout.value_width())
             .constant("HIDDEN", n_hidden)
             .constant("QUADS", layout.quads)
+            .constant("GATHERS", layout.gathers(n_hidden))
             .constant("WIDTH", layout.width)
             .bind("p", part(self.p))
             .bind("u", self.u)
@@ -330,25 +337,25 @@ impl MinGru {
         Ok(kernel)
     }
 
-    /// Copies the recurrent weights of each gate to where they are read as uniforms.
-    fn copy_weights(&self, plan: &mut Planner, layout: &Layout, n_hidden: usize) -> Result<[Operand; 3]> {
+    /// Copies the recurrent weights of each gate, or their transposes, to where they are read as uniforms.
+    fn copy_weights(&self, plan: &mut Planner, layout: &Layout, n_hidden: usize, is_transposed: bool) -> Result<[Operand; 3]> {
         // windows begin at multiples of 64 elements
         let stride = (n_hidden * n_hidden).next_multiple_of(64);
         let weights = plan.scratch(3 * stride);
         plan.kernel(layout.shader(), "copy_weights")
             .constant("VALUE_WIDTH", layout.value_width())
             .constant("HIDDEN", n_hidden)
-            .constant("QUADS", layout.quads)
+            .constant("IS_TRANSPOSED", is_transposed)
             .bind("u", self.u)
             .bind("weights", weights)
             .param("weight_stride", stride / 4)
-            .lanes(3 * n_hidden * n_hidden / 4)?;
+            .lanes(3 * n_hidden * n_hidden / 16)?;
         Ok([0, 1, 2].map(|gate| plan.window(weights, gate * stride)))
     }
 
     fn encode_subgroups(&self, plan: &mut Planner, layout: &Layout, stretch: &Stretch, n_hidden: usize) -> Result<()> {
         let n_batch = stretch.sequences.count;
-        let weights = self.copy_weights(plan, layout, n_hidden)?;
+        let weights = self.copy_weights(plan, layout, n_hidden, false)?;
         self.begin(plan, layout, stretch, n_hidden)?;
         for (first, count) in layout.chunks(stretch) {
             let kernel = self.kernel(plan, "forward_subgroup", layout, stretch, first, count)?;
@@ -494,7 +501,7 @@ impl MinGruBackward {
 
     fn encode_subgroups(&self, plan: &mut Planner, layout: &Layout, carry: Operand, stretch: &Stretch, n_hidden: usize) -> Result<()> {
         let n_batch = stretch.sequences.count;
-        let weights = self.forward.copy_weights(plan, layout, n_hidden)?;
+        let weights = self.forward.copy_weights(plan, layout, n_hidden, true)?;
         for (first, count) in layout.chunks(stretch).rev() {
             let kernel = self.kernel(plan, "backward_subgroup", layout, carry, stretch, first, count)?;
             let kernel = with_weights(kernel, weights).flops(6 * n_hidden * n_hidden * n_batch * count);
@@ -547,6 +554,7 @@ impl MinGruBackward {
             .constant("VALUE_WIDTH", layout.value_width())
             .constant("HIDDEN", n_hidden)
             .constant("QUADS", layout.quads)
+            .constant("GATHERS", layout.gathers(n_hidden))
             .constant("WIDTH", layout.width)
             .bind("u", *u)
             .bind_optional("reset", recurrence.reset.map(of_sequences))

@@ -353,6 +353,9 @@ const QUAD: &str = include_str!("../../shaders/shared/quad.wgsl");
 /// Which of a row's elements an invocation takes, so that software adapters find them in the processor's cache.
 const SPREAD: &str = include_str!("../../shaders/shared/spread.wgsl");
 
+/// What an invocation of a subgroup holds of a factor.
+const TERMS: &str = include_str!("../../shaders/shared/terms.wgsl");
+
 /// Neighbouring elements that an invocation takes: four, where rows of all tensors begin and end at multiples of four, else one. An empty
 /// tensor is bound as one element.
 fn width(plan: &Planner, tensors: &[Tensor]) -> usize {

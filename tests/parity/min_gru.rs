@@ -93,6 +93,9 @@ fn by_subgroups_where_there_are_subgroups_of_eight() {
     check("subgroup", 9, 2, 128, true, false, true);
     check("subgroup", 16, 63, 64, false, true, true);
     check("subgroup", 37, 5, 12, true, true, true);
+    check("subgroup", 19, 3, 128, true, true, false);
+    check("subgroup", 33, 4, 60, false, true, true);
+    check("subgroup", 12, 3, 96, true, false, false);
     check("subgroup", 2, 1000, 8, true, false, false);
     check("subgroup", 5, 270, 128, false, true, false);
     check_bound("subgroup", [7, 65, 8], true, true, false, Some(24 << 10));

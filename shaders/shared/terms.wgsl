@@ -1,0 +1,9 @@
+// What an invocation holds of a factor whose products with others it sums: of four of its rows or columns, 16 terms, a vector a term.
+struct Terms {
+    fours: array<mat4x4<f32>, 4>,
+}
+
+// Four terms of a row by those that are held. The sums are a tree, so that few of them wait for each other.
+fn four_products(a: vec4<f32>, b: mat4x4<f32>) -> vec4<f32> {
+    return fma(vec4(a.y), b[1], a.x * b[0]) + fma(vec4(a.w), b[3], a.z * b[2]);
+}
