@@ -20,6 +20,7 @@ struct Params {
     values_offset: u32,
     sums_offset: u32,
     sums_stride: u32,
+    weighted_sums_offset: u32,
     bias_offset: u32,
     n_part: u32,
     first_part: u32,
@@ -71,6 +72,7 @@ struct Params {
 @group(0) @binding(9) var<storage, read> added: array<Value>; // (out)
 @group(0) @binding(10) var<storage, read> rows: array<Value>; // (row, out)
 @group(0) @binding(11) var<storage, read_write> sums: array<Value>; // (row, out), or (part, out)
+@group(0) @binding(12) var<storage, read_write> weighted_sums: array<Value>; // (part, out)
 
 const TILE = 8u * SIDE;
 const TILE_QUADS = 2u * SIDE;
@@ -295,8 +297,8 @@ fn multiply_column(@builtin(global_invocation_id) global: vec3<u32>, @builtin(nu
     }
 }
 
-// Sums over part_rows rows, each times its factor where there are factors, from one part of the rows to the next: sums (part, out); one
-// invocation a Value.
+// Sums over part_rows rows, as they are and each times its factor, as far as asked for, from one part of the rows to the next: (part, out);
+// one invocation a Value.
 @compute @workgroup_size(LANES)
 fn sum_rows(@builtin(global_invocation_id) global: vec3<u32>, @builtin(num_workgroups) workgroups: vec3<u32>) {
     let part = part_of_rows(global, workgroups);
@@ -304,16 +306,21 @@ fn sum_rows(@builtin(global_invocation_id) global: vec3<u32>, @builtin(num_workg
         return;
     }
     var sum = Value();
+    var weighted = Value();
     for (var row = part.first; row < part.end; row++) {
         let value = rows[(params.rows_offset + row * params.rows_stride) / WIDTH + part.out];
+        sum += value;
         if HAS_FACTORS {
-            sum += factors[params.factors_offset + row * params.factors_stride] * value;
-        } else {
-            sum += value;
+            weighted += factors[params.factors_offset + row * params.factors_stride] * value;
         }
     }
-    let to = params.first_part + part.first / params.part_rows;
-    sums[params.sums_offset / WIDTH + to * params.n_out + part.out] = sum;
+    let to = (params.first_part + part.first / params.part_rows) * params.n_out + part.out;
+    if HAS_SUMS {
+        sums[params.sums_offset / WIDTH + to] = sum;
+    }
+    if HAS_WEIGHTED_SUMS {
+        weighted_sums[params.weighted_sums_offset / WIDTH + to] = weighted;
+    }
 }
 
 // one slice of the terms of a block of the product

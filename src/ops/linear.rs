@@ -38,6 +38,7 @@ const fn variant(shared: &'static [&'static str]) -> Shader {
             ("ACCUMULATE", Constant::Bool(false)),
             ("HELD_TERMS", Constant::U32(32)),
             ("HAS_SUMS", Constant::Bool(false)),
+            ("HAS_WEIGHTED_SUMS", Constant::Bool(false)),
             ("MATRIX", Constant::U32(8)),
             ("INVOCATIONS", Constant::U32(32)),
         ],
@@ -176,16 +177,16 @@ impl Operation for LinearBackward {
             let (grad_y, weight) = (Source::whole(plan, self.grad_y, false), Source::whole(plan, self.weight, true));
             product(plan, grad_y, weight, None, grad_x, None)?;
         }
+        if plan.spec(self.x).columns() == 1 {
+            return sum_rows(plan, self.grad_y, self.grad_bias, self.grad_weight.map(|grad_weight| (self.x, grad_weight)));
+        }
         match self.grad_weight {
-            // the sum of all rows, each times its `x`
-            Some(grad_weight) if plan.spec(self.x).columns() == 1 => sum_rows(plan, self.grad_y, Some(self.x), grad_weight)?,
             Some(grad_weight) => {
                 let [grad_y, x] = [self.grad_y, self.x].map(|tensor| Source::whole(plan, tensor, true));
-                return product(plan, grad_y, x, None, grad_weight, self.grad_bias);
+                product(plan, grad_y, x, None, grad_weight, self.grad_bias)
             }
-            None => {}
+            None => sum_rows(plan, self.grad_y, self.grad_bias, None),
         }
-        self.grad_bias.map_or(Ok(()), |grad_bias| sum_rows(plan, self.grad_y, None, grad_bias))
     }
 }
 
@@ -218,26 +219,33 @@ fn sum_shader(width: usize) -> &'static Shader {
     if width == 1 { &SHADER } else { &QUAD_SHADER }
 }
 
-/// `sum (column)` of all rows, each times its element of `factors (row, 1)` if there are any, first by parts and then over these.
-fn sum_rows(plan: &mut Planner, rows: Tensor, factors: Option<Tensor>, sum: Tensor) -> Result<()> {
+/// `sum (column)` of all rows, and of all rows each times its element of `factors (row, 1)`: first by parts and then over these.
+fn sum_rows(plan: &mut Planner, rows: Tensor, sum: Option<Tensor>, weighted: Option<(Tensor, Tensor)>) -> Result<()> {
+    let (factors, weighted_sum) = weighted.unzip();
+    let sums = present([sum, weighted_sum]);
+    if sums.is_empty() {
+        return Ok(());
+    }
     let (n_row, n_out) = (plan.spec(rows).rows(), plan.spec(rows).columns());
     let windows = plan.windows(n_row, &[&[rows][..], &present([factors])].concat());
     let part_rows = n_row.div_ceil(MOST_ITERATIONS).max(PART_ROWS);
     let n_part = windows.iter().map(|(_, count)| count.div_ceil(part_rows)).sum();
-    let parts = plan.scratch(n_part * n_out);
-    let width = if plan.spec(sum).offset.is_multiple_of(4) { width(plan, &[rows]) } else { 1 };
+    let is_aligned = sums.iter().all(|sum| plan.spec(*sum).offset.is_multiple_of(4));
+    let width = if is_aligned { width(plan, &[rows]) } else { 1 };
     let software = plan.traits().software;
+    let mut place = |sum: Tensor| if n_part > 1 { plan.scratch(n_part * n_out) } else { sum.into() };
+    let (parts, weighted_parts) = (sum.map(&mut place), weighted_sum.map(&mut place));
     let mut first_part = 0;
     for window @ (_, count) in windows {
-        let to = if n_part > 1 { parts } else { sum.into() };
         let of_window = |tensor| Operand::Part { tensor, first: window.0, count, of: n_row };
         plan.kernel(sum_shader(width), "sum_rows")
             .constant("WIDTH", width)
             .constant("SPREAD", software && width == 4)
-            .flops((1 + usize::from(factors.is_some())) * count * n_out)
+            .flops((usize::from(sum.is_some()) + 2 * usize::from(factors.is_some())) * count * n_out)
             .bind("rows", of_window(rows))
             .bind_optional("factors", factors.map(of_window))
-            .bind("sums", to)
+            .bind_optional("sums", parts)
+            .bind_optional("weighted_sums", weighted_parts)
             .param("n_row", count)
             .param("n_out", n_out / width)
             .param("part_rows", part_rows)
@@ -245,7 +253,14 @@ fn sum_rows(plan: &mut Planner, rows: Tensor, factors: Option<Tensor>, sum: Tens
             .lanes(count.div_ceil(part_rows) * n_out / width)?;
         first_part += count.div_ceil(part_rows);
     }
-    if n_part > 1 { sum_parts(plan, parts, n_part, None, sum.into(), (1, n_out)) } else { Ok(()) }
+    if n_part > 1 {
+        for (sum, parts) in [(sum, parts), (weighted_sum, weighted_parts)] {
+            if let (Some(sum), Some(parts)) = (sum, parts) {
+                sum_parts(plan, parts, n_part, None, sum.into(), (1, n_out))?;
+            }
+        }
+    }
+    Ok(())
 }
 
 /// `sum (n_row, n_column)` of parts of as many elements each, and a bias of its columns.
@@ -337,7 +352,7 @@ fn product(plan: &mut Planner, a: Source, b: Source, bias: Option<Tensor>, to: T
         Choice::Panel => multiply_panels(plan, a, b, bias, to)?,
         Choice::Subgroup => return multiply_by_subgroups(plan, a, b, bias, to, sums),
     }
-    sums.map_or(Ok(()), |sums| sum_rows(plan, a.tensor, None, sums))
+    sum_rows(plan, a.tensor, sums, None)
 }
 
 /// By tiles, window by window where a factor cannot be bound as a whole: of its rows, or of the terms where these are its rows.
