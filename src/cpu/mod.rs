@@ -34,6 +34,7 @@ use crate::ops::{MinGru, Op, Operation};
 use crate::profile::{Clock, Profile, Span};
 use crate::reference;
 use rows::Rows;
+pub(crate) use threads::flushing_subnormals;
 
 /// The processor, all its threads.
 #[derive(Clone, Copy, Debug, Default)]

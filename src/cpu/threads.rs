@@ -22,7 +22,13 @@ pub fn run<T: Send>(work: impl FnOnce() -> T + Send) -> T {
 
 /// Runs `work` on the caller's thread, [`parallel`] tasks one after another.
 pub fn run_here<T>(work: impl FnOnce() -> T) -> T {
-    let _guard = Here { control: flush_subnormals(), serial: SERIAL.replace(true) };
+    let _serial = Serial(SERIAL.replace(true));
+    flushing_subnormals(work)
+}
+
+/// Runs `work` on a thread that takes subnormals for 0 as long as it lasts; on Linux all threads that it starts meanwhile do so for good.
+pub fn flushing_subnormals<T>(work: impl FnOnce() -> T) -> T {
+    let _flushing = Flushing(flush_subnormals());
     work()
 }
 
@@ -31,16 +37,21 @@ thread_local! {
     static SERIAL: Cell<bool> = const { Cell::new(false) };
 }
 
-/// Gives the thread back as it was.
-struct Here {
-    control: Control,
-    serial: bool,
+/// Gives [`SERIAL`] back as it was.
+struct Serial(bool);
+
+impl Drop for Serial {
+    fn drop(&mut self) {
+        SERIAL.set(self.0);
+    }
 }
 
-impl Drop for Here {
+/// Gives the control register back as it was.
+struct Flushing(Control);
+
+impl Drop for Flushing {
     fn drop(&mut self) {
-        set_control(self.control);
-        SERIAL.set(self.serial);
+        set_control(self.0);
     }
 }
 
@@ -131,6 +142,8 @@ mod tests {
         let halved = || black_box(f32::MIN_POSITIVE) * black_box(0.5);
         assert_eq!(run(halved), 0.0);
         assert_eq!(run_here(halved), 0.0);
+        #[cfg(target_os = "linux")]
+        assert_eq!(flushing_subnormals(|| std::thread::spawn(halved).join().expect("ends")), 0.0);
         assert!(halved() > 0.0);
     }
 

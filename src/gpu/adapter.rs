@@ -1,7 +1,9 @@
 //! Adapters: which there are, which one is taken, and the device opened on it.
 
 use std::collections::HashMap;
+use std::future::poll_fn;
 use std::hash::{DefaultHasher, Hash, Hasher};
+use std::pin::pin;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::task::{Context, Poll, Waker};
@@ -12,6 +14,7 @@ use super::shader::{ModuleKey, Modules};
 use super::table::KernelTable;
 use crate::Message;
 use crate::backend::{Backend, LocalFuture, Session};
+use crate::cpu::flushing_subnormals;
 use crate::error::{Error, Result};
 use crate::graph::{Graph, Tensor};
 use crate::ops::KERNELS;
@@ -160,11 +163,16 @@ pub struct Gpu {
 }
 
 impl Gpu {
-    /// Opens an adapter.
+    /// Opens an adapter. On Linux the threads of a software driver take subnormal floats for 0, as those of the CPU backend do.
     ///
     /// # Errors
     /// [`Error::NoAdapter`] where none fits, [`Error::Gpu`] where the driver refuses.
     pub async fn open(selection: &Selection) -> Result<Gpu> {
+        let mut opening = pin!(Gpu::open_adapter(selection));
+        poll_fn(|context| flushing_subnormals(|| opening.as_mut().poll(context))).await
+    }
+
+    async fn open_adapter(selection: &Selection) -> Result<Gpu> {
         let mut found = adapters().await;
         let position = match selection {
             Selection::Any => (!found.is_empty()).then_some(0),
