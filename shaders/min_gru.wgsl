@@ -65,7 +65,7 @@ struct Params {
 @group(0) @binding(12) var<storage, read_write> carry: array<Value>; // (batch, hidden): dL/dh of the position in work; at last, of h0
 @group(0) @binding(13) var<storage, read_write> next: array<vec4<f32>>; // (panel, next_slice / 4, PANEL, 4): A of the product that follows
 
-// rows of the batch that an invocation takes
+// rows of the batch that an invocation takes, or a subgroup
 const ROWS = 4 * QUADS;
 
 // Values that hold the channels of a row

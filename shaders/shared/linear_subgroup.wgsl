@@ -55,18 +55,14 @@ fn sum_terms(terms: Terms) -> vec4<f32> {
 
 // 16 terms of a row, of which the first four invocations hold four each, by those of four columns
 fn products_of_first(a: vec4<f32>, terms: Terms) -> vec4<f32> {
-    var sum = four_products(subgroupBroadcast(a, 0u), terms.fours[0]);
-    sum += four_products(subgroupBroadcast(a, 1u), terms.fours[1]);
-    sum += four_products(subgroupBroadcast(a, 2u), terms.fours[2]);
-    return sum + four_products(subgroupBroadcast(a, 3u), terms.fours[3]);
+    let row = mat4x4(subgroupBroadcast(a, 0u), subgroupBroadcast(a, 1u), subgroupBroadcast(a, 2u), subgroupBroadcast(a, 3u));
+    return term_products(row, terms);
 }
 
 // the same of the last four invocations
 fn products_of_last(a: vec4<f32>, terms: Terms) -> vec4<f32> {
-    var sum = four_products(subgroupBroadcast(a, 4u), terms.fours[0]);
-    sum += four_products(subgroupBroadcast(a, 5u), terms.fours[1]);
-    sum += four_products(subgroupBroadcast(a, 6u), terms.fours[2]);
-    return sum + four_products(subgroupBroadcast(a, 7u), terms.fours[3]);
+    let row = mat4x4(subgroupBroadcast(a, 4u), subgroupBroadcast(a, 5u), subgroupBroadcast(a, 6u), subgroupBroadcast(a, 7u));
+    return term_products(row, terms);
 }
 
 // 32 terms of a row

@@ -59,17 +59,20 @@ struct Held {
     terms: array<Terms, 4>,
 }
 
-// four terms of four rows, which begin at these places; 0 beyond the channels
+// holds 16 terms more, in front of the others
+fn push_terms(held: Held, terms: Terms) -> Held {
+    return Held(array(terms, held.terms[0], held.terms[1], held.terms[2]));
+}
+
+// Four terms of four rows, which begin at these places, as terms; 0 beyond the channels.
 fn four_factors(rows: vec4<u32>, quad: u32) -> mat4x4<f32> {
     let at = rows + min(quad, CHANNELS - 1);
-    let block = transpose(mat4x4(factors[at.x], factors[at.y], factors[at.z], factors[at.w]));
-    return block * select(0.0, 1.0, quad < CHANNELS);
+    return transpose(mat4x4(factors[at.x], factors[at.y], factors[at.z], factors[at.w])) * select(0.0, 1.0, quad < CHANNELS);
 }
 
 fn four_gradients(rows: vec4<u32>, quad: u32) -> mat4x4<f32> {
     let at = rows + min(quad, CHANNELS - 1);
-    let block = transpose(mat4x4(grad_p[at.x], grad_p[at.y], grad_p[at.z], grad_p[at.w]));
-    return block * select(0.0, 1.0, quad < CHANNELS);
+    return transpose(mat4x4(grad_p[at.x], grad_p[at.y], grad_p[at.z], grad_p[at.w])) * select(0.0, 1.0, quad < CHANNELS);
 }
 
 // where the four rows of a share have a position
@@ -85,13 +88,8 @@ fn hold_factors(share: Share, position: u32, which: u32) -> Held {
     var held: Held;
     for (var left = GATHERS * QUADS; left > 0; left -= 4) {
         let quad = share.part * GATHERS * QUADS + left - 4;
-        held.terms[3] = held.terms[2];
-        held.terms[2] = held.terms[1];
-        held.terms[1] = held.terms[0];
-        held.terms[0].fours[0] = four_factors(rows, quad);
-        held.terms[0].fours[1] = four_factors(rows, quad + 1);
-        held.terms[0].fours[2] = four_factors(rows, quad + 2);
-        held.terms[0].fours[3] = four_factors(rows, quad + 3);
+        let fours = array(four_factors(rows, quad), four_factors(rows, quad + 1), four_factors(rows, quad + 2), four_factors(rows, quad + 3));
+        held = push_terms(held, Terms(fours));
     }
     return held;
 }
@@ -103,51 +101,30 @@ fn hold_gradients(share: Share, position: u32, gate: u32) -> Held {
     var held: Held;
     for (var left = GATHERS * QUADS; left > 0; left -= 4) {
         let quad = share.part * GATHERS * QUADS + left - 4;
-        held.terms[3] = held.terms[2];
-        held.terms[2] = held.terms[1];
-        held.terms[1] = held.terms[0];
-        held.terms[0].fours[0] = four_gradients(rows, quad);
-        held.terms[0].fours[1] = four_gradients(rows, quad + 1);
-        held.terms[0].fours[2] = four_gradients(rows, quad + 2);
-        held.terms[0].fours[3] = four_gradients(rows, quad + 3);
+        let fours = array(four_gradients(rows, quad), four_gradients(rows, quad + 1), four_gradients(rows, quad + 2), four_gradients(rows, quad + 3));
+        held = push_terms(held, Terms(fours));
     }
     return held;
 }
 
 // what the nth of the invocations that hold the same part has loaded
 fn from_nth(a: vec4<f32>, share: Share, nth: u32) -> vec4<f32> {
-    if QUADS == 1 {
-        return a;
-    }
     return subgroupShuffle(a, share.part * QUADS + nth);
 }
 
-// 16 terms: those that four invocations have loaded of one vector, two of two, or one of four
+// 16 terms: those that four invocations have loaded of one vector, or two of two
 fn products_of_four(a: vec4<f32>, share: Share, terms: Terms) -> vec4<f32> {
-    var sum = four_products(from_nth(a, share, 0), terms.fours[0]);
-    sum += four_products(from_nth(a, share, 1), terms.fours[1]);
-    sum += four_products(from_nth(a, share, 2), terms.fours[2]);
-    return sum + four_products(from_nth(a, share, 3), terms.fours[3]);
+    return term_products(mat4x4(from_nth(a, share, 0), from_nth(a, share, 1), from_nth(a, share, 2), from_nth(a, share, 3)), terms);
 }
 
 fn products_of_two(a: vec4<f32>, b: vec4<f32>, share: Share, terms: Terms) -> vec4<f32> {
-    var sum = four_products(from_nth(a, share, 0), terms.fours[0]);
-    sum += four_products(from_nth(a, share, 1), terms.fours[1]);
-    sum += four_products(from_nth(b, share, 0), terms.fours[2]);
-    return sum + four_products(from_nth(b, share, 1), terms.fours[3]);
-}
-
-fn products_of_one(a: mat4x4<f32>, terms: Terms) -> vec4<f32> {
-    var sum = four_products(a[0], terms.fours[0]);
-    sum += four_products(a[1], terms.fours[1]);
-    sum += four_products(a[2], terms.fours[2]);
-    return sum + four_products(a[3], terms.fours[3]);
+    return term_products(mat4x4(from_nth(a, share, 0), from_nth(a, share, 1), from_nth(b, share, 0), from_nth(b, share, 1)), terms);
 }
 
 // this part's products of a row of weights with four rows
 fn part_products(loaded: mat4x4<f32>, share: Share, held: Held) -> vec4<f32> {
     if QUADS == 1 {
-        return products_of_one(loaded, held.terms[0]);
+        return term_products(loaded, held.terms[0]);
     }
     if QUADS == 2 {
         var sum = products_of_two(loaded[0], loaded[1], share, held.terms[0]);

@@ -7,3 +7,11 @@ struct Terms {
 fn four_products(a: vec4<f32>, b: mat4x4<f32>) -> vec4<f32> {
     return fma(vec4(a.y), b[1], a.x * b[0]) + fma(vec4(a.w), b[3], a.z * b[2]);
 }
+
+// 16 terms of a row, four a column of the matrix
+fn term_products(a: mat4x4<f32>, terms: Terms) -> vec4<f32> {
+    var sum = four_products(a[0], terms.fours[0]);
+    sum += four_products(a[1], terms.fours[1]);
+    sum += four_products(a[2], terms.fours[2]);
+    return sum + four_products(a[3], terms.fours[3]);
+}
