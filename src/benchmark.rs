@@ -8,7 +8,8 @@ use crate::error::{Error, Result};
 use crate::graph::{Graph, Init, Program, Tensor};
 use crate::model::mamba::Mixer;
 use crate::model::{Forecaster, ForecasterConfig, ModelKind, Pass, initial_values};
-use crate::ops::{AttentionInputs, Elementwise, Loss, Optimizer, Recurrence, SelectiveScanInputs, Update};
+use crate::ops::{AttentionInputs, Loss, Operation, Optimizer, Recurrence, SelectiveScanInputs, Update};
+use crate::profile::Work;
 use crate::reference::Reference;
 
 /// What can be measured.
@@ -123,6 +124,13 @@ impl Builder {
         self.inputs.push((tensor, values));
         tensor
     }
+
+    fn finish(self, program: Program, results: Vec<Tensor>) -> Measured {
+        let Builder { graph, inputs, .. } = self;
+        let tensors = inputs.iter().map(|(tensor, _)| *tensor).chain(results.iter().copied());
+        let bytes = 4.0 * tensors.map(|tensor| graph.spec(tensor).len()).sum::<usize>() as f64;
+        Measured { graph, program, results, inputs, bytes }
+    }
 }
 
 /// Builds the operation over random inputs.
@@ -198,10 +206,7 @@ pub fn build(op: Benchmark, shape: Shape, backward: bool) -> Result<Measured> {
         results.extend(given.into_iter().filter_map(|tensor| gradients.of(&mut builder.graph, tensor)));
     }
     let program = builder.graph.finish("measured");
-    let Builder { graph, inputs, .. } = builder;
-    let moved =
-        inputs.iter().map(|(tensor, _)| *tensor).chain(results.iter().copied()).map(|tensor| graph.spec(tensor).len()).sum::<usize>();
-    Ok(Measured { program, results, inputs, bytes: 4.0 * moved as f64, graph })
+    Ok(builder.finish(program, results))
 }
 
 /// One product of random factors, of so many rows, columns and terms.
@@ -214,9 +219,7 @@ pub fn product([n_row, n_column, n_term]: [usize; 3]) -> Result<Measured> {
     let weight = builder.variable("weight", &[n_column, n_term], -1.0, 1.0);
     let y = builder.graph.linear("y", x, weight, None)?;
     let program = builder.graph.finish("measured");
-    let Builder { graph, inputs, .. } = builder;
-    let bytes = 4.0 * (n_row * n_term + n_column * n_term + n_row * n_column) as f64;
-    Ok(Measured { graph, program, results: vec![y], inputs, bytes })
+    Ok(builder.finish(program, vec![y]))
 }
 
 /// Which steps of a window a training step forecasts from.
@@ -269,9 +272,7 @@ pub fn training_step(model: ModelKind, shape: Shape, loss_on: LossOn) -> Result<
     let parameters = initial_values(graph, 1);
     builder.inputs.extend(parameters);
     builder.inputs.push((learning_rates, vec![1e-3]));
-    let Builder { graph, inputs, .. } = builder;
-    let bytes = 4.0 * inputs.iter().map(|(_, values)| values.len()).sum::<usize>() as f64;
-    Ok(Measured { program, results, inputs, bytes, graph })
+    Ok(builder.finish(program, results))
 }
 
 /// How a result compares with the reference.
@@ -319,6 +320,16 @@ pub async fn compare(measured: &Measured, backend: &dyn Backend, expected: &[Vec
 }
 
 impl Measured {
+    /// What its program must do: the bytes that must move, the arithmetic of its operations.
+    pub fn work(&self) -> Work {
+        let work = self.graph.program(self.program).iter().map(|op| op.work(&self.graph));
+        work.fold(Work { bytes: self.bytes, ..Work::default() }, |sum, of_op| Work {
+            flops: sum.flops + of_op.flops,
+            exponentials: sum.exponentials + of_op.exponentials,
+            ..sum
+        })
+    }
+
     /// The graph on a backend, its inputs written.
     ///
     /// # Errors
@@ -346,17 +357,22 @@ pub async fn results(measured: &Measured, backend: &dyn Backend) -> Result<Vec<V
     Ok(results)
 }
 
-/// Median times of an operation and the bytes it must move.
+/// A median time and what was done in it.
+#[derive(Clone, Copy, Debug)]
+pub struct Timed {
+    /// Milliseconds.
+    pub ms: f64,
+    /// What had to be done.
+    pub work: Work,
+}
+
+/// How long an operation takes.
 #[derive(Clone, Copy, Debug)]
 pub struct Timing {
     /// Forward.
-    pub forward_ms: f64,
-    /// Bytes of forward.
-    pub forward_bytes: f64,
+    pub forward: Timed,
     /// Forward and backward.
-    pub forward_backward_ms: f64,
-    /// Bytes of forward and backward.
-    pub forward_backward_bytes: f64,
+    pub forward_backward: Timed,
 }
 
 /// Times the operation on a backend.
@@ -364,14 +380,11 @@ pub struct Timing {
 /// # Errors
 /// As [`build`] and the backend's own.
 pub async fn time(op: Benchmark, shape: Shape, backend: &dyn Backend) -> Result<Timing> {
-    let forward = build(op, shape, false)?;
-    let both = build(op, shape, true)?;
-    Ok(Timing {
-        forward_ms: median_ms(&forward, backend, SAMPLES).await?,
-        forward_bytes: forward.bytes,
-        forward_backward_ms: median_ms(&both, backend, SAMPLES).await?,
-        forward_backward_bytes: both.bytes,
-    })
+    let timed = async |backward| -> Result<Timed> {
+        let measured = build(op, shape, backward)?;
+        Ok(Timed { ms: median_ms(&measured, backend, SAMPLES).await?, work: measured.work() })
+    };
+    Ok(Timing { forward: timed(false).await?, forward_backward: timed(true).await? })
 }
 
 /// How a median is taken.
@@ -408,22 +421,4 @@ pub async fn median_ms(measured: &Measured, backend: &dyn Backend, samples: Samp
     }
     samples.sort_by(f64::total_cmp);
     Ok(samples[count / 2])
-}
-
-/// Elements of the copy that others are measured against: 64 MiB read, 64 MiB written.
-const COPIED: usize = 1 << 24;
-
-/// Bytes that a plain copy moves in a second on a backend, read and written, in GB/s.
-///
-/// # Errors
-/// The backend's own.
-pub async fn copy_rate(backend: &dyn Backend) -> Result<f64> {
-    let mut graph = Graph::new();
-    let x = graph.input("x", &[COPIED]);
-    let y = graph.tensor("y", &[COPIED]);
-    graph.push(Elementwise::Copy { x, y });
-    let program = graph.finish("copy");
-    let bytes = 8.0 * COPIED as f64;
-    let measured = Measured { graph, program, results: vec![y], inputs: vec![(x, vec![1.0; COPIED])], bytes };
-    Ok(bytes / median_ms(&measured, backend, SAMPLES).await? / 1e6)
 }

@@ -28,6 +28,8 @@ pub mod published;
 pub mod reference;
 #[cfg(feature = "cli")]
 pub mod report;
+#[cfg(feature = "cli")]
+pub mod roofline;
 pub mod schedule;
 pub mod train;
 

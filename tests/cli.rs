@@ -106,7 +106,7 @@ fn a_profile_is_a_table_and_a_trace_of_every_kernel() {
         let output = scanrnn(folder.path(), &bench);
         assert!(output.status.success(), "{}", stderr(&output));
         let text = stdout(&output);
-        for part in ["GFLOP/s", "selective_scan_backward", "linear_backward", "sgd", "trace: ./scanrnn_trace.json"] {
+        for part in ["floor ms", "the device at most", "selective_scan_backward", "linear_backward", "sgd", "trace: ./scanrnn_trace.json"] {
             let part = if part == "sgd" && device == "cpu" { "optimizer" } else { part };
             assert!(text.contains(part), "{device}: {part:?} is not in\n{text}");
         }
@@ -562,7 +562,10 @@ fn bench_op_compares_then_times() {
         assert!(output.status.success(), "{op}: {}", stderr(&output));
         assert!(stdout(&output).contains("compared with the reference"), "{}", stdout(&output));
         let figures: Value = serde_json::from_slice(&std::fs::read(folder.path().join("op.json")).expect("figures")).expect("JSON");
-        for name in ["forward_ms", "forward_backward_ms", "tokens_per_second", "gb_per_s", "copy_gb_per_s"] {
+        assert!(stdout(&output).contains("the device at most: copies"), "{}", stdout(&output));
+        let times = ["forward_ms", "forward_floor_ms", "forward_backward_ms", "forward_backward_floor_ms", "tokens_per_second"];
+        let rates = ["gb_per_s", "copy_gb_per_s", "multiply_add_gflop_per_s", "exponentials_g_per_s"];
+        for name in times.into_iter().chain(rates) {
             assert!(figures[name].as_f64().is_some_and(|figure| figure > 0.0), "{op} {name}");
         }
     }

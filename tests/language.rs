@@ -220,8 +220,8 @@ fn what_is_measured_is_shown_in_chinese() {
     let golden = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/golden/rms_norm_0.safetensors");
     fs::copy(golden, folder.path().join("rms_norm_0.safetensors")).expect("copied");
     shows("check --golden . --device cpu", &["通过    rms_norm_0 ", "最大误差", "通过 1 个，失败 0 个"]);
-    let profile = ["操作、内核", "按处理器时钟，逐个操作", "跟踪文件："];
-    let timed = ["与参考实现比较：", "毫秒（中位数）", "前向与反向"];
+    let profile = ["操作、内核", "按处理器时钟，逐个操作", "设备上限：复制", "跟踪文件："];
+    let timed = ["与参考实现比较：", "毫秒（中位数）", "前向与反向", "下限与用时之比"];
     shows("bench-op linear --batch 2 --length 8 --channels 16 --device cpu --profile", &[timed, profile].concat());
     let small = "--models min-gru-scan --window 8 --hidden 4 --epochs 1 --device cpu";
     shows(&format!("bench {small} --profile"), &[&["合成序列（种子 0）"], &profile[..]].concat());

@@ -10,7 +10,8 @@ use scanrnn::gpu::{CooperativeMatrices, Modules, Planner, Traits};
 use scanrnn::graph::{Graph, Tensor};
 use scanrnn::model::{ForecasterConfig, ModelKind};
 use scanrnn::ops::{
-    Activation, AttentionInputs, KERNELS, KeyValueCache, Loss, Normalisation, Optimizer, Recurrence, SHADERS, SelectiveScanInputs, Update,
+    Activation, AttentionInputs, Iterated, KERNELS, KeyValueCache, Loss, Normalisation, Optimizer, Recurrence, SHADERS,
+    SelectiveScanInputs, Update,
 };
 use scanrnn::train::{LossUnits, Series, Trainer, TrainingConfig};
 
@@ -32,6 +33,7 @@ fn graphs() -> Vec<Graph> {
     for optimizer in [Optimizer::sgd(0.0), Optimizer::adam(0.1), Optimizer::adam_w(0.1), Optimizer::rms_prop(0.0)] {
         graphs.push(update(optimizer));
     }
+    graphs.push(iterated());
     let series = Series::new(&[0.0; 500], 0..300, 300..400);
     for model in ModelKind::ALL {
         for normalisation in [Normalisation::None, Normalisation::Last, Normalisation::MeanStd] {
@@ -129,6 +131,16 @@ fn recurrences(reverse: bool, options: bool) -> Graph {
         .collect();
     graph.backward(&seeds).expect("differentiable");
     graph.finish("recurrences");
+    graph
+}
+
+fn iterated() -> Graph {
+    let mut graph = Graph::new();
+    let x = graph.input("x", &[100, 12]);
+    for function in [Iterated::MultiplyAdd, Iterated::Exponential] {
+        graph.iterate("y", x, function, 1).expect("fits");
+    }
+    graph.finish("iterated");
     graph
 }
 

@@ -22,6 +22,7 @@ use crate::model::ModelKind;
 use crate::report::language::fill;
 use crate::report::picture::{self, Comparison, Epoch, Model, Row};
 use crate::report::{Lang, Table};
+use crate::roofline::Roofline;
 use crate::train::{Event, Fit, Series, Trainer};
 
 /// Name of the picture.
@@ -106,7 +107,7 @@ pub async fn run(args: &Args, lang: Lang) -> Result<ExitCode> {
             let trainer = setting.trainer(kind, training.seed)?;
             profiles.push((kind.name(), trainer.profile(device.backend(), &series(windows)).await?));
         }
-        profile::show(&profiles, path, lang)?;
+        profile::show(&profiles, &Roofline::measure(device.backend()).await?, path, lang)?;
     }
     let drawn = |lang| comparison(lang, table, &setting, &outcomes, &persistence);
     if let Some(warning) = picture::write(lang, &picture_path, drawn)? {

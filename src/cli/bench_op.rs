@@ -8,12 +8,13 @@ use serde_json::json;
 use super::device::{Device, DeviceArgs};
 use super::profile::{self, ProfileArgs};
 use crate::backend::Backend;
-use crate::benchmark::{Benchmark, Shape, Timing, build, compare, copy_rate, expected, time};
+use crate::benchmark::{Benchmark, Shape, Timing, build, compare, expected, time};
 use crate::error::Result;
 use crate::profile::Profile;
 use crate::report::language::{Texts, fill};
 use crate::report::table::significant;
 use crate::report::{Lang, Table};
+use crate::roofline::Roofline;
 
 #[derive(Debug, clap::Args)]
 pub struct Args {
@@ -61,15 +62,16 @@ pub async fn run(args: &Args, lang: Lang) -> Result<ExitCode> {
         }
     }
     let timing = time(args.op, shape, backend).await?;
-    let copy = copy_rate(backend).await?;
+    let roofline = Roofline::measure(backend).await?;
     let tokens = (args.batch * args.length) as f64;
-    print!("\n{}", table(&timing, tokens, copy, texts));
+    println!("\n{}{}", table(&timing, tokens, &roofline, texts), profile::limits(&roofline, texts));
     if let Some(path) = &trace {
         let profile = Profile::fastest(&mut *measured.load(backend).await?, measured.program).await?;
         println!();
-        profile::show(&[(args.op.name(), profile)], path, lang)?;
+        profile::show(&[(args.op.name(), profile)], &roofline, path, lang)?;
     }
     if let Some(path) = &args.json {
+        let Timing { forward, forward_backward: both } = &timing;
         let figures = json!({
             "op": args.op.name(),
             "batch": args.batch,
@@ -79,32 +81,35 @@ pub async fn run(args: &Args, lang: Lang) -> Result<ExitCode> {
             "device": device.kind(),
             "adapter": backend.name(),
             "kernels": device.kernels(),
-            "forward_ms": timing.forward_ms,
-            "forward_backward_ms": timing.forward_backward_ms,
-            "tokens_per_second": tokens / timing.forward_backward_ms * 1e3,
-            "gb_per_s": rate(timing.forward_backward_bytes, timing.forward_backward_ms),
-            "copy_gb_per_s": copy,
+            "forward_ms": forward.ms,
+            "forward_floor_ms": roofline.floor_ms(forward.work),
+            "forward_backward_ms": both.ms,
+            "forward_backward_floor_ms": roofline.floor_ms(both.work),
+            "tokens_per_second": tokens / both.ms * 1e3,
+            "gb_per_s": both.work.bytes / both.ms / 1e6,
+            "copy_gb_per_s": roofline.bytes_per_ms / 1e6,
+            "multiply_add_gflop_per_s": roofline.flops_per_ms / 1e6,
+            "exponentials_g_per_s": roofline.exponentials_per_ms / 1e6,
         });
         super::save_json(path, &figures)?;
     }
     Ok(ExitCode::SUCCESS)
 }
 
-/// Gigabytes a second.
-fn rate(bytes: f64, ms: f64) -> f64 {
-    bytes / ms / 1e6
-}
-
-fn table(timing: &Timing, tokens: f64, copy: f64, texts: &Texts) -> Table {
-    let mut table = Table::new(["", texts.median_ms, "tokens/s", "GB/s", texts.of_copy]);
-    let rows = [
-        (texts.forward, timing.forward_ms, timing.forward_bytes),
-        (texts.forward_backward, timing.forward_backward_ms, timing.forward_backward_bytes),
-    ];
-    for (name, ms, bytes) in rows {
-        let share = format!("{:.0} %", 100.0 * rate(bytes, ms) / copy);
-        table.push([name.into(), significant(ms, 4), format!("{:.0}", tokens / ms * 1e3), significant(rate(bytes, ms), 3), share]);
+fn table(timing: &Timing, tokens: f64, roofline: &Roofline, texts: &Texts) -> Table {
+    let mut table = Table::new(["", texts.median_ms, "tokens/s", "GB/s", texts.of_copy, texts.floor_ms, texts.of_floor]);
+    for (name, timed) in [(texts.forward, timing.forward), (texts.forward_backward, timing.forward_backward)] {
+        let (bytes_per_ms, floor_ms) = (timed.work.bytes / timed.ms, roofline.floor_ms(timed.work));
+        let percent = |share: f64| format!("{:.0} %", 100.0 * share);
+        table.push([
+            name.into(),
+            significant(timed.ms, 4),
+            format!("{:.0}", tokens / timed.ms * 1e3),
+            significant(bytes_per_ms / 1e6, 3),
+            percent(bytes_per_ms / roofline.bytes_per_ms),
+            significant(floor_ms, 3),
+            percent(floor_ms / timed.ms),
+        ]);
     }
-    table.push([texts.copy, "", "", &significant(copy, 3), ""]);
     table
 }

@@ -10,6 +10,7 @@ use crate::profile::{Clock, Profile, Work};
 use crate::report::language::{Texts, fill};
 use crate::report::table::significant;
 use crate::report::{Lang, Table};
+use crate::roofline::Roofline;
 
 /// Name of the trace where none is given.
 const TRACE: &str = "scanrnn_trace.json";
@@ -37,6 +38,8 @@ struct Row {
     calls: usize,
     ms: f64,
     work: Work,
+    /// The least time of the work; kernels have none of their own.
+    floor_ms: Option<f64>,
 }
 
 impl Row {
@@ -49,15 +52,22 @@ impl Row {
 }
 
 /// Prints a table a profile and writes all of them as one trace.
-pub fn show(profiles: &[(&str, Profile)], path: &Path, lang: Lang) -> Result<()> {
+pub fn show(profiles: &[(&str, Profile)], roofline: &Roofline, path: &Path, lang: Lang) -> Result<()> {
     let texts = lang.texts();
     for (name, profile) in profiles {
         let total = format!("{:.3}", profile.total_ms());
-        println!("{}\n{}", fill(texts.profiled, [name, &total, clock(profile.clock, texts)]), table(profile, texts));
+        println!("{}\n{}", fill(texts.profiled, [name, &total, clock(profile.clock, texts)]), table(profile, roofline, texts));
     }
+    println!("{}\n", limits(roofline, texts));
     super::save_json(path, &trace(profiles))?;
     println!("{}\n", fill(texts.trace, [&path.display().to_string()]));
     Ok(())
+}
+
+/// What the device does at most, as a line.
+pub fn limits(roofline: &Roofline, texts: &Texts) -> String {
+    let rates = [roofline.bytes_per_ms, roofline.flops_per_ms, roofline.exponentials_per_ms].map(|rate| significant(rate / 1e6, 3));
+    fill(texts.limits, rates.each_ref().map(String::as_str))
 }
 
 fn clock(clock: Clock, texts: &Texts) -> &'static str {
@@ -69,22 +79,25 @@ fn clock(clock: Clock, texts: &Texts) -> &'static str {
 }
 
 /// Operations by their time, and under each its kernels where there are several.
-fn table(profile: &Profile, texts: &Texts) -> Table {
+fn table(profile: &Profile, roofline: &Roofline, texts: &Texts) -> Table {
     let total = profile.total_ms();
     let mut operations: BTreeMap<&str, (Row, BTreeMap<&str, Row>)> = BTreeMap::new();
     for (name, work) in &profile.operations {
-        operations.entry(name).or_default().0.add(1, 0.0, *work);
+        let row = &mut operations.entry(name).or_default().0;
+        row.add(1, 0.0, *work);
+        row.floor_ms = Some(row.floor_ms.unwrap_or_default() + roofline.floor_ms(*work));
     }
     for span in &profile.spans {
         let (row, kernels) = operations.entry(profile.operations[span.operation].0).or_default();
         row.ms += span.ms;
         kernels.entry(&span.name).or_default().add(1, span.ms, span.work);
     }
-    let mut table = Table::new([texts.operation_kernel, texts.calls, texts.ms, texts.share, "GB/s", "GFLOP/s"]);
+    let mut table = Table::new([texts.operation_kernel, texts.calls, texts.ms, texts.share, texts.floor_ms, "GB/s", "GFLOP/s"]);
     let mut push = |name: String, row: &Row| {
         let rate = |amount: f64| if amount > 0.0 && row.ms > 0.0 { significant(amount / row.ms / 1e6, 3) } else { "–".into() };
         let share = format!("{:.1} %", 100.0 * row.ms / total);
-        table.push([name, row.calls.to_string(), format!("{:.3}", row.ms), share, rate(row.work.bytes), rate(row.work.flops)]);
+        let floor = row.floor_ms.map_or("–".into(), |floor| format!("{floor:.3}"));
+        table.push([name, row.calls.to_string(), format!("{:.3}", row.ms), share, floor, rate(row.work.bytes), rate(row.work.flops)]);
     };
     for (name, (row, kernels)) in slowest_first(operations, |(row, _)| row.ms) {
         // an operation that is one kernel goes by the kernel's name

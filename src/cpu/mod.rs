@@ -9,6 +9,7 @@ mod causal_conv1d;
 mod dropout;
 mod elementwise;
 mod grad_norm;
+mod iterate;
 mod linear;
 mod loss;
 mod mamba_lab;
@@ -141,8 +142,8 @@ impl Session for CpuSession<'_> {
 fn work(op: &Op, graph: &Graph) -> usize {
     let product = |rows: Tensor, matrix: Tensor| graph.spec(rows).rows() * graph.spec(matrix).len();
     match op {
-        Op::Attention(op) => op.inputs.keys(graph) * graph.spec(op.y).len(),
-        Op::AttentionBackward(op) => 3 * op.forward.inputs.keys(graph) * graph.spec(op.grad_y).len(),
+        Op::Attention(op) => op.inputs.pairs(graph) * graph.spec(op.y).columns(),
+        Op::AttentionBackward(op) => 3 * op.forward.inputs.pairs(graph) * graph.spec(op.grad_y).columns(),
         Op::AttentionAppend(op) => 2 * graph.spec(op.k).len(),
         Op::Linear(op) => product(op.x, op.weight),
         Op::LinearBackward(op) => 2 * product(op.x, op.weight),
@@ -186,6 +187,7 @@ fn execute(op: &Op, memory: &mut Memory<f32>, scratch: Rows) {
         Op::Elementwise(op) => elementwise::run(op, memory),
         Op::Gather(op) => window::gather(op, memory),
         Op::GradNorm(op) => grad_norm::run(op, memory, scratch),
+        Op::Iterate(op) => iterate::run(op, memory),
         Op::Linear(op) => linear::forward(op, memory),
         Op::LinearBackward(op) => linear::backward(op, memory),
         Op::MambaLab(op) => mamba_lab::forward(op, memory, scratch),

@@ -534,7 +534,7 @@ impl Kernel<'_, '_> {
             params: bytes,
             workgroups: workgroups.map(|count| count as u32),
             operation: plan.operation,
-            work: Work { bytes: moved.unwrap_or(4 * n_bound) as f64, flops: flops as f64 },
+            work: Work { bytes: moved.unwrap_or(4 * n_bound) as f64, flops: flops as f64, exponentials: 0.0 },
         });
         Ok(())
     }

@@ -56,9 +56,11 @@ pub struct AttentionInputs {
 }
 
 impl AttentionInputs {
-    /// Keys that a query may see.
-    pub(crate) fn keys(&self, graph: &Graph) -> usize {
-        graph.shape(self.k)[1] + self.past.map_or(0, |past| graph.shape(past.k)[1])
+    /// Pairs of a query and a key that it may see, of the whole batch.
+    pub(crate) fn pairs(&self, graph: &Graph) -> usize {
+        let (n_batch, n_step) = (graph.shape(self.q)[0], graph.shape(self.q)[1]);
+        let n_past = self.past.map_or(0, |past| graph.shape(past.k)[1]);
+        n_batch * (n_step * n_past + n_step * (n_step + 1) / 2)
     }
 
     fn tensors(&self) -> Vec<Tensor> {
@@ -243,8 +245,12 @@ impl Operation for Attention {
     }
 
     fn flops(&self, graph: &Graph) -> usize {
-        // q k and the product with v, over every key that a query may see
-        4 * self.inputs.keys(graph) * graph.spec(self.y).len()
+        // q k and the product with v
+        4 * self.inputs.pairs(graph) * graph.spec(self.y).columns()
+    }
+
+    fn exponentials(&self, graph: &Graph) -> usize {
+        self.inputs.pairs(graph) * self.inputs.n_head
     }
 
     fn encode(&self, plan: &mut Planner) -> Result<()> {
@@ -286,7 +292,11 @@ impl Operation for AttentionBackward {
     }
 
     fn flops(&self, graph: &Graph) -> usize {
-        10 * self.forward.inputs.keys(graph) * graph.spec(self.grad_y).len()
+        10 * self.forward.inputs.pairs(graph) * graph.spec(self.grad_y).columns()
+    }
+
+    fn exponentials(&self, graph: &Graph) -> usize {
+        self.forward.exponentials(graph)
     }
 
     fn encode(&self, plan: &mut Planner) -> Result<()> {

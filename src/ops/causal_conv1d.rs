@@ -162,6 +162,10 @@ impl Operation for CausalConv1d {
         (2 * graph.spec(self.weight).columns() + 4) * graph.spec(self.y).len()
     }
 
+    fn exponentials(&self, graph: &Graph) -> usize {
+        usize::from(self.activation == Activation::Silu) * graph.spec(self.y).len()
+    }
+
     fn encode(&self, plan: &mut Planner) -> Result<()> {
         let tensors = present([Some(self.x), self.bias, self.recurrence.initial_state, Some(self.y), Some(self.last_window)]);
         let sizes = Sizes::of(plan, self.x, self.weight, &tensors);
@@ -202,6 +206,10 @@ impl Operation for CausalConv1dBackward {
 
     fn flops(&self, graph: &Graph) -> usize {
         (6 * graph.spec(self.weight).columns() + 8) * graph.spec(self.x).len()
+    }
+
+    fn exponentials(&self, graph: &Graph) -> usize {
+        usize::from(self.activation == Activation::Silu) * graph.spec(self.x).len()
     }
 
     fn encode(&self, plan: &mut Planner) -> Result<()> {

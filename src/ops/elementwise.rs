@@ -140,6 +140,13 @@ impl Operation for Elementwise {
         }
     }
 
+    fn exponentials(&self, graph: &Graph) -> usize {
+        match *self {
+            Elementwise::NegExp { y, .. } => graph.spec(y).len(),
+            _ => 0,
+        }
+    }
+
     fn backward(&self, graph: &mut Graph, gradients: &mut Gradients) -> Result<()> {
         match *self {
             Elementwise::Sum { a, b, y } => {

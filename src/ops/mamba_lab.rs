@@ -233,6 +233,10 @@ impl Operation for MambaLab {
         4 * graph.spec(self.y).rows() * graph.spec(self.b).len() + 12 * graph.spec(self.y).len()
     }
 
+    fn exponentials(&self, graph: &Graph) -> usize {
+        graph.spec(self.y).len()
+    }
+
     fn encode(&self, plan: &mut Planner) -> Result<()> {
         let (n_hidden, n_state) = (plan.spec(self.y).columns(), plan.spec(self.last_state).columns());
         let (stretches, width) = (self.stretches(plan, &[]), self.width(plan, &[]));
@@ -274,6 +278,10 @@ impl Operation for MambaLabBackward {
 
     fn flops(&self, graph: &Graph) -> usize {
         8 * graph.spec(self.forward.y).rows() * graph.spec(self.forward.b).len() + 20 * graph.spec(self.forward.y).len()
+    }
+
+    fn exponentials(&self, graph: &Graph) -> usize {
+        self.forward.exponentials(graph)
     }
 
     fn encode(&self, plan: &mut Planner) -> Result<()> {

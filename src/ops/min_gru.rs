@@ -145,6 +145,10 @@ impl Operation for MinGru {
         2 * graph.spec(self.h).rows() * graph.spec(self.u).len() + 16 * graph.spec(self.h).len()
     }
 
+    fn exponentials(&self, graph: &Graph) -> usize {
+        3 * graph.spec(self.h).len()
+    }
+
     fn encode(&self, plan: &mut Planner) -> Result<()> {
         let [n_batch, _, n_hidden] = plan.graph().axes(self.name(), self.h)?;
         let tensors = [present([Some(self.p), Some(self.u), self.recurrence.initial_state]), self.outputs()].concat();

@@ -122,6 +122,10 @@ impl Operation for MinGruScan {
         12 * graph.spec(self.h).len()
     }
 
+    fn exponentials(&self, graph: &Graph) -> usize {
+        2 * graph.spec(self.h).len()
+    }
+
     fn encode(&self, plan: &mut Planner) -> Result<()> {
         let windows = Window::all(plan, self, &[self.p, self.h], &[self.last]);
         let chunks = Window::chunks(plan, &windows);
@@ -167,6 +171,10 @@ impl Operation for MinGruScanBackward {
 
     fn flops(&self, graph: &Graph) -> usize {
         20 * graph.spec(self.forward.h).len()
+    }
+
+    fn exponentials(&self, graph: &Graph) -> usize {
+        self.forward.exponentials(graph)
     }
 
     fn encode(&self, plan: &mut Planner) -> Result<()> {

@@ -8,6 +8,7 @@ mod counter;
 mod dropout;
 mod elementwise;
 mod grad_norm;
+mod iterate;
 mod linear;
 mod loss;
 mod mamba_lab;
@@ -26,6 +27,7 @@ pub use counter::Advance;
 pub use dropout::{Dropout, DropoutSource};
 pub use elementwise::Elementwise;
 pub use grad_norm::GradNorm;
+pub use iterate::{Iterate, Iterated};
 pub use linear::{Linear, LinearBackward};
 pub use loss::{Loss, MeanLoss, MeanLossBackward};
 pub use mamba_lab::{MambaLab, MambaLabBackward};
@@ -69,11 +71,17 @@ pub trait Operation {
         self.outputs().into_iter().map(|output| graph.spec(output).len()).sum()
     }
 
-    /// Bytes of all that it reads and writes, each once, and its floating-point operations.
+    /// Exponentials and what is made of them (sigmoid, tanh, softplus), for the least time that it can take.
+    fn exponentials(&self, graph: &Graph) -> usize {
+        let _ = graph;
+        0
+    }
+
+    /// Bytes of all that it reads and writes, each once, its floating-point operations and the exponentials among them.
     fn work(&self, graph: &Graph) -> Work {
         let tensors = self.inputs().into_iter().chain(self.outputs()).collect::<HashSet<_>>();
         let n_element: usize = tensors.into_iter().map(|tensor| graph.spec(tensor).len()).sum();
-        Work { bytes: 4.0 * n_element as f64, flops: self.flops(graph) as f64 }
+        Work { bytes: 4.0 * n_element as f64, flops: self.flops(graph) as f64, exponentials: self.exponentials(graph) as f64 }
     }
 
     /// Plans its dispatches.
@@ -108,6 +116,9 @@ macro_rules! ops {
             fn flops(&self, graph: &Graph) -> usize {
                 match self { $(Op::$op(op) => op.flops(graph)),* }
             }
+            fn exponentials(&self, graph: &Graph) -> usize {
+                match self { $(Op::$op(op) => op.exponentials(graph)),* }
+            }
             fn encode(&self, plan: &mut Planner) -> Result<()> {
                 match self { $(Op::$op(op) => op.encode(plan)),* }
             }
@@ -133,6 +144,7 @@ ops!(
     Elementwise,
     Gather,
     GradNorm,
+    Iterate,
     L1Penalty,
     Linear,
     LinearBackward,
@@ -330,6 +342,7 @@ pub const SHADERS: &[&Shader] = &[
     &counter::SHADER,
     &dropout::SHADER,
     &grad_norm::SHADER,
+    &iterate::SHADER,
     &loss::SHADER,
     &mamba_lab::SHADER,
     &min_gru::SHADER,

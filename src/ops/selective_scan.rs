@@ -144,6 +144,12 @@ impl SelectiveScanInputs {
         let optional = [self.d, self.z, self.delta_bias, self.recurrence.initial_state, self.recurrence.reset];
         [self.u, self.delta, self.a, self.b, self.c].into_iter().chain(present(optional)).collect()
     }
+
+    /// A decay for each state and step, softplus and SiLU for each channel and step.
+    fn exponentials(&self, graph: &Graph) -> usize {
+        let n_gate = usize::from(self.delta_softplus) + usize::from(self.z.is_some());
+        graph.spec(self.u).rows() * graph.spec(self.a).len() + n_gate * graph.spec(self.u).len()
+    }
 }
 
 impl Graph {
@@ -262,6 +268,10 @@ impl Operation for SelectiveScan {
         7 * graph.spec(self.y).rows() * graph.spec(self.inputs.a).len() + 12 * graph.spec(self.y).len()
     }
 
+    fn exponentials(&self, graph: &Graph) -> usize {
+        self.inputs.exponentials(graph)
+    }
+
     fn encode(&self, plan: &mut Planner) -> Result<()> {
         let inputs = &self.inputs;
         let tensors = present([Some(inputs.u), Some(inputs.delta), Some(inputs.b), Some(inputs.c), inputs.z, Some(self.y)]);
@@ -330,6 +340,11 @@ impl Operation for SelectiveScanBackward {
     fn flops(&self, graph: &Graph) -> usize {
         // the states once more, then the gradients of a decay, a state, A, B and C
         22 * graph.spec(self.inputs.u).rows() * graph.spec(self.inputs.a).len() + 30 * graph.spec(self.inputs.u).len()
+    }
+
+    fn exponentials(&self, graph: &Graph) -> usize {
+        // states are computed once more, and their decays with them
+        self.inputs.exponentials(graph)
     }
 
     fn encode(&self, plan: &mut Planner) -> Result<()> {

@@ -12,6 +12,7 @@ pub mod counter;
 pub mod dropout;
 pub mod elementwise;
 pub mod grad_norm;
+pub mod iterate;
 pub mod linear;
 pub mod loss;
 pub mod mamba_lab;

@@ -5,8 +5,8 @@ use std::marker::PhantomData;
 use ndarray::{Array2, Ix1, Ix2};
 
 use super::{
-    Float, attention, causal_conv1d, counter, dropout, grad_norm, linear, loss, mamba_lab, min_gru, min_gru_scan, optimizer, rms_norm,
-    selective_scan, stack, window,
+    Float, attention, causal_conv1d, counter, dropout, grad_norm, iterate, linear, loss, mamba_lab, min_gru, min_gru_scan, optimizer,
+    rms_norm, selective_scan, stack, window,
 };
 use crate::backend::{Backend, LocalFuture, Session};
 use crate::error::Result;
@@ -89,6 +89,7 @@ pub fn execute<T: Float>(op: &Op, memory: &mut Memory<T>) {
         Op::AttentionAppendBackward(op) => attention::run_append_backward(op, memory),
         Op::AttentionBackward(op) => attention::run_backward(op, memory),
         Op::Elementwise(op) => run_elementwise(op, memory),
+        Op::Iterate(op) => iterate::run(op, memory),
         Op::Linear(op) => run_linear(op, memory),
         Op::LinearBackward(op) => run_linear_backward(op, memory),
         Op::MambaLab(op) => mamba_lab::run(op, memory),

@@ -187,9 +187,12 @@ texts! {
     nothing_timed: "the result is wrong: nothing is timed", "结果有误：不计时";
     median_ms: "median ms", "毫秒（中位数）";
     of_copy: "of a copy", "与复制之比";
+    floor_ms: "floor ms", "下限毫秒";
+    of_floor: "floor / time", "下限与用时之比";
+    limits: "the device at most: copies {} GB/s, multiply-adds {} GFLOP/s, {} billion exponentials a second",
+        "设备上限：复制 {} GB/s，乘加 {} GFLOP/s，每秒 {} 十亿次指数";
     forward: "forward", "前向";
     forward_backward: "forward and backward", "前向与反向";
-    copy: "copy", "复制";
     op: "op", "操作";
     sizes: "sizes", "尺寸";
     fastest: "fastest", "最快";

@@ -9,6 +9,7 @@ mod dropout;
 mod elementwise;
 mod grad_norm;
 mod harness;
+mod iterate;
 mod linear;
 mod loss;
 mod mamba_lab;
