@@ -6,18 +6,33 @@ use super::product::{Matrix, multiply, multiply_parallel, part, task_count};
 use super::rows::Rows;
 use super::simd::{Lanes, dispatch};
 use super::threads::parallel;
+use super::walk::parts;
+use crate::graph::Graph;
 use crate::memory::Memory;
 use crate::ops::{Linear, LinearBackward};
 
 /// Multiplications in whose time a result is begun and written.
 const RESULT: usize = 8;
 
+/// Floats of scratch memory: the weight's columns side by side.
+pub fn scratch(op: &Linear, graph: &Graph) -> usize {
+    graph.spec(op.weight).len()
+}
+
 /// `y = x W^T + b`.
-pub fn forward(op: &Linear, memory: &mut Memory<f32>) {
+pub fn forward(op: &Linear, memory: &mut Memory<f32>, mut free: Rows) {
     let [x, weight, y] = [op.x, op.weight, op.y].map(|tensor| Rows::of(memory, tensor));
     let bias = Rows::of_optional(memory, op.bias);
+    // once, instead of by the product of each part
+    let weight = if y.rows >= y.columns && task_count(y.rows * y.columns * x.columns) > 1 {
+        let columns = Rows::scratch(&mut free, weight.columns, weight.rows);
+        transpose(weight, columns);
+        Matrix::plain(columns)
+    } else {
+        Matrix::transposed(weight)
+    };
     let Some(bias) = bias else {
-        return multiply_parallel(Matrix::plain(y), Matrix::plain(x), Matrix::transposed(weight));
+        return multiply_parallel(Matrix::plain(y), Matrix::plain(x), weight);
     };
     let n_task = task_count(y.rows * y.columns * (x.columns + RESULT));
     parallel(n_task, |task| {
@@ -26,7 +41,24 @@ pub fn forward(op: &Linear, memory: &mut Memory<f32>) {
             y.row_mut(row).copy_from_slice(bias.row(0));
         }
         if !rows.is_empty() {
-            multiply(Matrix::plain(y.rows_at(rows.clone())), Matrix::plain(x.rows_at(rows)), Matrix::transposed(weight), true);
+            multiply(Matrix::plain(y.rows_at(rows.clone())), Matrix::plain(x.rows_at(rows)), weight, true);
+        }
+    });
+}
+
+/// Rows and columns of a square that lies in the first-level cache as it is read and written.
+const SQUARE: usize = 16;
+
+/// `columns (column, row)` of `rows (row, column)`.
+fn transpose(rows: Rows, columns: Rows) {
+    parallel(rows.columns.div_ceil(SQUARE), |task| {
+        let across = task * SQUARE..((task + 1) * SQUARE).min(rows.columns);
+        for down in parts(0..rows.rows, SQUARE) {
+            for column in across.clone() {
+                for (row, to) in down.clone().zip(columns.part_mut(column, down.clone())) {
+                    *to = rows.part(row, column..column + 1)[0];
+                }
+            }
         }
     });
 }

@@ -269,7 +269,6 @@ impl WithSimd for GradP {
                 if let Some(grad_y) = self.grad_y {
                     grad_gate = grad_y.lanes(simd, row, &part).mul_add(clip(read_out, READ_OUT_LIMIT).0, grad_gate);
                 }
-                self.grad_gate.set_lanes(row, &part, grad_gate);
                 if let Some(grad_p) = self.grad_p {
                     let (clipped, inside) = clip(p, INPUT_LIMIT);
                     let derivative = clipped.silu_with_derivative().1 * inside;

@@ -12,7 +12,7 @@ fn kernels() -> Vec<&'static str> {
 
 #[test]
 fn shapes_that_fit_no_tile() {
-    let odd = [(1, 1, 1), (2, 3, 1), (17, 5, 65), (63, 16, 16), (65, 257, 33), (130, 600, 3), (1000, 3, 7)];
+    let odd = [(1, 1, 1), (2, 3, 1), (17, 5, 65), (63, 16, 16), (65, 257, 33), (130, 600, 3), (1000, 3, 7), (700, 37, 45)];
     // sizes that divide by four: more rows than a window takes, all slices in one window, one in each; whole cache lines an invocation
     let even = [(300, 20, 600), (4, 4, 4), (20, 8, 36), (1100, 128, 140), (12, 700, 20), (200, 36, 256), (520, 1, 128)];
     let shapes = odd.into_iter().chain(even);
