@@ -1,4 +1,5 @@
-//! A training step of burn's `Gru` of 128 channels on its CPU backend, loss on the last step: `burn_gru BATCH LENGTH`.
+//! A training step of burn's `Gru` of 128 channels, loss on the last step: `burn_gru BATCH LENGTH`, on its CPU backend, or with the
+//! feature `gpu` on the first Vulkan adapter.
 
 use burn::module::Module;
 use burn::nn::gru::{Gru, GruConfig};
@@ -15,9 +16,19 @@ struct Model {
     head: Linear,
 }
 
+#[cfg(not(feature = "gpu"))]
+fn device() -> Device {
+    Device::flex()
+}
+
+#[cfg(feature = "gpu")]
+fn device() -> Device {
+    Device::vulkan(burn::tensor::DeviceKind::DefaultDevice)
+}
+
 fn main() {
     let (n_batch, n_step) = peers::shape();
-    let device = Device::flex().autodiff();
+    let device = device().autodiff();
     let mut model = Model {
         embedding: LinearConfig::new(1, CHANNELS).init(&device),
         gru: GruConfig::new(CHANNELS, CHANNELS, true).init(&device),
