@@ -22,8 +22,8 @@ pub struct Roofline {
 /// Elements of the copy: 64 MiB read, 64 MiB written.
 const COPIED: usize = 1 << 24;
 
-/// Rows of [`Iterate`]: a million elements.
-const ROWS: usize = 87_040;
+/// Columns of [`Iterate`]: a million elements.
+const COLUMNS: usize = 87_040;
 
 const SAMPLES: Samples = Samples { count: 5, seconds: 0.05 };
 
@@ -38,7 +38,7 @@ impl Roofline {
         };
         Ok(Roofline {
             bytes_per_ms: rate(copy(), |work| work.bytes).await?,
-            flops_per_ms: rate(iterate(Iterated::MultiplyAdd, 64)?, |work| work.flops).await?,
+            flops_per_ms: rate(iterate(Iterated::MultiplyAdd, 16)?, |work| work.flops).await?,
             exponentials_per_ms: rate(iterate(Iterated::Exponential, 8)?, |work| work.exponentials).await?,
         })
     }
@@ -62,8 +62,8 @@ fn copy() -> Measured {
 
 fn iterate(function: Iterated, n_pass: usize) -> Result<Measured> {
     let mut graph = Graph::new();
-    let len = ROWS * Iterate::CHAINS;
-    let x = graph.input("x", &[ROWS, Iterate::CHAINS]);
+    let len = Iterate::ROWS * COLUMNS;
+    let x = graph.input("x", &[Iterate::ROWS, COLUMNS]);
     let y = graph.iterate("y", x, function, n_pass)?;
     let program = graph.finish("iterate");
     Ok(Measured { graph, program, results: vec![y], inputs: vec![(x, vec![0.5; len])], bytes: 8.0 * len as f64 })
@@ -84,8 +84,8 @@ mod tests {
 
     #[test]
     fn work_is_counted() {
-        let work = iterate(Iterated::Exponential, 8).expect("rows of 12").work();
-        assert_eq!(work.exponentials, 64.0 * 12.0 * ROWS as f64);
-        assert_eq!((work.bytes, work.flops), (8.0 * 12.0 * ROWS as f64, work.exponentials));
+        let work = iterate(Iterated::Exponential, 8).expect("12 rows").work();
+        assert_eq!(work.exponentials, 64.0 * 12.0 * COLUMNS as f64);
+        assert_eq!((work.bytes, work.flops), (8.0 * 12.0 * COLUMNS as f64, work.exponentials));
     }
 }

@@ -136,7 +136,7 @@ fn recurrences(reverse: bool, options: bool) -> Graph {
 
 fn iterated() -> Graph {
     let mut graph = Graph::new();
-    let x = graph.input("x", &[100, 12]);
+    let x = graph.input("x", &[12, 100]);
     for function in [Iterated::MultiplyAdd, Iterated::Exponential] {
         graph.iterate("y", x, function, 1).expect("fits");
     }

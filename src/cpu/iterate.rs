@@ -1,34 +1,35 @@
-//! A function of each element, again and again: as many vectors beside one another as a row has elements.
+//! A function of some elements, again and again: a vector of columns at a time.
 
 use pulp::{Simd, WithSimd};
 
 use super::rows::Rows;
-use super::simd::{Lanes, dispatch, each};
+use super::simd::{Lanes, dispatch};
 use super::threads::parallel;
+use super::walk::parts;
 use crate::memory::Memory;
 use crate::ops::{Iterate, Iterated};
 
-/// Elements of a task.
-const BLOCK: usize = 1 << 12;
+/// Columns of a task.
+const COLUMNS: usize = 256;
 
 /// `y`.
 pub fn run(op: &Iterate, memory: &mut Memory<f32>) {
-    let [x, y] = [op.x, op.y].map(|tensor| Rows::of(memory, tensor).row_of_all());
-    parallel(y.columns.div_ceil(BLOCK), |task| {
-        let columns = task * BLOCK..((task + 1) * BLOCK).min(y.columns);
-        let (from, to) = (x.part(0, columns.clone()), y.part_mut(0, columns));
-        dispatch(Block { function: op.function, times: Iterate::UNROLLED * op.n_pass, from, to });
+    let [x, y] = [op.x, op.y].map(|tensor| Rows::of(memory, tensor));
+    parallel(y.columns.div_ceil(COLUMNS), |task| {
+        let columns = task * COLUMNS..((task + 1) * COLUMNS).min(y.columns);
+        let [x, y] = [x, y].map(|rows| rows.columns_at(columns.clone()));
+        dispatch(Block { function: op.function, times: Iterate::UNROLLED * op.n_pass, x, y });
     });
 }
 
-struct Block<'a> {
+struct Block {
     function: Iterated,
     times: usize,
-    from: &'a [f32],
-    to: &'a mut [f32],
+    x: Rows,
+    y: Rows,
 }
 
-impl WithSimd for Block<'_> {
+impl WithSimd for Block {
     type Output = ();
 
     #[inline(always)]
@@ -40,20 +41,32 @@ impl WithSimd for Block<'_> {
     }
 }
 
-impl Block<'_> {
+impl Block {
     #[inline(always)]
     fn run<S: Simd, const EXPONENTIAL: bool>(self, simd: S) {
-        let width = S::F32_LANES;
-        let [factor, term] = [0.75, 0.25].map(|value| Lanes::splat(simd, value));
-        for (from, to) in self.from.chunks(Iterate::CHAINS * width).zip(self.to.chunks_mut(Iterate::CHAINS * width)) {
-            let mut chains: [_; Iterate::CHAINS] = each(|chain| Lanes::load_partial(simd, from.get(chain * width..).unwrap_or(&[])));
+        let matrix = Iterate::MATRIX.map(|row| row.map(|factor| Lanes::splat(simd, factor)));
+        let term = Lanes::splat(simd, Iterate::TERM);
+        for columns in parts(0..self.y.columns, S::F32_LANES) {
+            let mut values = [term; Iterate::ROWS];
+            for (row, value) in values.iter_mut().enumerate() {
+                *value = self.x.lanes(simd, row, &columns);
+            }
             for _ in 0..self.times {
-                for chain in &mut chains {
-                    *chain = if EXPONENTIAL { (-*chain).exp() } else { chain.mul_add(factor, term) };
+                if EXPONENTIAL {
+                    for value in &mut values {
+                        *value = (-*value).exp();
+                    }
+                } else {
+                    for four in values.as_chunks_mut::<4>().0 {
+                        let of = *four;
+                        for (sum, row) in four.iter_mut().zip(&matrix) {
+                            *sum = of[3].mul_add(row[3], of[2].mul_add(row[2], of[1].mul_add(row[1], of[0].mul_add(row[0], term))));
+                        }
+                    }
                 }
             }
-            for (to, chain) in to.chunks_mut(width).zip(chains) {
-                chain.store_partial(to);
+            for (row, value) in values.into_iter().enumerate() {
+                self.y.set_lanes(row, &columns, value);
             }
         }
     }
