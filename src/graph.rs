@@ -523,9 +523,14 @@ impl Graph {
     pub fn backward(&mut self, seeds: &[(Tensor, Tensor)]) -> Result<Gradients> {
         let tape = self.ops.clone();
         let mut gradients = Gradients::default();
+        for input in tape.iter().flat_map(Operation::inputs) {
+            *gradients.readers.entry(self.spec(input).root).or_default() += 1;
+        }
+        for (output, _) in seeds {
+            *gradients.readers.entry(self.spec(*output).root).or_default() += 1;
+        }
         for &(output, cotangent) in seeds {
-            let target = gradients.target_always(self, output);
-            self.push(Elementwise::Copy { x: cotangent, y: target });
+            gradients.pass_on_always(self, cotangent, output);
             gradients.flush(self);
         }
         for op in tape.iter().rev() {
@@ -564,6 +569,8 @@ impl Use {
 #[derive(Debug, Default)]
 pub struct Gradients {
     roots: HashMap<Tensor, RootGradient>,
+    /// How many gradients meet at a root: one for each operation that reads it, and each seed.
+    readers: HashMap<Tensor, usize>,
     pending: Vec<(Tensor, Tensor)>,
 }
 
@@ -593,6 +600,25 @@ impl Gradients {
     /// [`Gradients::target`] for an input that may be absent.
     pub fn optional_target(&mut self, graph: &mut Graph, input: Option<Tensor>) -> Option<Tensor> {
         input.and_then(|input| self.target(graph, input))
+    }
+
+    /// The gradient of an input that is that of an output, such as of a term of a sum: without a copy where no other meets it.
+    pub fn pass_on(&mut self, graph: &mut Graph, gradient: Tensor, input: Tensor) {
+        if graph.requires_grad(input) {
+            self.pass_on_always(graph, gradient, input);
+        }
+    }
+
+    fn pass_on_always(&mut self, graph: &mut Graph, gradient: Tensor, input: Tensor) {
+        let root = graph.spec(input).root;
+        let (of, spec) = (graph.spec(gradient), graph.spec(root));
+        let is_alone = self.readers.get(&root) == Some(&1) && !graph.parameter_gradients.contains_key(&root);
+        if is_alone && of.shape == spec.shape && of.is_contiguous() && graph.spec(input).len() == spec.len() {
+            self.roots.insert(root, RootGradient { tensor: gradient, written: vec![input], filled: false });
+        } else {
+            let y = self.target_always(graph, input);
+            graph.push(Elementwise::Copy { x: gradient, y });
+        }
     }
 
     #[allow(clippy::map_entry, reason = "the entry's value is made by the graph, which the map is kept for")]

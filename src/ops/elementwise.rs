@@ -152,15 +152,13 @@ impl Operation for Elementwise {
             Elementwise::Sum { a, b, y } => {
                 let Some(grad_y) = gradients.of(graph, y) else { return Ok(()) };
                 for term in [a, b] {
-                    if let Some(target) = gradients.target(graph, term) {
-                        graph.push(Elementwise::Copy { x: grad_y, y: target });
-                    }
+                    gradients.pass_on(graph, grad_y, term);
                 }
                 Ok(())
             }
             Elementwise::Copy { x, y } => {
-                if let (Some(grad_y), Some(grad_x)) = (gradients.of(graph, y), gradients.target(graph, x)) {
-                    graph.push(Elementwise::Copy { x: grad_y, y: grad_x });
+                if let Some(grad_y) = gradients.of(graph, y) {
+                    gradients.pass_on(graph, grad_y, x);
                 }
                 Ok(())
             }

@@ -15,6 +15,18 @@ fn sums_and_decays() {
 }
 
 #[test]
+fn gradients_of_sums_that_meet_others_and_that_do_not() {
+    let mut case = Case::new("sums of sums");
+    let [a, b, c] = ["a", "b", "c"].map(|label| case.variable(label, &[5, 8], -1.0, 1.0));
+    let first = case.graph.sum("first", a, b).expect("same shapes");
+    let second = case.graph.sum("second", first, a).expect("same shapes");
+    let twice = case.graph.sum("twice", c, c).expect("same shapes");
+    let all = case.graph.sum("all", second, twice).expect("same shapes");
+    let decay = case.graph.neg_exp("decay", all);
+    case.check(&[decay, first, twice]);
+}
+
+#[test]
 fn parts_side_by_side() {
     // places and widths of parts that are multiples of four, and that are not
     for widths in [[3, 65, 4], [12, 64, 4], [12, 6, 8], [4, 65, 8]] {
