@@ -22,8 +22,14 @@ pub struct Roofline {
 /// Elements of the copy: 64 MiB read, 64 MiB written.
 const COPIED: usize = 1 << 24;
 
-/// Columns of [`Iterate`]: a million elements.
-const COLUMNS: usize = 87_040;
+/// Columns of [`Iterate`], from 1 to 64 MiB.
+const COLUMNS: [usize; 4] = [21_760, 87_040, 348_160, 1_392_640];
+
+/// Passes of [`Iterate`], in whose time a column's memory counts for little.
+const PASSES: usize = 64;
+
+/// The least milliseconds of a run beside which a dispatch counts for little.
+const LEAST_MS: f64 = 2.0;
 
 const SAMPLES: Samples = Samples { count: 5, seconds: 0.05 };
 
@@ -33,13 +39,11 @@ impl Roofline {
     /// # Errors
     /// The backend's own.
     pub async fn measure(backend: &dyn Backend) -> Result<Self> {
-        let rate = async |measured: Measured, amount: fn(Work) -> f64| -> Result<f64> {
-            Ok(amount(measured.work()) / median_ms(&measured, backend, SAMPLES).await?)
-        };
+        let copy = copy();
         Ok(Roofline {
-            bytes_per_ms: rate(copy(), |work| work.bytes).await?,
-            flops_per_ms: rate(iterate(Iterated::MultiplyAdd, 16)?, |work| work.flops).await?,
-            exponentials_per_ms: rate(iterate(Iterated::Exponential, 8)?, |work| work.exponentials).await?,
+            bytes_per_ms: copy.bytes / median_ms(&copy, backend, SAMPLES).await?,
+            flops_per_ms: iterated(backend, Iterated::MultiplyAdd).await?.flops,
+            exponentials_per_ms: iterated(backend, Iterated::Exponential).await?.exponentials,
         })
     }
 
@@ -60,11 +64,25 @@ fn copy() -> Measured {
     Measured { graph, program, results: vec![y], inputs: vec![(x, vec![1.0; COPIED])], bytes: 8.0 * COPIED as f64 }
 }
 
-fn iterate(function: Iterated, n_pass: usize) -> Result<Measured> {
+/// What a device does of a function in a millisecond: on more and more columns, until it takes long enough.
+async fn iterated(backend: &dyn Backend, function: Iterated) -> Result<Work> {
+    let mut rate = Work::default();
+    for n_column in COLUMNS {
+        let measured = iterate(function, n_column)?;
+        let (work, ms) = (measured.work(), median_ms(&measured, backend, SAMPLES).await?);
+        rate = Work { bytes: work.bytes / ms, flops: work.flops / ms, exponentials: work.exponentials / ms };
+        if ms >= LEAST_MS {
+            break;
+        }
+    }
+    Ok(rate)
+}
+
+fn iterate(function: Iterated, n_column: usize) -> Result<Measured> {
     let mut graph = Graph::new();
-    let len = Iterate::ROWS * COLUMNS;
-    let x = graph.input("x", &[Iterate::ROWS, COLUMNS]);
-    let y = graph.iterate("y", x, function, n_pass)?;
+    let len = Iterate::ROWS * n_column;
+    let x = graph.input("x", &[Iterate::ROWS, n_column]);
+    let y = graph.iterate("y", x, function, PASSES)?;
     let program = graph.finish("iterate");
     Ok(Measured { graph, program, results: vec![y], inputs: vec![(x, vec![0.5; len])], bytes: 8.0 * len as f64 })
 }
@@ -84,8 +102,9 @@ mod tests {
 
     #[test]
     fn work_is_counted() {
-        let work = iterate(Iterated::Exponential, 8).expect("12 rows").work();
-        assert_eq!(work.exponentials, 64.0 * 12.0 * COLUMNS as f64);
-        assert_eq!((work.bytes, work.flops), (8.0 * 12.0 * COLUMNS as f64, work.exponentials));
+        let work = iterate(Iterated::Exponential, 10).expect("12 rows").work();
+        assert_eq!(work.exponentials, 8.0 * 64.0 * 120.0);
+        assert_eq!((work.bytes, work.flops), (8.0 * 120.0, work.exponentials));
+        assert_eq!(iterate(Iterated::MultiplyAdd, 10).expect("12 rows").work().flops, 8.0 * work.flops);
     }
 }

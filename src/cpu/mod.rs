@@ -145,6 +145,7 @@ fn work(op: &Op, graph: &Graph) -> usize {
         Op::Attention(op) => op.inputs.pairs(graph) * graph.spec(op.y).columns(),
         Op::AttentionBackward(op) => 3 * op.forward.inputs.pairs(graph) * graph.spec(op.grad_y).columns(),
         Op::AttentionAppend(op) => 2 * graph.spec(op.k).len(),
+        Op::Iterate(op) => op.flops(graph),
         Op::Linear(op) => product(op.x, op.weight),
         Op::LinearBackward(op) => 2 * product(op.x, op.weight),
         Op::MinGru(op) => product(op.h, op.u),

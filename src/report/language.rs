@@ -190,7 +190,7 @@ texts! {
     floor_ms: "floor ms", "下限毫秒";
     of_floor: "floor / time", "下限与用时之比";
     limits: "the device at most: copies {} GB/s, multiply-adds {} GFLOP/s, {} billion exponentials a second",
-        "设备上限：复制 {} GB/s，乘加 {} GFLOP/s，每秒 {} 十亿次指数";
+        "设备上限：复制 {} GB/s，乘加 {} GFLOP/s，指数每秒 {} 十亿次";
     forward: "forward", "前向";
     forward_backward: "forward and backward", "前向与反向";
     op: "op", "操作";
