@@ -2,8 +2,8 @@
 //! that work takes.
 
 use crate::backend::Backend;
-use crate::benchmark::{Measured, Samples, median_ms};
-use crate::error::Result;
+use crate::benchmark::{Checked, Measured, Samples, compare, median_ms};
+use crate::error::{Error, Result};
 use crate::graph::Graph;
 use crate::ops::{Elementwise, Iterate, Iterated};
 use crate::profile::Work;
@@ -37,11 +37,11 @@ impl Roofline {
     /// Measures a device, a second or a few.
     ///
     /// # Errors
-    /// The backend's own.
+    /// The backend's own, and [`Error::Gpu`] where what it computes is wrong.
     pub async fn measure(backend: &dyn Backend) -> Result<Self> {
         let copy = copy();
         Ok(Roofline {
-            bytes_per_ms: copy.bytes / median_ms(&copy, backend, SAMPLES).await?,
+            bytes_per_ms: copy.bytes / checked_ms(backend, &copy, 1.0).await?,
             flops_per_ms: iterated(backend, Iterated::MultiplyAdd).await?.flops,
             exponentials_per_ms: iterated(backend, Iterated::Exponential).await?.exponentials,
         })
@@ -52,6 +52,18 @@ impl Roofline {
         let moving = work.bytes / self.bytes_per_ms;
         let calculating = work.flops / self.flops_per_ms;
         moving.max(calculating).max(work.exponentials / self.exponentials_per_ms)
+    }
+}
+
+/// The median time of what writes the same value everywhere, once it has done so.
+async fn checked_ms(backend: &dyn Backend, measured: &Measured, value: f32) -> Result<f64> {
+    let expected = measured.results.iter().map(|result| vec![value; measured.graph.spec(*result).len()]).collect::<Vec<_>>();
+    match compare(measured, backend, &expected).await?.iter().find(|checked| !checked.passed()) {
+        Some(Checked { tensor, error, .. }) => {
+            let what = message!("`{}` is off by {}: no rate is measured", tensor, format!("{error:.1e}"));
+            Err(Error::Gpu { adapter: backend.name(), what })
+        }
+        None => median_ms(measured, backend, SAMPLES).await,
     }
 }
 
@@ -69,7 +81,7 @@ async fn iterated(backend: &dyn Backend, function: Iterated) -> Result<Work> {
     let mut rate = Work::default();
     for n_column in COLUMNS {
         let measured = iterate(function, n_column)?;
-        let (work, ms) = (measured.work(), median_ms(&measured, backend, SAMPLES).await?);
+        let (work, ms) = (measured.work(), checked_ms(backend, &measured, function.fixed_point()).await?);
         rate = Work { bytes: work.bytes / ms, flops: work.flops / ms, exponentials: work.exponentials / ms };
         if ms >= LEAST_MS {
             break;
@@ -90,6 +102,7 @@ fn iterate(function: Iterated, n_column: usize) -> Result<Measured> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::cpu::Cpu;
 
     #[test]
     fn the_slowest_part_is_the_floor() {
@@ -98,6 +111,16 @@ mod tests {
         assert_eq!(roofline.floor_ms(work(20.0, 50.0, 1.0)), 2.0);
         assert_eq!(roofline.floor_ms(work(20.0, 300.0, 1.0)), 3.0);
         assert_eq!(roofline.floor_ms(work(20.0, 300.0, 20.0)), 4.0);
+    }
+
+    #[test]
+    fn what_computes_something_else_is_not_timed() {
+        let measured = iterate(Iterated::MultiplyAdd, 10).expect("12 rows");
+        pollster::block_on(async {
+            assert!(checked_ms(&Cpu, &measured, 1.0).await.is_ok_and(|ms| ms > 0.0));
+            let error = checked_ms(&Cpu, &measured, 2.0).await.expect_err("half of that").message().to_string();
+            assert!(error.ends_with("`y` is off by 5.0e-1: no rate is measured"), "{error}");
+        });
     }
 
     #[test]

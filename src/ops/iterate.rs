@@ -17,6 +17,16 @@ pub enum Iterated {
     Exponential,
 }
 
+impl Iterated {
+    /// What every element tends to: 1, and the omega constant, `exp(-w) = w`.
+    pub fn fixed_point(self) -> f32 {
+        match self {
+            Iterated::MultiplyAdd => 1.0,
+            Iterated::Exponential => 0.567_143_3,
+        }
+    }
+}
+
 /// `y = f(f(.. f(x)))`.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Iterate {

@@ -243,6 +243,7 @@ pub static CHINESE: &[(&str, &str)] = &[
     ("read", "读取"),
     ("write", "写入"),
     ("create", "创建"),
+    ("`{}` is off by {}: no rate is measured", "`{}` 偏差 {}：不测速率"),
     ("{}: `{}` has shape {}, expected {}", "{}：`{}` 的形状为 {}，应为 {}"),
     ("{}: the loss is {} at step {}; try a smaller --lr (now {})", "{}：损失为 {}（第 {} 步）；请减小 --lr（现为 {}）"),
     ("no GPU adapter {}; {}", "没有{}的 GPU 适配器；{}"),
