@@ -523,11 +523,8 @@ impl Graph {
     pub fn backward(&mut self, seeds: &[(Tensor, Tensor)]) -> Result<Gradients> {
         let tape = self.ops.clone();
         let mut gradients = Gradients::default();
-        for input in tape.iter().flat_map(Operation::inputs) {
-            *gradients.readers.entry(self.spec(input).root).or_default() += 1;
-        }
-        for (output, _) in seeds {
-            *gradients.readers.entry(self.spec(*output).root).or_default() += 1;
+        for tensor in tape.iter().flat_map(Operation::inputs).chain(seeds.iter().map(|(output, _)| *output)) {
+            *gradients.readers.entry(self.spec(tensor).root).or_default() += 1;
         }
         for &(output, cotangent) in seeds {
             gradients.pass_on_always(self, cotangent, output);

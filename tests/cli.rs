@@ -106,7 +106,15 @@ fn a_profile_is_a_table_and_a_trace_of_every_kernel() {
         let output = scanrnn(folder.path(), &bench);
         assert!(output.status.success(), "{}", stderr(&output));
         let text = stdout(&output);
-        for part in ["floor ms", "the device at most", "selective_scan_backward", "linear_backward", "sgd", "trace: ./scanrnn_trace.json"] {
+        for part in [
+            "GFLOP/s",
+            "floor ms",
+            "the device at most",
+            "selective_scan_backward",
+            "linear_backward",
+            "sgd",
+            "trace: ./scanrnn_trace.json",
+        ] {
             let part = if part == "sgd" && device == "cpu" { "optimizer" } else { part };
             assert!(text.contains(part), "{device}: {part:?} is not in\n{text}");
         }

@@ -14,9 +14,15 @@ use crate::ops::{Linear, LinearBackward};
 /// Multiplications in whose time a result is begun and written.
 const RESULT: usize = 8;
 
-/// Floats of scratch memory: the weight's columns side by side.
+/// Floats of scratch memory: the weight's columns side by side, where they are wanted so.
 pub fn scratch(op: &Linear, graph: &Graph) -> usize {
-    graph.spec(op.weight).len()
+    let weight = graph.spec(op.weight);
+    if is_cut_by_rows(graph.spec(op.x).rows(), weight.rows(), weight.columns()) { weight.len() } else { 0 }
+}
+
+/// Whether parts of the rows are tasks, each of which would pack the whole weight.
+fn is_cut_by_rows(n_row: usize, n_out: usize, n_in: usize) -> bool {
+    n_row >= n_out && task_count(n_row * n_out * n_in) > 1
 }
 
 /// `y = x W^T + b`.
@@ -24,7 +30,7 @@ pub fn forward(op: &Linear, memory: &mut Memory<f32>, mut free: Rows) {
     let [x, weight, y] = [op.x, op.weight, op.y].map(|tensor| Rows::of(memory, tensor));
     let bias = Rows::of_optional(memory, op.bias);
     // once, instead of by the product of each part
-    let weight = if y.rows >= y.columns && task_count(y.rows * y.columns * x.columns) > 1 {
+    let weight = if is_cut_by_rows(y.rows, y.columns, x.columns) {
         let columns = Rows::scratch(&mut free, weight.columns, weight.rows);
         transpose(weight, columns);
         Matrix::plain(columns)
