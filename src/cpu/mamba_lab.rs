@@ -4,7 +4,7 @@ use std::ops::Range;
 
 use pulp::{Simd, WithSimd};
 
-use super::product::{Matrix, multiply, multiply_parallel, part, task_count};
+use super::product::{Matrix, multiply, part, task_count};
 use super::rows::Rows;
 use super::simd::{Lanes, dispatch};
 use super::threads::parallel;
@@ -21,8 +21,9 @@ pub fn scratch(op: &MambaLab, graph: &Graph) -> usize {
 
 /// Floats of scratch memory for the gradients.
 pub fn scratch_backward(op: &MambaLabBackward, graph: &Graph) -> usize {
-    let last_state = graph.spec(op.forward.last_state);
-    (2 * last_state.rows() + 1) * last_state.columns()
+    let [p, last_state] = [op.forward.p, op.forward.last_state].map(|tensor| graph.spec(tensor));
+    let (n_state, n_task) = (last_state.columns(), task_count(p.len() * last_state.columns()));
+    (2 * last_state.rows() + 1) * n_state + n_task * (2 * n_state + 1) * p.columns()
 }
 
 /// `y`, the last state, and what the gradient needs.
@@ -32,7 +33,7 @@ pub fn forward(op: &MambaLab, memory: &mut Memory<f32>, mut free: Rows) {
         [op.y, op.last_state, op.gate, op.states, op.read_out].map(|tensor| Rows::of(memory, tensor));
     let initial_state = Rows::of_optional(memory, op.recurrence.initial_state);
     let walk = Walk::new(memory, &op.recurrence, y.rows / last_state.rows);
-    each_block(y.rows, y.columns * states.columns, |rows| {
+    each_block(y.rows, y.columns * states.columns, |_, rows| {
         dispatch(Gate { p, gate, rows: rows.clone() });
         multiply(Matrix::plain(states.rows_at(rows.clone())), Matrix::plain(gate.rows_at(rows)), Matrix::plain(b), false);
     });
@@ -54,7 +55,7 @@ pub fn forward(op: &MambaLab, memory: &mut Memory<f32>, mut free: Rows) {
             }
         }
     });
-    each_block(y.rows, y.columns * states.columns, |rows| {
+    each_block(y.rows, y.columns * states.columns, |_, rows| {
         multiply(Matrix::plain(read_out.rows_at(rows.clone())), Matrix::plain(states.rows_at(rows.clone())), Matrix::transposed(c), false);
         dispatch(ReadOut { p, d, gate, read_out, y, rows });
     });
@@ -78,7 +79,7 @@ pub fn backward(op: &MambaLabBackward, memory: &mut Memory<f32>, mut free: Rows)
     let grad_rates = Rows::scratch(&mut free, n_batch, n_state);
     let work = p.columns * n_state;
 
-    each_block(p.rows, work, |rows| {
+    each_block(p.rows, work, |_, rows| {
         dispatch(GradReadOut { grad_y, gate, read_out, grad_read_out, rows: rows.clone() });
         let grad_states = Matrix::plain(grad_states.rows_at(rows.clone()));
         multiply(grad_states, Matrix::plain(grad_read_out.rows_at(rows)), Matrix::plain(c), false);
@@ -104,24 +105,37 @@ pub fn backward(op: &MambaLabBackward, memory: &mut Memory<f32>, mut free: Rows)
             }
         }
     });
-    each_block(p.rows, work, |rows| {
+    // sums over each task's rows, which are still in its cache; channels side by side
+    let n_task = task_count(p.rows * work);
+    let products = [(grad_b, grad_states, gate), (grad_c, states, grad_read_out)].map(|(grad, states, channels)| {
+        let sums = Rows::scratch(&mut free, n_task * n_state, p.columns);
+        (grad, sums, states, channels)
+    });
+    let sums_d = Rows::scratch(&mut free, n_task, p.columns);
+    each_block(p.rows, work, |task, rows| {
         let product = Matrix::plain(grad_gate.rows_at(rows.clone()));
         multiply(product, Matrix::plain(grad_states.rows_at(rows.clone())), Matrix::transposed(b), false);
-        dispatch(GradP { grad_y, p, d, read_out, grad_read_out, grad_gate, grad_p, rows });
+        dispatch(GradP { grad_y, p, d, read_out, grad_read_out, grad_gate, grad_p, rows: rows.clone() });
+        for (_, sums, states, channels) in products.iter().filter(|(grad, ..)| grad.is_some()) {
+            let sums = Matrix::plain(sums.rows_at(task * n_state..(task + 1) * n_state));
+            multiply(sums, Matrix::transposed(states.rows_at(rows.clone())), Matrix::plain(channels.rows_at(rows.clone())), false);
+        }
+        let [a, b] = [grad_read_out, p].map(|factor| factor.rows_at(rows.clone()));
+        dispatch(SumProducts { a, b, sum: sums_d.rows_at(task..task + 1) });
     });
-    if let Some(grad_b) = grad_b {
-        multiply_parallel(Matrix::plain(grad_b), Matrix::transposed(gate), Matrix::plain(grad_states));
-    }
-    if let Some(grad_c) = grad_c {
-        multiply_parallel(Matrix::plain(grad_c), Matrix::transposed(grad_read_out), Matrix::plain(states));
-    }
-    if let Some(grad_d) = grad_d {
-        let n_block = p.columns.div_ceil(COLUMNS);
-        parallel(n_block, |block| {
-            let columns = block * COLUMNS..((block + 1) * COLUMNS).min(p.columns);
-            dispatch(SumProducts { a: grad_read_out, b: p, sum: grad_d, columns });
-        });
-    }
+    parallel(p.columns.div_ceil(COLUMNS), |block| {
+        for channel in block * COLUMNS..((block + 1) * COLUMNS).min(p.columns) {
+            let total = |sums: Rows, row: usize| (0..n_task).map(|task| sums.row(task * (sums.rows / n_task) + row)[channel]).sum();
+            for (grad, sums) in products.iter().filter_map(|(grad, sums, ..)| Some(((*grad)?, *sums))) {
+                for (state, grad) in grad.row_mut(channel).iter_mut().enumerate() {
+                    *grad = total(sums, state);
+                }
+            }
+            if let Some(grad_d) = grad_d {
+                grad_d.part_mut(0, channel..channel + 1)[0] = total(sums_d, 0);
+            }
+        }
+    });
     if let Some(grad_a) = grad_a {
         for (state, grad) in grad_a.row_mut(0).iter_mut().enumerate() {
             *grad = (0..n_batch).map(|batch| grad_rates.row(batch)[state]).sum();
@@ -143,20 +157,15 @@ fn decays(a: Rows, free: &mut Rows) -> Rows {
     decays
 }
 
-/// Columns that one task sums over all rows.
+/// Channels whose gradients one task completes.
 const COLUMNS: usize = 64;
 /// Rows that are summed before they are added to the rest, which keeps rounding small.
 const BLOCK: usize = 64;
 
-/// Runs tasks over blocks of rows, each row worth `work` multiplications.
-fn each_block(n_row: usize, work: usize, task: impl Fn(Range<usize>) + Send + Sync) {
+/// Runs numbered tasks over blocks of rows, some of which may have none, each row worth `work` multiplications.
+fn each_block(n_row: usize, work: usize, task: impl Fn(usize, Range<usize>) + Send + Sync) {
     let n_task = task_count(n_row * work);
-    parallel(n_task, |index| {
-        let rows = part(n_row, n_task, index);
-        if !rows.is_empty() {
-            task(rows);
-        }
-    });
+    parallel(n_task, |index| task(index, part(n_row, n_task, index)));
 }
 
 /// `x` within `[-limit, limit]`, and 1 where it was, else 0.
@@ -285,7 +294,6 @@ struct SumProducts {
     a: Rows,
     b: Rows,
     sum: Rows,
-    columns: Range<usize>,
 }
 
 impl WithSimd for SumProducts {
@@ -293,7 +301,7 @@ impl WithSimd for SumProducts {
 
     #[inline(always)]
     fn with_simd<S: Simd>(self, simd: S) {
-        for columns in parts(self.columns, S::F32_LANES) {
+        for columns in parts(0..self.sum.columns, S::F32_LANES) {
             let mut total = Lanes::splat(simd, 0.0);
             for rows in parts(0..self.a.rows, BLOCK) {
                 let mut part = Lanes::splat(simd, 0.0);

@@ -69,6 +69,7 @@ const LEAST_WORK: usize = 1 << 20;
 
 impl<'a> CpuSession<'a> {
     fn new(graph: &'a Graph) -> Self {
+        product::prepare();
         let ops = graph.programs().iter().flat_map(|(_, ops)| ops);
         let scratch = ops.map(|op| scratch(op, graph)).max().unwrap_or(0);
         let is_small = |ops: &[Op]| ops.iter().map(|op| work(op, graph)).sum::<usize>() < LEAST_WORK;
@@ -168,6 +169,7 @@ fn scratch(op: &Op, graph: &Graph) -> usize {
         Op::CausalConv1dBackward(op) => causal_conv1d::scratch_backward(op, graph),
         Op::GradNorm(op) => grad_norm::scratch(op, graph),
         Op::Linear(op) => linear::scratch(op, graph),
+        Op::LinearBackward(op) => linear::scratch_backward(op, graph),
         Op::MambaLab(op) => mamba_lab::scratch(op, graph),
         Op::MeanLoss(op) => loss::scratch(op, graph),
         Op::MambaLabBackward(op) => mamba_lab::scratch_backward(op, graph),
@@ -191,7 +193,7 @@ fn execute(op: &Op, memory: &mut Memory<f32>, scratch: Rows) {
         Op::GradNorm(op) => grad_norm::run(op, memory, scratch),
         Op::Iterate(op) => iterate::run(op, memory),
         Op::Linear(op) => linear::forward(op, memory, scratch),
-        Op::LinearBackward(op) => linear::backward(op, memory),
+        Op::LinearBackward(op) => linear::backward(op, memory, scratch),
         Op::MambaLab(op) => mamba_lab::forward(op, memory, scratch),
         Op::MambaLabBackward(op) => mamba_lab::backward(op, memory, scratch),
         Op::MeanLoss(op) => loss::forward(op, memory, scratch),

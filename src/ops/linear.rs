@@ -145,7 +145,7 @@ impl Operation for Linear {
     }
 
     fn encode(&self, plan: &mut Planner) -> Result<()> {
-        if plan.spec(self.x).columns() == 1 {
+        if plan.spec(self.x).columns() == 1 && plan.spec(self.weight).is_contiguous() {
             return self.multiply_column(plan);
         }
         let [x, weight] = [self.x, self.weight].map(|tensor| Source::whole(plan, tensor, false));
@@ -177,7 +177,7 @@ impl Operation for LinearBackward {
             let (grad_y, weight) = (Source::whole(plan, self.grad_y, false), Source::whole(plan, self.weight, true));
             product(plan, grad_y, weight, None, grad_x, None)?;
         }
-        if plan.spec(self.x).columns() == 1 {
+        if plan.spec(self.x).columns() == 1 && self.grad_weight.is_none_or(|tensor| plan.spec(tensor).is_contiguous()) {
             return sum_rows(plan, self.grad_y, self.grad_bias, self.grad_weight.map(|grad_weight| (self.x, grad_weight)));
         }
         match self.grad_weight {

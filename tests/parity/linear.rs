@@ -14,7 +14,7 @@ fn kernels() -> Vec<&'static str> {
 fn shapes_that_fit_no_tile() {
     let odd = [(1, 1, 1), (2, 3, 1), (17, 5, 65), (63, 16, 16), (65, 257, 33), (130, 600, 3), (1000, 3, 7), (700, 37, 45)];
     // sizes that divide by four: more rows than a window takes, all slices in one window, one in each; whole cache lines an invocation
-    let even = [(300, 20, 600), (4, 4, 4), (20, 8, 36), (1100, 128, 140), (12, 700, 20), (200, 36, 256), (520, 1, 128)];
+    let even = [(300, 20, 600), (4, 4, 4), (20, 8, 36), (1100, 128, 140), (12, 700, 20), (200, 36, 256), (520, 1, 128), (1100, 1, 140)];
     let shapes = odd.into_iter().chain(even);
     for (n_row, n_in, n_out) in shapes {
         for (has_bias, kernel) in [false, true].into_iter().flat_map(|has_bias| kernels().into_iter().map(move |kernel| (has_bias, kernel)))
@@ -55,6 +55,19 @@ fn columns_and_steps_of_larger_tensors() {
         let last = case.graph.step(y, 4).expect("contiguous");
         let forecast = case.graph.linear("forecast", last, head, None).expect("shapes fit");
         case.check(&[forecast]);
+    }
+}
+
+#[test]
+fn a_column_of_a_larger_weight() {
+    for kernel in kernels() {
+        let mut case = Case::new("linear of one input column, by one of a weight's");
+        case.force_kernel("linear", kernel);
+        let x = case.variable("x", &[9, 1], -1.0, 1.0);
+        let weight = case.variable("weight", &[7, 3], -1.0, 1.0);
+        let column = case.graph.columns(weight, "column", 1, 1);
+        let y = case.graph.linear("y", x, column, None).expect("shapes fit");
+        case.check(&[y]);
     }
 }
 

@@ -43,6 +43,11 @@ fn state_counts_and_widths_that_fit_no_workgroup() {
     }
 }
 
+#[test]
+fn fewer_rows_than_tasks_on_the_cpu() {
+    check(1, 20, 600, 300, true, false, false);
+}
+
 /// An invocation takes four neighbours of a row.
 #[test]
 fn state_counts_and_widths_that_are_multiples_of_four() {
