@@ -55,8 +55,8 @@ const MOST_TASKS: usize = 16;
 /// Parts begin at multiples of this many rows or columns, whole tiles of the product's inner kernel.
 const TILE: usize = 16;
 
-/// Rows of a result, in tiles of the inner kernel, up to which a factor that lies in order is multiplied where it is: to pack 128 x 128 elements for a part
-/// of 64 rows takes an eighth of its product's time.
+/// Rows of a result, in tiles of the inner kernel, up to which a factor that lies in order is multiplied where it is: to pack 128 x 128
+/// elements for a part of 64 rows takes an eighth of its product's time.
 const UNPACKED_TILES: usize = 22;
 
 /// Sets what the gemm crate keeps for the whole process; the sums, and so the bits, are the same.
