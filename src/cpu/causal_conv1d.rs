@@ -207,6 +207,7 @@ impl Forward {
             if walk.begins(self.batch, position) {
                 inputs = [Lanes::splat(simd, 0.0); N];
             }
+            walk.fetch_ahead(self.batch, position, [x, self.y], part);
             inputs = shifted(inputs, x.lanes(simd, row, part));
             let sum = sum(bias, &inputs, &taps);
             self.y.set_lanes(row, part, if silu { sum.silu() } else { sum });
@@ -257,6 +258,7 @@ impl Backward {
                 (inputs, waiting, n_waiting) = ([zero; N], [zero; N], 0);
             }
             let row = walk.row(self.batch, position);
+            walk.fetch_ahead(self.batch, position, [x, self.grad_y.unwrap_or(x), self.grad_x.unwrap_or(x)], part);
             inputs = shifted(inputs, x.lanes(simd, row, part));
             waiting = shifted(waiting, zero);
             let mut grad_sum = self.grad_y.map_or(

@@ -2,11 +2,18 @@
 
 use std::ops::Range;
 
+#[cfg(target_arch = "x86_64")]
+use std::arch::x86_64::{_MM_HINT_T0, _mm_prefetch};
+
 use pulp::Simd;
 
 use super::simd::Lanes;
 use crate::graph::Tensor;
 use crate::memory::Memory;
+
+/// Elements of a cache line.
+#[cfg(target_arch = "x86_64")]
+const LINE: usize = 16;
 
 /// A tensor with all axes but the last as one, or a part of the scratch memory.
 ///
@@ -90,6 +97,19 @@ impl Rows {
     #[inline(always)]
     pub fn set_lanes<S: Simd>(&self, row: usize, columns: &Range<usize>, values: Lanes<S>) {
         values.store_partial(self.part_mut(row, columns.clone()));
+    }
+
+    /// Has the processor fetch the cache lines of elements `columns` of a row, where it can be told to. Any row will do.
+    #[inline(always)]
+    pub fn fetch(&self, row: usize, columns: &Range<usize>) {
+        #[cfg(target_arch = "x86_64")]
+        for column in columns.clone().step_by(LINE) {
+            let address = self.start.wrapping_add(row.wrapping_mul(self.stride).wrapping_add(column));
+            // SAFETY: a hint, which no address can make fail.
+            unsafe { _mm_prefetch::<_MM_HINT_T0>(address.cast()) };
+        }
+        #[cfg(not(target_arch = "x86_64"))]
+        let _ = (row, columns);
     }
 
     /// A row.

@@ -318,7 +318,11 @@ impl WithSimd for Forward<'_> {
                     |d| block.load(simd, d, 0),
                 );
                 for (t, position) in positions.clone().enumerate() {
-                    let row = common.walk.row(batch, position);
+                    let (row, columns) = (common.walk.row(batch, position), block.first..block.end);
+                    common.walk.fetch_ahead(batch, position, [common.u, common.delta], &columns);
+                    for tensor in [common.z, Some(y)].into_iter().flatten() {
+                        tensor.fetch(row, &columns);
+                    }
                     let (u, step_sizes) = (block.load(simd, common.u, row), common.step_sizes(simd, row, &block));
                     delta[t] = each(
                         #[inline(always)]
@@ -568,7 +572,15 @@ impl WithSimd for BackwardTask<'_> {
             let border = batch * common.shape.n_chunk() + chunk;
             for block in Block::all::<S>(channels.clone()) {
                 for (t, position) in positions.clone().enumerate() {
-                    let row = common.walk.row(batch, position);
+                    let (row, columns) = (common.walk.row(batch, position), block.first..block.end);
+                    // what the next chunk reads, and where this one's gradients go
+                    let next = common.walk.row(batch, position.saturating_sub(CHUNK));
+                    for tensor in [Some(common.u), Some(common.delta), pass.grad_y, common.z].into_iter().flatten() {
+                        tensor.fetch(next, &columns);
+                    }
+                    for tensor in [pass.grad_u, pass.grad_delta, pass.grad_z].into_iter().flatten() {
+                        tensor.fetch(row, &columns);
+                    }
                     let (u, step_sizes) = (block.load(simd, common.u, row), common.step_sizes(simd, row, &block));
                     tiles.delta[t] = each(
                         #[inline(always)]

@@ -6,6 +6,9 @@ use super::rows::Rows;
 use crate::memory::Memory;
 use crate::ops::Recurrence;
 
+/// Steps in whose time a cache line comes from memory.
+const AHEAD: usize = 16;
+
 /// Direction and borders of a recurrence over `(batch, step, ..)` tensors, as in [`crate::reference::Run`].
 #[derive(Clone, Copy, Debug)]
 pub struct Walk {
@@ -26,6 +29,15 @@ impl Walk {
     #[inline(always)]
     pub fn row(&self, batch: usize, position: usize) -> usize {
         batch * self.n_step + if self.reverse { self.n_step - 1 - position } else { position }
+    }
+
+    /// Has columns of the rows fetched that are visited some steps behind `position`: a processor does not foresee rows far apart.
+    #[inline(always)]
+    pub fn fetch_ahead<const N: usize>(&self, batch: usize, position: usize, tensors: [Rows; N], columns: &Range<usize>) {
+        let row = self.row(batch, (position + AHEAD).min(self.n_step - 1));
+        for tensor in tensors {
+            tensor.fetch(row, columns);
+        }
     }
 
     /// The rows of a `(batch, step, ..)` tensor visited at `position`, one a batch row.
