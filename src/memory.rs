@@ -18,7 +18,7 @@ pub struct Memory<'a, T> {
 }
 
 /// Elements at whose multiples storages begin: one of the processor's cache lines, in `f32`.
-const LINE: usize = 16;
+pub(crate) const LINE: usize = 16;
 /// Elements behind each storage, without which tensors of a round size would meet in the same few places of a cache.
 const GAP: usize = 5 * LINE;
 

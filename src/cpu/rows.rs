@@ -11,10 +11,6 @@ use super::simd::Lanes;
 use crate::graph::Tensor;
 use crate::memory::Memory;
 
-/// Elements of a cache line.
-#[cfg(target_arch = "x86_64")]
-const LINE: usize = 16;
-
 /// A tensor with all axes but the last as one, or a part of the scratch memory.
 ///
 /// The one place where the backend gives up the compiler's checks: several threads write parts of one tensor, and one storage can hold
@@ -103,7 +99,7 @@ impl Rows {
     #[inline(always)]
     pub fn fetch(&self, row: usize, columns: &Range<usize>) {
         #[cfg(target_arch = "x86_64")]
-        for column in columns.clone().step_by(LINE) {
+        for column in columns.clone().step_by(crate::memory::LINE) {
             let address = self.start.wrapping_add(row.wrapping_mul(self.stride).wrapping_add(column));
             // SAFETY: a hint, which no address can make fail.
             unsafe { _mm_prefetch::<_MM_HINT_T0>(address.cast()) };
