@@ -8,7 +8,7 @@ use super::product::{Matrix, multiply, multiply_parallel, part, task_count};
 use super::rows::Rows;
 use super::simd::{Lanes, dispatch};
 use super::threads::parallel;
-use super::walk::parts;
+use super::walk::{self, parts};
 use crate::graph::Graph;
 use crate::memory::Memory;
 use crate::ops::{Linear, LinearBackward};
@@ -144,8 +144,6 @@ pub fn backward(op: &LinearBackward, memory: &mut Memory<f32>, mut free: Rows) {
 
 /// Columns that one task sums: some cache lines.
 const COLUMNS: usize = 64;
-/// Rows that are summed before they are added to the rest, which keeps rounding small.
-const BLOCK: usize = 64;
 
 /// `sum (1, columns)` of all rows.
 pub fn sum_rows(rows: Rows, sum: Rows) {
@@ -168,14 +166,12 @@ impl WithSimd for SumRows {
         let SumRows { rows, sum } = self;
         for first in (0..rows.columns).step_by(S::F32_LANES) {
             let columns = first..(first + S::F32_LANES).min(rows.columns);
-            let mut total = Lanes::splat(simd, 0.0);
-            for block in (0..rows.rows).step_by(BLOCK) {
-                let mut part = Lanes::splat(simd, 0.0);
-                for row in block..(block + BLOCK).min(rows.rows) {
-                    part += rows.lanes(simd, row, &columns);
-                }
-                total += part;
-            }
+            let [total] = walk::sum_rows(
+                simd,
+                0..rows.rows,
+                #[inline(always)]
+                |row, [sum]| [sum + rows.lanes(simd, row, &columns)],
+            );
             sum.set_lanes(0, &columns, total);
         }
     }
@@ -196,16 +192,15 @@ impl WithSimd for SumMultiples {
     fn with_simd<S: Simd>(self, simd: S) {
         let SumMultiples { x, grad_y, sums, rows } = self;
         for columns in parts(0..grad_y.columns, S::F32_LANES) {
-            let zero = Lanes::splat(simd, 0.0);
-            let mut total = [zero; 2];
-            for block in parts(rows.clone(), BLOCK) {
-                let mut part = [zero; 2];
-                for row in block {
+            let total = walk::sum_rows(
+                simd,
+                rows.clone(),
+                #[inline(always)]
+                |row, [multiples, sum]| {
                     let (x, grad_y) = (Lanes::splat(simd, x.row(row)[0]), grad_y.lanes(simd, row, &columns));
-                    part = [x.mul_add(grad_y, part[0]), part[1] + grad_y];
-                }
-                total = [total[0] + part[0], total[1] + part[1]];
-            }
+                    [x.mul_add(grad_y, multiples), sum + grad_y]
+                },
+            );
             sums.set_lanes(0, &columns, total[0]);
             sums.set_lanes(1, &columns, total[1]);
         }

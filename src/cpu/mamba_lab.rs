@@ -8,7 +8,7 @@ use super::product::{Matrix, multiply, part, task_count};
 use super::rows::Rows;
 use super::simd::{Lanes, dispatch};
 use super::threads::parallel;
-use super::walk::{Walk, parts};
+use super::walk::{self, Walk, parts};
 use crate::graph::Graph;
 use crate::memory::Memory;
 use crate::ops::{MambaLab, MambaLabBackward};
@@ -159,8 +159,6 @@ fn decays(a: Rows, free: &mut Rows) -> Rows {
 
 /// Channels whose gradients one task completes.
 const COLUMNS: usize = 64;
-/// Rows that are summed before they are added to the rest, which keeps rounding small.
-const BLOCK: usize = 64;
 
 /// Runs numbered tasks over blocks of rows, some of which may have none, each row worth `work` multiplications.
 fn each_block(n_row: usize, work: usize, task: impl Fn(usize, Range<usize>) + Send + Sync) {
@@ -302,15 +300,12 @@ impl WithSimd for SumProducts {
     #[inline(always)]
     fn with_simd<S: Simd>(self, simd: S) {
         for columns in parts(0..self.sum.columns, S::F32_LANES) {
-            let mut total = Lanes::splat(simd, 0.0);
-            for rows in parts(0..self.a.rows, BLOCK) {
-                let mut part = Lanes::splat(simd, 0.0);
-                for row in rows {
-                    let (a, b) = (self.a.lanes(simd, row, &columns), self.b.lanes(simd, row, &columns));
-                    part = a.mul_add(b, part);
-                }
-                total += part;
-            }
+            let [total] = walk::sum_rows(
+                simd,
+                0..self.a.rows,
+                #[inline(always)]
+                |row, [sum]| [self.a.lanes(simd, row, &columns).mul_add(self.b.lanes(simd, row, &columns), sum)],
+            );
             self.sum.set_lanes(0, &columns, total);
         }
     }

@@ -2,7 +2,10 @@
 
 use std::ops::Range;
 
+use pulp::Simd;
+
 use super::rows::Rows;
+use super::simd::Lanes;
 use crate::memory::Memory;
 use crate::ops::Recurrence;
 
@@ -59,6 +62,29 @@ impl Walk {
 #[inline(always)]
 pub fn parts(columns: Range<usize>, width: usize) -> impl Iterator<Item = Range<usize>> {
     columns.clone().step_by(width).map(move |start| start..(start + width).min(columns.end))
+}
+
+/// Rows that are summed before they are added to the rest, which keeps rounding small.
+const BLOCK: usize = 64;
+
+/// Sums over rows: `add` gives a row and the sums so far, and takes the sums with that row.
+#[inline(always)]
+pub fn sum_rows<S: Simd, const N: usize>(
+    simd: S,
+    rows: Range<usize>,
+    add: impl Fn(usize, [Lanes<S>; N]) -> [Lanes<S>; N],
+) -> [Lanes<S>; N] {
+    let mut total = [Lanes::splat(simd, 0.0); N];
+    for block in parts(rows, BLOCK) {
+        let mut part = [Lanes::splat(simd, 0.0); N];
+        for row in block {
+            part = add(row, part);
+        }
+        for (total, part) in total.iter_mut().zip(part) {
+            *total += part;
+        }
+    }
+    total
 }
 
 /// How many neighbouring channels one task takes: some cache lines, fewer where there would be too few tasks for many threads.
