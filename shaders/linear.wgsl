@@ -297,6 +297,25 @@ fn multiply_column(@builtin(global_invocation_id) global: vec3<u32>, @builtin(nu
     }
 }
 
+// Of one row of values: product (row) = the sum of rows (row, out) values (out), and the bias; one invocation a row.
+@compute @workgroup_size(LANES)
+fn multiply_rows(@builtin(global_invocation_id) global: vec3<u32>, @builtin(num_workgroups) workgroups: vec3<u32>) {
+    let row = global.y * workgroups.x * LANES + global.x;
+    if row >= params.n_row {
+        return;
+    }
+    let first = (params.rows_offset + row * params.rows_stride) / WIDTH;
+    var sum = Value();
+    for (var i = 0u; i < params.n_out; i++) {
+        sum += rows[first + i] * values[params.values_offset / WIDTH + i];
+    }
+    var result = total(sum);
+    if HAS_BIAS {
+        result += bias[params.bias_offset];
+    }
+    product[params.product_offset + row * params.product_stride] = result;
+}
+
 // Sums over part_rows rows, as they are and each times its factor, as far as asked for, from one part of the rows to the next: (part, out);
 // one invocation a Value.
 @compute @workgroup_size(LANES)

@@ -146,7 +146,10 @@ impl Operation for Linear {
 
     fn encode(&self, plan: &mut Planner) -> Result<()> {
         if plan.spec(self.x).columns() == 1 && plan.spec(self.weight).is_contiguous() {
-            return self.multiply_column(plan);
+            return multiply_column(plan, self.x, self.weight, self.bias, self.y);
+        }
+        if has_one_row(plan, self.weight) {
+            return self.multiply_rows(plan);
         }
         let [x, weight] = [self.x, self.weight].map(|tensor| Source::whole(plan, tensor, false));
         product(plan, x, weight, self.bias, self.y, None)
@@ -173,6 +176,13 @@ impl Operation for LinearBackward {
     }
 
     fn encode(&self, plan: &mut Planner) -> Result<()> {
+        if has_one_row(plan, self.weight) {
+            if let Some(grad_x) = self.grad_x {
+                multiply_column(plan, self.grad_y, self.weight, None, grad_x)?;
+            }
+            sum_rows(plan, self.x, None, self.grad_weight.map(|grad_weight| (self.grad_y, grad_weight)))?;
+            return sum_rows(plan, self.grad_y, self.grad_bias, None);
+        }
         if let Some(grad_x) = self.grad_x {
             let (grad_y, weight) = (Source::whole(plan, self.grad_y, false), Source::whole(plan, self.weight, true));
             product(plan, grad_y, weight, None, grad_x, None)?;
@@ -190,29 +200,53 @@ impl Operation for LinearBackward {
     }
 }
 
+/// Whether a weight has one row, whose elements an invocation can add up.
+fn has_one_row(plan: &Planner, weight: Tensor) -> bool {
+    plan.spec(weight).rows() == 1 && plan.spec(weight).columns() <= MOST_ITERATIONS
+}
+
 impl Linear {
-    /// Of one column of `x`: each of its elements by the whole weight.
-    fn multiply_column(&self, plan: &mut Planner) -> Result<()> {
-        let (n_row, n_out) = (plan.spec(self.y).rows(), plan.spec(self.y).columns());
-        let in_fours = |tensor: &Tensor| plan.spec(*tensor).offset.is_multiple_of(4);
-        let width = if present([Some(self.weight), self.bias]).iter().all(in_fours) { width(plan, &[self.y]) } else { 1 };
-        let software = plan.traits().software;
+    /// By a weight of one row: each row of `x` an invocation.
+    fn multiply_rows(&self, plan: &mut Planner) -> Result<()> {
+        let (n_row, n_in) = (plan.spec(self.x).rows(), plan.spec(self.x).columns());
+        let width = width(plan, &[self.x, self.weight]);
         for window @ (_, count) in plan.windows(n_row, &[self.x, self.y]) {
-            plan.kernel(sum_shader(width), "multiply_column")
+            plan.kernel(sum_shader(width), "multiply_rows")
                 .constant("WIDTH", width)
-                .constant("SPREAD", software && width == 4)
-                .flops(2 * count * n_out)
-                .bind_part("factors", self.x, window, n_row)
+                .flops(2 * count * n_in)
+                .bind_part("rows", self.x, window, n_row)
                 .bind("values", self.weight)
-                .bind_optional("added", self.bias)
-                .bind_part("sums", self.y, window, n_row)
+                .bind_optional("bias", self.bias)
+                .bind_part("product", self.y, window, n_row)
                 .param("n_row", count)
-                .param("n_out", n_out / width)
-                .param("part_rows", COLUMN_ROWS)
-                .lanes(count.div_ceil(COLUMN_ROWS) * n_out / width)?;
+                .param("n_out", n_in / width)
+                .lanes(count)?;
         }
         Ok(())
     }
+}
+
+/// `to (row, column)`: each element of `factors (row, 1)` by all of `values (1, column)`, and a bias.
+fn multiply_column(plan: &mut Planner, factors: Tensor, values: Tensor, bias: Option<Tensor>, to: Tensor) -> Result<()> {
+    let (n_row, n_column) = (plan.spec(to).rows(), plan.spec(to).columns());
+    let in_fours = |tensor: &Tensor| plan.spec(*tensor).offset.is_multiple_of(4);
+    let width = if present([Some(values), bias]).iter().all(in_fours) { width(plan, &[to]) } else { 1 };
+    let software = plan.traits().software;
+    for window @ (_, count) in plan.windows(n_row, &[factors, to]) {
+        plan.kernel(sum_shader(width), "multiply_column")
+            .constant("WIDTH", width)
+            .constant("SPREAD", software && width == 4)
+            .flops(2 * count * n_column)
+            .bind_part("factors", factors, window, n_row)
+            .bind("values", values)
+            .bind_optional("added", bias)
+            .bind_part("sums", to, window, n_row)
+            .param("n_row", count)
+            .param("n_out", n_column / width)
+            .param("part_rows", COLUMN_ROWS)
+            .lanes(count.div_ceil(COLUMN_ROWS) * n_column / width)?;
+    }
+    Ok(())
 }
 
 fn sum_shader(width: usize) -> &'static Shader {

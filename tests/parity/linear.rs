@@ -12,9 +12,21 @@ fn kernels() -> Vec<&'static str> {
 
 #[test]
 fn shapes_that_fit_no_tile() {
-    let odd = [(1, 1, 1), (2, 3, 1), (17, 5, 65), (63, 16, 16), (65, 257, 33), (130, 600, 3), (1000, 3, 7), (700, 37, 45)];
-    // sizes that divide by four: more rows than a window takes, all slices in one window, one in each; whole cache lines an invocation
-    let even = [(300, 20, 600), (4, 4, 4), (20, 8, 36), (1100, 128, 140), (12, 700, 20), (200, 36, 256), (520, 1, 128), (1100, 1, 140)];
+    let odd = [(1, 1, 1), (2, 3, 1), (17, 5, 65), (63, 16, 16), (65, 257, 33), (130, 600, 3), (1000, 3, 7), (700, 37, 45), (300, 37, 1)];
+    // sizes that divide by four: more rows than a window takes, all slices in one window, one in each; whole cache lines an invocation; one
+    // output, of more columns than a loop takes at last
+    let even = [
+        (300, 20, 600),
+        (4, 4, 4),
+        (20, 8, 36),
+        (1100, 128, 140),
+        (12, 700, 20),
+        (200, 36, 256),
+        (520, 1, 128),
+        (1100, 1, 140),
+        (1100, 140, 1),
+        (2, 60_004, 1),
+    ];
     let shapes = odd.into_iter().chain(even);
     for (n_row, n_in, n_out) in shapes {
         for (has_bias, kernel) in [false, true].into_iter().flat_map(|has_bias| kernels().into_iter().map(move |kernel| (has_bias, kernel)))
@@ -99,7 +111,13 @@ fn more_rows_than_a_software_driver_loops() {
 fn window_by_window_where_not_all_can_be_bound() {
     // the last: a product alone that is too large
     let panels = [("panel", 2000, 33, 3), ("panel", 40, 5, 65), ("panel", 300, 3, 65)];
-    let tiles = [("tile_64", 700, 20, 30), ("tile_128", 700, 20, 30), ("cooperative", 700, 20, 30), ("subgroup", 300, 4, 64)];
+    let tiles = [
+        ("tile_64", 700, 20, 30),
+        ("tile_128", 700, 20, 30),
+        ("cooperative", 700, 20, 30),
+        ("subgroup", 300, 4, 64),
+        ("tile_64", 700, 20, 1),
+    ];
     for (kernel, n_row, n_in, n_out) in tiles.into_iter().chain(panels).filter(|(kernel, ..)| kernels().contains(kernel)) {
         let mut case = Case::new(format!("linear {n_row} x {n_in} x {n_out}"));
         case.force_kernel("linear", kernel);
