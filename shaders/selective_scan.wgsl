@@ -751,14 +751,19 @@ fn leave_step_backward(t: u32, channel: u32, exists: bool, skip: f32) -> vec2<f3
     return vec2(step.grad_read_out * step.u, grad_biased);
 }
 
-fn leave_row(part: u32, batch: u32, position: u32, t: u32) {
+// the first of the rows held goes
+fn leave_row(part: u32, batch: u32, position: u32) {
     if position < params.n_step {
         let row = (part * params.n_batch + batch) * params.n_step + step_at(position);
         for (var quad = 0u; quad < QUADS; quad++) {
-            workspace[params.sums_start + row * 2u * QUADS + quad] = walked_grad_b[t][quad];
-            workspace[params.sums_start + row * 2u * QUADS + QUADS + quad] = walked_grad_c[t][quad];
+            workspace[params.sums_start + row * 2u * QUADS + quad] = walked_grad_b[0][quad];
+            workspace[params.sums_start + row * 2u * QUADS + QUADS + quad] = walked_grad_c[0][quad];
         }
     }
+}
+
+fn next_first(rows: array<array<vec4<f32>, QUADS>, SPAN>) -> array<array<vec4<f32>, QUADS>, SPAN> {
+    return array(rows[1], rows[2], rows[3], rows[4], rows[5], rows[6], rows[7], rows[0]);
 }
 
 // A channel of a block that an invocation walks over, in one span, and where what it carries lies.
@@ -949,14 +954,12 @@ fn walk_backward(
                 workspace[walk.at_slot + QUADS] = vec4(grad_skip, 0.0, 0.0);
             }
         }
-        leave_row(group * PARTIAL + index, batch, (span - 1u) * SPAN + 0u, 0u);
-        leave_row(group * PARTIAL + index, batch, (span - 1u) * SPAN + 1u, 1u);
-        leave_row(group * PARTIAL + index, batch, (span - 1u) * SPAN + 2u, 2u);
-        leave_row(group * PARTIAL + index, batch, (span - 1u) * SPAN + 3u, 3u);
-        leave_row(group * PARTIAL + index, batch, (span - 1u) * SPAN + 4u, 4u);
-        leave_row(group * PARTIAL + index, batch, (span - 1u) * SPAN + 5u, 5u);
-        leave_row(group * PARTIAL + index, batch, (span - 1u) * SPAN + 6u, 6u);
-        leave_row(group * PARTIAL + index, batch, (span - 1u) * SPAN + 7u, 7u);
+        // they move down: written out, the stores would take longer to compile than all else
+        for (var position = (span - 1u) * SPAN; position < span * SPAN; position++) {
+            leave_row(group * PARTIAL + index, batch, position);
+            walked_grad_b = next_first(walked_grad_b);
+            walked_grad_c = next_first(walked_grad_c);
+        }
     }
 }
 

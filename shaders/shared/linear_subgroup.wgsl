@@ -39,18 +39,9 @@ fn resident_terms(column: u32, term: u32) -> mat4x4<f32> {
     ));
 }
 
-fn terms_from(column: u32, term: u32) -> Terms {
-    return Terms(array(
-        resident_terms(column, term),
-        resident_terms(column, term + 4u),
-        resident_terms(column, term + 8u),
-        resident_terms(column, term + 12u),
-    ));
-}
-
-// the sums of 16 terms
-fn sum_terms(terms: Terms) -> vec4<f32> {
-    return (terms.fours[0] + terms.fours[1] + terms.fours[2] + terms.fours[3]) * vec4(1.0);
+// four terms more, behind those that are held
+fn push_four(terms: Terms, four: mat4x4<f32>) -> Terms {
+    return Terms(array(terms.fours[1], terms.fours[2], terms.fours[3], four));
 }
 
 // 16 terms of a row, of which the first four invocations hold four each, by those of four columns
@@ -115,7 +106,7 @@ fn multiply_resident(
         var held_6: Terms;
         var held_7: Terms;
         var sum_held = vec4<f32>();
-        // a loop whose terms move up: written out, the loads would take longer to compile than all else
+        // loops whose terms move up: written out, the loads would take longer to compile than all else
         for (var term = slice * HELD_TERMS; term < (slice + 1u) * HELD_TERMS; term += 16u) {
             held_0 = held_1;
             held_1 = held_2;
@@ -124,9 +115,12 @@ fn multiply_resident(
             held_4 = held_5;
             held_5 = held_6;
             held_6 = held_7;
-            held_7 = terms_from(column, term);
-            if HAS_SUMS {
-                sum_held += sum_terms(held_7);
+            for (var i = term; i < term + 16u; i += 4u) {
+                let four = resident_terms(column, i);
+                held_7 = push_four(held_7, four);
+                if HAS_SUMS {
+                    sum_held += four * vec4(1.0);
+                }
             }
         }
         if HAS_SUMS && params.first_row == 0u {

@@ -59,9 +59,18 @@ struct Held {
     terms: array<Terms, 4>,
 }
 
-// holds 16 terms more, in front of the others
-fn push_terms(held: Held, terms: Terms) -> Held {
-    return Held(array(terms, held.terms[0], held.terms[1], held.terms[2]));
+fn push_to(terms: Terms, four: mat4x4<f32>) -> Terms {
+    return Terms(array(four, terms.fours[0], terms.fours[1], terms.fours[2]));
+}
+
+// holds four terms more, in front of the others
+fn push_four(held: Held, four: mat4x4<f32>) -> Held {
+    return Held(array(
+        push_to(held.terms[0], four),
+        push_to(held.terms[1], held.terms[0].fours[3]),
+        push_to(held.terms[2], held.terms[1].fours[3]),
+        push_to(held.terms[3], held.terms[2].fours[3]),
+    ));
 }
 
 // Four terms of four rows, which begin at these places, as terms; 0 beyond the channels.
@@ -86,10 +95,10 @@ fn hold_factors(share: Share, position: u32, which: u32) -> Held {
     let at = places_of(share, position);
     let rows = vec4(factor_at(at.x, which, 0), factor_at(at.y, which, 0), factor_at(at.z, which, 0), factor_at(at.w, which, 0));
     var held: Held;
-    for (var left = GATHERS * QUADS; left > 0; left -= 4) {
-        let quad = share.part * GATHERS * QUADS + left - 4;
-        let fours = array(four_factors(rows, quad), four_factors(rows, quad + 1), four_factors(rows, quad + 2), four_factors(rows, quad + 3));
-        held = push_terms(held, Terms(fours));
+    let first_quad = share.part * GATHERS * QUADS;
+    for (var quad = first_quad + GATHERS * QUADS; quad > first_quad;) {
+        quad--;
+        held = push_four(held, four_factors(rows, quad));
     }
     return held;
 }
@@ -99,10 +108,10 @@ fn hold_gradients(share: Share, position: u32, gate: u32) -> Held {
     let at = places_of(share, position);
     let rows = vec4(grad_p_at(at.x, gate, 0), grad_p_at(at.y, gate, 0), grad_p_at(at.z, gate, 0), grad_p_at(at.w, gate, 0));
     var held: Held;
-    for (var left = GATHERS * QUADS; left > 0; left -= 4) {
-        let quad = share.part * GATHERS * QUADS + left - 4;
-        let fours = array(four_gradients(rows, quad), four_gradients(rows, quad + 1), four_gradients(rows, quad + 2), four_gradients(rows, quad + 3));
-        held = push_terms(held, Terms(fours));
+    let first_quad = share.part * GATHERS * QUADS;
+    for (var quad = first_quad + GATHERS * QUADS; quad > first_quad;) {
+        quad--;
+        held = push_four(held, four_gradients(rows, quad));
     }
     return held;
 }

@@ -249,7 +249,8 @@ impl Layout {
     fn subgroup(n_batch: usize, n_hidden: usize) -> Layout {
         // few enough rows for two workgroups, and so two threads, where the batch is small
         let quads = [1, 2].into_iter().find(|quads| n_batch <= 8 * quads).unwrap_or(4);
-        let iterations = 2 * (n_hidden / 4) * (1 + 4 + 2) + 12;
+        // channels, each with four outputs and two rows; three times 16 vectors of terms
+        let iterations = 2 * (n_hidden / 4) * (1 + 4 + 2) + 3 * (16 + 1);
         Layout { subgroups: true, quads, width: PANEL, count: (MOST_ITERATIONS / iterations).clamp(1, MOST_POSITIONS) }
     }
 
