@@ -11,7 +11,7 @@
 
 // invocations that hold different terms of the same rows
 const PARTS = PANEL / QUADS;
-// rows that an invocation finishes: those that it holds terms of, shared out among these invocations
+// rows that an invocation finishes, of those that it holds terms of: a range of its own, none from 4 on
 const OWN_ROWS = max(QUADS / 2, 1u);
 
 // U, or the transposes where IS_TRANSPOSED is set; one invocation 4 x 4 weights
@@ -164,11 +164,6 @@ fn sum_parts(products: vec4<f32>) -> vec4<f32> {
     return sum;
 }
 
-// of rows that this invocation holds terms of, the nth that it finishes; 4 and more where there is none
-fn own_row(share: Share, nth: u32) -> u32 {
-    return share.part * OWN_ROWS + nth;
-}
-
 // four channels of one row of four
 fn of_row(channels: mat4x4<f32>, row: u32) -> vec4<f32> {
     let rows = transpose(channels);
@@ -201,8 +196,7 @@ fn forward_subgroup(
                 z = push(z, sum_parts(part_products(of_z, share, states)));
                 r = push(r, sum_parts(part_products(of_r, share, states)));
             }
-            for (var nth = 0u; nth < OWN_ROWS; nth++) {
-                let own = own_row(share, nth);
+            for (var own = share.part * OWN_ROWS; own < (share.part + 1) * OWN_ROWS; own++) {
                 let row = share.first_row + own;
                 if own < 4 && row < params.n_batch {
                     open_update_gate(row, channel, position, of_row(z, own));
@@ -219,8 +213,7 @@ fn forward_subgroup(
                 let of_h = mat4x4(weights_h[at.x], weights_h[at.y], weights_h[at.z], weights_h[at.w]);
                 h = push(h, sum_parts(part_products(of_h, share, reset_states)));
             }
-            for (var nth = 0u; nth < OWN_ROWS; nth++) {
-                let own = own_row(share, nth);
+            for (var own = share.part * OWN_ROWS; own < (share.part + 1) * OWN_ROWS; own++) {
                 let row = share.first_row + own;
                 if own < 4 && row < params.n_batch {
                     update_state(row, channel, position, of_row(h, own), factors[factor_at(place(row, position), 0, channel)]);
@@ -240,8 +233,7 @@ fn backward_subgroup(
     let share = share_of(group, groups, lane);
     let loads = loads_of(share);
     let behind = params.first + params.count;
-    for (var nth = 0u; nth < OWN_ROWS; nth++) {
-        let own = own_row(share, nth);
+    for (var own = share.part * OWN_ROWS; own < (share.part + 1) * OWN_ROWS; own++) {
         let row = share.first_row + own;
         for (var channel = 0u; channel < CHANNELS && own < 4 && row < params.n_batch; channel++) {
             if behind == params.n_step {
@@ -261,8 +253,7 @@ fn backward_subgroup(
                 let of_h = mat4x4(weights_h[at.x], weights_h[at.y], weights_h[at.z], weights_h[at.w]);
                 q = push(q, sum_parts(part_products(of_h, share, gradients_h)));
             }
-            for (var nth = 0u; nth < OWN_ROWS; nth++) {
-                let own = own_row(share, nth);
+            for (var own = share.part * OWN_ROWS; own < (share.part + 1) * OWN_ROWS; own++) {
                 let row = share.first_row + own;
                 if own < 4 && row < params.n_batch {
                     gate_gradients(row, channel, position, of_row(q, own));
@@ -280,8 +271,7 @@ fn backward_subgroup(
                 let of_r = mat4x4(weights_r[at.x], weights_r[at.y], weights_r[at.z], weights_r[at.w]);
                 sums = push(sums, sum_parts(part_products(of_z, share, gradients_z) + part_products(of_r, share, gradients_r)));
             }
-            for (var nth = 0u; nth < OWN_ROWS; nth++) {
-                let own = own_row(share, nth);
+            for (var own = share.part * OWN_ROWS; own < (share.part + 1) * OWN_ROWS; own++) {
                 let row = share.first_row + own;
                 if own < 4 && row < params.n_batch {
                     carry_back(row, channel, position, of_row(sums, own));

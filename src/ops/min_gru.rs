@@ -249,8 +249,8 @@ impl Layout {
     fn subgroup(n_batch: usize, n_hidden: usize) -> Layout {
         // few enough rows for two workgroups, and so two threads, where the batch is small
         let quads = [1, 2].into_iter().find(|quads| n_batch <= 8 * quads).unwrap_or(4);
-        // channels, each with four outputs and two rows; three times 16 vectors of terms
-        let iterations = 2 * (n_hidden / 4) * (1 + 4 + 2) + 3 * (16 + 1);
+        // channels, each with four outputs and two rows; three times 16 vectors of terms; the end of a loop counts too
+        let iterations = 2 * (n_hidden / 4) * (1 + 5 + 3) + 3 * (1 + 17);
         Layout { subgroups: true, quads, width: PANEL, count: (MOST_ITERATIONS / iterations).clamp(1, MOST_POSITIONS) }
     }
 
