@@ -751,7 +751,7 @@ fn leave_step_backward(t: u32, channel: u32, exists: bool, skip: f32) -> vec2<f3
     return vec2(step.grad_read_out * step.u, grad_biased);
 }
 
-// the first of the rows held goes
+// stores the first of the rows that are held
 fn leave_row(part: u32, batch: u32, position: u32) {
     if position < params.n_step {
         let row = (part * params.n_batch + batch) * params.n_step + step_at(position);
@@ -762,6 +762,7 @@ fn leave_row(part: u32, batch: u32, position: u32) {
     }
 }
 
+// the rows moved down, the next one first
 fn next_first(rows: array<array<vec4<f32>, QUADS>, SPAN>) -> array<array<vec4<f32>, QUADS>, SPAN> {
     return array(rows[1], rows[2], rows[3], rows[4], rows[5], rows[6], rows[7], rows[0]);
 }

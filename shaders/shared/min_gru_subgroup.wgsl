@@ -59,6 +59,7 @@ struct Held {
     terms: array<Terms, 4>,
 }
 
+// four terms more, in front of 16, of which the last four go
 fn push_to(terms: Terms, four: mat4x4<f32>) -> Terms {
     return Terms(array(four, terms.fours[0], terms.fours[1], terms.fours[2]));
 }
