@@ -145,11 +145,10 @@ impl Common {
 
     #[inline(always)]
     fn bias<S: Simd>(&self, simd: S, part: &Range<usize>) -> Lanes<S> {
-        self.bias.map_or(
-            Lanes::splat(simd, 0.0),
-            #[inline(always)]
-            |bias| bias.lanes(simd, 0, part),
-        )
+        match self.bias {
+            Some(bias) => bias.lanes(simd, 0, part),
+            None => Lanes::splat(simd, 0.0),
+        }
     }
 }
 
@@ -261,11 +260,10 @@ impl Backward {
             walk.fetch_ahead(self.batch, position, [x, self.grad_y.unwrap_or(x), self.grad_x.unwrap_or(x)], part);
             inputs = shifted(inputs, x.lanes(simd, row, part));
             waiting = shifted(waiting, zero);
-            let mut grad_sum = self.grad_y.map_or(
-                zero,
-                #[inline(always)]
-                |grad_y| grad_y.lanes(simd, row, part),
-            );
+            let mut grad_sum = match self.grad_y {
+                Some(grad_y) => grad_y.lanes(simd, row, part),
+                None => zero,
+            };
             if silu {
                 grad_sum = grad_sum * sum(bias, &inputs, &taps).silu_with_derivative().1;
             }

@@ -179,19 +179,11 @@ fn tile<S: Simd, const ROWS: usize>(
     }
     for (row, sums) in sums.iter().enumerate() {
         for (sum, part) in sums.iter().zip(parts(columns.clone(), S::F32_LANES)) {
-            let init = init.map(
-                #[inline(always)]
-                |init| init.lanes(simd, first + row, &part),
-            );
-            out.set_lanes(
-                first + row,
-                &part,
-                init.map_or(
-                    *sum,
-                    #[inline(always)]
-                    |init| init + *sum,
-                ),
-            );
+            let sum = match init {
+                Some(init) => init.lanes(simd, first + row, &part) + *sum,
+                None => *sum,
+            };
+            out.set_lanes(first + row, &part, sum);
         }
     }
     ROWS

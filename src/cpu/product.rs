@@ -1,6 +1,8 @@
 //! Products of matrices that may be strided or transposed, split over threads.
 
-use gemm::{Parallelism, gemm};
+use gemm_common::Parallelism;
+use gemm_common::gemm::set_lhs_packing_threshold_single_thread;
+use gemm_f32::gemm::f32::get_gemm_fn;
 
 use super::rows::Rows;
 use super::threads::parallel;
@@ -21,6 +23,10 @@ impl Matrix {
     /// Rows as columns.
     pub fn transposed(rows: Rows) -> Self {
         Matrix { rows, transposed: true }
+    }
+
+    fn flipped(&self) -> Self {
+        Matrix { transposed: !self.transposed, ..*self }
     }
 
     fn n_row(&self) -> usize {
@@ -61,7 +67,7 @@ const UNPACKED_TILES: usize = 22;
 
 /// Sets what the gemm crate keeps for the whole process; the sums, and so the bits, are the same.
 pub fn prepare() {
-    gemm::set_lhs_packing_threshold_single_thread(UNPACKED_TILES);
+    set_lhs_packing_threshold_single_thread(UNPACKED_TILES);
 }
 
 /// How many parts a product of so many multiplications is worth.
@@ -79,11 +85,15 @@ pub fn part(len: usize, n_task: usize, task: usize) -> std::ops::Range<usize> {
 pub fn multiply(result: Matrix, a: Matrix, b: Matrix, add: bool) {
     let (m, n, k) = (result.n_row(), result.n_column(), a.n_column());
     assert!(a.n_row() == m && b.n_row() == k && b.n_column() == n);
+    // The crate writes results column by column: rows in order are columns of the transposed product.
+    let by_columns = result.transposed;
+    let (result, a, b) = if by_columns { (result, a, b) } else { (result.flipped(), b.flipped(), a.flipped()) };
+    let (m, n) = if by_columns { (m, n) } else { (n, m) };
     let ((r_row, r_column), (a_row, a_column), (b_row, b_column)) = (result.strides(), a.strides(), b.strides());
     let (result, a, b) = (result.rows.as_ptr(), a.rows.as_ptr(), b.rows.as_ptr());
     // SAFETY: the shapes agree, every matrix lies in its tensor, and the result overlaps neither factor.
     unsafe {
-        gemm(
+        get_gemm_fn()(
             m,
             n,
             k,

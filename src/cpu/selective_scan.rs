@@ -313,10 +313,10 @@ impl WithSimd for Forward<'_> {
             let len = positions.len();
             let border = batch * common.shape.n_chunk() + chunk;
             for block in Block::all::<S>(channels.clone()) {
-                let skip = common.d.map(
-                    #[inline(always)]
-                    |d| block.load(simd, d, 0),
-                );
+                let skip = match common.d {
+                    Some(d) => block.load(simd, d, 0),
+                    None => zero[0],
+                };
                 for (t, position) in positions.clone().enumerate() {
                     let (row, columns) = (common.walk.row(batch, position), block.first..block.end);
                     common.walk.fetch_ahead(batch, position, [common.u, common.delta], &columns);
@@ -332,15 +332,9 @@ impl WithSimd for Forward<'_> {
                         #[inline(always)]
                         |v| delta[t][v] * u[v],
                     );
-                    sums[t] = skip.map_or(
-                        [Lanes::splat(simd, 0.0); VECTORS],
+                    sums[t] = each(
                         #[inline(always)]
-                        |d| {
-                            each(
-                                #[inline(always)]
-                                |v| d[v] * u[v],
-                            )
-                        },
+                        |v| skip[v] * u[v],
                     );
                 }
                 let (pairs, rest) = (n_state / STATES * STATES, n_state);
@@ -352,17 +346,16 @@ impl WithSimd for Forward<'_> {
                 }
                 for (t, position) in positions.clone().enumerate() {
                     let row = common.walk.row(batch, position);
-                    let gated = common.z.map_or(
-                        sums[t],
-                        #[inline(always)]
-                        |z| {
+                    let gated = match common.z {
+                        Some(z) => {
                             let z = block.load(simd, z, row);
                             each(
                                 #[inline(always)]
                                 |v| sums[t][v] * z[v].silu(),
                             )
-                        },
-                    );
+                        }
+                        None => sums[t],
+                    };
                     block.store(gated, y, row);
                 }
             }
@@ -594,11 +587,10 @@ impl WithSimd for BackwardTask<'_> {
                         #[inline(always)]
                         |v| tiles.delta[t][v] * u[v],
                     );
-                    let grad_y = pass.grad_y.map_or(
-                        none,
-                        #[inline(always)]
-                        |grad_y| block.load(simd, grad_y, row),
-                    );
+                    let grad_y = match pass.grad_y {
+                        Some(grad_y) => block.load(simd, grad_y, row),
+                        None => none,
+                    };
                     tiles.grad_sums[t] = grad_y;
                     if let Some(z) = common.z {
                         let z = block.load(simd, z, row);
@@ -652,11 +644,10 @@ impl Backward {
     #[inline(always)]
     fn finish<S: Simd>(&self, simd: S, batch: usize, positions: Range<usize>, block: &Block, tiles: &Tiles<S>) {
         let common = &self.common;
-        let skip = common.d.map_or(
-            [Lanes::splat(simd, 0.0); VECTORS],
-            #[inline(always)]
-            |d| block.load(simd, d, 0),
-        );
+        let skip = match common.d {
+            Some(d) => block.load(simd, d, 0),
+            None => [Lanes::splat(simd, 0.0); VECTORS],
+        };
         let mut grad_skip = block.load_padded(simd, self.grad_channels, 2 * batch);
         let mut grad_bias = block.load_padded(simd, self.grad_channels, 2 * batch + 1);
         for (t, position) in positions.enumerate() {
