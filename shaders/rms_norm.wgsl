@@ -18,6 +18,7 @@ struct Params {
     grad_x_stride: u32,
     grad_weight_offset: u32,
     first_block: u32,
+    n_block: u32,
 }
 
 @group(0) @binding(0) var<uniform> params: Params;
@@ -124,10 +125,9 @@ fn backward_weight(
     @builtin(local_invocation_id) local: vec3<u32>,
 ) {
     let channel = (group.y * workgroups.x + group.x) * COLUMNS + local.x;
-    let n_block = (params.n_row + BLOCK - 1u) / BLOCK;
     var sum = Value();
     if channel < params.n_channel {
-        for (var block = local.y; block < n_block; block += COLUMNS) {
+        for (var block = local.y; block < params.n_block; block += COLUMNS) {
             sum += partial_weight[block * params.n_channel + channel];
         }
     }

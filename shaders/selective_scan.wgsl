@@ -540,7 +540,7 @@ fn run_backward(workgroup: vec3<u32>, workgroups: vec3<u32>, index: u32) {
                 workgroupBarrier();
                 let sum = sum_terms(index);
                 let position = start + (round - 1u) * ROUND + index / 2u;
-                if index < 2u * ROUND && position < params.n_step {
+                if index < 2u * ROUND && position < params.n_step && lane.batch < params.n_batch {
                     let row = (lane.group * params.n_batch + lane.batch) * params.n_step + step_at(position);
                     workspace[params.sums_start + row * 2u * QUADS + index % 2u * QUADS + quad] = sum;
                 }

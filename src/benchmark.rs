@@ -312,11 +312,16 @@ pub async fn compare(measured: &Measured, backend: &dyn Backend, expected: &[Vec
     let got = results(measured, backend).await?;
     let checked = measured.results.iter().zip(got.iter().zip(expected)).map(|(&tensor, (got, want))| {
         let largest = want.iter().fold(1e-30f64, |largest, want| largest.max(f64::from(want.abs())));
-        let differences = got.iter().zip(want).map(|(got, want)| f64::from((got - want).abs()));
-        let error = differences.fold(0.0, |worst: f64, error| if error.is_nan() { f64::NAN } else { worst.max(error) }) / largest;
+        let error = largest_difference(got, want) / largest;
         Checked { tensor: measured.graph.spec(tensor).label.clone(), error, allowed: ALLOWED }
     });
     Ok(checked.collect())
+}
+
+/// The largest difference; NaN where one is.
+fn largest_difference(got: &[f32], want: &[f32]) -> f64 {
+    let differences = got.iter().zip(want).map(|(got, want)| f64::from((got - want).abs()));
+    differences.fold(0.0, |worst: f64, difference| if worst.is_nan() || difference <= worst { worst } else { difference })
 }
 
 impl Measured {
@@ -421,4 +426,19 @@ pub async fn median_ms(measured: &Measured, backend: &dyn Backend, samples: Samp
     }
     samples.sort_by(f64::total_cmp);
     Ok(samples[count / 2])
+}
+
+#[cfg(test)]
+mod tests {
+    use super::largest_difference;
+
+    #[test]
+    fn a_difference_that_is_no_number_is_the_largest() {
+        assert_eq!(largest_difference(&[1.0, 2.5], &[1.0, 2.0]), 0.5);
+        for at in 0..3 {
+            let mut got = [1.0, 2.0, 3.0];
+            got[at] = f32::NAN;
+            assert!(largest_difference(&got, &[1.0, 2.0, 3.5]).is_nan());
+        }
+    }
 }

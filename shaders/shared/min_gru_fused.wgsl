@@ -1,6 +1,22 @@
 // `fused`: a workgroup runs ROWS rows and all channels through `count` positions, states in workgroup memory. An invocation owns hidden
 // channels: of each it computes ROWS rows of the batch, so that a weight that it reads meets ROWS states.
 
+@group(0) @binding(14) var<storage, read> u_transposed: array<f32>; // (hidden, 3 hidden): neighbouring channels read neighbouring weights
+@group(0) @binding(15) var<storage, read_write> transposed: array<f32>; // the same, to be written
+
+@compute @workgroup_size(LANES)
+fn transpose_weights(@builtin(global_invocation_id) global: vec3<u32>, @builtin(num_workgroups) groups: vec3<u32>) {
+    let index = global.y * groups.x * LANES + global.x;
+    if index < 3 * HIDDEN * HIDDEN {
+        transposed[index] = u[params.u_offset + index % (3 * HIDDEN) * HIDDEN + index / (3 * HIDDEN)];
+    }
+}
+
+// a weight from state k to a row of U
+fn transposed_weight(k: u32, row: u32) -> f32 {
+    return u_transposed[3 * HIDDEN * k + row];
+}
+
 // rows of the batch, four to a vector
 alias Rows = array<vec4<f32>, QUADS>;
 
@@ -37,8 +53,8 @@ fn forward(
             var product_z: Rows;
             var product_r: Rows;
             for (var k = 0u; k < HIDDEN; k++) {
-                let u_z = u[params.u_offset + channel * HIDDEN + k];
-                let u_r = u[params.u_offset + (HIDDEN + channel) * HIDDEN + k];
+                let u_z = transposed_weight(k, channel);
+                let u_r = transposed_weight(k, HIDDEN + channel);
                 for (var quad = 0u; quad < QUADS; quad++) {
                     product_z[quad] += u_z * state[k * QUADS + quad];
                     product_r[quad] += u_r * state[k * QUADS + quad];
@@ -59,7 +75,7 @@ fn forward(
         for (var channel = lane; channel < HIDDEN; channel += WIDTH) {
             var product_h: Rows;
             for (var k = 0u; k < HIDDEN; k++) {
-                let u_h = u[params.u_offset + (2 * HIDDEN + channel) * HIDDEN + k];
+                let u_h = transposed_weight(k, 2 * HIDDEN + channel);
                 for (var quad = 0u; quad < QUADS; quad++) {
                     product_h[quad] += u_h * reset_state[k * QUADS + quad];
                 }

@@ -19,8 +19,8 @@ fn gate_step(@builtin(workgroup_id) group: vec3<u32>, @builtin(local_invocation_
     var product_z: array<f32, ROWS>;
     var product_r: array<f32, ROWS>;
     for (var k = 0u; k < HIDDEN; k++) {
-        let u_z = u[params.u_offset + channel * HIDDEN + k];
-        let u_r = u[params.u_offset + (HIDDEN + channel) * HIDDEN + k];
+        let u_z = transposed_weight(k, channel);
+        let u_r = transposed_weight(k, HIDDEN + channel);
         for (var i = 0u; i < ROWS; i++) {
             let previous = factor(first_row + i, k);
             product_z[i] += u_z * previous;
@@ -43,7 +43,7 @@ fn state_step(@builtin(workgroup_id) group: vec3<u32>, @builtin(local_invocation
     }
     var product_h: array<f32, ROWS>;
     for (var k = 0u; k < HIDDEN; k++) {
-        let u_h = u[params.u_offset + (2 * HIDDEN + channel) * HIDDEN + k];
+        let u_h = transposed_weight(k, 2 * HIDDEN + channel);
         for (var i = 0u; i < ROWS; i++) {
             product_h[i] += u_h * factor(first_row + i, HIDDEN + k);
         }

@@ -115,7 +115,7 @@ fn cases(op: &str) -> Result<Vec<Case>> {
         "linear" => {
             // rows, columns and terms of a product: layers, their gradients, and heads
             let sizes =
-                [[32, 1, 128], [32, 128, 128], [1024, 128, 128], [1024, 512, 128], [128, 128, 1024], [128, 128, 8192], [512, 512, 512]];
+                [[32, 4, 128], [32, 128, 128], [1024, 128, 128], [1024, 512, 128], [128, 128, 1024], [128, 128, 8192], [512, 512, 512]];
             sizes.map(|sizes| Ok(Case { sizes: sizes.to_vec(), measured: benchmark::product(sizes)? })).into_iter().collect()
         }
         "min_gru" => of(Benchmark::MinGru, &|shape| vec![shape.batch, shape.channels]),

@@ -241,7 +241,8 @@ impl Gpu {
         let traits = Traits {
             name: summary.name.clone(),
             software: summary.software,
-            max_binding: limits.max_storage_buffer_binding_size,
+            // Metal tells shaders the size of a binding in 32 bits
+            max_binding: limits.max_storage_buffer_binding_size.min(1 << 31),
             max_storage_buffers: limits.max_storage_buffers_per_shader_stage,
             max_workgroups: limits.max_compute_workgroups_per_dimension,
             max_workgroup_memory: limits.max_compute_workgroup_storage_size,

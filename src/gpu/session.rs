@@ -13,8 +13,16 @@ use crate::graph::{Element, Graph, Program, StorageSpec, Tensor};
 use crate::ops::Operation;
 use crate::profile::{Clock, Profile, Span, Work};
 
-/// Dispatches given to the driver in one submission, so that a display driver's watchdog does not end a long run.
+/// Dispatches given to the driver in one submission.
 const DISPATCHES_PER_SUBMIT: usize = 4096;
+
+/// Work given to the driver in one submission, in seconds of a slow GPU, so that a display driver's watchdog, which waits for two or more, does
+/// not end a long run.
+const SECONDS_PER_SUBMIT: f64 = 0.25;
+
+/// Operations and bytes that a slow GPU does in a second.
+const SLOW_FLOPS: f64 = 1e11;
+const SLOW_BYTES: f64 = 2e10;
 
 /// Bytes between the uniform structs of two dispatches.
 const UNIFORM_STRIDE: usize = 256;
@@ -34,6 +42,11 @@ impl Step {
         pass.set_pipeline(&self.pipeline.pipeline);
         pass.set_bind_group(0, &self.bind_group, &[]);
         pass.dispatch_workgroups(self.workgroups[0], self.workgroups[1], self.workgroups[2]);
+    }
+
+    /// What it takes a slow GPU, in seconds.
+    fn slow_seconds(&self) -> f64 {
+        (self.work.flops / SLOW_FLOPS).max(self.work.bytes / SLOW_BYTES)
     }
 }
 
@@ -320,18 +333,19 @@ impl Session for GpuSession<'_> {
     }
 
     fn run(&mut self, program: Program, times: usize) -> Result<()> {
-        let per_submit = (DISPATCHES_PER_SUBMIT / self.steps(program)?.len().max(1)).max(1);
-        let mut left = times;
-        while left > 0 {
-            let count = left.min(per_submit);
+        let steps = self.steps(program)?;
+        let mut left = (0..times).flat_map(|_| steps).peekable();
+        while left.peek().is_some() {
             let mut encoder = self.gpu.device.create_command_encoder(&wgpu::CommandEncoderDescriptor::default());
             let mut pass = encoder.begin_compute_pass(&wgpu::ComputePassDescriptor::default());
-            for _ in 0..count {
-                self.encode(program, &mut pass)?;
+            let (mut count, mut seconds) = (0, 0.0);
+            while count < DISPATCHES_PER_SUBMIT && seconds < SECONDS_PER_SUBMIT {
+                let Some(step) = left.next() else { break };
+                step.encode(&mut pass);
+                (count, seconds) = (count + 1, seconds + step.slow_seconds());
             }
             drop(pass);
             self.gpu.queue.submit([encoder.finish()]);
-            left -= count;
         }
         self.gpu.check()
     }

@@ -393,7 +393,10 @@ fn product(plan: &mut Planner, a: Source, b: Source, bias: Option<Tensor>, to: T
 fn multiply_tiles(plan: &mut Planner, tile: &Tile, a: Source, b: Source, bias: Option<Tensor>, to: Tensor) -> Result<()> {
     let ((n_row, n_term), (n_column, _)) = (a.rows_and_terms(), b.rows_and_terms());
     let part = |tensor: Tensor, (first, count): (usize, usize), of: usize| Operand::Part { tensor, first, count, of };
-    let rows = if a.by_term { vec![(0, n_row)] } else { plan.windows(n_row, &[a.tensor, to]) };
+    let most_rows = plan.traits().max_workgroups as usize * tile.span;
+    let dispatches = |(first, count): (usize, usize)| (0..count).step_by(most_rows).map(move |at| (first + at, most_rows.min(count - at)));
+    let windows = if a.by_term { vec![(0, n_row)] } else { plan.windows(n_row, &[a.tensor, to]) };
+    let rows = windows.into_iter().flat_map(dispatches);
     let terms = if a.by_term && b.by_term { plan.windows(n_term, &[a.tensor, b.tensor]) } else { vec![(0, n_term)] };
     for row_window @ (_, n_row) in rows {
         let [x, y] = [n_column.div_ceil(tile.span), n_row.div_ceil(tile.span)];

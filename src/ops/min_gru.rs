@@ -153,6 +153,10 @@ impl Operation for MinGru {
         let [n_batch, _, n_hidden] = plan.graph().axes(self.name(), self.h)?;
         let tensors = [present([Some(self.p), Some(self.u), self.recurrence.initial_state]), self.outputs()].concat();
         let choice = Choice::new(plan, n_batch, n_hidden, 2, &tensors)?;
+        let u_transposed = match &choice {
+            Choice::Fused(layout) | Choice::Step(layout) => Some(self.transpose_weights(plan, layout, n_hidden)?),
+            Choice::Panel | Choice::Subgroup(_) => None,
+        };
         for stretch in self.stretches(plan, &[self.p, self.gates]) {
             let n_batch = stretch.sequences.count;
             match &choice {
@@ -160,14 +164,16 @@ impl Operation for MinGru {
                 Choice::Subgroup(layout) => self.encode_subgroups(plan, layout, &stretch, n_hidden)?,
                 Choice::Fused(layout) => {
                     for (first, count) in layout.chunks(&stretch) {
-                        self.kernel(plan, "forward", layout, &stretch, first, count)?.groups(n_batch.div_ceil(layout.rows()))?;
+                        let kernel = self.kernel(plan, "forward", layout, &stretch, first, count)?;
+                        kernel.bind_optional("u_transposed", u_transposed).groups(n_batch.div_ceil(layout.rows()))?;
                     }
                 }
                 Choice::Step(layout) => {
                     self.begin(plan, layout, &stretch, n_hidden)?;
                     for position in stretch.positions() {
                         for entry in ["gate_step", "state_step"] {
-                            self.kernel(plan, entry, layout, &stretch, position, 1)?.workgroups(layout.tiles(n_batch, n_hidden))?;
+                            let kernel = self.kernel(plan, entry, layout, &stretch, position, 1)?;
+                            kernel.bind_optional("u_transposed", u_transposed).workgroups(layout.tiles(n_batch, n_hidden))?;
                         }
                     }
                 }
@@ -340,6 +346,17 @@ impl MinGru {
             .param("first_row", bound.first_step)
             .param("reverse", self.recurrence.reverse);
         Ok(kernel)
+    }
+
+    /// Copies the recurrent weights transposed, `(hidden, 3 hidden)`.
+    fn transpose_weights(&self, plan: &mut Planner, layout: &Layout, n_hidden: usize) -> Result<Operand> {
+        let transposed = plan.scratch(3 * n_hidden * n_hidden);
+        plan.kernel(layout.shader(), "transpose_weights")
+            .constant("HIDDEN", n_hidden)
+            .bind("u", self.u)
+            .bind("transposed", transposed)
+            .lanes(3 * n_hidden * n_hidden)?;
+        Ok(transposed)
     }
 
     /// Copies the recurrent weights of each gate, or their transposes, to where they are read as uniforms.

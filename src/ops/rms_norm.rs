@@ -145,12 +145,13 @@ impl Operation for RmsNormBackward {
     fn encode(&self, plan: &mut Planner) -> Result<()> {
         let (n_row, n_channel) = (plan.spec(self.x).rows(), plan.spec(self.x).columns());
         let inverse_rms = plan.scratch(n_row);
-        let n_partial = n_row.div_ceil(BLOCK) * n_channel;
-        let partial_weight = plan.scratch(n_partial);
+        let windows = plan.windows(n_row, &present([Some(self.x), Some(self.grad_y), self.grad_x]));
+        let n_block: usize = windows.iter().map(|(_, count)| count.div_ceil(BLOCK)).sum();
+        let partial_weight = plan.scratch(n_block * n_channel);
         let given = [Some(self.x), Some(self.weight), Some(self.grad_y)];
         let sharing = Sharing::of(plan, n_row, &[present(given), present([self.grad_x, self.grad_weight])].concat());
-        // windows of whole blocks: where there are several, they begin at multiples of 64 rows
-        for window @ (first, count) in plan.windows(n_row, &present([Some(self.x), Some(self.grad_y), self.grad_x])) {
+        let mut first_block = 0;
+        for window @ (first, count) in windows {
             let part = |tensor: Tensor| Operand::Part { tensor, first, count, of: n_row };
             sharing
                 .kernel(plan, "backward_input", n_channel)
@@ -172,8 +173,9 @@ impl Operation for RmsNormBackward {
                     .bind("inverse_rms", inverse_rms)
                     .bind("partial_weight", partial_weight)
                     .param("n_row", count)
-                    .param("first_block", first / BLOCK)
+                    .param("first_block", first_block)
                     .lanes(count.div_ceil(BLOCK) * n_channel / sharing.width)?;
+                first_block += count.div_ceil(BLOCK);
             }
         }
         let Some(grad_weight) = self.grad_weight else { return Ok(()) };
@@ -181,7 +183,7 @@ impl Operation for RmsNormBackward {
             .kernel(plan, "backward_weight", n_channel)
             .bind("partial_weight", partial_weight)
             .bind("grad_weight", grad_weight)
-            .param("n_row", n_row)
+            .param("n_block", n_block)
             .groups(n_channel.div_ceil(COLUMNS * sharing.width))
     }
 }

@@ -110,6 +110,17 @@ fn more_rows_than_a_software_driver_loops() {
     }
 }
 
+/// More tiles of rows than there are workgroups along one axis.
+#[test]
+fn more_rows_than_one_dispatch_takes() {
+    let mut case = Case::new("linear 4194304 x 2 x 2".to_string());
+    case.force_kernel("linear", "tile_64");
+    let x = case.variable("x", &[64 * 65_536, 2], -1.0, 1.0);
+    let weight = case.values("weight", &[2, 2], vec![0.5, -0.25, 0.75, 1.0]);
+    let y = case.graph.linear("y", x, weight, None).expect("shapes fit");
+    case.check(&[y]);
+}
+
 #[test]
 fn window_by_window_where_not_all_can_be_bound() {
     // the last: a product alone that is too large
