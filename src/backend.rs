@@ -15,7 +15,7 @@ pub trait Backend {
     /// Name for people: the adapter, or what computes.
     fn name(&self) -> String;
 
-    /// Allocates every tensor of a graph (zeros) and prepares every operation of its programs.
+    /// Allocates every tensor of a graph (zeros) and decides how every operation of its programs is run.
     ///
     /// # Errors
     /// [`Error::Gpu`] where memory or the driver fails, and whatever an operation refuses.
@@ -33,10 +33,13 @@ pub trait Session {
     /// Replaces the values of a tensor of indices.
     ///
     /// # Errors
-    /// [`Error::Shape`] where the number of values differs.
+    /// [`Error::Shape`] where the number of values differs, [`Error::Unsupported`] where the CPU cannot keep an index: above 2^24.
     fn write_indices(&mut self, tensor: Tensor, values: &[u32]) -> Result<()>;
 
     /// Reads a tensor's values back, row-major; indices as numbers, exact up to 2^24.
+    ///
+    /// # Errors
+    /// [`Error::Gpu`] where the device fails.
     fn read(&self, tensor: Tensor) -> LocalFuture<'_, Result<Vec<f32>>>;
 
     /// Runs a program `times` times. A GPU has then been given the work and may not have done it: [`Session::read`] waits for it.
@@ -46,6 +49,9 @@ pub trait Session {
     fn run(&mut self, program: Program, times: usize) -> Result<()>;
 
     /// Waits until everything that was given to the device is done.
+    ///
+    /// # Errors
+    /// [`Error::Gpu`] where the device fails.
     fn wait(&self) -> LocalFuture<'_, Result<()>>;
 
     /// Runs a program once, as [`Session::run`] does, and says what took how long.

@@ -6,7 +6,7 @@ use safetensors::tensor::{Dtype, SafeTensors, TensorView};
 use serde::{Deserialize, Serialize};
 
 use crate::Message;
-use crate::dataset::{Layout, Scaler};
+use crate::dataset::{Layout, Scaler, Table};
 use crate::error::{Error, Result};
 use crate::graph::Graph;
 use crate::model::ForecasterConfig;
@@ -111,18 +111,34 @@ pub struct Description {
     pub scalers: Vec<Vec<Scaler>>,
     /// Where each series came from.
     pub sources: Vec<String>,
+    /// What tells each series from the others of its file, where they have it.
+    #[serde(default)]
+    pub ids: Vec<String>,
 }
 
 impl Description {
-    /// The scalers for `n_table` tables: those of the series trained on, one by one; those of a single series serve any table.
+    /// The scalers for tables: those of the series trained on, by their names in the column that tells series apart, or one by one where
+    /// they have none; those of a single series serve any table.
     ///
     /// # Errors
-    /// [`Error::Data`] where the numbers of series differ; `place` names the checkpoint.
-    pub fn scalers_of(&self, place: &str, n_table: usize) -> Result<Vec<Vec<Scaler>>> {
-        match &self.scalers[..] {
-            [scalers] => Ok(vec![scalers.clone(); n_table]),
-            all if all.len() == n_table => Ok(all.to_vec()),
-            all => Err(Error::data(
+    /// [`Error::Data`] where the model was not trained on a series of that name, or the numbers of series differ; `place` names the
+    /// checkpoint.
+    pub fn scalers_of(&self, place: &str, tables: &[Table]) -> Result<Vec<Vec<Scaler>>> {
+        let n_table = tables.len();
+        let ids: Option<Vec<&String>> = tables.iter().map(|table| table.source().id()).collect();
+        match (&self.scalers[..], ids) {
+            ([scalers], _) => Ok(vec![scalers.clone(); n_table]),
+            (all, Some(ids)) if all.len() == self.ids.len() => {
+                let scalers = |id: &String| {
+                    let what = || message!("was not trained on a series {}", format!("{id:?}"));
+                    let remedy = || message!("give series that it was trained on: {}", self.ids.join(", "));
+                    let place_of = self.ids.iter().position(|known| known == id);
+                    place_of.map(|at| all[at].clone()).ok_or_else(|| Error::data(place, what(), remedy()))
+                };
+                ids.into_iter().map(scalers).collect()
+            }
+            (all, _) if all.len() == n_table => Ok(all.to_vec()),
+            (all, _) => Err(Error::data(
                 place,
                 message!("was trained on {} series, not {}", all.len(), n_table),
                 message!("give as many series, in the same order"),
@@ -239,8 +255,14 @@ mod tests {
             ..TrainingConfig::lab(ModelKind::Mamba)
         };
         let model = ForecasterConfig { levels: 3, ..ForecasterConfig::new(ModelKind::Mamba, 8) };
-        let description =
-            Description { model, training, layout: Layout::one_column("Close", 32, 1), scalers: vec![], sources: vec!["memory".into()] };
+        let description = Description {
+            model,
+            training,
+            layout: Layout::one_column("Close", 32, 1),
+            scalers: vec![],
+            sources: vec!["memory".into()],
+            ids: vec![],
+        };
         let checkpoint = Checkpoint { description, tensors: Tensors::default() };
         let bytes = checkpoint.to_bytes().expect("written");
         assert_eq!(Checkpoint::parse("memory", &bytes).expect("read"), checkpoint);

@@ -2,7 +2,7 @@
 
 use std::fs::File;
 use std::io::{self, BufWriter, Write};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use crate::{Error, Result};
 
@@ -36,6 +36,19 @@ pub(crate) fn read_text(path: &Path) -> Result<String> {
 /// [`Error::File`] if one cannot be created.
 pub(crate) fn create_folder(path: &Path) -> Result<()> {
     std::fs::create_dir_all(path).map_err(|source| Error::File { path: path.into(), action: message!("create"), source })
+}
+
+/// Checks that none of the files that a command writes is one that it reads.
+///
+/// # Errors
+/// [`Error::Data`] that names the file.
+pub(crate) fn check_apart<'a>(written: impl IntoIterator<Item = &'a PathBuf>, read: impl IntoIterator<Item = &'a PathBuf>) -> Result<()> {
+    let read: Vec<&PathBuf> = read.into_iter().collect();
+    let same = |a: &Path, b: &Path| a == b || a.canonicalize().is_ok_and(|a| b.canonicalize().is_ok_and(|b| a == b));
+    match written.into_iter().find(|path| read.iter().any(|other| same(path, other))) {
+        None => Ok(()),
+        Some(path) => Err(Error::data(path.display(), message!("is read by this command"), message!("name another file to write"))),
+    }
 }
 
 /// Checks that files could be written, so that nothing is computed in vain. Nothing is left behind.

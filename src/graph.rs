@@ -1,7 +1,7 @@
 //! Tensors, the programs of operations over them, and reverse-mode differentiation.
 //!
 //! A model is written once, as operations pushed to a [`Graph`]; a backend then loads the graph, allocates every tensor once, and runs
-//! its programs any number of times. Nothing is allocated, compiled or decided while a program runs.
+//! its programs any number of times. A GPU compiles a program when it first runs; after that nothing is allocated or decided while one runs.
 
 use std::collections::{HashMap, HashSet};
 

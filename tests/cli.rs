@@ -496,6 +496,10 @@ fn a_backbone_starts_from_published_names_and_what_does_not_fit_is_listed() {
     assert!(started.status.success(), "{}", stderr(&started));
     let line = "first.safetensors: 21 tensors taken for the backbone, 6 left in the file; the other 6 start as without it";
     assert!(stdout(&started).contains(line), "{}", stdout(&started));
+    let run =
+        stdout(&started).lines().find_map(|line| line.strip_prefix("run: ")?.split_once(", report: ")).map(|(run, _)| run.to_string());
+    let again = scanrnn(folder.path(), &format!("train --resume {}", run.expect("a folder")));
+    assert!(again.status.success(), "{}", stderr(&again));
     let wrong =
         "train --device cpu --csv prices.csv --window 8 --batch 8 --epochs 1 --init-from first.safetensors --checkpoint c.safetensors";
     refuses(

@@ -123,6 +123,19 @@ fn one_model_learns_from_many_series() {
     let by_id = prints(path, &format!("{TRAIN} --csv both.csv --id store --targets sales {small}"));
     assert!(by_id.contains("read 240 rows of 2 series from both.csv"), "{by_id}");
     let first = figures(path);
+    // scalers go by a series' name, wherever it stands
+    let row =
+        |name: &'static str, store: usize| each[store].lines().skip(1).map(move |line| line.replacen(',', &format!(",{name},"), 1) + "\n");
+    let header = std::iter::once("day,store,sales\n".to_string());
+    let swapped: String = header.clone().chain(row("1", 1)).chain(row("0", 0)).collect();
+    std::fs::write(path.join("swapped.csv"), swapped).expect("written");
+    let evaluate = "evaluate --checkpoint min-gru-scan.safetensors --device cpu --id store --json scores.json --csv";
+    prints(path, &format!("{evaluate} swapped.csv"));
+    let mse = |figures: &Value| figures["test"]["models"]["min-gru-scan"]["overall"]["scaled"]["mse"].as_f64().expect("a figure");
+    assert!((mse(&figures(path)) / mse(&first) - 1.0).abs() < 1e-6);
+    let renamed: String = header.chain(row("1", 1)).chain(row("2", 0)).collect();
+    std::fs::write(path.join("renamed.csv"), renamed).expect("written");
+    assert!(refuses(path, &format!("{evaluate} renamed.csv")).contains("was not trained on a series \"2\""));
     prints(path, &format!("{TRAIN} --csv a.csv --csv b.csv --targets sales {small}"));
     assert_eq!(figures(path), first);
     assert_eq!(first["test"]["models"]["min-gru-scan"]["n_window"], 2 * 30);

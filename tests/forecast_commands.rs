@@ -88,6 +88,9 @@ fn a_run_leaves_all_that_is_needed_to_read_it_and_to_run_it_again() {
     let checkpoint = |path: &str| std::fs::read(folder.path().join(path).join("best.safetensors")).expect("a checkpoint");
     assert!(checkpoint("runs/min-gru-scan") == checkpoint("again"), "the same bits");
     let other = succeeds(folder.path(), "train --config runs/min-gru-scan/config.toml --run-dir other --epochs 1");
+    succeeds(folder.path(), "train --config runs/min-gru-scan/config.toml --run-dir alias --epochs 1 --column south");
+    let alias = std::fs::read_to_string(folder.path().join("alias/config.toml")).expect("a configuration");
+    assert!(alias.contains("targets = \"south\""), "{alias}");
     assert!(!other.contains("epoch   2"), "{other}");
 
     refuses(folder.path(), "train --config runs/min-gru-scan/config.toml --run-dir again", &["--run-dir", "again", "holds a run"]);
@@ -185,6 +188,28 @@ fn a_backtest_sees_nothing_of_what_comes_after_an_origin() {
     );
 }
 
+/// A reader that goes away, as `head` does, takes nothing from a training; no file that is read is written over.
+#[test]
+fn a_run_ends_whole_without_a_reader_and_leaves_what_it_reads() {
+    let folder = folder();
+    let mut command = Command::new(env!("CARGO_BIN_EXE_scanrnn"));
+    command.current_dir(folder.path()).args(format!("train --model min-gru-scan {SMALL} --run-dir unread").split_whitespace());
+    let mut child = command.stdout(std::process::Stdio::piped()).stderr(std::process::Stdio::piped()).spawn().expect("the binary runs");
+    drop((child.stdout.take(), child.stderr.take()));
+    assert_eq!(child.wait().expect("the binary ends").code(), Some(0));
+    assert!(folder.path().join("unread/report.html").exists());
+    let forecast = "forecast --checkpoint unread/best.safetensors --device cpu --csv loads.csv";
+    refuses(folder.path(), &format!("{forecast} --out loads.csv"), &["loads.csv: is read by this command"]);
+    refuses(folder.path(), &format!("{forecast} --picture unread/../loads.csv"), &["is read by this command"]);
+    refuses(folder.path(), &format!("train --model min-gru-scan {SMALL} --checkpoint loads.csv"), &["is read by this command"]);
+    assert_eq!(std::fs::read_to_string(folder.path().join("loads.csv")).expect("rows"), loads(240));
+    // a batch that training had is no reason not to score fewer windows
+    let short: String = loads(240).lines().take(60).map(|line| format!("{line}\n")).collect();
+    std::fs::write(folder.path().join("short.csv"), short).expect("written");
+    let evaluate = "evaluate --checkpoint unread/best.safetensors --device cpu --csv short.csv";
+    succeeds(folder.path(), &format!("{evaluate} --split 0.6,0.4"));
+}
+
 #[test]
 fn a_search_halves_goes_on_and_leaves_its_best() {
     let folder = folder();
@@ -208,6 +233,10 @@ fn a_search_halves_goes_on_and_leaves_its_best() {
     assert!(trained.contains(&format!("{:.6e}", best)), "{best} is not in\n{trained}");
 
     refuses(folder.path(), "tune --space space.toml --trials 4 --seed 1 --epochs 4", &["trials.csv", "other options"]);
+    std::fs::write(folder.path().join("space.toml"), space.replace("window = 24", "window = 12")).expect("written");
+    refuses(folder.path(), search, &["trials.csv", "other options", "window 24"]);
+    std::fs::write(folder.path().join("space.toml"), space.replace("horizon = 6", "horizon = [1, 6]")).expect("written");
+    refuses(folder.path(), "tune --space space.toml --out-dir other", &["space.toml", "horizon", "do not compare"]);
     std::fs::write(folder.path().join("space.toml"), "model = \"mamba\"\nlrr = [1]\n").expect("written");
     refuses(folder.path(), "tune --space space.toml --out-dir other", &["space.toml", "--lrr"]);
 }
@@ -260,6 +289,8 @@ fn an_interrupted_run_goes_on_with_the_same_bits() {
     assert_eq!(lines.lines().count(), 901, "an epoch each, once");
     refuses(folder.path(), "train --resume nowhere", &["nowhere"]);
     refuses(folder.path(), "train --resume cut --window 12", &["other", "begin anew"]);
+    std::fs::write(folder.path().join("loads.csv"), loads(200)).expect("written");
+    refuses(folder.path(), "train --resume cut", &["other values of the series"]);
 }
 
 #[test]

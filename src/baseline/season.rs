@@ -16,16 +16,16 @@ const LEAST: f64 = 0.1;
 pub fn find_season(windows: &Windows) -> Option<usize> {
     let mut sum = Vec::new();
     let (mut n_series, mut n_row) = (0, 0);
-    for member in windows.members() {
+    'members: for member in windows.members() {
         for target in 0..windows.n_target() {
+            if n_series == MOST_SERIES {
+                break 'members;
+            }
             let rows = member.split.training_rows();
             let rows = rows.end - rows.len().min(MOST_ROWS)..rows.end;
             let value = |row: usize| f64::from(windows.values()[(member.rows.start + row) * windows.n_feature() + target]);
             let differences: Vec<f64> = rows.clone().skip(1).map(|row| value(row) - value(row - 1)).collect();
             let Some(correlations) = autocorrelations(&differences) else { continue };
-            if n_series == MOST_SERIES {
-                break;
-            }
             if n_series == 0 {
                 sum = correlations;
             } else {

@@ -22,6 +22,7 @@ use crate::report::Lang;
 /// [`Error::File`] where the file cannot be read, [`Error::Data`] where it is no TOML or has an option that the command lacks.
 pub fn with_config(line: Vec<OsString>, cli: &Command) -> Result<Vec<OsString>> {
     let of_run = |folder: OsString| Path::new(&folder).join(CONFIG).into_os_string();
+    let resumes = given(&line, "resume").is_some();
     let path = given(&line, "resume").map(of_run).or_else(|| given(&line, "config"));
     let Some(path) = path else { return Ok(line) };
     let named = |(at, text): (usize, &OsString)| Some((at, cli.find_subcommand(text.to_str()?)?));
@@ -40,7 +41,9 @@ pub fn with_config(line: Vec<OsString>, cli: &Command) -> Result<Vec<OsString>> 
             let remedy = message!("take it out, or see `scanrnn {} --help`", command.get_name());
             return Err(wrong(message!("{} has no option {}", command.get_name(), format!("{key:?}")), remedy));
         };
-        if given(&line, &key).is_some() {
+        let names = arg.get_all_aliases().unwrap_or_default().into_iter().chain([key.as_str()]);
+        // a run that goes on has begun, from whatever it was
+        if (resumes && key == "init-from") || names.into_iter().any(|name| given(&line, name).is_some()) {
             continue;
         }
         let values = match value {

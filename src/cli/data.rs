@@ -39,6 +39,11 @@ pub struct DataArgs {
 }
 
 impl DataArgs {
+    /// The files that it reads.
+    pub fn files(&self) -> &[PathBuf] {
+        &self.csv
+    }
+
     /// Reads the series; prints each step.
     pub fn tables(&self, columns: Columns<'_>, save_folder: PathBuf, seed: u64, lang: Lang) -> Result<Vec<Table>> {
         if self.season == Some(0) {

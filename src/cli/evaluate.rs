@@ -14,7 +14,7 @@ use crate::dataset::{Columns, Layout, Partition, Windows};
 use crate::error::Result;
 use crate::report::Lang;
 use crate::report::language::fill;
-use crate::train::Trainer;
+use crate::train::{Trainer, TrainingConfig};
 
 #[derive(Debug, clap::Args)]
 pub struct Args {
@@ -35,6 +35,7 @@ pub struct Args {
 
 pub async fn run(args: &Args, lang: Lang) -> Result<ExitCode> {
     crate::file::check_writable(&args.json)?;
+    crate::file::check_apart(&args.json, args.data.files().iter().chain([&args.checkpoint]))?;
     let place = args.checkpoint.display().to_string();
     let Checkpoint { description, tensors } = super::read_checkpoint(&args.checkpoint)?;
     let (model, training) = (&description.model, &description.training);
@@ -44,12 +45,14 @@ pub async fn run(args: &Args, lang: Lang) -> Result<ExitCode> {
     let layout = Layout { partition: args.split.unwrap_or(description.layout.partition), ..description.layout.clone() };
     let columns: Vec<&str> = description.layout.columns().collect();
     let tables = args.data.tables(Columns::Named(&columns), ".".into(), training.seed, lang)?;
-    let scalers = description.scalers_of(&place, tables.len())?;
+    let scalers = description.scalers_of(&place, &tables)?;
     let windows = Windows::with_scalers(&tables, &layout, scalers)?;
     let season = args.data.season(&windows);
     let device = Device::open(&args.device).await?;
     println!("{}", device.announcement(&args.device.device, lang));
     let series = series(&windows);
+    // nothing is trained: no batch is too large
+    let training = &TrainingConfig { batch: training.batch.min(series.train.len().max(1)), ..training.clone() };
     let trainer = Trainer::new(model, training, &series)?;
     let parameters = tensors.parameters(&place, trainer.graph())?;
     let baselines = scores::baselines(season, Linear::fit(&windows, training.normalisation), lang);

@@ -57,11 +57,12 @@ pub async fn run(args: &Args, lang: Lang) -> Result<ExitCode> {
     let place = args.checkpoint.display().to_string();
     let Checkpoint { description, tensors } = super::read_checkpoint(&args.checkpoint)?;
     crate::file::check_writable([&args.out, &args.picture])?;
+    crate::file::check_apart([&args.out, &args.picture], args.data.files().iter().chain([&args.checkpoint]))?;
     let horizon = args.horizon.unwrap_or(description.model.horizon);
     check(&description, horizon)?;
     let columns: Vec<&str> = description.layout.columns().collect();
     let tables = args.data.tables(Columns::Named(&columns), ".".into(), description.training.seed, lang)?;
-    let scalers = description.scalers_of(&place, tables.len())?;
+    let scalers = description.scalers_of(&place, &tables)?;
     let recorded = Recorded::new(&description)?;
     let device = Device::open(&args.device).await?;
     println!("{}", device.announcement(&args.device.device, lang));
@@ -76,6 +77,11 @@ pub async fn run(args: &Args, lang: Lang) -> Result<ExitCode> {
     }
     save(&args.out, &tables, &futures, &model)?;
     let texts = lang.texts();
+    if n_level > 1 && horizon > description.model.horizon {
+        let sizes = [description.model.horizon, horizon].map(|size| size.to_string());
+        let warning = fill(texts.quantiles_beyond, sizes.each_ref().map(String::as_str));
+        eprintln!("{}", fill(texts.warning, [&warning]));
+    }
     let [targets, out] = [description.layout.targets.join(", "), args.out.display().to_string()];
     println!("{}", fill(texts.forecast_rows, [&horizon.to_string(), &targets, &out]));
     if let Some(warning) = chart::write(lang, &args.picture, |lang| picture(&tables, &futures, &model, horizon, lang))? {

@@ -1,6 +1,25 @@
 //! The commands of the binary, one a file. Only this module prints.
 #![allow(clippy::print_stdout, clippy::print_stderr, reason = "a command's output")]
 
+// The standard library's macros panic where the reader has gone, as `| head` goes: a training would be lost for a line.
+macro_rules! print {
+    ($($text:tt)*) => {{
+        let _ = std::io::Write::write_fmt(&mut std::io::stdout(), format_args!($($text)*));
+    }};
+}
+macro_rules! println {
+    () => { print!("\n") };
+    ($($text:tt)*) => { print!("{}\n", format_args!($($text)*)) };
+}
+macro_rules! eprint {
+    ($($text:tt)*) => {{
+        let _ = std::io::Write::write_fmt(&mut std::io::stderr(), format_args!($($text)*));
+    }};
+}
+macro_rules! eprintln {
+    ($($text:tt)*) => { eprint!("{}\n", format_args!($($text)*)) };
+}
+
 mod backtest;
 mod bench;
 mod bench_op;

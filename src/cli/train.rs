@@ -111,6 +111,7 @@ impl Args {
 pub async fn run(args: &Args, mut options: toml::Table, lang: Lang) -> Result<ExitCode> {
     let state = args.resume.as_deref().map(interrupted).transpose()?;
     crate::file::check_writable(args.checkpoint.iter().chain(&args.json))?;
+    crate::file::check_apart(args.checkpoint.iter().chain(&args.json), args.data.files().iter().chain(&args.init_from))?;
     args.check()?;
     let setting = args.setting(&mut None, lang)?;
     let Setting { tables, windows, training, linear, season } = &setting;
@@ -181,6 +182,7 @@ fn save_checkpoint(path: &Path, kind: ModelKind, setting: &Setting, trainer: &Tr
         layout: windows.layout().clone(),
         scalers: windows.scalers().to_vec(),
         sources: tables.iter().map(Table::source).map(Source::to_string).collect(),
+        ids: tables.iter().filter_map(|table| table.source().id().cloned()).collect(),
     };
     let bytes = Checkpoint::new(description, trainer.graph(), &fit.parameters).to_bytes()?;
     crate::file::save(path, |writer| writer.write_all(&bytes))

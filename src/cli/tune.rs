@@ -48,6 +48,9 @@ const TRIALS: &str = "trials.csv";
 /// The options of the best one.
 const BEST: &str = "best.toml";
 
+/// Options by which the trials' errors would be of different numbers.
+const UNLIKE: [&str; 9] = ["csv", "download", "targets", "column", "scaler", "split", "horizon", "date", "missing"];
+
 /// Options of a trial: drawn ones by name, in the order of the space.
 type Options = Vec<(String, Value)>;
 
@@ -76,7 +79,7 @@ pub async fn run(args: &Args, lang: Option<Lang>) -> Result<ExitCode> {
     let parsed = trials.iter().map(|trial| space.train_args(trial, epochs)).collect::<Result<Vec<_>>>()?;
     parsed.iter().try_for_each(train::Args::check)?;
     crate::file::create_folder(&args.out_dir)?;
-    let log = Log::open(&args.out_dir.join(TRIALS), &trials)?;
+    let log = Log::open(&args.out_dir.join(TRIALS), &trials, space.fixed_text())?;
     let device = Device::open(parsed[0].device()).await?;
     let lang = lang.or_else(|| space.lang()).unwrap_or_default();
     println!("{}", device.announcement(&parsed[0].device().device, lang));
@@ -180,8 +183,8 @@ fn rounds(n_trial: usize, halving: usize, epochs: usize) -> Vec<usize> {
     rounds
 }
 
-fn text(options: &Options) -> String {
-    options.iter().map(|(name, value)| format!("{name} {}", plain(value))).collect::<Vec<_>>().join(", ")
+fn text<'a>(options: impl IntoIterator<Item = &'a (String, Value)>) -> String {
+    options.into_iter().map(|(name, value)| format!("{name} {}", plain(value))).collect::<Vec<_>>().join(", ")
 }
 
 fn plain(value: &Value) -> String {
@@ -215,10 +218,12 @@ impl Space {
         let wrong = |what: Message| {
             Error::data(place, what, message!("write option = value, option = [values], or option = { min = .., max = .., log = true }"))
         };
+        let unlike = |name: &str| wrong(message!("{} changes what is scored, so that trials do not compare: fix it", name));
         let table: Toml = text.parse().map_err(|error: toml::de::Error| wrong(Message::verbatim(error.message())))?;
         let (mut fixed, mut drawn) = (Toml::new(), Vec::new());
         for (name, value) in table {
             match value {
+                Value::Array(_) | Value::Table(_) if UNLIKE.contains(&name.as_str()) => return Err(unlike(&name)),
                 Value::Array(values) if values.is_empty() => return Err(wrong(message!("{} has nothing to choose from", name))),
                 Value::Array(values) => drawn.push((name, Draw::Choice(values))),
                 Value::Table(range) => {
@@ -263,6 +268,12 @@ impl Space {
         self.drawn.iter().map(|(name, draw)| (name.clone(), value(draw, &mut random))).collect()
     }
 
+    /// The options that are the same in every trial and change its score.
+    fn fixed_text(&self) -> String {
+        let kept = self.fixed.clone().into_iter().filter(|(name, _)| !["epochs", "lang"].contains(&name.as_str()));
+        text(&kept.collect::<Options>())
+    }
+
     /// The language that it asks for.
     fn lang(&self) -> Option<Lang> {
         Lang::from_str(self.fixed.get("lang")?.as_str()?, false).ok()
@@ -293,15 +304,17 @@ impl Space {
 /// The file of trials.
 struct Log {
     path: PathBuf,
+    /// The options that every trial has.
+    fixed: String,
     done: Vec<Row>,
 }
 
 impl Log {
     /// Opens a file, or begins one; rows of another search in it are refused.
-    fn open(path: &Path, trials: &[Options]) -> Result<Self> {
-        let mut log = Log { path: path.into(), done: Vec::new() };
+    fn open(path: &Path, trials: &[Options], fixed: String) -> Result<Self> {
+        let mut log = Log { path: path.into(), fixed, done: Vec::new() };
         if !path.exists() {
-            let header = ["round", "trial", "epochs", "valid_mse", "options"];
+            let header = ["round", "trial", "epochs", "valid_mse", "options", "fixed"];
             log.write(&header.map(String::from))?;
             return Ok(log);
         }
@@ -321,8 +334,8 @@ impl Log {
                 })
             };
             let row = row().ok_or_else(|| wrong(message!("no trial: {}", format!("{:?}", record.iter().collect::<Vec<_>>()))))?;
-            if trials.get(row.trial).is_some_and(|options| text(options) != cell(4)) {
-                return Err(wrong(message!("trial {} was run with other options: {}", row.trial, cell(4))));
+            if trials.get(row.trial).is_some_and(|options| text(options) != cell(4) || log.fixed != cell(5)) {
+                return Err(wrong(message!("trial {} was run with other options: {}", row.trial, format!("{}, {}", cell(4), cell(5)))));
             }
             log.done.push(row);
         }
@@ -334,7 +347,14 @@ impl Log {
     }
 
     fn push(&self, row: &Row, options: &Options) -> Result<()> {
-        self.write(&[row.round.to_string(), row.trial.to_string(), row.epochs.to_string(), row.valid_mse.to_string(), text(options)])
+        self.write(&[
+            row.round.to_string(),
+            row.trial.to_string(),
+            row.epochs.to_string(),
+            row.valid_mse.to_string(),
+            text(options),
+            self.fixed.clone(),
+        ])
     }
 
     fn write(&self, record: &[String]) -> Result<()> {

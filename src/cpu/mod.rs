@@ -28,7 +28,7 @@ mod walk;
 mod window;
 
 use crate::backend::{Backend, LocalFuture, Session};
-use crate::error::Result;
+use crate::error::{Error, Result};
 use crate::graph::{Graph, Program, Tensor};
 use crate::memory::{Memory, Zeros};
 use crate::ops::{MinGru, Op, Operation};
@@ -101,12 +101,19 @@ impl<'a> CpuSession<'a> {
     }
 }
 
+/// The largest index: memory holds them as `f32`.
+const MOST_INDEX: u32 = 1 << 24;
+
 impl Session for CpuSession<'_> {
     fn write(&mut self, tensor: Tensor, values: &[f32]) -> Result<()> {
         self.memory.write(tensor, values, |value| value)
     }
 
     fn write_indices(&mut self, tensor: Tensor, values: &[u32]) -> Result<()> {
+        if let Some(index) = values.iter().find(|&&index| index > MOST_INDEX) {
+            let what = message!("{} is beyond {}, up to which the CPU keeps indices: give fewer rows, or use a GPU", index, MOST_INDEX);
+            return Err(Error::Unsupported { operation: "indices", what });
+        }
         self.memory.write(tensor, values, |value| value as f32)
     }
 

@@ -50,6 +50,13 @@ const FORMATS: &[Format] = &[
     Format::Pattern("%d-%m-%Y"),
     Format::Pattern("%d-%b-%Y"),
     Format::Pattern("%b %d, %Y"),
+    Format::Pattern("%m/%d/%y"),
+    Format::Pattern("%m/%d/%y %H:%M"),
+    Format::Pattern("%d/%m/%y"),
+    Format::Pattern("%d/%m/%y %H:%M"),
+    Format::Pattern("%d.%m.%y"),
+    Format::Pattern("%d-%m-%y"),
+    Format::Pattern("%d-%b-%y"),
 ];
 
 const SECOND: i128 = 1_000_000_000;
@@ -66,6 +73,10 @@ impl Format {
             Format::Pattern("%Y-%m") => format!("{text}-01").parse().ok()?,
             Format::Pattern(pattern) => DateTime::strptime(pattern, text).ok()?,
         };
+        // two digits are read as a year of the first century, unless the pattern says that they are two
+        if date.year() < 100 {
+            return None;
+        }
         Offset::UTC.to_timestamp(date).ok().map(Timestamp::as_nanosecond)
     }
 
@@ -466,7 +477,7 @@ mod tests {
 
     #[test]
     fn every_format_goes_on_as_it_is_written() {
-        let cases: [(&[&str], &str, [&str; 2]); 17] = [
+        let cases: [(&[&str], &str, [&str; 2]); 19] = [
             (&["2024-01-30", "2024-01-31"], "1 day", ["2024-02-01", "2024-02-02"]),
             (&["2016-07-01 22:00:00", "2016-07-01 23:00:00"], "1 hour", ["2016-07-02 00:00:00", "2016-07-02 01:00:00"]),
             (&["2024-01-31T23:30", "2024-01-31T23:45"], "15 minutes", ["2024-02-01T00:00", "2024-02-01T00:15"]),
@@ -477,6 +488,8 @@ mod tests {
                 ["2024-02-01 00:00:00-05:00", "2024-02-01 00:30:00-05:00"],
             ),
             (&["31/01/2024", "01/02/2024"], "1 day", ["02/02/2024", "03/02/2024"]),
+            (&["30/12/99", "31/12/99"], "1 day", ["01/01/00", "02/01/00"]),
+            (&["31-Dec-21", "1-Jan-22"], "1 day", ["2-Jan-22", "3-Jan-22"]),
             (&["01/30/2024", "01/31/2024"], "1 day", ["02/01/2024", "02/02/2024"]),
             (&["1/30/2024 9:00", "1/31/2024 9:00"], "1 day", ["2/1/2024 9:00", "2/2/2024 9:00"]),
             (&["30.01.2024", "31.01.2024"], "1 day", ["01.02.2024", "02.02.2024"]),

@@ -46,6 +46,14 @@ impl Source {
             Source::Memory(name) => name.into(),
         }
     }
+
+    /// What tells the series from the others of its file.
+    pub fn id(&self) -> Option<&String> {
+        match self {
+            Source::Series { id, .. } => Some(id),
+            _ => None,
+        }
+    }
 }
 
 impl From<&Source> for Message {

@@ -70,7 +70,7 @@ impl std::fmt::Display for ModelKind {
     }
 }
 
-/// Sizes of a forecaster. Fields that a model does not use are ignored; zeros stand for `SPEC`'s defaults.
+/// Sizes of a forecaster. Fields that a model does not use change nothing, but none may be 0 except `dt_rank`, for which that is the default.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct ForecasterConfig {
     /// The model.

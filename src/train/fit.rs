@@ -150,7 +150,7 @@ impl Trainer {
         let best = Best { epoch: 0, loss: f64::INFINITY, forecasts: None };
         let mut run = Run { progress: TrainProgress::default(), losses: Vec::new(), rates, best };
         match (state, &self.best) {
-            (Some(state), _) => self.restore(session, state, &mut run)?,
+            (Some(state), _) => self.restore(session, state, series, &mut run)?,
             (None, Some(programs)) => {
                 let forecasts = self.plan.run(session, &self.graph, &self.evaluation, &series.valid).await?;
                 run.begin(self.loss(&forecasts, &series.valid, series));
@@ -166,7 +166,7 @@ impl Trainer {
                 order = self.order(&series.train, epoch);
             }
             if self.train_epoch(session, series, &order, &mut run, observe).await?.is_break() {
-                return Ok(Outcome::Stopped(Box::new(self.state(session, &run).await?)));
+                return Ok(Outcome::Stopped(Box::new(self.state(session, series, &run).await?)));
             }
             let forecasts = self.plan.run(session, &self.graph, &self.evaluation, &series.valid).await?;
             let score = EpochScore {
@@ -185,7 +185,7 @@ impl Trainer {
             }
             let is_over = epoch == self.config.epochs || self.is_out_of_patience(&run);
             if observe(Event::Epoch { epoch, score }).is_break() && !is_over {
-                return Ok(Outcome::Stopped(Box::new(self.state(session, &run).await?)));
+                return Ok(Outcome::Stopped(Box::new(self.state(session, series, &run).await?)));
             }
         }
         self.finish(session, series, run).await.map(|fit| Outcome::Finished(Box::new(fit)))
@@ -197,7 +197,7 @@ impl Trainer {
     }
 
     async fn finish(&self, session: &mut dyn Session, series: &Series<'_>, run: Run) -> Result<Fit> {
-        let last = self.state(session, &run).await?;
+        let last = self.state(session, series, &run).await?;
         if let Some(programs) = &self.best {
             session.run(programs.restore, 1)?;
         }
@@ -251,20 +251,25 @@ impl Trainer {
         Ok(session)
     }
 
-    fn train_plan(&self) -> TrainPlan {
-        TrainPlan { model: self.model.clone(), training: self.config.clone(), steps_per_epoch: self.n_train_step }
+    fn train_plan(&self, series: &Series<'_>) -> TrainPlan {
+        TrainPlan {
+            model: self.model.clone(),
+            training: self.config.clone(),
+            steps_per_epoch: self.n_train_step,
+            series: series.fingerprint(),
+        }
     }
 
-    async fn state(&self, session: &dyn Session, run: &Run) -> Result<TrainState> {
+    async fn state(&self, session: &dyn Session, series: &Series<'_>, run: &Run) -> Result<TrainState> {
         let mut tensors = BTreeMap::new();
         for (name, tensor) in self.kept() {
             tensors.insert(name, session.read(tensor).await?);
         }
-        Ok(TrainState { plan: self.train_plan(), progress: run.progress.clone(), losses: run.losses.clone(), tensors })
+        Ok(TrainState { plan: self.train_plan(series), progress: run.progress.clone(), losses: run.losses.clone(), tensors })
     }
 
-    fn restore(&self, session: &mut dyn Session, state: &TrainState, run: &mut Run) -> Result<()> {
-        state.check(&self.train_plan())?;
+    fn restore(&self, session: &mut dyn Session, state: &TrainState, series: &Series<'_>, run: &mut Run) -> Result<()> {
+        state.check(&self.train_plan(series))?;
         for (name, tensor) in self.kept() {
             let values = state.tensors.get(&name);
             let missing = || Error::Unsupported { operation: "resume", what: message!("the state has no tensor {}: begin anew", name) };

@@ -40,6 +40,11 @@ impl<'a> Series<'a> {
         Series { values, train: train.into(), valid: valid.into(), test: Starts::default() }
     }
 
+    /// A number that tells other values (FNV-1a over their bits).
+    fn fingerprint(&self) -> u64 {
+        self.values.iter().fold(0xcbf2_9ce4_8422_2325, |hash, value| (hash ^ u64::from(value.to_bits())).wrapping_mul(0x0100_0000_01b3))
+    }
+
     /// Checks that every window and what follows it, `n_needed` rows in all, lie in the series.
     fn check(&self, n_row: usize, n_needed: usize) -> Result<()> {
         let ranges = [&self.train, &self.valid, &self.test].into_iter().flat_map(|windows| windows.ranges());
@@ -112,6 +117,9 @@ impl Trainer {
         }
         let (n_row, n_valid) = (series.values.len() / model.features, series.valid.len());
         series.check(n_row, config.window + model.horizon)?;
+        if n_valid == 0 {
+            return Err(Error::shape("training", "validation windows", "at least 1", &[0]));
+        }
         let n_train_step = config.steps_per_epoch(series.train.len())?;
         let (n_level, n_step) = (config.loss.columns_per_output(), config.epochs * n_train_step);
         if model.levels != n_level {

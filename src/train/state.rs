@@ -34,6 +34,8 @@ pub struct TrainPlan {
     pub training: TrainingConfig,
     /// Training steps of an epoch.
     pub steps_per_epoch: usize,
+    /// A number that tells other values of the series.
+    pub series: u64,
 }
 
 /// How far a training is.
@@ -62,6 +64,8 @@ impl TrainState {
             message!("other settings")
         } else if self.plan.steps_per_epoch != plan.steps_per_epoch {
             message!("another number of windows")
+        } else if self.plan.series != plan.series {
+            message!("other values of the series")
         } else {
             return Ok(());
         };
