@@ -216,11 +216,11 @@ impl Graph {
     /// Shape of a tensor that must have `AXES` axes.
     ///
     /// # Errors
-    /// [`Error::Shape`] where it has another number of axes.
+    /// [`Error::Shape`] where it has another number of axes, or an empty one.
     pub fn axes<const AXES: usize>(&self, operation: &'static str, tensor: Tensor) -> Result<[usize; AXES]> {
         let spec = self.spec(tensor);
-        <[usize; AXES]>::try_from(spec.shape.as_slice())
-            .map_err(|_| Error::shape(operation, &spec.label, format!("{AXES} axes"), &spec.shape))
+        let axes = <[usize; AXES]>::try_from(spec.shape.as_slice()).ok().filter(|axes| !axes.contains(&0));
+        axes.ok_or_else(|| Error::shape(operation, &spec.label, format!("{AXES} axes, none of them empty"), &spec.shape))
     }
 
     /// Checks a tensor's shape.

@@ -104,9 +104,11 @@ fn a_run_leaves_all_that_is_needed_to_read_it_and_to_run_it_again() {
 #[test]
 fn a_forecast_goes_on_at_the_series_own_step() {
     let folder = folder();
-    for (options, columns) in
-        [("", "date,north,south"), ("--channels mixed --loss quantile", "date,north q0.1,north q0.5,north q0.9,south q0.1")]
-    {
+    for (options, columns) in [
+        ("", "date,north,south"),
+        ("--window-norm none", "date,north,south"),
+        ("--channels mixed --loss quantile", "date,north q0.1,north q0.5,north q0.9,south q0.1"),
+    ] {
         succeeds(folder.path(), &format!("train --model mamba {SMALL} {options} --checkpoint a.safetensors"));
         for (horizon, n_row) in [("", 6), ("--horizon 15", 15)] {
             succeeds(folder.path(), &format!("forecast --checkpoint a.safetensors --device cpu --csv loads.csv {horizon}"));

@@ -40,10 +40,12 @@ impl Recorded {
     /// Records the form that a checkpoint allows.
     pub fn new(description: &Description) -> Result<Self> {
         let (model, training) = (&description.model, &description.training);
-        Ok(match training.normalisation {
-            Normalisation::None => Recorded::Steps(StepGraph::new(model, 1)?),
-            other => Recorded::Windows(WindowGraph::new(model, training.window, other)?),
-        })
+        let windows = || WindowGraph::new(model, training.window, training.normalisation).map(Recorded::Windows);
+        match training.normalisation {
+            // what has no step form is forecast window by window
+            Normalisation::None => StepGraph::new(model, 1).map(Recorded::Steps).or_else(|_| windows()),
+            _ => windows(),
+        }
     }
 
     /// For its parameters' names and shapes.

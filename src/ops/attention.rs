@@ -139,8 +139,8 @@ impl Graph {
     /// [`Error::Shape`] where the shapes do not fit or the heads do not divide the channels.
     pub fn attention(&mut self, label: &str, inputs: &AttentionInputs) -> Result<(Tensor, Tensor)> {
         let [n_batch, n_step, n_channel] = self.axes(NAME, inputs.q)?;
-        if inputs.n_head == 0 || n_channel % inputs.n_head != 0 || n_batch * n_step * n_channel == 0 {
-            let expected = format!("no empty axis, and channels in {} equal heads", inputs.n_head);
+        if inputs.n_head == 0 || n_channel % inputs.n_head != 0 {
+            let expected = format!("channels in {} equal heads", inputs.n_head);
             return Err(Error::shape(NAME, &self.spec(inputs.q).label, expected, self.shape(inputs.q)));
         }
         for tensor in [inputs.k, inputs.v] {

@@ -98,8 +98,8 @@ impl Graph {
     pub fn linear(&mut self, label: &str, x: Tensor, weight: Tensor, bias: Option<Tensor>) -> Result<Tensor> {
         let [n_out, n_in] = self.axes("linear", weight)?;
         let mut shape = self.shape(x).to_vec();
-        if shape.last() != Some(&n_in) {
-            return Err(Error::shape("linear", &self.spec(x).label, format!("{n_in} columns"), &shape));
+        if shape.last() != Some(&n_in) || shape.contains(&0) {
+            return Err(Error::shape("linear", &self.spec(x).label, format!("{n_in} columns, no empty axis"), &shape));
         }
         if let Some(bias) = bias {
             self.expect("linear", bias, &[n_out])?;

@@ -1,7 +1,7 @@
 //! Selective scan (S6), the recurrence of Mamba, and its gradient.
 
 use super::{Operation, Recurrence, SINGLE, Sequences, Stretch, present, rows_fit};
-use crate::error::{Error, Result};
+use crate::error::Result;
 use crate::gpu::{Constant, Kernel, LANES, MOST_ITERATIONS, Operand, Planner, Shader};
 use crate::graph::{Gradients, Graph, Tensor};
 
@@ -192,18 +192,10 @@ impl Graph {
     /// ```
     ///
     /// # Errors
-    /// [`Error::Shape`] where the shapes do not fit.
+    /// [`Error::Shape`](crate::Error::Shape) where the shapes do not fit.
     pub fn selective_scan(&mut self, label: &str, inputs: &SelectiveScanInputs) -> Result<(Tensor, Tensor)> {
         let [n_batch, n_step, n_channel] = self.axes(NAME, inputs.u)?;
         let [_, n_state] = self.axes(NAME, inputs.a)?;
-        if n_batch * n_step * n_channel * n_state == 0 {
-            let what = message!(
-                "u is {} and a is {}: no axis may be empty",
-                format!("{:?}", self.shape(inputs.u)),
-                format!("{:?}", self.shape(inputs.a))
-            );
-            return Err(Error::Unsupported { operation: NAME, what });
-        }
         self.expect(NAME, inputs.delta, &[n_batch, n_step, n_channel])?;
         self.expect(NAME, inputs.a, &[n_channel, n_state])?;
         for tensor in [inputs.b, inputs.c] {

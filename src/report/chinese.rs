@@ -313,7 +313,6 @@ pub static CHINESE: &[(&str, &str)] = &[
     ("kernel `fused` needs {} bytes of workgroup memory, there are {}", "内核 `fused` 需要 {} 字节的工作组内存，现有 {}"),
     ("has no kernel `{}`: fused, panel, step, subgroup", "没有内核 `{}`：可用 fused、panel、step、subgroup"),
     ("a product over {} terms does not fit a window", "{} 项的乘积超出一个窗口"),
-    ("u is {} and a is {}: no axis may be empty", "u 为 {}，a 为 {}：任何轴都不得为空"),
     ("`{}` is strided", "`{}` 带有步幅"),
     ("name a safetensors file", "请指定 safetensors 文件"),
     ("is no safetensors file ({})", "不是 safetensors 文件（{}）"),
