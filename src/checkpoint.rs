@@ -1,6 +1,6 @@
 //! Checkpoints: named tensors with a configuration, in the safetensors format.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, HashMap, HashSet};
 
 use safetensors::tensor::{Dtype, SafeTensors, TensorView};
 use serde::{Deserialize, Serialize};
@@ -118,7 +118,7 @@ pub struct Description {
 
 impl Description {
     /// The scalers for tables: those of the series trained on, by their names in the column that tells series apart, or one by one where
-    /// they have none; those of a single series serve any table.
+    /// they have none or several files have the same; those of a single series serve any table.
     ///
     /// # Errors
     /// [`Error::Data`] where the model was not trained on a series of that name, or the numbers of series differ; `place` names the
@@ -126,9 +126,10 @@ impl Description {
     pub fn scalers_of(&self, place: &str, tables: &[Table]) -> Result<Vec<Vec<Scaler>>> {
         let n_table = tables.len();
         let ids: Option<Vec<&String>> = tables.iter().map(|table| table.source().id()).collect();
+        let n_name = self.ids.iter().collect::<HashSet<_>>().len();
         match (&self.scalers[..], ids) {
             ([scalers], _) => Ok(vec![scalers.clone(); n_table]),
-            (all, Some(ids)) if all.len() == self.ids.len() => {
+            (all, Some(ids)) if all.len() == n_name => {
                 let scalers = |id: &String| {
                     let what = || message!("was not trained on a series {}", format!("{id:?}"));
                     let remedy = || message!("give series that it was trained on: {}", self.ids.join(", "));

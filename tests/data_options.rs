@@ -136,6 +136,13 @@ fn one_model_learns_from_many_series() {
     let renamed: String = header.chain(row("1", 1)).chain(row("2", 0)).collect();
     std::fs::write(path.join("renamed.csv"), renamed).expect("written");
     assert!(refuses(path, &format!("{evaluate} renamed.csv")).contains("was not trained on a series \"2\""));
+    // two files with the same names: one by one again, here with other scalers under a name
+    let crossed: String = std::iter::once("day,store,sales\n".to_string()).chain(row("1", 0)).chain(row("0", 1)).collect();
+    std::fs::write(path.join("crossed.csv"), crossed).expect("written");
+    prints(path, &format!("{TRAIN} --csv both.csv --csv crossed.csv --id store --targets sales {small}"));
+    let trained = mse(&figures(path));
+    prints(path, &format!("{evaluate} both.csv --csv crossed.csv"));
+    assert_eq!(mse(&figures(path)), trained);
     prints(path, &format!("{TRAIN} --csv a.csv --csv b.csv --targets sales {small}"));
     assert_eq!(figures(path), first);
     assert_eq!(first["test"]["models"]["min-gru-scan"]["n_window"], 2 * 30);

@@ -88,7 +88,8 @@ async fn measure(gpu: &mut Gpu, op: &str, kernels: &[&str], case: &Case, lang: L
     let wanted = benchmark::expected(&case.measured).await?;
     let mut times = BTreeMap::new();
     for kernel in kernels {
-        // a rounding of 11 bits is chosen by name only; what is made for software GPUs takes others long to compile; what the adapter lacks or has no room for cannot be chosen at all
+        // a rounding of 11 bits is chosen by name only; what is made for software GPUs takes others long to compile; what the adapter
+        // lacks or has no room for cannot be chosen at all
         let for_software = ["panel", "rows", "walked"].contains(kernel);
         if *kernel == "f16" || for_software && !gpu.traits().software || gpu.force_kernel(op, kernel).is_err() {
             continue;
