@@ -82,6 +82,19 @@ fn columns_of_text_are_left_out_with_a_note() {
 }
 
 #[test]
+fn a_column_that_counts_rows_is_left_out_with_a_note() {
+    for name in ["", "Unnamed: 0"] {
+        let content = format!("{name},date,load\n0,2024-01-01,5\n1,2024-01-02,6\n");
+        let (table, notes) = read(&content);
+        assert_eq!(table.names(), ["load"]);
+        assert!(matches!(&notes[..], [note] if note.contains("left out, it has no name and counts rows")), "{notes:?}");
+        let named = if name.is_empty() { "c1" } else { name };
+        let options = CsvOptions { columns: Columns::Named(&[named]), ..CsvOptions::default() };
+        assert_eq!(columns(&read_with(&content, &options).expect("a table").0[0]), [[0.0, 1.0]]);
+    }
+}
+
+#[test]
 fn the_closing_price_is_found_in_whatever_case() {
     let options = CsvOptions { columns: Columns::CloseOrAll, ..CsvOptions::default() };
     let names = |content: &str| read_with(content, &options).expect("a table").0[0].names().to_vec();
@@ -144,7 +157,9 @@ fn missing_cells_are_refused_dropped_or_filled() {
     assert_eq!(notes, ["data.csv: 5 cells have no value; they are filled; 2 rows are left out, the first at line 2"]);
 
     let nothing = read_with("a,b\n1,NA\n", &CsvOptions { missing: Missing::Drop, ..CsvOptions::default() }).expect_err("no row");
-    assert!(nothing.contains("no row has a value in every column"), "{nothing}");
+    assert!(nothing.contains("column b: no row has a value"), "{nothing}");
+    let apart = read_with("a,b\n1,NA\nNA,1\n", &CsvOptions { missing: Missing::Drop, ..CsvOptions::default() }).expect_err("no row");
+    assert!(apart.contains("no row has a value in every column"), "{apart}");
     let infinite = read_with("a,b\n1,inf\n", &CsvOptions { missing: Missing::Drop, ..CsvOptions::default() }).expect_err("infinite");
     assert!(infinite.contains("not finite"), "{infinite}");
 }

@@ -183,6 +183,8 @@ fn a_backtest_sees_nothing_of_what_comes_after_an_origin() {
     let sliding = origins("loads.csv", "--sliding 100");
     assert!(sliding.iter().all(|origin| origin["training_rows"] == 80));
     refuses(folder.path(), "backtest --device cpu --csv loads.csv --targets north --origins 300", &["--origins", "300"]);
+    refuses(folder.path(), "backtest --device cpu --csv loads.csv --targets north --split 0.5", &["--split", "--valid-share"]);
+    refuses(folder.path(), "train --model min-gru --device cpu --csv loads.csv --targets north,north", &["--targets", "north twice"]);
     refuses(
         folder.path(),
         "backtest --device cpu --csv loads.csv --targets north --window 24 --horizon 6 --test-rows 3",
@@ -203,6 +205,7 @@ fn a_run_ends_whole_without_a_reader_and_leaves_what_it_reads() {
     let forecast = "forecast --checkpoint unread/best.safetensors --device cpu --csv loads.csv";
     refuses(folder.path(), &format!("{forecast} --out loads.csv"), &["loads.csv: is read by this command"]);
     refuses(folder.path(), &format!("{forecast} --picture unread/../loads.csv"), &["is read by this command"]);
+    refuses(folder.path(), &format!("{forecast} --picture loads.jpg"), &["--picture", "must end in .png"]);
     refuses(folder.path(), &format!("train --model min-gru-scan {SMALL} --checkpoint loads.csv"), &["is read by this command"]);
     assert_eq!(std::fs::read_to_string(folder.path().join("loads.csv")).expect("rows"), loads(240));
     // a batch that training had is no reason not to score fewer windows
@@ -241,6 +244,9 @@ fn a_search_halves_goes_on_and_leaves_its_best() {
     refuses(folder.path(), "tune --space space.toml --out-dir other", &["space.toml", "horizon", "do not compare"]);
     std::fs::write(folder.path().join("space.toml"), "model = \"mamba\"\nlrr = [1]\n").expect("written");
     refuses(folder.path(), "tune --space space.toml --out-dir other", &["space.toml", "--lrr"]);
+    std::fs::write(folder.path().join("space.toml"), space).expect("written");
+    std::fs::write(folder.path().join("loads.csv"), loads(200)).expect("written");
+    refuses(folder.path(), search, &["trials.csv", "other values of the series"]);
 }
 
 #[test]
@@ -293,6 +299,38 @@ fn an_interrupted_run_goes_on_with_the_same_bits() {
     refuses(folder.path(), "train --resume cut --window 12", &["other", "begin anew"]);
     std::fs::write(folder.path().join("loads.csv"), loads(200)).expect("written");
     refuses(folder.path(), "train --resume cut", &["other values of the series"]);
+}
+
+/// Saving as often as can be changes no bit, and a process that is killed loses what came after the last time alone.
+#[cfg(unix)]
+#[test]
+fn a_killed_run_goes_on_with_the_same_bits() {
+    let folder = folder();
+    let small = SMALL.replace("--epochs 2", "--epochs 60 --optimizer adam --patience 60");
+    let train = format!("train --model min-gru-scan {small}");
+    succeeds(folder.path(), &format!("{train} --run-dir whole"));
+    let mut command = Command::new(env!("CARGO_BIN_EXE_scanrnn"));
+    command.current_dir(folder.path()).args(train.split_whitespace()).args(["--run-dir", "cut", "--save-every", "0"]);
+    let mut child = command.stdout(std::process::Stdio::null()).spawn().expect("the binary runs");
+    let cut = folder.path().join("cut");
+    let lines = || std::fs::read_to_string(cut.join("metrics.jsonl")).unwrap_or_default();
+    while lines().lines().count() < 2 {
+        std::thread::sleep(std::time::Duration::from_millis(1));
+    }
+    child.kill().expect("killed");
+    child.wait().expect("ended");
+    assert!(!cut.join("best.safetensors").exists(), "it was killed in time");
+    // an epoch that was written down after the last time that the run was saved
+    let ahead = lines().lines().last().expect("a line").replace("\"epoch\":", "\"epoch\":5");
+    std::fs::write(cut.join("metrics.jsonl"), format!("{}{ahead}\n", lines())).expect("written");
+    succeeds(folder.path(), "train --resume cut");
+    let read = |run: &str, file: &str| std::fs::read(folder.path().join(run).join(file)).expect("a file");
+    assert!(read("whole", "best.safetensors") == read("cut", "best.safetensors"), "the same bits");
+    let epochs = |run: &str| {
+        let text = String::from_utf8(read(run, "metrics.jsonl")).expect("text");
+        text.lines().filter(|line| line.contains("\"epoch\"")).map(String::from).collect::<Vec<_>>()
+    };
+    assert_eq!(epochs("whole"), epochs("cut"));
 }
 
 #[test]

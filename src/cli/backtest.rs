@@ -24,6 +24,7 @@ use crate::report::table::significant;
 use crate::report::{Lang, Table};
 
 #[derive(Debug, clap::Args)]
+#[command(mut_arg("split", |split| split.hide(true)))]
 pub struct Args {
     /// Model: min-gru, min-gru-scan, mamba-lab, mamba or hybrid
     #[arg(long, default_value = "min-gru-scan")]
@@ -88,6 +89,9 @@ struct Kept {
 
 pub async fn run(args: &Args, lang: Lang) -> Result<ExitCode> {
     args.training.check(args.model)?;
+    if args.layout.has_split() {
+        return Err(Error::given("--split", message!("parts follow from --origins, --test-rows and --valid-share here")));
+    }
     crate::file::create_folder(&args.out_dir)?;
     crate::file::check_writable(&args.json)?;
     crate::file::check_apart(&args.json, args.data.files())?;

@@ -99,7 +99,7 @@ pub struct LayoutArgs {
     #[arg(long, value_enum)]
     scaler: Option<Scaling>,
     /// Training, validation and test part in time order: 0.7,0.1,0.2 or rows as 8640,2880,2880; 0.8 leaves the rest to validation
-    #[arg(long, default_value = "0.8", value_name = "PARTS")]
+    #[arg(long, default_value = SPLIT, value_name = "PARTS")]
     split: Partition,
 }
 
@@ -119,7 +119,15 @@ fn is_all(names: &[String]) -> bool {
     matches!(names, [name] if name == "all")
 }
 
+/// Parts where none are given: no test part.
+const SPLIT: &str = "0.8";
+
 impl LayoutArgs {
+    /// Whether other parts are given than those without it.
+    pub fn has_split(&self) -> bool {
+        SPLIT.parse().ok() != Some(self.split)
+    }
+
     /// Names of the columns to read; none where the file's own columns decide.
     fn named(&self) -> Option<Vec<&str>> {
         if is_all(&self.targets) || is_all(&self.features) || (self.targets.is_empty() && self.features.is_empty()) {
@@ -137,6 +145,10 @@ impl LayoutArgs {
     /// Reads the series, and how they become windows, but for the windows' length; prints each step.
     pub fn tables(&self, data: &DataArgs, training: &TrainingArgs, save_folder: PathBuf, lang: Lang) -> Result<(Vec<Table>, Layout)> {
         let (horizon, is_lab) = (training.horizon, training.is_lab());
+        let twice = self.targets.iter().enumerate().find(|(at, name)| self.targets[..*at].contains(name));
+        if let Some((_, name)) = twice {
+            return Err(Error::given("--targets", message!("it names {} twice", name)));
+        }
         let named = self.named();
         let columns = match &named {
             Some(names) => Columns::Named(names),
@@ -187,12 +199,12 @@ pub fn title(tables: &[Table], layout: &Layout, lang: Lang) -> String {
         _ => None,
     };
     let names = tables.iter().map(|table| stem(table).unwrap_or_else(|| lang.message(&table.source().message())));
-    format!("{} {}", names.collect::<Vec<_>>().join(", "), layout.targets.join(", "))
+    format!("{} {}", lang.list(&names.collect::<Vec<_>>()), lang.list(&layout.targets))
 }
 
 /// Where the numbers come from, for pictures.
 pub fn sources(tables: &[Table], lang: Lang) -> String {
-    tables.iter().map(|table| lang.message(&table.source().message())).collect::<Vec<_>>().join(", ")
+    lang.list(&tables.iter().map(|table| lang.message(&table.source().message())).collect::<Vec<_>>())
 }
 
 /// The windows as training takes them.

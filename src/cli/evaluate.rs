@@ -39,7 +39,7 @@ pub async fn run(args: &Args, lang: Lang) -> Result<ExitCode> {
     let place = args.checkpoint.display().to_string();
     let Checkpoint { description, tensors } = super::read_checkpoint(&args.checkpoint)?;
     let (model, training) = (&description.model, &description.training);
-    let sources = description.sources.join(", ");
+    let sources = lang.list(&description.sources);
     let sizes = [training.window, model.hidden].map(|size| size.to_string());
     println!("{}", fill(lang.texts().checkpoint_of, [model.model.name(), &sizes[0], &sizes[1], &sources]));
     let layout = Layout { partition: args.split.unwrap_or(description.layout.partition), ..description.layout.clone() };

@@ -7,6 +7,7 @@ use csv::Writer;
 
 use super::data::{DataArgs, sources};
 use super::device::{Device, DeviceArgs};
+use super::pictures::{self, MOST_PANELS};
 use super::scores::is_synthetic;
 use super::stream::Recorded;
 use crate::checkpoint::{Checkpoint, Description};
@@ -58,6 +59,9 @@ pub async fn run(args: &Args, lang: Lang) -> Result<ExitCode> {
     let Checkpoint { description, tensors } = super::read_checkpoint(&args.checkpoint)?;
     crate::file::check_writable([&args.out, &args.picture])?;
     crate::file::check_apart([&args.out, &args.picture], args.data.files().iter().chain([&args.checkpoint]))?;
+    if args.picture.extension().is_none_or(|extension| !extension.eq_ignore_ascii_case("png")) {
+        return Err(Error::option("--picture", args.picture.display(), message!("must end in .png, the only format of pictures")));
+    }
     let horizon = args.horizon.unwrap_or(description.model.horizon);
     check(&description, horizon)?;
     let columns: Vec<&str> = description.layout.columns().collect();
@@ -82,7 +86,7 @@ pub async fn run(args: &Args, lang: Lang) -> Result<ExitCode> {
         let warning = fill(texts.quantiles_beyond, sizes.each_ref().map(String::as_str));
         eprintln!("{}", fill(texts.warning, [&warning]));
     }
-    let [targets, out] = [description.layout.targets.join(", "), args.out.display().to_string()];
+    let [targets, out] = [lang.list(&description.layout.targets), args.out.display().to_string()];
     println!("{}", fill(texts.forecast_rows, [&horizon.to_string(), &targets, &out]));
     if let Some(warning) = chart::write(lang, &args.picture, |lang| picture(&tables, &futures, &model, horizon, lang))? {
         eprintln!("{}", fill(lang.texts().warning, [warning]));
@@ -227,9 +231,6 @@ fn save(path: &std::path::Path, tables: &[Table], futures: &[Future], model: &Mo
     })
 }
 
-/// Panels of a picture, at most.
-const MOST_PANELS: usize = 8;
-
 /// History, forecast and band of the first series' targets, or of the first target of several series.
 fn picture(tables: &[Table], futures: &[Future], model: &Model<'_>, horizon: usize, lang: Lang) -> Chart {
     let texts = lang.texts();
@@ -257,8 +258,10 @@ fn picture(tables: &[Table], futures: &[Future], model: &Model<'_>, horizon: usi
             border: Some(n_history as f64 - 0.5),
         }
     };
+    let n_panel = tables.len() * layout.targets.len();
     let panels: Vec<Panel> = shown.take(MOST_PANELS).map(panel).collect();
     let mut remarks = vec![fill(texts.source, [&sources(tables, lang)])];
+    remarks.extend(pictures::left_out(panels.len(), n_panel, lang));
     if let [low, .., high] = model.levels {
         remarks.push(fill(texts.band, [&low.to_string(), &high.to_string()]));
     }
@@ -266,7 +269,7 @@ fn picture(tables: &[Table], futures: &[Future], model: &Model<'_>, horizon: usi
         remarks.push(fill(texts.recursive, [&model.description.model.horizon.to_string()]));
     }
     Chart {
-        title: fill(texts.forecast_title, [&layout.targets.join(", "), &horizon.to_string()]),
+        title: fill(texts.forecast_title, [&lang.list(&layout.targets), &horizon.to_string()]),
         remarks,
         is_synthetic: tables.iter().any(is_synthetic),
         legend: vec![(texts.actual.into(), Look::Actual), (model.description.model.model.name().into(), Look::Model(0))],

@@ -35,19 +35,26 @@ pub fn curves(name: &str, epochs: &[EpochScore], persistence: f64, lang: Lang) -
 /// Rows of a picture, at least, where there are so many.
 const N_ROW: usize = 120;
 /// Panels of a picture, at most.
-const MOST_PANELS: usize = 8;
+pub const MOST_PANELS: usize = 8;
+
+/// A remark where not all panels that there are were drawn.
+pub fn left_out(n_drawn: usize, n_panel: usize, lang: Lang) -> Option<String> {
+    (n_drawn < n_panel).then(|| fill(lang.texts().panels_shown, [&n_drawn.to_string(), &n_panel.to_string()]))
+}
 
 /// Forecasts of the last scored windows, `(window, horizon, target, level)`, scaled, each window beginning where the one before ends,
 /// beside what came: a panel for each target of the first series, in its own unit.
 pub fn forecasts(name: &str, title: String, tables: &[Table], windows: &Windows, forecasts: &[f32], loss: &Loss, lang: Lang) -> Chart {
     let texts = lang.texts();
     let panels = panels(tables, windows, forecasts, loss);
+    let mut remarks = vec![
+        fill(texts.source, [&sources(&tables[..1], lang)]),
+        fill(texts.ahead, [&windows.layout().window.to_string(), &windows.layout().horizon.to_string()]),
+    ];
+    remarks.extend(left_out(panels.len(), windows.n_target(), lang));
     Chart {
         title,
-        remarks: vec![
-            fill(texts.source, [&sources(&tables[..1], lang)]),
-            fill(texts.ahead, [&windows.layout().window.to_string(), &windows.layout().horizon.to_string()]),
-        ],
+        remarks,
         is_synthetic: tables.iter().any(is_synthetic),
         legend: vec![(texts.actual.into(), Look::Actual), (name.into(), Look::Model(0))],
         n_column: if panels.len() > 1 { 2 } else { 1 },

@@ -56,11 +56,24 @@ impl RunFolder {
         Self::open(path)
     }
 
-    /// The folder of a run that goes on.
+    /// The folder of a run that goes on after so many epochs. Lines of [`METRICS`] on later ones, which a killed process wrote after it last
+    /// saved where it stood, are taken out: they come again.
     ///
     /// # Errors
-    /// [`Error::File`] where it cannot be written.
-    pub fn open(path: &Path) -> Result<Self> {
+    /// [`Error::File`] where it cannot be read or written.
+    pub fn resume(path: &Path, n_epoch: usize) -> Result<Self> {
+        let file = path.join(METRICS);
+        let text = if file.exists() { crate::file::read_text(&file)? } else { String::new() };
+        let epoch = |line: &str| serde_json::from_str::<Value>(line).ok().and_then(|line| line["epoch"].as_u64());
+        let is_kept = |line: &&str| epoch(line).is_some_and(|epoch| epoch <= n_epoch as u64);
+        let kept: String = text.lines().filter(is_kept).map(|line| format!("{line}\n")).collect();
+        if kept != text {
+            crate::file::save(&file, |writer| writer.write_all(kept.as_bytes()))?;
+        }
+        Self::open(path)
+    }
+
+    fn open(path: &Path) -> Result<Self> {
         let file = path.join(METRICS);
         let metrics = OpenOptions::new().append(true).create(true).open(&file);
         let metrics = metrics.map_err(|source| Error::File { path: file, action: message!("write"), source })?;

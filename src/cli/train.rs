@@ -6,6 +6,7 @@ use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Instant;
 
 use serde_json::json;
 
@@ -26,7 +27,7 @@ use crate::published::read_backbone;
 use crate::report::language::fill;
 use crate::report::page::{Page, Part};
 use crate::report::{Lang, Typeface, chart};
-use crate::train::{Event, Fit, Outcome, TrainState, Trainer};
+use crate::train::{Event, Fit, Outcome, TrainState, Trainer, fingerprint};
 
 #[derive(Debug, clap::Args)]
 pub struct Args {
@@ -58,6 +59,9 @@ pub struct Args {
     /// Go on with the run in this folder, which was interrupted; its own options are taken
     #[arg(long, value_name = "DIR", conflicts_with_all = ["config", "run_dir", "init_from"])]
     resume: Option<PathBuf>,
+    /// Seconds of training after which it is saved where it stands, for --resume to go on from should the process be killed
+    #[arg(long, value_name = "SECONDS", default_value_t = 60.0, value_parser = seconds)]
+    save_every: f64,
     // last: its heading would be that of whatever follows
     #[command(flatten)]
     training: TrainingArgs,
@@ -68,6 +72,14 @@ pub struct SeriesRead {
     options: String,
     tables: Vec<Table>,
     layout: Layout,
+}
+
+impl SeriesRead {
+    /// A number that tells other values.
+    pub fn fingerprint(&self) -> u64 {
+        let values = self.tables.iter().flat_map(Table::columns).flatten();
+        fingerprint(values.flat_map(|value| value.to_le_bytes()))
+    }
 }
 
 impl Args {
@@ -95,16 +107,24 @@ impl Args {
 
     /// The series, the windows in them, and what follows from them; `read` holds the series for others that are trained on the same.
     pub fn setting(&self, read: &mut Option<SeriesRead>, lang: Lang) -> Result<Setting> {
+        let SeriesRead { tables, layout, .. } = self.series(read, lang)?;
+        Setting::new(&self.data, tables.clone(), layout, &self.training, None, lang)
+    }
+
+    /// The series, as `read` holds them, which is filled where it holds none or others.
+    pub fn series<'a>(&self, read: &'a mut Option<SeriesRead>, lang: Lang) -> Result<&'a SeriesRead> {
         let training = &self.training;
         let options = format!("{:?} {:?} {}", self.data, self.layout, training.horizon);
-        let SeriesRead { tables, layout, .. } = match read {
-            Some(read) if read.options == options => read,
-            read => {
+        if read.as_ref().is_none_or(|read| read.options != options) {
+            *read = None;
+        }
+        Ok(match read {
+            Some(read) => read,
+            None => {
                 let (tables, layout) = self.layout.tables(&self.data, training, ".".into(), lang)?;
                 read.insert(SeriesRead { options, tables, layout })
             }
-        };
-        Setting::new(&self.data, tables.clone(), layout, training, None, lang)
+        })
     }
 }
 
@@ -126,14 +146,15 @@ pub async fn run(args: &Args, mut options: toml::Table, lang: Lang) -> Result<Ex
     options.extend(training.chosen());
     let options = options.to_string();
     let mut folder = match &args.resume {
-        Some(path) => RunFolder::open(path)?,
+        Some(path) => RunFolder::resume(path, state.as_ref().map_or(0, |state| state.progress.epochs.len()))?,
         None => RunFolder::create(&args.run_dir.clone().unwrap_or_else(|| RunFolder::free(args.model.name())), &options)?,
     };
-    let fit = match fit(args, &trainer, windows, &device, &mut folder, state.as_ref(), lang).await {
+    let is_new = state.is_none();
+    let fit = match fit(args, &trainer, windows, &device, &mut folder, state, lang).await {
         Ok(Outcome::Finished(fit)) => *fit,
         Ok(Outcome::Stopped(state)) => return stopped(&state, &folder, lang),
         Err(error) => {
-            if state.is_none() {
+            if is_new {
                 folder.abandon();
             }
             return Err(error);
@@ -210,15 +231,15 @@ fn stopped(state: &TrainState, folder: &RunFolder, lang: Lang) -> Result<ExitCod
     Ok(ExitCode::from(INTERRUPTED))
 }
 
-/// Trains, from a state where there is one, and writes down every epoch. Ctrl-C stops it after the steps that are under way; a second one
-/// ends the process.
+/// Trains, from a state where there is one, writes down every epoch and saves every so often where it stands. Ctrl-C stops it after the
+/// steps that are under way; a second one ends the process.
 async fn fit(
     args: &Args,
     trainer: &Trainer,
     windows: &Windows,
     device: &Device,
     folder: &mut RunFolder,
-    state: Option<&TrainState>,
+    mut state: Option<TrainState>,
     lang: Lang,
 ) -> Result<Outcome> {
     let is_interrupted = Arc::new(AtomicBool::new(false));
@@ -230,20 +251,33 @@ async fn fit(
     };
     ctrlc::set_handler(handler).map_err(|error| Error::Unsupported { operation: "Ctrl-C", what: Message::verbatim(error) })?;
     let progress = Progress::new(fill(lang.texts().on_device, [args.model.name(), &device.backend().name()]), lang);
-    let mut written = Ok(());
-    let mut observe = |event: Event| {
-        progress.observe(event, Some(args.model.name()));
-        if let Event::Epoch { epoch, score } = event
-            && written.is_ok()
-        {
-            written = folder.epoch(epoch, &score);
+    loop {
+        let saved = Instant::now();
+        let mut written = Ok(());
+        let mut observe = |event: Event| {
+            progress.observe(event, Some(args.model.name()));
+            if let Event::Epoch { epoch, score } = event
+                && written.is_ok()
+            {
+                written = folder.epoch(epoch, &score);
+            }
+            let stops = is_interrupted.load(Ordering::Relaxed) || saved.elapsed().as_secs_f64() >= args.save_every;
+            if stops { ControlFlow::Break(()) } else { ControlFlow::Continue(()) }
+        };
+        let outcome = trainer.fit_from(device.backend(), &series(windows), state.as_ref(), &mut observe).await;
+        let goes_on = written.is_ok() && !is_interrupted.load(Ordering::Relaxed);
+        match outcome {
+            Ok(Outcome::Stopped(reached)) if goes_on => {
+                save_state(&reached, folder)?;
+                state = Some(*reached);
+            }
+            outcome => {
+                progress.finish();
+                written?;
+                return outcome;
+            }
         }
-        if is_interrupted.load(Ordering::Relaxed) { ControlFlow::Break(()) } else { ControlFlow::Continue(()) }
-    };
-    let outcome = trainer.fit_from(device.backend(), &series(windows), state, &mut observe).await;
-    progress.finish();
-    written?;
-    outcome
+    }
 }
 
 /// A finished run, for its pictures and its report.
@@ -296,6 +330,10 @@ impl Run<'_> {
         let page = Page { title: format!("{name}: {}", heading(lang)), lead: vec![scores::stopped(name, self.fit, lang)], parts };
         crate::file::save(&folder.file(REPORT), |writer| writer.write_all(page.html(lang).as_bytes()))
     }
+}
+
+fn seconds(text: &str) -> Result<f64, Message> {
+    text.parse().ok().filter(|seconds: &f64| *seconds >= 0.0).ok_or_else(|| message!("a number of seconds, 0 or more"))
 }
 
 fn start_from(trainer: &mut Trainer, path: &Path, lang: Lang) -> Result<()> {

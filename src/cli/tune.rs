@@ -78,13 +78,15 @@ pub async fn run(args: &Args, lang: Option<Lang>) -> Result<ExitCode> {
     // Every trial is checked before the first one runs.
     let parsed = trials.iter().map(|trial| space.train_args(trial, epochs)).collect::<Result<Vec<_>>>()?;
     parsed.iter().try_for_each(train::Args::check)?;
-    crate::file::create_folder(&args.out_dir)?;
-    let log = Log::open(&args.out_dir.join(TRIALS), &trials, space.fixed_text())?;
-    let device = Device::open(parsed[0].device()).await?;
     let lang = lang.or_else(|| space.lang()).unwrap_or_default();
+    let mut read = None;
+    let series = format!("{:016x}", parsed[0].series(&mut read, lang)?.fingerprint());
+    crate::file::create_folder(&args.out_dir)?;
+    let log = Log::open(&args.out_dir.join(TRIALS), &trials, space.fixed_text(), series)?;
+    let device = Device::open(parsed[0].device()).await?;
     println!("{}", device.announcement(&parsed[0].device().device, lang));
     let search = Search { args, space, trials, log, device, lang };
-    let last = search.run(epochs).await?;
+    let last = search.run(epochs, read).await?;
     search.show(&last, epochs);
     search.save_best(last[0].0, epochs)?;
     Ok(ExitCode::SUCCESS)
@@ -102,9 +104,8 @@ struct Search<'a> {
 
 impl Search<'_> {
     /// Runs all rounds, the last with so many epochs: its trials and their errors, the best first.
-    async fn run(&self, epochs: usize) -> Result<Vec<(usize, f64)>> {
+    async fn run(&self, epochs: usize, mut read: Option<SeriesRead>) -> Result<Vec<(usize, f64)>> {
         let rounds = rounds(self.args.trials, self.args.halving, epochs);
-        let mut read = None;
         let mut last: Vec<(usize, f64)> = Vec::new();
         for (round, &epochs) in rounds.iter().enumerate() {
             let alive: Vec<usize> = match round {
@@ -306,20 +307,26 @@ struct Log {
     path: PathBuf,
     /// The options that every trial has.
     fixed: String,
+    /// What tells other values of the series.
+    series: String,
     done: Vec<Row>,
 }
 
 impl Log {
     /// Opens a file, or begins one; rows of another search in it are refused.
-    fn open(path: &Path, trials: &[Options], fixed: String) -> Result<Self> {
-        let mut log = Log { path: path.into(), fixed, done: Vec::new() };
+    fn open(path: &Path, trials: &[Options], fixed: String, series: String) -> Result<Self> {
+        let mut log = Log { path: path.into(), fixed, series, done: Vec::new() };
         if !path.exists() {
-            let header = ["round", "trial", "epochs", "valid_mse", "options", "fixed"];
+            let header = ["round", "trial", "epochs", "valid_mse", "options", "fixed", "series"];
             log.write(&header.map(String::from))?;
             return Ok(log);
         }
         let wrong = |what: Message| {
-            Error::data(path.display(), what, message!("name another --out-dir, or give the --space and --seed that it was begun with"))
+            Error::data(
+                path.display(),
+                what,
+                message!("name another --out-dir, or give the --space, --seed and series that it was begun with"),
+            )
         };
         let mut reader = ReaderBuilder::new().from_path(path).map_err(|error| wrong(Message::verbatim(error)))?;
         for record in reader.records() {
@@ -336,6 +343,9 @@ impl Log {
             let row = row().ok_or_else(|| wrong(message!("no trial: {}", format!("{:?}", record.iter().collect::<Vec<_>>()))))?;
             if trials.get(row.trial).is_some_and(|options| text(options) != cell(4) || log.fixed != cell(5)) {
                 return Err(wrong(message!("trial {} was run with other options: {}", row.trial, format!("{}, {}", cell(4), cell(5)))));
+            }
+            if log.series != cell(6) {
+                return Err(wrong(message!("trial {} was run on other values of the series", row.trial)));
             }
             log.done.push(row);
         }
@@ -354,6 +364,7 @@ impl Log {
             row.valid_mse.to_string(),
             text(options),
             self.fixed.clone(),
+            self.series.clone(),
         ])
     }
 

@@ -24,7 +24,7 @@ enum Format {
 }
 
 /// Where day and month could be taken for each other, both are tried: the first date that fits only one of them, or is in order only
-/// under one of them, settles it.
+/// under one of them, settles it, else the one by which more rows keep one step, as the first days of months do.
 const FORMATS: &[Format] = &[
     Format::Pattern("%Y%m%d"),
     Format::Number,
@@ -232,7 +232,11 @@ impl Keys {
     fn new(dates: &Dates) -> Option<Self> {
         let mut order = Order::new();
         dates.text.iter().try_for_each(|text| order.push(text)).ok()?;
-        let format = order.fitting.first()?.format;
+        let fitting = order.fitting.iter().filter_map(|fitting| Self::of(dates, fitting.format));
+        fitting.min_by_key(|keys| keys.spacing().map_or(usize::MAX, |spacing| spacing.n_irregular))
+    }
+
+    fn of(dates: &Dates, format: Format) -> Option<Self> {
         let last = dates.text.last()?;
         let unit = match format {
             Format::Number => unit(format.key(last)?),
@@ -507,6 +511,19 @@ mod tests {
             let spacing = dates.spacing().unwrap_or_else(|| panic!("{text:?} has a step"));
             assert_eq!((spacing.step.to_string().as_str(), spacing.n_irregular), (step, 0), "{text:?}");
             assert_eq!(dates.continued(2).expect("a step"), next, "{text:?}");
+        }
+    }
+
+    #[test]
+    fn steps_settle_day_or_month_where_no_day_does() {
+        let months: Vec<String> = (2019..2022).flat_map(|year| (1..=12).map(move |month| format!("{month:02}/{year}"))).collect();
+        let first_days = months.iter().map(|month| format!("01/{month}")).collect::<Vec<_>>();
+        let american = months.iter().map(|month| month.replace('/', "/01/")).collect::<Vec<_>>();
+        for (text, next) in [(first_days, "01/01/2022"), (american, "01/01/2022")] {
+            let dates = Dates { name: "date".into(), text };
+            let spacing = dates.spacing().expect("a step");
+            assert_eq!((spacing.step, spacing.n_irregular), (Step::Months(1), 0), "{:?}", dates.text[1]);
+            assert_eq!(dates.continued(1).expect("a step"), [next]);
         }
     }
 

@@ -138,6 +138,20 @@ impl<'a> Canvas<'a> {
         body
     }
 
+    /// An axis of dates for a panel of `area`, with as many ticks as have room beside each other, 8 at most.
+    pub fn dates(&self, area: &Area, dates: &[&str]) -> Axis {
+        let width = f64::from(area.dim_in_pixel().0 as i32 - LABELS_WIDTH);
+        let has_room = |axis: &Axis| {
+            let ends = |(value, text): &(f64, String)| {
+                let (at, half) = (axis.fraction(*value) * width, f64::from(text::width(self.typeface, text, TEXT)) / 2.0);
+                (at - half, at + half)
+            };
+            let ends: Vec<(f64, f64)> = axis.ticks().iter().map(ends).collect();
+            ends.windows(2).all(|pair| pair[0].1 + TEXT.size / 2.0 <= pair[1].0)
+        };
+        (2..=8).rev().map(|n_tick| Axis::dates(dates, n_tick)).find(has_room).unwrap_or_else(|| Axis::dates(dates, 1))
+    }
+
     /// Draws the axes and the grid, with `figures` to the right of the ticks of `y`. Where `y` is none, says that there is nothing to show.
     pub fn panel<'c, 'b>(
         &self,
@@ -238,4 +252,23 @@ fn encode(pixels: &[u8], height: usize) -> Drawn<Vec<u8>> {
     encoder.set_color(png::ColorType::Rgb);
     encoder.write_header()?.write_image_data(&half)?;
     Ok(bytes)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn labels_of_dates_keep_apart_in_a_narrow_panel() {
+        let (typeface, _) = Typeface::system(crate::report::Lang::En);
+        let canvas = Canvas::new(&typeface);
+        let hours: Vec<String> = (0..84).map(|hour| format!("2024-01-{:02} {:02}:00:00", 14 + hour / 24, hour % 24)).collect();
+        let hours: Vec<&str> = hours.iter().map(String::as_str).collect();
+        let n_tick = |width: u32| {
+            let mut pixels = vec![0; 3 * width as usize];
+            let area = BitMapBackend::with_buffer(&mut pixels, (width, 1)).into_drawing_area();
+            canvas.dates(&area, &hours).ticks().len()
+        };
+        assert_eq!([4000, 1200, 300].map(n_tick), [6, 3, 1]);
+    }
 }

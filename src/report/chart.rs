@@ -192,7 +192,7 @@ impl Panel {
                 let (x, x_label) = match x {
                     Places::Rows(dates) => {
                         let dates: Vec<&str> = dates.iter().map(String::as_str).collect();
-                        (Axis::dates(&dates, 8), canvas.texts.date)
+                        (canvas.dates(&body, &dates), canvas.texts.date)
                     }
                     Places::Counts(n, label) => (Axis::counts(*n, 10), label.as_str()),
                 };

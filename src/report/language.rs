@@ -13,7 +13,19 @@ pub enum Lang {
     Zh,
 }
 
+/// Names in a list for a line of text, at most; more are counted.
+const MOST_LISTED: usize = 4;
+
 impl Lang {
+    /// A list of names on a line, the first few where there are many.
+    pub fn list<S: AsRef<str>>(self, names: &[S]) -> String {
+        let join = |names: &[S]| names.iter().map(AsRef::as_ref).collect::<Vec<_>>().join(", ");
+        if names.len() <= MOST_LISTED + 1 {
+            return join(names);
+        }
+        fill(self.texts().and_more, [&join(&names[..MOST_LISTED]), &(names.len() - MOST_LISTED).to_string()])
+    }
+
     /// The texts in this language.
     pub fn texts(self) -> &'static Texts {
         match self {
@@ -88,6 +100,8 @@ texts! {
     error_by_step: "Error by steps ahead", "各预测步的误差";
     steps_ahead: "steps ahead", "预测步数";
     curves: "Loss per epoch: training (dashed), validation", "每轮损失：训练（虚线）、验证";
+    and_more: "{} and {} more", "{} 等（另有 {} 个）";
+    panels_shown: "{} of {} targets drawn", "只画出 {} 个目标，共 {} 个";
     ahead: "window {}  ·  {} steps ahead", "窗口 {}  ·  向前 {} 步";
     origin: "{}: forecasts from {} on", "{}：自 {} 起的预测";
     against: "MSE {}, {} times that of persistence", "均方误差 {}，为持续性基准的 {} 倍";
@@ -237,4 +251,17 @@ texts! {
 /// Puts each of `values` where `text` has the next `{}`.
 pub fn fill<const N: usize>(text: &str, values: [&str; N]) -> String {
     crate::message::fill(text, values)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn long_lists_are_cut_and_counted() {
+        let names: Vec<String> = (0..120).map(|number| format!("c{number}")).collect();
+        assert_eq!(Lang::En.list(&names[..5]), "c0, c1, c2, c3, c4");
+        assert_eq!(Lang::En.list(&names), "c0, c1, c2, c3 and 116 more");
+        assert_eq!(Lang::En.list(&names[..0]), "");
+    }
 }

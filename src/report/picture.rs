@@ -204,7 +204,7 @@ impl Picture<'_> {
         let predictions = |model: &Model| -> Vec<f64> { model.predictions.get(rows.clone()).unwrap_or_default().to_vec() };
         let body = self.canvas.heading(area, heading);
         let y = Axis::linear(actual().chain(models.iter().flat_map(predictions)), 6);
-        let Some(mut panel) = self.canvas.panel(&body, self.dates(shown), (y, &self.with_unit(series)), &[])? else { return Ok(()) };
+        let Some(mut panel) = self.canvas.panel(&body, self.dates(&body, shown), (y, &self.with_unit(series)), &[])? else { return Ok(()) };
         line(&mut panel, numbered(actual()), ACTUAL)?;
         let is_close = shown.len() <= N_ENLARGED;
         for (index, model) in models.iter().enumerate() {
@@ -230,7 +230,7 @@ impl Picture<'_> {
         let body = self.canvas.heading(area, self.canvas.texts.change);
         let y = Axis::linear(models.iter().flat_map(change).chain([0.0]), 5);
         let label = self.with_unit(self.canvas.texts.change_axis);
-        let Some(mut panel) = self.canvas.panel(&body, self.dates(shown), (y, &label), &[])? else { return Ok(()) };
+        let Some(mut panel) = self.canvas.panel(&body, self.dates(&body, shown), (y, &label), &[])? else { return Ok(()) };
         level(&mut panel, 0.0, PERSISTENCE)?;
         for (index, model) in models.iter().enumerate() {
             line(&mut panel, numbered(change(model)), stroke(index, MEDIUM))?;
@@ -242,8 +242,8 @@ impl Picture<'_> {
         self.comparison.unit.as_ref().map_or_else(|| quantity.into(), |unit| fill(self.canvas.texts.in_unit, [quantity, unit]))
     }
 
-    fn dates(&self, rows: &[Row]) -> (Axis, &'static str) {
+    fn dates(&self, area: &Area, rows: &[Row]) -> (Axis, &'static str) {
         let dates: Vec<&str> = rows.iter().map(|row| row.date.as_str()).collect();
-        (Axis::dates(&dates, 8), self.canvas.texts.date)
+        (self.canvas.dates(area, &dates), self.canvas.texts.date)
     }
 }

@@ -40,9 +40,9 @@ impl<'a> Series<'a> {
         Series { values, train: train.into(), valid: valid.into(), test: Starts::default() }
     }
 
-    /// A number that tells other values (FNV-1a over their bits).
+    /// A number that tells other values.
     fn fingerprint(&self) -> u64 {
-        self.values.iter().fold(0xcbf2_9ce4_8422_2325, |hash, value| (hash ^ u64::from(value.to_bits())).wrapping_mul(0x0100_0000_01b3))
+        fingerprint(self.values.iter().flat_map(|value| value.to_le_bytes()))
     }
 
     /// Checks that every window and what follows it, `n_needed` rows in all, lie in the series.
@@ -53,6 +53,11 @@ impl<'a> Series<'a> {
             None => Ok(()),
         }
     }
+}
+
+/// A number that tells other bytes (FNV-1a).
+pub(crate) fn fingerprint(bytes: impl Iterator<Item = u8>) -> u64 {
+    bytes.fold(0xcbf2_9ce4_8422_2325, |hash, byte| (hash ^ u64::from(byte)).wrapping_mul(0x0100_0000_01b3))
 }
 
 /// Times an epoch's steps are waited for, at least, so that progress can be shown.

@@ -122,6 +122,7 @@ pub fn read_csv(path: &Path, options: &CsvOptions<'_>) -> Result<CsvTables> {
     let mut notes = Vec::new();
     let mut record = ByteRecord::new();
     let mut names = Vec::new();
+    let mut unnamed = None;
     if dialect.has_header {
         let header = reader.byte_headers().map_err(|error| csv_error(path, error))?;
         if header.is_empty() {
@@ -129,6 +130,9 @@ pub fn read_csv(path: &Path, options: &CsvOptions<'_>) -> Result<CsvTables> {
         }
         for column in 0..header.len() {
             let name = text(header, column, path, None)?;
+            if column == 0 && (name.is_empty() || name == "Unnamed: 0") {
+                unnamed = Some(column);
+            }
             names.push(if name.is_empty() { format!("c{}", column + 1) } else { name.to_string() });
         }
     }
@@ -140,7 +144,7 @@ pub fn read_csv(path: &Path, options: &CsvOptions<'_>) -> Result<CsvTables> {
         notes.push(message!("{} has no header: its columns are called c1 to c{}", place, names.len()));
     }
 
-    let layout = Layout::new(path, options, &names, &record, &mut notes)?;
+    let layout = Layout::new(path, options, &names, unnamed, &record, &mut notes)?;
     let cells = Cells { path, names: &names, decimal_comma: dialect.decimal_comma, missing: options.missing };
     let mut all: Vec<Rows> = Vec::new();
     let mut index_of: HashMap<String, usize> = HashMap::new();
@@ -179,7 +183,15 @@ struct Layout {
 }
 
 impl Layout {
-    fn new(path: &Path, options: &CsvOptions<'_>, names: &[String], first: &ByteRecord, notes: &mut Vec<Message>) -> Result<Self> {
+    /// `unnamed` is a first column without a name of its own.
+    fn new(
+        path: &Path,
+        options: &CsvOptions<'_>,
+        names: &[String],
+        unnamed: Option<usize>,
+        first: &ByteRecord,
+        notes: &mut Vec<Message>,
+    ) -> Result<Self> {
         let place = path.display().to_string();
         let find = |name: &str| find_column(&place, names, name);
         let id = options.id.map(find).transpose()?;
@@ -200,9 +212,12 @@ impl Layout {
                 let mut selected = Vec::new();
                 for column in (0..names.len()).filter(|column| Some(*column) != id && !dates.contains(column)) {
                     let cell = str::from_utf8(&first[column]).unwrap_or_default().trim();
+                    let name = names[column].escape_debug();
                     // What begins with a letter and is no missing value is text.
-                    if cell.starts_with(char::is_alphabetic) && !is_missing(cell) && cell.parse::<f64>().is_err() {
-                        notes.push(message!("{}, column {}: left out, {} is no number", place, names[column].escape_debug(), quoted(cell)));
+                    if Some(column) == unnamed && names.len() > 1 && matches!(cell, "0" | "1") {
+                        notes.push(message!("{}, column {}: left out, it has no name and counts rows; name it to read it", place, name));
+                    } else if cell.starts_with(char::is_alphabetic) && !is_missing(cell) && cell.parse::<f64>().is_err() {
+                        notes.push(message!("{}, column {}: left out, {} is no number", place, name, quoted(cell)));
                     } else {
                         selected.push(column);
                     }
@@ -297,7 +312,7 @@ impl Rows {
             self.bytes.reverse();
             self.values.iter_mut().for_each(|column| column.reverse());
         }
-        self.fill(cells, &place, notes)?;
+        self.fill(layout, cells, &place, notes)?;
         let dates = layout.dates.first().map(|&column| Dates { name: cells.names[column].clone(), text: self.dates });
         match dates.as_ref().map(Dates::spacing) {
             Some(Some(Spacing { step, n_irregular, first_irregular: Some(first) })) => {
@@ -320,7 +335,7 @@ impl Rows {
     }
 
     /// Fills missing values and leaves out rows that still have some.
-    fn fill(&mut self, cells: &Cells<'_>, place: &str, notes: &mut Vec<Message>) -> Result<()> {
+    fn fill(&mut self, layout: &Layout, cells: &Cells<'_>, place: &str, notes: &mut Vec<Message>) -> Result<()> {
         let n_missing: usize = self.values.iter().map(|column| column.iter().filter(|value| value.is_nan()).count()).sum();
         if n_missing == 0 {
             return Ok(());
@@ -328,8 +343,21 @@ impl Rows {
         let n_row = self.bytes.len();
         let rows = fill(cells.missing, &mut self.values);
         if rows.is_empty() {
-            let remedy = message!("choose other columns, or --missing forward-fill");
-            return Err(Error::data(place, message!("no row has a value in every column"), remedy));
+            let is_empty = |column: &Vec<f64>| column.iter().all(|value| value.is_nan());
+            return Err(match self.values.iter().position(is_empty) {
+                Some(column) => {
+                    let name = cells.names[layout.selected[column]].escape_debug();
+                    Error::data(
+                        format!("{place}, column {name}"),
+                        message!("no row has a value"),
+                        message!("choose other columns by --features"),
+                    )
+                }
+                None => {
+                    let remedy = message!("choose other columns, or --missing forward-fill");
+                    Error::data(place, message!("no row has a value in every column"), remedy)
+                }
+            });
         }
         let mut note = vec![message!("{}: {} cells have no value", place, n_missing)];
         if cells.missing != Missing::Drop {
