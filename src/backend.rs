@@ -69,3 +69,15 @@ pub(crate) fn check_len(graph_label: &str, shape: &[usize], got: usize) -> Resul
     let want: usize = shape.iter().product();
     if got == want { Ok(()) } else { Err(Error::shape("write", graph_label, format!("{want} values for {shape:?}"), &[got])) }
 }
+
+/// Writes the values of all parameters, in the order of [`Graph::parameters`].
+///
+/// # Errors
+/// [`Error::Shape`] where there are more or fewer of them, or one has another number of values.
+pub(crate) fn write_parameters(session: &mut dyn Session, graph: &Graph, parameters: &[Vec<f32>]) -> Result<()> {
+    let count = graph.parameters().len();
+    if parameters.len() != count {
+        return Err(Error::shape("forecast", "parameters", format!("{count} tensors"), &[parameters.len()]));
+    }
+    graph.parameters().iter().zip(parameters).try_for_each(|(parameter, values)| session.write(parameter.tensor, values))
+}

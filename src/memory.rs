@@ -103,10 +103,16 @@ impl<'a, T: Clone + num_traits::Zero + Copy> Memory<'a, T> {
         &self.elements.as_slice()[self.place(storage)]
     }
 
-    /// A storage's elements.
-    pub fn storage_mut(&mut self, storage: usize) -> &mut [T] {
+    fn storage_mut(&mut self, storage: usize) -> &mut [T] {
         let place = self.place(storage);
         &mut self.elements.as_mut_slice()[place]
+    }
+
+    /// Where a storage begins, and how many elements it has. No reference is made to them: pointers to other storages, or to this one, that
+    /// were taken before may still be used.
+    pub fn storage_pointer(&mut self, storage: usize) -> (*mut T, usize) {
+        let Range { start, end } = self.place(storage);
+        (self.elements.as_mut_ptr().wrapping_add(start), end - start)
     }
 
     /// A copy of a tensor's elements.
@@ -150,6 +156,11 @@ impl<T: Clone + num_traits::Zero> Zeros<T> {
     /// The elements, to be written.
     pub fn as_mut_slice(&mut self) -> &mut [T] {
         &mut self.elements[self.first..]
+    }
+
+    /// The first element, without a reference to any.
+    pub fn as_mut_ptr(&mut self) -> *mut T {
+        self.elements.as_mut_ptr().wrapping_add(self.first)
     }
 }
 

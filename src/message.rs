@@ -29,6 +29,11 @@ macro_rules! message {
     };
 }
 
+/// A text on one line.
+pub(crate) fn one_line(text: &str) -> String {
+    text.split_whitespace().collect::<Vec<_>>().join(" ")
+}
+
 impl Message {
     /// A text that is the same in every language.
     pub fn verbatim(text: impl fmt::Display) -> Self {

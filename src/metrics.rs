@@ -3,6 +3,7 @@
 use serde::{Deserialize, Serialize};
 
 use crate::dataset::{Starts, Windows};
+use crate::ops::central_level;
 
 /// How far forecasts are from what came, over all windows, steps and targets.
 #[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
@@ -168,8 +169,6 @@ struct Group {
 impl<'a> Scorer<'a> {
     pub(crate) fn new(windows: &'a Windows, levels: &[f32], season: usize) -> Self {
         let (n_target, horizon) = (windows.n_target(), windows.layout().horizon);
-        let distance = |level: &f32| (level - 0.5).abs();
-        let central = (0..levels.len()).min_by(|&a, &b| distance(&levels[a]).total_cmp(&distance(&levels[b]))).unwrap_or(0);
         let naive_error = |member: &crate::dataset::Member, target: usize| {
             let first = member.rows.start;
             let value = |row: usize| f64::from(windows.values()[(first + row) * windows.n_feature() + target]);
@@ -182,7 +181,7 @@ impl<'a> Scorer<'a> {
         Scorer {
             windows,
             levels: levels.to_vec(),
-            central,
+            central: central_level(levels),
             naive_errors: naive_errors.collect(),
             groups: vec![group; windows.layout().targets.len() * horizon],
             n_window: 0,

@@ -248,3 +248,18 @@ fn a_state_of_another_training_is_refused() {
     let message = TrainState::parse("x.safetensors", b"nothing").expect_err("refused").to_string();
     assert!(message.contains("x.safetensors"), "{message}");
 }
+
+#[test]
+fn forecasts_by_other_parameters_or_of_windows_that_are_not_there_are_refused() {
+    let values = values();
+    let series = series(&values);
+    let trainer = Trainer::new(&model(ModelKind::MinGru), &config(), &series).expect("fits");
+    let fit = pollster::block_on(trainer.fit(&Cpu, &series, &mut |_| ())).expect("trains");
+    let refused = |starts: &Starts, parameters: &[Vec<f32>]| {
+        pollster::block_on(trainer.forecast(&Cpu, &series, starts, parameters)).expect_err("refused").to_string()
+    };
+    let fewer = &fit.parameters[..fit.parameters.len() - 1];
+    assert!(refused(&series.valid, fewer).contains("parameters"), "{}", refused(&series.valid, fewer));
+    let beyond = Starts::from(values.len()..values.len() + 1);
+    assert!(refused(&beyond, &fit.parameters).contains("at least"), "{}", refused(&beyond, &fit.parameters));
+}

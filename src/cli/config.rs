@@ -11,8 +11,8 @@ use clap::{Arg, ArgAction, ArgMatches, Command, ValueEnum};
 use toml::{Table, Value};
 
 use super::run_folder::CONFIG;
-use crate::Message;
 use crate::error::{Error, Result};
+use crate::message::{Message, one_line};
 use crate::report::Lang;
 
 /// The command line with the options of the file that its `--config` names, or that lies in the folder that its `--resume` names, after
@@ -32,8 +32,7 @@ pub fn with_config(line: Vec<OsString>, cli: &Command) -> Result<Vec<OsString>> 
     let place = path.display().to_string();
     let wrong = |what: Message, remedy: Message| Error::data(&place, what, remedy);
     let table: Table = text.parse().map_err(|error: toml::de::Error| {
-        let what = error.to_string().split_whitespace().collect::<Vec<_>>().join(" ");
-        wrong(Message::verbatim(what), message!("write one `option = value` a line"))
+        wrong(Message::verbatim(one_line(&error.to_string())), message!("write one `option = value` a line"))
     })?;
     let mut from_file = Vec::new();
     for (key, value) in table {

@@ -40,10 +40,10 @@ impl Rows {
     /// A tensor of the session.
     pub fn of(memory: &mut Memory<f32>, tensor: Tensor) -> Self {
         let spec = memory.spec(tensor);
-        let storage = memory.storage_mut(spec.storage);
-        assert!(spec.offset + spec.span() <= storage.len());
+        let (storage, len) = memory.storage_pointer(spec.storage);
+        assert!(spec.offset + spec.span() <= len);
         // SAFETY: the tensor lies in its storage.
-        let start = unsafe { storage.as_mut_ptr().add(spec.offset) };
+        let start = unsafe { storage.add(spec.offset) };
         Rows { start, rows: spec.rows(), columns: spec.columns(), stride: spec.row_stride }
     }
 

@@ -11,7 +11,7 @@ use ureq::Agent;
 use ureq::http::StatusCode;
 
 use super::{Dates, Source, Table};
-use crate::Message;
+use crate::message::{Message, one_line};
 use crate::{Error, Result};
 
 /// A chart server and how long to wait for it.
@@ -221,8 +221,4 @@ fn day(seconds: i64, offset: i32) -> Option<String> {
 fn percent_encoded(ticker: &str) -> String {
     let encoded = |c: char| if c.is_ascii_alphanumeric() || "-.".contains(c) { c.to_string() } else { format!("%{:02X}", u32::from(c)) };
     ticker.chars().map(encoded).collect()
-}
-
-fn one_line(text: &str) -> String {
-    text.split_whitespace().collect::<Vec<_>>().join(" ")
 }

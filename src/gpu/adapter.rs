@@ -12,11 +12,11 @@ use super::plan::{CooperativeMatrices, Dispatch, Traits};
 use super::session::GpuSession;
 use super::shader::{ModuleKey, Modules};
 use super::table::KernelTable;
-use crate::Message;
 use crate::backend::{Backend, LocalFuture, Session};
 use crate::cpu::flushing_subnormals;
 use crate::error::{Error, Result};
 use crate::graph::{Graph, Tensor};
+use crate::message::{Message, one_line};
 use crate::ops::KERNELS;
 
 /// Which adapter to take.
@@ -510,9 +510,4 @@ impl Backend for Gpu {
     fn load<'a>(&'a self, graph: &'a Graph) -> LocalFuture<'a, Result<Box<dyn Session + 'a>>> {
         Box::pin(async move { Ok(Box::new(self.load_with(graph, &[]).await?) as Box<dyn Session>) })
     }
-}
-
-/// A driver's message on one line.
-pub(super) fn one_line(text: &str) -> String {
-    text.split_whitespace().collect::<Vec<_>>().join(" ")
 }

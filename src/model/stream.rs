@@ -2,7 +2,7 @@
 
 use super::quantiles::rearrange;
 use super::{Forecaster, ForecasterConfig, Pass};
-use crate::backend::{Backend, Session};
+use crate::backend::{Backend, Session, write_parameters};
 use crate::error::{Error, Result};
 use crate::graph::{Graph, Program, Tensor};
 use crate::ops::Elementwise;
@@ -80,15 +80,6 @@ impl StepGraph {
         let n_batch = self.graph.shape(self.x)[0];
         Ok(Stream { steps: self, session, seen: vec![0; n_batch], begins: None })
     }
-}
-
-/// Writes the values of all parameters, in the order of [`Graph::parameters`].
-pub(super) fn write_parameters(session: &mut dyn Session, graph: &Graph, parameters: &[Vec<f32>]) -> Result<()> {
-    let count = graph.parameters().len();
-    if parameters.len() != count {
-        return Err(Error::shape("stream", "parameters", format!("{count} tensors"), &[parameters.len()]));
-    }
-    graph.parameters().iter().zip(parameters).try_for_each(|(parameter, values)| session.write(parameter.tensor, values))
 }
 
 /// Sequences that are forecast step by step.

@@ -3,9 +3,8 @@
 use std::collections::VecDeque;
 
 use super::quantiles::rearrange;
-use super::stream::write_parameters;
 use super::{Forecaster, ForecasterConfig, Pass};
-use crate::backend::{Backend, Session};
+use crate::backend::{Backend, Session, write_parameters};
 use crate::error::{Error, Result};
 use crate::graph::{Graph, Program, Tensor};
 use crate::ops::{Normalisation, WindowSource};

@@ -54,9 +54,7 @@ impl Loss {
 
     /// The column, of those that stand for one output, that forecasts it best: the quantile nearest the median.
     pub fn central_column(&self) -> usize {
-        let Loss::Quantile { levels } = self else { return 0 };
-        let from_median = |index: &usize| (levels[*index] - 0.5).abs();
-        (0..levels.len()).min_by(|a, b| from_median(a).total_cmp(&from_median(b))).unwrap_or(0)
+        central_level(self.levels())
     }
 
     /// Checks that the loss's own numbers are in range.
@@ -79,6 +77,12 @@ impl Loss {
             _ => Ok(()),
         }
     }
+}
+
+/// The level nearest the median, by its place; 0 where there are none.
+pub(crate) fn central_level(levels: &[f32]) -> usize {
+    let from_median = |index: &usize| (levels[*index] - 0.5).abs();
+    (0..levels.len()).min_by(|a, b| from_median(a).total_cmp(&from_median(b))).unwrap_or(0)
 }
 
 /// Quantile levels that fit the uniform struct.

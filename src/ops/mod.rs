@@ -29,6 +29,7 @@ pub use elementwise::Elementwise;
 pub use grad_norm::GradNorm;
 pub use iterate::{Iterate, Iterated};
 pub use linear::{Linear, LinearBackward};
+pub(crate) use loss::central_level;
 pub use loss::{Loss, MeanLoss, MeanLossBackward};
 pub use mamba_lab::{MambaLab, MambaLabBackward};
 pub use min_gru::{MinGru, MinGruBackward};

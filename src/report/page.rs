@@ -22,8 +22,6 @@ pub struct Page {
 pub enum Part {
     /// A heading.
     Heading(String),
-    /// A paragraph.
-    Text(String),
     /// A paragraph that must not be overlooked.
     Warning(String),
     /// A table.
@@ -69,7 +67,6 @@ impl Page {
 fn markup(part: &Part) -> Markup {
     match part {
         Part::Heading(text) => html! { h2 { (text) } },
-        Part::Text(text) => html! { p { (text) } },
         Part::Warning(text) => html! { p.warning { (text) } },
         Part::Table(table) => html! {
             table {

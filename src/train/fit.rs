@@ -11,7 +11,7 @@ use serde::{Deserialize, Serialize};
 use super::programs::BestParameters;
 use super::state::{Outcome, TrainPlan, TrainProgress, TrainState};
 use super::{Series, Shuffle, Trainer, TrainingConfig};
-use crate::backend::{Backend, Session};
+use crate::backend::{Backend, Session, write_parameters};
 use crate::dataset::Starts;
 use crate::error::{Error, Result};
 use crate::graph::Tensor;
@@ -344,8 +344,8 @@ impl Trainer {
     /// Forecasts of windows with given parameters, `(window, horizon, target, level)`, scaled.
     ///
     /// # Errors
-    /// [`Error::Gpu`] where the device fails, [`Error::Shape`] where the parameters are not this model's or the series is not what the
-    /// trainer was built for.
+    /// [`Error::Gpu`] where the device fails, [`Error::Shape`] where the parameters are not this model's, the series is not what the trainer
+    /// was built for or has no such windows.
     pub async fn forecast(
         &self,
         backend: &dyn Backend,
@@ -353,10 +353,9 @@ impl Trainer {
         windows: &Starts,
         parameters: &[Vec<f32>],
     ) -> Result<Vec<f32>> {
+        Series::check_within(windows, series.values.len() / self.model.features, self.config.window)?;
         let mut session = backend.load(&self.graph).await?;
-        for (parameter, values) in self.graph.parameters().iter().zip(parameters) {
-            session.write(parameter.tensor, values)?;
-        }
+        write_parameters(&mut *session, &self.graph, parameters)?;
         self.write_data(&mut *session, series)?;
         self.plan.run(&mut *session, &self.graph, &self.evaluation, windows).await
     }

@@ -47,7 +47,11 @@ impl<'a> Series<'a> {
 
     /// Checks that every window and what follows it, `n_needed` rows in all, lie in the series.
     fn check(&self, n_row: usize, n_needed: usize) -> Result<()> {
-        let ranges = [&self.train, &self.valid, &self.test].into_iter().flat_map(|windows| windows.ranges());
+        [&self.train, &self.valid, &self.test].into_iter().try_for_each(|windows| Self::check_within(windows, n_row, n_needed))
+    }
+
+    fn check_within(windows: &Starts, n_row: usize, n_needed: usize) -> Result<()> {
+        let ranges = windows.ranges().iter();
         match ranges.filter(|range| !range.is_empty()).find(|range| range.end - 1 + n_needed > n_row) {
             Some(range) => Err(Error::shape("training", "series", format!("at least {} rows", range.end - 1 + n_needed), &[n_row])),
             None => Ok(()),
