@@ -370,8 +370,12 @@ impl Graph {
     }
 
     /// Columns `start..start + len` of the last axis, without a copy.
+    ///
+    /// # Panics
+    /// Where the tensor has no such columns.
     pub fn columns(&mut self, of: Tensor, label: &str, start: usize, len: usize) -> Tensor {
         let spec = self.spec(of);
+        assert!(start + len <= spec.columns(), "`{}` has no columns {start}..{}", spec.label, start + len);
         let (mut shape, stride) = (spec.shape.clone(), spec.row_stride);
         if let Some(last) = shape.last_mut() {
             *last = len;
@@ -380,8 +384,14 @@ impl Graph {
     }
 
     /// Rows `start..start + len` of the first axis of a contiguous tensor, without a copy.
+    ///
+    /// # Panics
+    /// Where the tensor has no such rows, or is itself a strided view.
     pub fn rows(&mut self, of: Tensor, label: &str, start: usize, len: usize) -> Tensor {
-        let mut shape = self.shape(of).to_vec();
+        let spec = self.spec(of);
+        let n_row = spec.shape.first().copied().unwrap_or(0);
+        assert!(start + len <= n_row && spec.is_contiguous(), "`{}` has no contiguous rows {start}..{}", spec.label, start + len);
+        let mut shape = spec.shape.clone();
         let row: usize = shape[1..].iter().product();
         shape[0] = len;
         self.view(of, label, &shape, start * row, None)
@@ -390,9 +400,12 @@ impl Graph {
     /// Step `step` of a contiguous `(batch, step, channel)` tensor as `(batch, channel)`, without a copy.
     ///
     /// # Errors
-    /// [`Error::Shape`] where the tensor has not three axes, [`Error::Unsupported`] where it is itself a strided view.
+    /// [`Error::Shape`] where the tensor has not three axes or no such step, [`Error::Unsupported`] where it is itself a strided view.
     pub fn step(&mut self, of: Tensor, step: usize) -> Result<Tensor> {
         let [n_batch, n_step, n_channel] = self.axes("step", of)?;
+        if step >= n_step {
+            return Err(Error::shape("step", &self.spec(of).label, format!("more than {step} steps"), self.shape(of)));
+        }
         if !self.spec(of).is_contiguous() {
             return Err(Error::Unsupported { operation: "step", what: message!("`{}` is strided", self.spec(of).label) });
         }
@@ -519,8 +532,9 @@ impl Graph {
     /// written: zero where nothing depends on it.
     ///
     /// # Errors
-    /// Whatever an operation's own backward rule refuses.
+    /// [`Error::Shape`] where a seed has not its output's shape, and whatever an operation's own backward rule refuses.
     pub fn backward(&mut self, seeds: &[(Tensor, Tensor)]) -> Result<Gradients> {
+        seeds.iter().try_for_each(|&(output, seed)| self.expect("backward", seed, self.shape(output)))?;
         let tape = self.ops.clone();
         let mut gradients = Gradients::default();
         for tensor in tape.iter().flat_map(Operation::inputs).chain(seeds.iter().map(|(output, _)| *output)) {
@@ -690,4 +704,20 @@ fn overlap(graph: &Graph, a: Tensor, b: Tensor) -> bool {
         return spans_meet && meet(column(a), column(b));
     }
     spans_meet
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn seeds_and_steps_that_do_not_fit_are_refused() {
+        let mut graph = Graph::new();
+        let x = graph.variable("x", &[2, 3, 4]);
+        let y = graph.neg_exp("y", x);
+        let seed = graph.input("seed", &[2, 12]);
+        assert!(graph.step(y, 2).is_ok());
+        assert!(graph.step(y, 3).expect_err("three steps").to_string().contains("more than 3 steps"));
+        assert!(graph.backward(&[(y, seed)]).expect_err("another shape").to_string().contains("[2, 3, 4]"));
+    }
 }

@@ -253,8 +253,10 @@ fn a_backward_direction_reads_the_future_and_takes_no_states() {
             let mut inputs = initial_values(&graph, 1);
             let x = graph.variable("x", &[1, 4, 2]);
             let y = forecaster.every_step(&mut graph, x, &Pass::default()).expect("shapes fit").y;
-            let cotangent = graph.input("cotangent", &[1, 4, 4]);
-            inputs.extend([(x, random(5, 8)), (cotangent, [vec![1.0; 4], vec![0.0; 12]].concat())]);
+            let shape = graph.shape(y).to_vec();
+            let cotangent = graph.input("cotangent", &shape);
+            let of_first = (0..shape.iter().product()).map(|index| if index < shape[2] { 1.0 } else { 0.0 }).collect();
+            inputs.extend([(x, random(5, 8)), (cotangent, of_first)]);
             let gradients = graph.backward(&[(y, cotangent)]).expect("differentiable");
             let grad_x = gradients.of(&mut graph, x).expect("a gradient");
             let program = graph.finish("first step");
@@ -396,6 +398,7 @@ fn a_row_of_a_stream_begins_a_new_sequence_while_the_others_go_on() {
                 for step in 0..12 {
                     if step == BEGIN {
                         parted.begin(&[false, true])?;
+                        parted.begin(&[false, false])?;
                     }
                     let (whole, parted) = (whole.step(&at(step)).await?, parted.step(&at(step)).await?);
                     let n_output = whole.len() / N_BATCH;

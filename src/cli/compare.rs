@@ -75,6 +75,9 @@ pub async fn run(args: &Args, lang: Lang) -> Result<ExitCode> {
     if args.seeds == 0 {
         return Err(Error::option("--seeds", 0, message!("must be at least 1")));
     }
+    if args.training.seed.checked_add(args.seeds).is_none() {
+        return Err(Error::option("--seed", args.training.seed, message!("there are not {} seeds behind it", args.seeds)));
+    }
     let kinds = experiment::models(&args.models)?;
     for &kind in &kinds {
         args.training.check(kind)?;

@@ -122,7 +122,11 @@ impl Stream<'_> {
     /// # Errors
     /// [`Error::Shape`] where there are not as many marks as rows.
     pub fn begin(&mut self, rows: &[bool]) -> Result<()> {
-        let begins: Vec<u32> = rows.iter().map(|&begins| u32::from(begins)).collect();
+        let mut begins: Vec<u32> = rows.iter().map(|&begins| u32::from(begins)).collect();
+        // of those that were marked before, no step has begun yet
+        for (begins, before) in begins.iter_mut().zip(self.begins.iter().flatten()) {
+            *begins |= before;
+        }
         self.session.write_indices(self.steps.reset, &begins)?;
         for (seen, _) in self.seen.iter_mut().zip(&begins).filter(|(_, begins)| **begins != 0) {
             *seen = 0;

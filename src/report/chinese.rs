@@ -392,6 +392,7 @@ pub static CHINESE: &[(&str, &str)] = &[
     ("name another --out-dir, or give the --space, --seed and series that it was begun with", "请指定另一个 --out-dir，或给出开始时的 --space、--seed 和序列"),
     ("trial {} was run on other values of the series", "试验 {} 是用另一些序列数值运行的"),
     ("it names {} twice", "{} 重复出现"),
+    ("there are not {} seeds behind it", "其后不足 {} 个种子"),
     ("parts follow from --origins, --test-rows and --valid-share here", "此命令的各部分由 --origins、--test-rows 和 --valid-share 决定"),
     ("{}, column {}: left out, it has no name and counts rows; name it to read it", "{}，列 {}：未采用，它没有名称且只是行号；指定其名称即可读取"),
     ("no row has a value", "没有任何一行有值"),
