@@ -378,7 +378,7 @@ fn a_model_starts_as_the_linear_map_and_keeps_it_where_no_epoch_is_better() {
     let folder = folder();
     let options = format!("train --model min-gru-scan {SMALL} --json figures.json");
     let text = succeeds(folder.path(), &format!("{options} --lr 0.5 --patience 2 --run-dir run"));
-    assert!(text.contains("min-gru-scan: 2 epochs were no better than the start, whose parameters are kept."), "{text}");
+    assert!(text.contains("min-gru-scan: no epoch of 2 was better than the start, whose parameters are kept."), "{text}");
     let figures = json(&folder.path().join("figures.json"));
     let mse = |kind: &str, name: &str| figures["test"][kind][name]["overall"]["scaled"]["mse"].as_f64().expect("a figure");
     let (model, linear) = (mse("models", "min-gru-scan"), mse("baselines", "linear"));

@@ -143,11 +143,11 @@ texts! {
     cpu_to_device: "CPU / device", "CPU / 设备";
     loss_difference: "largest loss difference", "损失的最大差异";
     round_title: "round {} of {}, trial {}", "第 {} 轮，共 {} 轮，试验 {}";
-    trial_line: "round {}  trial {}  {} epochs  validation MSE {}  {}", "第 {} 轮  试验 {}  {} 个训练轮次  验证 MSE {}  {}";
+    trial_line: "round {}  trial {}  epochs {}  validation MSE {}  {}", "第 {} 轮  试验 {}  {} 个训练轮次  验证 MSE {}  {}";
     trial: "trial", "试验";
     validation_mse: "validation MSE", "验证 MSE";
     options: "options", "选项";
-    last_round: "The last round, {} epochs:", "最后一轮，{} 个训练轮次：";
+    last_round: "The last round, epochs {}:", "最后一轮，{} 个训练轮次：";
     trust: "The best trial was chosen on validation windows: score it on test windows before trusting its figure.",
         "最佳试验是按验证窗口选出的：采信其数值之前，请在测试窗口上评分。";
     trials: "trials: {}", "试验：{}";
@@ -155,7 +155,7 @@ texts! {
     season: "season: {} rows", "季节长度：{} 行";
     chosen: "window: {} rows, normalised by {}; a linear map's MSE on the validation windows: {}",
         "窗口：{} 行，按 {} 归一化；线性映射在验证窗口上的均方误差：{}";
-    never_better: "{}: {} epochs were no better than the start, whose parameters are kept.",
+    never_better: "{}: no epoch of {} was better than the start, whose parameters are kept.",
         "{}：{} 轮训练都没有超过起点；保留起点的参数。";
     stopped: "{}: stopped after epoch {}; the parameters are those of epoch {}.", "{}：在第 {} 轮后停止；参数取自第 {} 轮。";
     made_up: "SYNTHETIC DATA: no market ever quoted them.", "合成数据：没有任何市场报过这些价格。";
