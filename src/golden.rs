@@ -335,6 +335,9 @@ impl Case {
     async fn run_optimizer(&self, backend: &dyn Backend) -> Result<Worst> {
         let (optimizer, rate) = self.optimizer(&self.attrs)?;
         let (start, gradients, want) = (self.tensor("in.param")?, self.tensor("in.grads")?, self.tensor("out.params")?);
+        if start.values.is_empty() {
+            return Err(self.fail(message!("{} is empty", "in.param")));
+        }
         let mut graph = Graph::new();
         let parameter = graph.parameter("param", &start.shape, crate::graph::Init::Constant(0.0));
         let source = graph.input("grads", &start.shape);
@@ -368,7 +371,10 @@ impl Case {
             serde_json::from_value(forecaster.clone()).map_err(|error| self.fail(message!("forecaster is not understood ({})", error)))?;
         let (optimizer, rate) = self.optimizer(attrs)?;
         let (inputs, targets) = (self.tensor("in.x")?, self.tensor("in.y")?);
-        let n_step = inputs.shape[0];
+        let n_step = match (&inputs.shape[..], &targets.shape[..]) {
+            (&[n_step, _, ..], &[n_target, _, ..]) if n_step == n_target && n_step > 0 => n_step,
+            _ => return Err(self.fail(message!("in.x and in.y have not a row a step each"))),
+        };
         let mut graph = Graph::new();
         let model = Forecaster::new(&mut graph, &config)?;
         let x = graph.input("x", &inputs.shape[1..]);

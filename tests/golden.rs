@@ -107,3 +107,23 @@ fn gpu() {
         check(gpu);
     }
 }
+
+#[test]
+fn cases_that_cannot_be_run_are_refused() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/golden");
+    let empty = |shape: &[usize]| NamedTensor { shape: shape.to_vec(), values: vec![0.0; shape.iter().product()] };
+    for (case, tensor, shape, want) in [
+        ("optimizer_adam", "in.param", &[0][..], "in.param is empty"),
+        ("train_0_min-gru", "in.x", &[][..], "a row a step"),
+        ("train_0_min-gru", "in.y", &[1, 1][..], "a row a step"),
+    ] {
+        let bytes = std::fs::read(root.join(format!("{case}.safetensors"))).expect("read");
+        let mut file = Tensors::parse(case, &bytes).expect("a case");
+        file.tensors.insert(tensor.into(), empty(shape));
+        let path = folder.path().join("case.safetensors");
+        std::fs::write(&path, file.to_bytes().expect("written")).expect("written");
+        let error = Case::read(&path).and_then(|case| pollster::block_on(case.run(&Cpu))).expect_err(case).to_string();
+        assert!(error.contains(want), "{error}");
+    }
+}

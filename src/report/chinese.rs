@@ -531,6 +531,8 @@ pub static CHINESE: &[(&str, &str)] = &[
     ("optimizer has no lr", "optimizer 没有 lr"),
     ("out.params has too few rows", "out.params 的行数太少"),
     ("has no forecaster or optimizer in its attributes", "属性中没有 forecaster 或 optimizer"),
+    ("{} is empty", "{} 为空"),
+    ("in.x and in.y have not a row a step each", "in.x 与 in.y 并非每步各一行"),
     ("forecaster is not understood ({})", "无法理解 forecaster（{}）"),
     ("found", "可用"),
     ("found that is no software", "由硬件实现"),
