@@ -15,7 +15,7 @@ pub struct DeviceArgs {
     /// Device: auto (a real GPU, else the CPU), cpu, gpu (any adapter), or an adapter's index or part of its name as `devices` lists them
     #[arg(long, default_value = "auto")]
     pub device: String,
-    /// Force a kernel, such as min_gru=step or selective_scan=chunked
+    /// Force a kernel, such as min_gru=step or selective_scan=chunked, for the shapes that it takes; `bench --profile` shows which ran
     #[arg(long = "kernel", value_name = "OP=NAME")]
     pub kernels: Vec<String>,
     /// Choose kernels by a table of `tune-kernels` [default: the adapter's table in the user's cache folder, if there is one]
