@@ -118,6 +118,29 @@ fn a_season_is_found_where_there_is_one() {
     for seed in 10..20 {
         assert_eq!(season(series(96.0, 0.01, seed)), Some(96), "seed {seed}");
     }
+    // as much noise as season, short and long
+    for (period, seed) in [(12, 1), (24, 2), (24, 3), (24, 4), (48, 5), (168, 6)] {
+        assert_eq!(season(series(f64::from(period), 2.0, seed)), Some(period as usize), "seed {seed}");
+    }
+    // a day of the week that is lower, and a day within a week
+    let mut random = noise(8);
+    let low = |row: usize, random: &mut dyn FnMut() -> f64| if row % 7 == 6 { random() - 2.0 } else { random() };
+    assert_eq!(season(table(vec![(0..400).map(|row| low(row, &mut random)).collect()])), Some(7));
+    let mut random = noise(9);
+    let load = (0..3000).map(|row: usize| {
+        let is_weekend = row / 24 % 7 >= 5;
+        (std::f64::consts::TAU * row as f64 / 24.0).sin() * if is_weekend { 0.7 } else { 1.0 } - if is_weekend { 0.8 } else { 0.0 }
+            + 0.5 * random()
+    });
+    assert_eq!(season(table(vec![load.collect()])), Some(168));
+    // what is near the last value is no season
+    let mut random = noise(10);
+    let mut last = 0.0;
+    let near = (0..600).map(|_| {
+        last = 0.9 * last + random() - 0.5;
+        last
+    });
+    assert_eq!(season(table(vec![near.collect()])), None);
     let mut random = noise(5);
     let mut level = 100.0;
     let walk = (0..2000).map(|_| {

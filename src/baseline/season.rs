@@ -6,36 +6,61 @@ use crate::dataset::Windows;
 const MOST_ROWS: usize = 20_000;
 /// Series that are looked at.
 const MOST_SERIES: usize = 8;
-/// The longest season that is looked for.
+/// The longest lag at which a series is held beside itself.
 const LONGEST: usize = 1500;
 /// An autocorrelation below this is no season.
 const LEAST: f64 = 0.1;
+/// Seasons that a lag must hold, at least, and multiples of a lag that are looked at, at most.
+const MULTIPLES: [usize; 2] = [3, 4];
+/// Values a season apart differ by this share of what values half a season further differ by, at most, in mean squares.
+const MOST_DISTANCE: f64 = 0.7;
+/// A season that is nearly as pronounced as the most pronounced one is taken where it is shorter.
+const NEARLY: f64 = 0.9;
 
-/// The season of the targets in training rows: the shortest lag whose autocorrelation, of the differences from row to row, is a peak nearly
-/// as high as the highest. None where no peak stands out, as in a random walk.
+/// The season of the targets in training rows: the shortest of those that are pronounced nearly as much as any, in the values themselves,
+/// else, as where values wander, in their differences from row to row. None where no lag stands out, as in a random walk.
 pub fn find_season(windows: &Windows) -> Option<usize> {
-    let mut sum = Vec::new();
-    let (mut n_series, mut n_row) = (0, 0);
-    'members: for member in windows.members() {
-        for target in 0..windows.n_target() {
-            if n_series == MOST_SERIES {
-                break 'members;
-            }
-            let rows = member.split.training_rows();
-            let rows = rows.end - rows.len().min(MOST_ROWS)..rows.end;
-            let value = |row: usize| f64::from(windows.values()[(member.rows.start + row) * windows.n_feature() + target]);
-            let differences: Vec<f64> = rows.clone().skip(1).map(|row| value(row) - value(row - 1)).collect();
-            let Some(correlations) = autocorrelations(&differences) else { continue };
-            if n_series == 0 {
-                sum = correlations;
-            } else {
-                sum.truncate(correlations.len());
-                sum.iter_mut().zip(&correlations).for_each(|(sum, correlation)| *sum += correlation);
-            }
-            (n_series, n_row) = (n_series + 1, n_row.max(rows.len()));
-        }
-    }
-    let mean: Vec<f64> = sum.iter().map(|sum| sum / n_series as f64).collect();
+    let targets = windows.members().iter().flat_map(|member| (0..windows.n_target()).map(move |target| (member, target)));
+    let values = targets.take(MOST_SERIES).map(|(member, target)| {
+        let rows = member.split.training_rows();
+        let rows = rows.end - rows.len().min(MOST_ROWS)..rows.end;
+        rows.map(|row| f64::from(windows.values()[(member.rows.start + row) * windows.n_feature() + target])).collect()
+    });
+    let series: Vec<Vec<f64>> = values.collect();
+    by_values(&series).or_else(|| by_differences(&series))
+}
+
+/// By the variogram, less a linear trend: values that lie a season apart, or a multiple of one, differ by little, those between by much.
+/// Noise adds to both alike, and a random walk makes the longer lag's larger.
+fn by_values(series: &[Vec<f64>]) -> Option<usize> {
+    let distances = mean(series.iter().filter_map(|values| variogram(values)))?;
+    let n_lag = distances.len() - 1;
+    let [least, most] = MULTIPLES;
+    let longest = n_lag / least;
+    let multiples = |lag: usize| 1..=(n_lag / lag).min(most);
+    // at so many halves of a row
+    let at_halves = |lag: usize| (distances[lag / 2] + distances[lag.div_ceil(2)]) / 2.0;
+    let depth = |lag: usize| {
+        let apart: f64 = multiples(lag).map(|multiple| distances[multiple * lag]).sum();
+        let between: f64 = multiples(lag).map(|multiple| at_halves((2 * multiple - 1) * lag)).sum();
+        1.0 - apart / between
+    };
+    let is_valley = |&lag: &usize| distances[lag] <= distances[lag - 1] && distances[lag] <= distances[lag + 1];
+    let valleys: Vec<(usize, f64)> = (2..=longest).filter(is_valley).map(|lag| (lag, depth(lag))).collect();
+    let deepest = valleys.iter().map(|valley| valley.1).fold(1.0 - MOST_DISTANCE, f64::max);
+    let (first, _) = valleys.into_iter().find(|valley| valley.1 > 1.0 - MOST_DISTANCE && valley.1 >= NEARLY * deepest)?;
+    // the floor of a wide valley is told best by the multiples, which move further than the lag
+    let around = first - first / 8..=(first + first / 4).min(longest);
+    let n_multiple = (n_lag / *around.end()).min(most);
+    let apart = |lag: usize| (1..=n_multiple).map(|multiple| distances[multiple * lag]).sum::<f64>();
+    around.filter(|&lag| lag > 1).min_by(|&a, &b| apart(a).total_cmp(&apart(b)))
+}
+
+/// By the autocorrelation of differences from row to row, whose peaks are high where a season is sharp.
+fn by_differences(series: &[Vec<f64>]) -> Option<usize> {
+    let differences = series.iter().map(|values| values.windows(2).map(|pair| pair[1] - pair[0]).collect::<Vec<_>>());
+    let mean = mean(differences.filter_map(|differences| autocorrelations(&differences)))?;
+    let n_row = series.iter().map(Vec::len).max().unwrap_or(0);
     let noise = 4.0 / (n_row as f64).sqrt();
     // `mean[lag]`: a peak is as high as both its neighbours.
     let peaks: Vec<usize> = (2..mean.len().saturating_sub(1))
@@ -50,11 +75,38 @@ pub fn find_season(windows: &Windows) -> Option<usize> {
     let peaks: Vec<usize> = peaks.into_iter().filter(stands_out).collect();
     let highest = peaks.iter().map(|&lag| mean[lag]).fold(0.0, f64::max);
     // Noise splits a broad peak into many: of the lags near the first of them, the middle of the peak.
-    let first = peaks.into_iter().find(|&lag| mean[lag] >= 0.9 * highest)?;
+    let first = peaks.into_iter().find(|&lag| mean[lag] >= NEARLY * highest)?;
     let reach = (first / 32).min(mean.len() - 1 - first);
     let last = (first + first / 4).min(mean.len() - 1 - reach);
     let around = |lag: usize| mean[lag - reach..=lag + reach].iter().sum::<f64>();
     (first..=last).max_by(|&a, &b| around(a).total_cmp(&around(b)).then(b.cmp(&a)))
+}
+
+/// The mean of several series' figures at each lag, as far as all have some; none where there are no series.
+fn mean(all: impl Iterator<Item = Vec<f64>>) -> Option<Vec<f64>> {
+    let all: Vec<Vec<f64>> = all.collect();
+    let n_lag = all.iter().map(Vec::len).min()?;
+    Some((0..n_lag).map(|lag| all.iter().map(|figures| figures[lag]).sum::<f64>() / all.len() as f64).collect())
+}
+
+/// Mean squared differences of values at every lag from 0 to a third of them, less their linear trend, over their variance; none where there
+/// are too few or they never change.
+fn variogram(values: &[f64]) -> Option<Vec<f64>> {
+    let n = values.len() as f64;
+    let (middle, mean) = ((n - 1.0) / 2.0, values.iter().sum::<f64>() / n);
+    let row = |row: usize| row as f64 - middle;
+    let spread: f64 = (0..values.len()).map(|at| row(at) * row(at)).sum();
+    let slope = values.iter().enumerate().map(|(at, value)| row(at) * (value - mean)).sum::<f64>() / spread.max(1.0);
+    let rest: Vec<f64> = values.iter().enumerate().map(|(at, value)| value - mean - slope * row(at)).collect();
+    let variance = rest.iter().map(|value| value * value).sum::<f64>() / n;
+    let n_lag = (values.len() / 3).min(LONGEST);
+    let distance = |lag: usize| {
+        let squares: f64 = rest.iter().zip(&rest[lag..]).map(|(a, b)| (a - b) * (a - b)).sum();
+        squares / (rest.len() - lag) as f64 / variance
+    };
+    // of a straight line only what rounding left over varies
+    let varies = variance > 1e-18 * values.iter().map(|value| value * value).sum::<f64>() / n;
+    (n_lag >= 3 && varies).then(|| (0..=n_lag).map(distance).collect())
 }
 
 /// Autocorrelations at every lag from 0 to a third of the values; none where there are too few or they never change.
