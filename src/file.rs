@@ -38,17 +38,31 @@ pub(crate) fn create_folder(path: &Path) -> Result<()> {
     std::fs::create_dir_all(path).map_err(|source| Error::File { path: path.into(), action: message!("create"), source })
 }
 
-/// Checks that none of the files that a command writes is one that it reads.
+/// Checks that none of the files that a command writes is one that it reads, or another one that it writes.
 ///
 /// # Errors
 /// [`Error::Data`] that names the file.
 pub(crate) fn check_apart<'a>(written: impl IntoIterator<Item = &'a PathBuf>, read: impl IntoIterator<Item = &'a PathBuf>) -> Result<()> {
-    let read: Vec<&PathBuf> = read.into_iter().collect();
-    let same = |a: &Path, b: &Path| a == b || a.canonicalize().is_ok_and(|a| b.canonicalize().is_ok_and(|b| a == b));
-    match written.into_iter().find(|path| read.iter().any(|other| same(path, other))) {
-        None => Ok(()),
-        Some(path) => Err(Error::data(path.display(), message!("is read by this command"), message!("name another file to write"))),
+    let read: Vec<PathBuf> = read.into_iter().map(|path| place(path)).collect();
+    let mut taken = Vec::new();
+    for path in written {
+        let what = match place(path) {
+            place if read.contains(&place) => message!("is read by this command"),
+            place if taken.contains(&place) => message!("is written by this command already"),
+            place => {
+                taken.push(place);
+                continue;
+            }
+        };
+        return Err(Error::data(path.display(), what, message!("name another file to write")));
     }
+    Ok(())
+}
+
+/// A path that two names of one file have in common, whether it is there or not.
+fn place(path: &Path) -> PathBuf {
+    let beside = || Some(folder(path).canonicalize().ok()?.join(path.file_name()?));
+    path.canonicalize().ok().or_else(beside).unwrap_or_else(|| path.into())
 }
 
 /// Checks that files could be written, so that nothing is computed in vain. Nothing is left behind.

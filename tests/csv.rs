@@ -111,6 +111,14 @@ fn a_day_and_a_time_are_one_date() {
 }
 
 #[test]
+fn a_time_goes_with_a_day_of_whatever_name() {
+    for options in [CsvOptions::default(), CsvOptions { date: Some("day"), ..CsvOptions::default() }] {
+        let (tables, _) = read_with("day,time,v\n2024-01-01,0:00,1\n2024-01-01,0:30,2\n", &options).expect("a table");
+        assert_eq!((dates(&tables[0]), tables[0].names()), (vec!["2024-01-01 0:00", "2024-01-01 0:30"], &["v".to_string()][..]));
+    }
+}
+
+#[test]
 fn a_date_column_may_be_named() {
     let content = "step,when,load\n3,20240131,1\n2,20240201,2\n";
     let options = CsvOptions { date: Some("when"), columns: Columns::Named(&["load"]), ..CsvOptions::default() };

@@ -360,7 +360,7 @@ fn request(folder: &Path, csv: &[PathBuf]) -> Request<'static> {
         default_ticker: "AAPL",
         save_folder: folder.into(),
         options: CsvOptions { columns: CLOSE, ..CsvOptions::default() },
-        seed: 3,
+        seed: Some(3),
         lang: scanrnn::report::Lang::En,
     }
 }

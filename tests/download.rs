@@ -184,7 +184,7 @@ fn request<'a>(folder: &Path, server: Server) -> Request<'a> {
         default_ticker: "AAPL",
         save_folder: folder.into(),
         options: CsvOptions { columns: Columns::Named(&["Close"]), ..CsvOptions::default() },
-        seed: 0,
+        seed: Some(0),
         lang: scanrnn::report::Lang::En,
     }
 }

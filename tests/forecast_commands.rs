@@ -388,3 +388,80 @@ fn a_model_starts_as_the_linear_map_and_keeps_it_where_no_epoch_is_better() {
     let again = json(&folder.path().join("again.json"));
     assert_eq!(figures["test"]["models"]["min-gru-scan"]["overall"], again["test"]["models"]["min-gru-scan"]["overall"]);
 }
+
+#[test]
+fn nothing_that_is_read_or_written_is_written_over() {
+    let folder = folder();
+    let path = |name: &str| folder.path().join(name);
+    let read = |name: &str| std::fs::read_to_string(path(name)).expect("a file");
+    let train = format!("train --model min-gru-scan {SMALL}");
+    // a configuration of the user's own, and one that a run would leave in its place
+    std::fs::create_dir(path("own")).expect("a folder");
+    let config = format!("# mine\nmodel = \"min-gru-scan\"\ncsv = \"loads.csv\"\ndevice = \"cpu\"\nwindow = 24\n");
+    std::fs::write(path("own/config.toml"), &config).expect("written");
+    refuses(folder.path(), "train --config own/config.toml --run-dir own", &["own/config.toml", "is read by this command"]);
+    refuses(folder.path(), &format!("{train} --run-dir own"), &["own", "holds a run"]);
+    assert_eq!(read("own/config.toml"), config);
+    // a run that is not gone on with
+    succeeds(folder.path(), &format!("{train} --run-dir run"));
+    let metrics = read("run/metrics.jsonl");
+    refuses(folder.path(), "train --resume run --lr 0.5", &["other settings"]);
+    assert_eq!(read("run/metrics.jsonl"), metrics);
+    // two outputs of one name
+    refuses(folder.path(), &format!("{train} --run-dir two --json x --checkpoint x"), &["x", "is written by this command already"]);
+    refuses(folder.path(), &format!("{train} --run-dir own2 --json ./own/../own/config.toml --config own/config.toml"), &["is read"]);
+    refuses(folder.path(), "forecast --checkpoint run/best.safetensors --csv loads.csv --out x.png --picture x.png", &["x.png"]);
+    refuses(folder.path(), "train --resume run --json run/config.toml", &["run/config.toml", "is read by this command"]);
+}
+
+#[test]
+fn a_search_compares_like_with_like_and_its_best_can_be_trained() {
+    let folder = folder();
+    let tune = |space: &str| {
+        std::fs::write(folder.path().join("space.toml"), space).expect("written");
+        "tune --space space.toml --trials 1 --epochs 1 --out-dir out"
+    };
+    let base = "model = \"min-gru-scan\"\ncsv = \"loads.csv\"\ndevice = \"cpu\"\nwindow = 24\n";
+    refuses(folder.path(), tune(&format!("{base}features = [\"north\", \"south\"]\n")), &["features", "do not compare"]);
+    refuses(folder.path(), tune(&format!("{base}resume = \"run\"\n")), &["resume", "single run"]);
+    succeeds(folder.path(), tune(&format!("{base}column = \"north\"\nfeatures = [\"north\", \"south\"]\n")));
+    succeeds(folder.path(), "train --config out/best.toml --run-dir best");
+}
+
+#[test]
+fn a_checkpoint_is_used_on_rows_that_are_said_and_named() {
+    let folder = folder();
+    let path = folder.path();
+    succeeds(path, &format!("train --model min-gru-scan {SMALL} --run-dir run"));
+    let evaluate = "evaluate --checkpoint run/best.safetensors --device cpu --csv loads.csv";
+    let warning = |args: &str| stderr(&scanrnn(path, args));
+    assert_eq!(warning(evaluate), "");
+    assert!(warning(&format!("{evaluate} --split 0.3,0.3,0.4")).contains("has seen"));
+    refuses(path, "forecast --checkpoint run/best.safetensors --device cpu", &["prices of AAPL", "--csv"]);
+    // a state that is carried comes from the first row, as in a stream
+    let carried = "--window-norm none --carry-state --calendar off --targets north --window 6 --horizon 1 --hidden 8 --batch 4 --epochs 2";
+    succeeds(path, &format!("train --model mamba --device cpu --csv loads.csv {carried} --run-dir carried"));
+    succeeds(path, "forecast --checkpoint carried/best.safetensors --device cpu --csv loads.csv");
+    let forecast = std::fs::read_to_string(path.join("forecast.csv")).expect("rows");
+    let mut command = Command::new(env!("CARGO_BIN_EXE_scanrnn"));
+    command.current_dir(path).args(["stream", "--checkpoint", "carried/best.safetensors", "--device", "cpu"]);
+    command.stdin(std::fs::File::open(path.join("loads.csv")).expect("rows"));
+    let streamed = String::from_utf8(command.output().expect("the binary runs").stdout).expect("text");
+    let number = |text: &str| text.lines().last().expect("a row").split(',').next_back().expect("a cell").parse::<f64>().expect("a number");
+    assert!((number(&forecast) - number(&streamed)).abs() < 1e-4, "{forecast} {streamed}");
+    // series by name, and dates that keep no step
+    let days = (0..60).scan(0, |day, row| {
+        *day += 1 + row * row % 5;
+        Some(format!("2024-{:02}-{:02}", 1 + *day / 28, 1 + *day % 28))
+    });
+    let lines = days.enumerate().map(|(row, day)| format!("{day},a,{row}\n{day},b,{}\n", row % 7));
+    std::fs::write(path.join("two.csv"), format!("day,shop,sold\n{}", lines.collect::<String>())).expect("written");
+    succeeds(
+        path,
+        "train --model min-gru-scan --device cpu --csv two.csv --id shop --window 4 --hidden 4 --epochs 1 --season 1 --run-dir two",
+    );
+    let output = scanrnn(path, "forecast --checkpoint two/best.safetensors --device cpu --csv two.csv --id shop");
+    assert!(output.status.success() && stderr(&output).contains("keep no step"), "{output:?}");
+    let forecast = std::fs::read_to_string(path.join("forecast.csv")).expect("rows");
+    assert!(forecast.starts_with("shop,ahead,sold\na,1,") && forecast.contains("\nb,1,"), "{forecast}");
+}

@@ -85,7 +85,7 @@ pub async fn run(args: &Args, lang: Lang) -> Result<ExitCode> {
     crate::file::create_folder(&args.out_dir)?;
     let picture = args.out_dir.join(PICTURE);
     crate::file::check_writable([&picture].into_iter().chain(&args.json))?;
-    crate::file::check_apart(&args.json, args.data.files())?;
+    crate::file::check_apart([&picture].into_iter().chain(&args.json), args.data.files().iter().chain(&args.config))?;
     let setting = Setting::read(&args.data, &args.layout, &args.training, args.out_dir.clone(), lang)?;
     let Setting { tables, windows, season, .. } = &setting;
     let device = Device::open(&args.device).await?;

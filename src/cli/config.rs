@@ -36,11 +36,12 @@ pub fn with_config(line: Vec<OsString>, cli: &Command) -> Result<Vec<OsString>> 
     })?;
     let mut from_file = Vec::new();
     for (key, value) in table {
-        let Some(arg) = options(command).find(|arg| arg.get_long() == Some(key.as_str())) else {
+        let is_meant = |arg: &&Arg| arg.get_long_and_visible_aliases().is_some_and(|names| names.contains(&key.as_str()));
+        let Some(arg) = options(command).find(is_meant) else {
             let remedy = message!("take it out, or see `scanrnn {} --help`", command.get_name());
             return Err(wrong(message!("{} has no option {}", command.get_name(), format!("{key:?}")), remedy));
         };
-        let names = arg.get_all_aliases().unwrap_or_default().into_iter().chain([key.as_str()]);
+        let names = arg.get_all_aliases().unwrap_or_default().into_iter().chain(arg.get_long());
         // a run that goes on has begun, from whatever it was
         if (resumes && key == "init-from") || names.into_iter().any(|name| given(&line, name).is_some()) {
             continue;

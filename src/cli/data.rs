@@ -4,6 +4,7 @@ use std::path::PathBuf;
 
 use super::training::TrainingArgs;
 use crate::baseline::find_season;
+use crate::checkpoint::Description;
 use crate::dataset::download::Server;
 use crate::dataset::prices::{self, Request};
 use crate::dataset::{CALENDAR, Channels, Columns, CsvOptions, Layout, Missing, Partition, Scaling, Source, Table, Windows};
@@ -39,13 +40,18 @@ pub struct DataArgs {
 }
 
 impl DataArgs {
+    /// The column that tells the series of a file apart.
+    pub fn id(&self) -> Option<&str> {
+        self.id.as_deref()
+    }
+
     /// The files that it reads.
     pub fn files(&self) -> &[PathBuf] {
         &self.csv
     }
 
-    /// Reads the series; prints each step.
-    pub fn tables(&self, columns: Columns<'_>, save_folder: PathBuf, seed: u64, lang: Lang) -> Result<Vec<Table>> {
+    /// Reads the series, or makes one up by `seed` where none is found; prints each step.
+    pub fn tables(&self, columns: Columns<'_>, save_folder: PathBuf, seed: Option<u64>, lang: Lang) -> Result<Vec<Table>> {
         if self.season == Some(0) {
             return Err(Error::option("--season", 0, message!("must be at least 1")));
         }
@@ -75,6 +81,14 @@ impl DataArgs {
         };
         let tables = prices::resolve(&request, &mut |line| println!("{}", fill(lang.texts().data, [line])))?;
         if with_calendar { tables.iter().map(Table::with_calendar).collect() } else { Ok(tables) }
+    }
+
+    /// Reads the series that a checkpoint is used on. None is made up, unless the checkpoint was trained on such.
+    pub fn tables_for(&self, description: &Description, lang: Lang) -> Result<Vec<Table>> {
+        let columns: Vec<&str> = description.layout.columns().collect();
+        let seed = description.training.seed;
+        let is_made_up = description.sources.contains(&Source::Synthetic { seed }.to_string());
+        self.tables(Columns::Named(&columns), ".".into(), is_made_up.then_some(seed), lang)
     }
 
     /// Rows of a season of the windows; 1 where there is none.
@@ -155,7 +169,7 @@ impl LayoutArgs {
             None if is_all(&self.targets) || is_all(&self.features) => Columns::All,
             None => Columns::CloseOrAll,
         };
-        let mut tables = data.tables(columns, save_folder, training.seed, lang)?;
+        let mut tables = data.tables(columns, save_folder, Some(training.seed), lang)?;
         let has_times = || tables.iter().all(|table| table.dates().is_some_and(|dates| dates.time_of_day().is_some()));
         let mut layout = self.layout(&tables, horizon, is_lab);
         match self.calendar {

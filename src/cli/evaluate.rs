@@ -10,7 +10,7 @@ use super::device::{Device, DeviceArgs};
 use super::scores::{self, Comparison};
 use crate::baseline::Linear;
 use crate::checkpoint::Checkpoint;
-use crate::dataset::{Columns, Layout, Partition, Windows};
+use crate::dataset::{Layout, Partition, Table, Windows};
 use crate::error::Result;
 use crate::report::Lang;
 use crate::report::language::fill;
@@ -43,10 +43,17 @@ pub async fn run(args: &Args, lang: Lang) -> Result<ExitCode> {
     let sizes = [training.window, model.hidden].map(|size| size.to_string());
     println!("{}", fill(lang.texts().checkpoint_of, [model.model.name(), &sizes[0], &sizes[1], &sources]));
     let layout = Layout { partition: args.split.unwrap_or(description.layout.partition), ..description.layout.clone() };
-    let columns: Vec<&str> = description.layout.columns().collect();
-    let tables = args.data.tables(Columns::Named(&columns), ".".into(), training.seed, lang)?;
+    let tables = args.data.tables_for(&description, lang)?;
     let scalers = description.scalers_of(&place, &tables)?;
     let windows = Windows::with_scalers(&tables, &layout, scalers)?;
+    let trained = |table: &Table| {
+        let split = description.layout.partition.split(table.source(), table.n_row(), layout.window, layout.horizon);
+        split.map_or(0, |split| split.train_end)
+    };
+    if windows.members().iter().any(|member| member.split.train_end < trained(&tables[member.table])) {
+        let warning = fill(lang.texts().scored_on_training, [&description.layout.partition.to_string()]);
+        eprintln!("{}", fill(lang.texts().warning, [&warning]));
+    }
     let season = args.data.season(&windows);
     let device = Device::open(&args.device).await?;
     println!("{}", device.announcement(&args.device.device, lang));

@@ -11,7 +11,7 @@ use super::pictures::{self, MOST_PANELS};
 use super::scores::is_synthetic;
 use super::stream::Recorded;
 use crate::checkpoint::{Checkpoint, Description};
-use crate::dataset::{CALENDAR, Columns, Dates, Layout, Scaler, Table};
+use crate::dataset::{CALENDAR, Dates, Scaler, Table};
 use crate::error::{Error, Result};
 use crate::report::Lang;
 use crate::report::chart::{self, Chart, Line, Look, Panel, Places};
@@ -39,7 +39,7 @@ pub struct Args {
 
 /// The forecast of a table.
 struct Future {
-    /// One a row; none where the table has no dates.
+    /// One a row; none where the table has no dates, or such as keep no step.
     dates: Vec<String>,
     /// For each target, `(row, level)` in its unit.
     targets: Vec<Vec<f64>>,
@@ -64,8 +64,7 @@ pub async fn run(args: &Args, lang: Lang) -> Result<ExitCode> {
     }
     let horizon = args.horizon.unwrap_or(description.model.horizon);
     check(&description, horizon)?;
-    let columns: Vec<&str> = description.layout.columns().collect();
-    let tables = args.data.tables(Columns::Named(&columns), ".".into(), description.training.seed, lang)?;
+    let tables = args.data.tables_for(&description, lang)?;
     let scalers = description.scalers_of(&place, &tables)?;
     let recorded = Recorded::new(&description)?;
     let device = Device::open(&args.device).await?;
@@ -79,8 +78,12 @@ pub async fn run(args: &Args, lang: Lang) -> Result<ExitCode> {
     for (table, scalers) in tables.iter().zip(&scalers) {
         futures.push(model.future(table, scalers, horizon, &recorded, &parameters, &device).await?);
     }
-    save(&args.out, &tables, &futures, &model)?;
+    save(&args.out, &tables, &futures, &model, args.data.id())?;
     let texts = lang.texts();
+    for (table, _) in tables.iter().zip(&futures).filter(|(table, future)| table.dates().is_some() && future.dates.is_empty()) {
+        let warning = fill(texts.no_dates_ahead, [&lang.message(&table.source().message())]);
+        eprintln!("{}", fill(texts.warning, [&warning]));
+    }
     if n_level > 1 && horizon > description.model.horizon {
         let sizes = [description.model.horizon, horizon].map(|size| size.to_string());
         let warning = fill(texts.quantiles_beyond, sizes.each_ref().map(String::as_str));
@@ -103,12 +106,12 @@ fn check(description: &Description, horizon: usize) -> Result<()> {
     if horizon == 0 {
         return Err(Error::option("--horizon", 0, message!("must be at least 1")));
     }
-    let Layout { covariates, .. } = &description.layout;
-    if horizon > description.model.horizon && covariates.iter().any(|name| !CALENDAR.contains(&name.as_str())) {
+    let unknown: Vec<&str> = description.layout.covariates.iter().map(String::as_str).filter(|name| !CALENDAR.contains(name)).collect();
+    if horizon > description.model.horizon && !unknown.is_empty() {
         let what = message!(
             "the model forecasts {} rows; further ones would need values of {} to come",
             description.model.horizon,
-            covariates.join(", ")
+            unknown.join(", ")
         );
         return Err(Error::option("--horizon", horizon, what));
     }
@@ -145,13 +148,19 @@ impl Model<'_> {
         }
         let columns = layout.columns().map(|name| table.column(name)).collect::<Result<Vec<_>>>()?;
         let n_target = layout.targets.len();
-        let dates = table.dates().map(|dates| dates.continued(horizon)).transpose()?.unwrap_or_default();
+        let needs_dates = layout.covariates.iter().any(|name| CALENDAR.contains(&name.as_str()));
+        let dates = match table.dates().map(|dates| dates.continued(horizon)) {
+            Some(Err(error)) if needs_dates => return Err(error),
+            continued => continued.and_then(Result::ok).unwrap_or_default(),
+        };
         let ahead = calendar_ahead(table, &dates, &scalers[n_target..]);
         let mut targets = vec![Vec::new(); n_target];
         for features in &layout.features() {
             let of_row =
                 |row: usize| -> Vec<f32> { features.iter().map(|&column| scalers[column].scale(columns[column][row]) as f32).collect() };
-            let rows = (n_row - window..n_row).map(of_row);
+            // a state that is carried comes from the first row on
+            let first = if self.description.training.carry_state { 0 } else { n_row - window };
+            let rows = (first..n_row).map(of_row);
             let n_here = features.iter().filter(|&&column| column < n_target).count();
             let forecast = self.member(rows, n_here, horizon, &ahead, recorded, parameters, device).await?;
             for (index, value) in forecast.into_iter().enumerate() {
@@ -204,14 +213,16 @@ impl Model<'_> {
     }
 }
 
-/// Writes the rows: the series' name where there are several, the date or the number of rows ahead, the targets.
-fn save(path: &std::path::Path, tables: &[Table], futures: &[Future], model: &Model<'_>) -> Result<()> {
+/// Writes the rows: the file where there are several, the series' name in the column `id`, the date or the number of rows ahead, the targets.
+fn save(path: &std::path::Path, tables: &[Table], futures: &[Future], model: &Model<'_>, id: Option<&str>) -> Result<()> {
     let layout = &model.description.layout;
     crate::file::save(path, |file| {
         let mut writer = Writer::from_writer(file);
-        let dates = tables.first().and_then(Table::dates);
+        let dates = tables.first().and_then(Table::dates).filter(|_| futures.iter().any(|future| !future.dates.is_empty()));
+        let has_files = tables.iter().any(|table| table.source().file() != tables[0].source().file());
         let mut header: Vec<String> = Vec::new();
-        header.extend((tables.len() > 1).then(|| "series".to_string()));
+        header.extend(has_files.then(|| "series".to_string()));
+        header.extend(id.map(String::from));
         header.push(dates.map_or_else(|| "ahead".to_string(), |dates| dates.name.clone()));
         header.extend(layout.targets.iter().flat_map(|target| model.names(target)));
         writer.write_record(&header)?;
@@ -219,7 +230,8 @@ fn save(path: &std::path::Path, tables: &[Table], futures: &[Future], model: &Mo
             let n_row = future.targets[0].len() / model.n_level;
             for row in 0..n_row {
                 let mut record: Vec<String> = Vec::new();
-                record.extend((tables.len() > 1).then(|| table.source().to_string()));
+                record.extend(has_files.then(|| table.source().file().to_string()));
+                record.extend(id.and(table.source().id()).cloned());
                 record.push(future.dates.get(row).cloned().unwrap_or_else(|| (row + 1).to_string()));
                 for target in &future.targets {
                     record.extend(target[row * model.n_level..(row + 1) * model.n_level].iter().map(f64::to_string));

@@ -42,9 +42,9 @@ impl RunFolder {
     /// A folder for a run that begins.
     ///
     /// # Errors
-    /// [`Error::Option`] where `path` already holds a run, [`Error::File`] where it cannot be written.
+    /// [`Error::Option`] where `path` already holds a run or a configuration, [`Error::File`] where it cannot be written.
     pub fn create(path: &Path, config: &str) -> Result<Self> {
-        if path.join(METRICS).exists() {
+        if [METRICS, CONFIG].iter().any(|name| path.join(name).exists()) {
             return Err(Error::option(
                 "--run-dir",
                 path.display(),
@@ -78,6 +78,11 @@ impl RunFolder {
         let metrics = OpenOptions::new().append(true).create(true).open(&file);
         let metrics = metrics.map_err(|source| Error::File { path: file, action: message!("write"), source })?;
         Ok(RunFolder { path: path.into(), metrics, events: EventFile::create(path)? })
+    }
+
+    /// The files that a run leaves in its folder, but for [`BEST`].
+    pub fn files(path: &Path) -> [PathBuf; 4] {
+        [CONFIG, METRICS, LAST, REPORT].map(|name| path.join(name))
     }
 
     /// The folder.

@@ -131,7 +131,10 @@ impl Args {
 pub async fn run(args: &Args, mut options: toml::Table, lang: Lang) -> Result<ExitCode> {
     let state = args.resume.as_deref().map(interrupted).transpose()?;
     crate::file::check_writable(args.checkpoint.iter().chain(&args.json))?;
-    crate::file::check_apart(args.checkpoint.iter().chain(&args.json), args.data.files().iter().chain(&args.init_from))?;
+    let of_run = |folder: &Option<PathBuf>| folder.iter().flat_map(|folder| RunFolder::files(folder)).collect::<Vec<_>>();
+    let (begun, new) = (of_run(&args.resume), of_run(&args.run_dir));
+    let read = args.data.files().iter().chain(&args.init_from).chain(&args.config).chain(&begun);
+    crate::file::check_apart(new.iter().chain(&args.checkpoint).chain(&args.json), read)?;
     args.check()?;
     let setting = args.setting(&mut None, lang)?;
     let Setting { tables, windows, training, linear, season } = &setting;
@@ -142,6 +145,9 @@ pub async fn run(args: &Args, mut options: toml::Table, lang: Lang) -> Result<Ex
     let mut trainer = setting.trainer(args.model, training.seed)?;
     if let Some(path) = &args.init_from {
         start_from(&mut trainer, path, lang)?;
+    }
+    if let Some(state) = &state {
+        trainer.check_state(state, &series)?;
     }
     options.extend(training.chosen());
     let options = options.to_string();

@@ -48,8 +48,10 @@ const TRIALS: &str = "trials.csv";
 /// The options of the best one.
 const BEST: &str = "best.toml";
 
-/// Options by which the trials' errors would be of different numbers.
-const UNLIKE: [&str; 9] = ["csv", "download", "targets", "column", "scaler", "split", "horizon", "date", "missing"];
+/// Options by which the trials' errors would be of different numbers; so would be those of different features that are targets, too.
+const UNLIKE: [&str; 10] = ["csv", "download", "targets", "column", "scaler", "split", "horizon", "date", "id", "missing"];
+/// Options of a single run, which a search has many of.
+const OF_ONE_RUN: [&str; 6] = ["config", "resume", "run-dir", "checkpoint", "json", "save-every"];
 
 /// Options of a trial: drawn ones by name, in the order of the space.
 type Options = Vec<(String, Value)>;
@@ -78,6 +80,7 @@ pub async fn run(args: &Args, lang: Option<Lang>) -> Result<ExitCode> {
     // Every trial is checked before the first one runs.
     let parsed = trials.iter().map(|trial| space.train_args(trial, epochs)).collect::<Result<Vec<_>>>()?;
     parsed.iter().try_for_each(train::Args::check)?;
+    crate::file::check_apart(&[TRIALS, BEST].map(|name| args.out_dir.join(name)), [&args.space])?;
     let lang = lang.or_else(|| space.lang()).unwrap_or_default();
     let mut read = None;
     let series = format!("{:016x}", parsed[0].series(&mut read, lang)?.fingerprint());
@@ -221,10 +224,16 @@ impl Space {
         };
         let unlike = |name: &str| wrong(message!("{} changes what is scored, so that trials do not compare: fix it", name));
         let table: Toml = text.parse().map_err(|error: toml::de::Error| wrong(Message::verbatim(error.message())))?;
+        if let Some(name) = OF_ONE_RUN.into_iter().find(|name| table.contains_key(*name)) {
+            return Err(wrong(message!("{} is of a single run: take it out", name)));
+        }
+        let names_targets = ["targets", "column"].iter().any(|name| table.contains_key(*name));
         let (mut fixed, mut drawn) = (Toml::new(), Vec::new());
         for (name, value) in table {
             match value {
-                Value::Array(_) | Value::Table(_) if UNLIKE.contains(&name.as_str()) => return Err(unlike(&name)),
+                Value::Array(_) | Value::Table(_) if UNLIKE.contains(&name.as_str()) || (name == "features" && !names_targets) => {
+                    return Err(unlike(&name));
+                }
                 Value::Array(values) if values.is_empty() => return Err(wrong(message!("{} has nothing to choose from", name))),
                 Value::Array(values) => drawn.push((name, Draw::Choice(values))),
                 Value::Table(range) => {

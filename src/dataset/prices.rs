@@ -6,7 +6,7 @@ use jiff::Timestamp;
 
 use super::download::{Server, check_ticker, csv_path};
 use super::{Columns, CsvOptions, CsvTables, Table, read_csv, synthetic};
-use crate::Result;
+use crate::error::{Error, Result};
 use crate::report::Lang;
 use crate::report::language::fill;
 
@@ -32,8 +32,8 @@ pub struct Request<'a> {
     pub save_folder: PathBuf,
     /// The columns that are wanted, and how files are read.
     pub options: CsvOptions<'a>,
-    /// Of the synthetic series.
-    pub seed: u64,
+    /// Of the synthetic series; none where such a series cannot stand in for prices that are not there.
+    pub seed: Option<u64>,
     /// Of what is announced.
     pub lang: Lang,
 }
@@ -41,7 +41,8 @@ pub struct Request<'a> {
 /// Finds the prices, a table for each series, and announces each step in one line.
 ///
 /// # Errors
-/// A ticker that cannot be one; a file that is named but missing, or cannot be used; no such column; a folder that cannot be written.
+/// A ticker that cannot be one; a file that is named but missing, or cannot be used; no such column; a folder that cannot be written; no
+/// prices where a synthetic series cannot stand in for them.
 /// A download that fails is announced and is no error.
 pub fn resolve(request: &Request<'_>, announce: &mut dyn FnMut(&str)) -> Result<Vec<Table>> {
     let texts = request.lang.texts();
@@ -74,8 +75,11 @@ pub fn resolve(request: &Request<'_>, announce: &mut dyn FnMut(&str)) -> Result<
         return Ok(all);
     }
 
+    let Some(seed) = request.seed else {
+        return Err(Error::data(message!("prices of {}", ticker), message!("are not there"), message!("name a file by --csv")));
+    };
     announce(&fill(texts.no_local, [ticker]));
-    let table = synthetic::daily_prices(SYNTHETIC_ROWS, request.seed)?;
+    let table = synthetic::daily_prices(SYNTHETIC_ROWS, seed)?;
     Ok(vec![save(request, &table, &csv_path(&request.save_folder, "synthetic"), announce)?])
 }
 

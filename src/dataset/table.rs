@@ -47,6 +47,14 @@ impl Source {
         }
     }
 
+    /// The text without what tells the series from the others of its file.
+    pub fn file(&self) -> Message {
+        match self {
+            Source::Series { path, .. } => path.display().into(),
+            other => other.message(),
+        }
+    }
+
     /// What tells the series from the others of its file.
     pub fn id(&self) -> Option<&String> {
         match self {

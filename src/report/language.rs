@@ -189,6 +189,9 @@ texts! {
     more_help: "For more information, try '--help'.", "更多信息请用 '--help'。";
     quantiles_beyond: "beyond row {} each quantile holds only if the rows before come as forecast: train with --horizon {} for ones that widen",
         "第 {} 行之后，分位数仅在之前各行与预测一致时成立：如需随时间变宽的分位数，请用 --horizon {} 训练";
+    scored_on_training: "rows are scored that a training on these series with --split {} has seen",
+        "计分的行中包含以 --split {} 在这些序列上训练时见过的行";
+    no_dates_ahead: "the dates of {} keep no step at which they could go on: rows are counted", "{} 的日期没有固定步长，无法延续：改为给行编号";
     warning: "warning: {}", "警告：{}";
     taken: "{}: {} tensors taken for the backbone, {} left in the file; the other {} start as without it",
         "{}：取 {} 个张量作为主干，文件中余 {} 个未用；其余 {} 个的起点与不给此文件时相同";

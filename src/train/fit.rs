@@ -268,8 +268,16 @@ impl Trainer {
         Ok(TrainState { plan: self.train_plan(series), progress: run.progress.clone(), losses: run.losses.clone(), tensors })
     }
 
+    /// Checks that a training of this plan on these series can go on from a state.
+    ///
+    /// # Errors
+    /// [`Error::Unsupported`] where it is of a training of another plan or of other values.
+    pub fn check_state(&self, state: &TrainState, series: &Series<'_>) -> Result<()> {
+        state.check(&self.train_plan(series))
+    }
+
     fn restore(&self, session: &mut dyn Session, state: &TrainState, series: &Series<'_>, run: &mut Run) -> Result<()> {
-        state.check(&self.train_plan(series))?;
+        self.check_state(state, series)?;
         for (name, tensor) in self.kept() {
             let values = state.tensors.get(&name);
             let missing = || Error::Unsupported { operation: "resume", what: message!("the state has no tensor {}: begin anew", name) };

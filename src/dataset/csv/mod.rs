@@ -203,7 +203,7 @@ impl Layout {
         };
         let is_free = |column: usize| Some(column) != id && !named.as_ref().is_some_and(|named| named.contains(&column));
         let dates = match options.date {
-            Some(name) => vec![find(name)?],
+            Some(name) => with_time(find(name)?, names, first, is_free),
             None => find_dates(names, first, is_free),
         };
         let selected = match named {
@@ -234,10 +234,25 @@ fn find_dates(names: &[String], first: &ByteRecord, is_free: impl Fn(usize) -> b
     let free = || (0..names.len()).filter(|&column| is_free(column));
     let cell = |column: usize| str::from_utf8(&first[column]).unwrap_or_default().trim();
     let named = |column: &usize| DATE_NAMES.iter().any(|name| names[*column].eq_ignore_ascii_case(name));
-    let Some(date) = free().find(named).or_else(|| free().find(|&column| is_date(cell(column)))) else { return Vec::new() };
-    let is_time = |&column: &usize| names[column].eq_ignore_ascii_case("time") && is_date(&format!("2024-01-31 {}", cell(column)));
-    let time = free().filter(|&column| column != date).find(is_time).filter(|_| !cell(date).contains(':'));
+    let is_time = |column: &usize| is_time(&names[*column], cell(*column));
+    let named = |column: &usize| named(column) && !is_time(column);
+    match free().find(named).or_else(|| free().find(|&column| is_date(cell(column)))).or_else(|| free().find(is_time)) {
+        Some(date) => with_time(date, names, first, is_free),
+        None => Vec::new(),
+    }
+}
+
+/// A column of dates, and the column `time` that goes with it where it is one of days.
+fn with_time(date: usize, names: &[String], first: &ByteRecord, is_free: impl Fn(usize) -> bool) -> Vec<usize> {
+    let cell = |column: usize| str::from_utf8(&first[column]).unwrap_or_default().trim();
+    let mut others = (0..names.len()).filter(|&column| is_free(column) && column != date);
+    let time = others.find(|&column| is_time(&names[column], cell(column))).filter(|_| !cell(date).contains(':'));
     std::iter::once(date).chain(time).collect()
+}
+
+/// Whether a column holds times of days that another column has.
+fn is_time(name: &str, cell: &str) -> bool {
+    name.eq_ignore_ascii_case("time") && !is_date(cell) && is_date(&format!("2024-01-31 {cell}"))
 }
 
 /// How cells are read, and what errors about them say.
