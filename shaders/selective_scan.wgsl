@@ -695,7 +695,7 @@ fn step_forward(t: u32, quad: u32) {
     let step = walked_steps[t];
     let decay = select(power_of_two(step.dt * walked_rate), vec4<f32>(), step.is_cut);
     walked_decay[t] = decay;
-    walked_decayed[t] = decay * walked_h;
+    walked_decayed[t] = select(decay * walked_h, vec4<f32>(), step.is_cut); // of what is no number nothing is left either
     walked_h = walked_decayed[t] + step.dt * step.u * walked_b[t][quad];
 }
 

@@ -4,7 +4,7 @@ use std::future::Future;
 use std::pin::Pin;
 
 use crate::error::{Error, Result};
-use crate::graph::{Graph, Program, Tensor};
+use crate::graph::{Element, Graph, Program, Tensor};
 use crate::profile::Profile;
 
 /// A future that borrows for `'a`; it need not be `Send`, so that a browser can run it.
@@ -70,6 +70,20 @@ pub(crate) fn check_len(graph_label: &str, shape: &[usize], got: usize) -> Resul
     if got == want { Ok(()) } else { Err(Error::shape("write", graph_label, format!("{want} values for {shape:?}"), &[got])) }
 }
 
+/// Checks that a tensor holds what it is given.
+///
+/// # Errors
+/// [`Error::Unsupported`] where it holds indices and is given numbers, or the other way round.
+pub(crate) fn check_element(graph: &Graph, tensor: Tensor, element: Element) -> Result<()> {
+    let spec = graph.spec(tensor);
+    let what = match graph.storages()[spec.storage].element {
+        held if held == element => return Ok(()),
+        Element::U32 => message!("`{}` holds indices: use write_indices", spec.label),
+        Element::F32 => message!("`{}` holds numbers: use write", spec.label),
+    };
+    Err(Error::Unsupported { operation: "write", what })
+}
+
 /// Writes the values of all parameters, in the order of [`Graph::parameters`].
 ///
 /// # Errors
@@ -80,4 +94,23 @@ pub(crate) fn write_parameters(session: &mut dyn Session, graph: &Graph, paramet
         return Err(Error::shape("forecast", "parameters", format!("{count} tensors"), &[parameters.len()]));
     }
     graph.parameters().iter().zip(parameters).try_for_each(|(parameter, values)| session.write(parameter.tensor, values))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::cpu::Cpu;
+    use crate::reference::Reference;
+
+    #[test]
+    fn numbers_are_no_indices() {
+        let mut graph = Graph::new();
+        let (numbers, indices) = (graph.input("numbers", &[1]), graph.indices("indices", &[1]));
+        for backend in [&Cpu as &dyn Backend, &Reference::<f64>::new()] {
+            let mut session = pollster::block_on(backend.load(&graph)).expect("loaded");
+            assert!(session.write(indices, &[1.0]).expect_err("refused").to_string().contains("write_indices"));
+            assert!(session.write_indices(numbers, &[1]).expect_err("refused").to_string().contains("use write"));
+            session.write(numbers, &[1.0]).and_then(|()| session.write_indices(indices, &[1])).expect("written");
+        }
+    }
 }

@@ -117,6 +117,26 @@ pub struct Description {
 }
 
 impl Description {
+    /// Checks that a model of so many tensors can be what is said of it; else what cannot be.
+    fn check(&self, n_tensor: usize) -> Result<(), Message> {
+        let Description { model, training, layout, scalers, .. } = self;
+        let checked = model.check().and_then(|()| training.check()).and_then(|()| training.check_model(model));
+        checked.map_err(|error| error.message())?;
+        let agree = [
+            ("horizon", layout.horizon, model.horizon),
+            ("window", layout.window, training.window),
+            ("levels", training.loss.columns_per_output(), model.levels),
+        ];
+        if let Some((what, one, other)) = agree.into_iter().find(|(_, one, other)| one != other) {
+            return Err(message!("{} is {} and {}", what, one, other));
+        }
+        if model.layers > n_tensor {
+            return Err(message!("it has {} layers in {} tensors", model.layers, n_tensor));
+        }
+        let is_sound = |scaler: &Scaler| scaler.offset.is_finite() && scaler.scale.is_finite() && scaler.scale != 0.0;
+        if scalers.iter().flatten().all(is_sound) { Ok(()) } else { Err(message!("a scaler divides by no number")) }
+    }
+
     /// The scalers for tables: those of the series trained on, by their names in the column that tells series apart, or one by one where
     /// they have none or several files have the same; those of a single series serve any table.
     ///
@@ -129,7 +149,7 @@ impl Description {
         let n_name = self.ids.iter().collect::<HashSet<_>>().len();
         match (&self.scalers[..], ids) {
             ([scalers], _) => Ok(vec![scalers.clone(); n_table]),
-            (all, Some(ids)) if all.len() == n_name => {
+            (all, Some(ids)) if all.len() == n_name && all.len() == self.ids.len() => {
                 let scalers = |id: &String| {
                     let what = || message!("was not trained on a series {}", format!("{id:?}"));
                     let remedy = || message!("give series that it was trained on: {}", self.ids.join(", "));
@@ -189,7 +209,9 @@ impl Checkpoint {
         let mut tensors = Tensors::parse(place, bytes)?;
         let fail = |what: Message| Error::data(place, what, message!("name a file that `scanrnn train` wrote"));
         let json = tensors.metadata.remove(DESCRIPTION).ok_or_else(|| fail(message!("has no scanrnn configuration")))?;
-        let description = serde_json::from_str(&json).map_err(|error| fail(message!("has an unreadable configuration ({})", error)))?;
+        let description: Description =
+            serde_json::from_str(&json).map_err(|error| fail(message!("has an unreadable configuration ({})", error)))?;
+        description.check(tensors.tensors.len()).map_err(|wrong| fail(message!("has a configuration that cannot be: {}").with(wrong)))?;
         Ok(Checkpoint { description, tensors })
     }
 }
@@ -232,6 +254,7 @@ impl TrainState {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::dataset::Scaling;
     use crate::model::ModelKind;
     use crate::ops::{Loss, Optimizer};
     use crate::schedule::Schedule;
@@ -264,8 +287,25 @@ mod tests {
             sources: vec!["memory".into()],
             ids: vec![],
         };
-        let checkpoint = Checkpoint { description, tensors: Tensors::default() };
+        let tensor = NamedTensor { shape: vec![1], values: vec![1.0] };
+        let tensors = Tensors { tensors: BTreeMap::from([("w".to_string(), tensor)]), ..Tensors::default() };
+        let checkpoint = Checkpoint { description, tensors };
         let bytes = checkpoint.to_bytes().expect("written");
         assert_eq!(Checkpoint::parse("memory", &bytes).expect("read"), checkpoint);
+
+        let with = |change: fn(&mut Description)| {
+            let mut changed = checkpoint.clone();
+            change(&mut changed.description);
+            Checkpoint::parse("memory", &changed.to_bytes().expect("written")).map_err(|error| error.to_string())
+        };
+        let refused = |change, part: &str| {
+            let error = with(change).expect_err(part);
+            assert!(error.contains(part), "{part:?} is not in {error}");
+        };
+        refused(|changed| changed.training.loss = Loss::Quantile { levels: vec![] }, "--quantiles");
+        refused(|changed| changed.model.layers = 1_000_000_000, "1 tensors");
+        refused(|changed| changed.layout.horizon = 7, "horizon is 7 and 1");
+        refused(|changed| changed.model.hidden = 0, "--hidden");
+        refused(|changed| changed.scalers = vec![vec![Scaler { scaling: Scaling::Standard, offset: 0.0, scale: 0.0 }]], "a scaler");
     }
 }

@@ -454,16 +454,29 @@ impl Graph {
 
     /// Closes the program under construction as two: what follows from parameters alone, to be run when these change, and the rest.
     pub fn finish_prepared(&mut self, prepare: &str, rest: &str) -> (Program, Program) {
-        let mut constant: HashSet<Tensor> = self.parameters.iter().map(|parameter| self.spec(parameter.tensor).root).collect();
-        let (mut first, mut second) = (Vec::new(), Vec::new());
-        for op in std::mem::take(&mut self.ops) {
-            let roots = |tensors: Vec<Tensor>| -> Vec<Tensor> { tensors.into_iter().map(|tensor| self.spec(tensor).root).collect() };
-            if roots(op.inputs()).iter().all(|root| constant.contains(root)) {
-                constant.extend(roots(op.outputs()));
-                first.push(op);
-            } else {
-                second.push(op);
+        let ops = std::mem::take(&mut self.ops);
+        let roots = |tensors: Vec<Tensor>| tensors.into_iter().map(|tensor| self.spec(tensor).root).collect::<Vec<_>>();
+        // what one operation writes anew at every run, others that write parts of it must, too
+        let mut varying: HashSet<Tensor> = HashSet::new();
+        let is_constant = loop {
+            let mut constant: HashSet<Tensor> = self.parameters.iter().map(|parameter| self.spec(parameter.tensor).root).collect();
+            let is_constant = |op: &Op| {
+                let (inputs, outputs) = (roots(op.inputs()), roots(op.outputs()));
+                let is = inputs.iter().all(|root| constant.contains(root)) && !outputs.iter().any(|root| varying.contains(root));
+                constant.extend(outputs.into_iter().filter(|_| is));
+                is
+            };
+            let is_constant: Vec<bool> = ops.iter().map(is_constant).collect();
+            let rest = ops.iter().zip(&is_constant).filter(|(_, is)| !**is).flat_map(|(op, _)| roots(op.outputs()));
+            let n_before = varying.len();
+            varying.extend(rest);
+            if varying.len() == n_before {
+                break is_constant;
             }
+        };
+        let (mut first, mut second) = (Vec::new(), Vec::new());
+        for (op, is_constant) in ops.into_iter().zip(is_constant) {
+            if is_constant { &mut first } else { &mut second }.push(op);
         }
         self.programs.push((prepare.into(), first));
         self.programs.push((rest.into(), second));
@@ -719,5 +732,17 @@ mod tests {
         assert!(graph.step(y, 2).is_ok());
         assert!(graph.step(y, 3).expect_err("three steps").to_string().contains("more than 3 steps"));
         assert!(graph.backward(&[(y, seed)]).expect_err("another shape").to_string().contains("[2, 3, 4]"));
+    }
+
+    #[test]
+    fn what_is_written_anew_is_begun_anew() {
+        let mut graph = Graph::new();
+        let (x, w) = (graph.input("x", &[1]), graph.parameter("w", &[1], Init::Constant(1.0)));
+        let (y, _) = (graph.tensor("y", &[1]), graph.neg_exp("a", w));
+        graph.push(Elementwise::Fill { y, value: 0.0 });
+        graph.push(Elementwise::Add { x, y });
+        graph.finish_prepared("first", "rest");
+        let names = |program: usize| graph.programs()[program].1.iter().map(Operation::name).collect::<Vec<_>>();
+        assert_eq!((names(0), names(1)), (vec!["neg_exp"], vec!["fill", "add"]));
     }
 }

@@ -76,6 +76,9 @@ fn read(file: &Tensors, place: &str, graph: &Graph, wanted: &[(&ParameterSpec, S
     let prefix = if file.tensors.keys().any(|name| name.starts_with(BACKBONE)) { BACKBONE } else { "" };
     let mut problems = Vec::new();
     let mut values = Vec::new();
+    if wanted.is_empty() {
+        problems.push(message!("no parameter of the model is wanted from it"));
+    }
     for (parameter, name) in wanted {
         let (name, want) = (format!("{prefix}{name}"), graph.shape(parameter.tensor));
         match file.tensors.get(&name) {

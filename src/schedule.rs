@@ -13,7 +13,7 @@ pub enum Schedule {
     /// It does not.
     #[default]
     Constant,
-    /// A linear rise, then half a cosine down to `min_rate` at the last step (Loshchilov and Hutter 2017, arXiv 1608.03983): `LinearLR` from
+    /// A linear rise, then half a cosine down to `min_rate` behind the last step (Loshchilov and Hutter 2017, arXiv 1608.03983): `LinearLR` from
     /// `1 / (warmup_steps + 1)` followed by `CosineAnnealingLR`, a step each.
     Cosine {
         /// Steps of the rise; 0 for none.
@@ -97,7 +97,8 @@ impl Rates {
             Schedule::Plateau { .. } => self.reduced,
             Schedule::Cosine { warmup_steps, .. } if step < warmup_steps => self.base * (step + 1) as f64 / (warmup_steps + 1) as f64,
             Schedule::Cosine { warmup_steps, min_rate } => {
-                let done = (step - warmup_steps) as f64 / (self.n_step - warmup_steps) as f64;
+                let n_fall = self.n_step.saturating_sub(warmup_steps).max(1);
+                let done = ((step - warmup_steps) as f64 / n_fall as f64).min(1.0);
                 min_rate + (self.base - min_rate) * (1.0 + (std::f64::consts::PI * done).cos()) / 2.0
             }
         }

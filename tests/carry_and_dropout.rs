@@ -7,6 +7,7 @@ use std::sync::{Mutex, PoisonError};
 use common::{Setting, gpu};
 use scanrnn::backend::Backend;
 use scanrnn::cpu::Cpu;
+use scanrnn::dataset::Starts;
 use scanrnn::graph::Graph;
 use scanrnn::model::{Forecaster, ForecasterConfig, ModelKind, Pass, initial_values};
 use scanrnn::ops::Normalisation;
@@ -105,6 +106,23 @@ fn carried_states_are_those_of_the_whole_sequence() {
             }
         }
     }
+}
+
+/// A walk's runs are equally long: where no rows lie before its first window, those behind its last are walked, too.
+#[test]
+fn a_walk_may_begin_with_the_series() {
+    let model = ForecasterConfig::new(ModelKind::MinGruScan, 6);
+    let config = TrainingConfig { carry_state: true, ..config(ModelKind::MinGruScan) };
+    let values = values();
+    let series = Series::new(&values, 0..N_TRAIN, N_TRAIN..N_TRAIN + N_VALID);
+    let trainer = Trainer::new(&model, &config, &series).expect("settings fit");
+    let parameters: Vec<_> = initial_values(trainer.graph(), 0).into_iter().map(|(_, values)| values).collect();
+    let forecast = |starts: Starts| pollster::block_on(trainer.forecast(&Cpu, &series, &starts, &parameters));
+    let (got, want) = (forecast(Starts::from(0..20)).expect("forecasts"), every_step(&model, 0));
+    assert_eq!(got.len(), 20);
+    assert!(got.iter().zip(&want[WINDOW - 1..]).all(|(&got, &want)| close(got, want)), "{got:?}");
+    let most = N_ROW - WINDOW;
+    assert!(forecast(Starts::from(0..most)).expect_err("no rows are left").to_string().contains("rows more before them or behind"));
 }
 
 #[test]

@@ -397,8 +397,8 @@ fn nothing_that_is_read_or_written_is_written_over() {
     let train = format!("train --model min-gru-scan {SMALL}");
     // a configuration of the user's own, and one that a run would leave in its place
     std::fs::create_dir(path("own")).expect("a folder");
-    let config = format!("# mine\nmodel = \"min-gru-scan\"\ncsv = \"loads.csv\"\ndevice = \"cpu\"\nwindow = 24\n");
-    std::fs::write(path("own/config.toml"), &config).expect("written");
+    let config = "# mine\nmodel = \"min-gru-scan\"\ncsv = \"loads.csv\"\ndevice = \"cpu\"\nwindow = 24\n";
+    std::fs::write(path("own/config.toml"), config).expect("written");
     refuses(folder.path(), "train --config own/config.toml --run-dir own", &["own/config.toml", "is read by this command"]);
     refuses(folder.path(), &format!("{train} --run-dir own"), &["own", "holds a run"]);
     assert_eq!(read("own/config.toml"), config);

@@ -245,6 +245,12 @@ fn a_state_of_another_training_is_refused() {
     let trainer = Trainer::new(&model, &other, &series).expect("fits");
     let refused = pollster::block_on(trainer.fit_from(&Cpu, &series, Some(&state), &mut |_| ControlFlow::Continue(())));
     assert!(refused.expect_err("refused").to_string().contains("other settings"));
+    let trainer = Trainer::new(&model, &config(), &series).expect("fits");
+    let mut other = series.clone();
+    std::mem::swap(&mut other.train, &mut other.valid);
+    assert!(trainer.check_state(&state, &other).is_err(), "other windows");
+    let longer = TrainState { losses: vec![0.0; 1000], ..(*state).clone() };
+    assert!(trainer.check_state(&longer, &series).expect_err("refused").to_string().contains("more or fewer steps"));
     let message = TrainState::parse("x.safetensors", b"nothing").expect_err("refused").to_string();
     assert!(message.contains("x.safetensors"), "{message}");
 }

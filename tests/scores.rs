@@ -155,6 +155,15 @@ fn a_season_is_found_where_there_is_one() {
 }
 
 #[test]
+fn a_straight_line_has_a_linear_baseline() {
+    let windows = Windows::new(&[table(vec![(0..2000).map(f64::from).collect()])], &Layout { scaling: Scaling::None, ..layout(1, 32, 4) });
+    let windows = windows.expect("windows");
+    for normalisation in [Normalisation::None, Normalisation::Last] {
+        assert!(Linear::fit(&windows, normalisation).is_some(), "{normalisation:?}");
+    }
+}
+
+#[test]
 fn the_linear_baseline_is_best_where_the_series_is_linear() {
     let mut random = noise(7);
     let (mut before, mut last) = (0.0, 0.0);

@@ -191,7 +191,8 @@ fn fit(train: &Moments, valid: &Moments, n_step: usize, normalisation: Normalisa
     let mut best: Option<Linear> = None;
     for &ridge in ridges {
         let Some((weight, bias)) = equations.map(ridge) else { continue };
-        let valid_mse = valid.squared_error(&weight, &bias) / (valid.n * bias.len() as f64);
+        // rounding leaves less than nothing of a perfect map
+        let valid_mse = (valid.squared_error(&weight, &bias) / (valid.n * bias.len() as f64)).max(0.0);
         if valid_mse.is_finite() && best.as_ref().is_none_or(|best| valid_mse < best.valid_mse) {
             best = Some(Linear { weight, bias, normalisation, ridge, valid_mse });
         }

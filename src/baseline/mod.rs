@@ -56,7 +56,7 @@ impl Baseline {
             let first_row = windows.member(start).map_or(start, |member| member.rows.start);
             for step in 0..horizon {
                 forecasts.extend((0..n_target).map(|target| match self {
-                    Baseline::SeasonalNaive { season } if last + 1 >= first_row + season => {
+                    Baseline::SeasonalNaive { season } if *season > 0 && last + 1 >= first_row + season => {
                         value(last + 1 - season + step % season, target)
                     }
                     Baseline::Drift if last > start => {

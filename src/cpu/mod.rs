@@ -27,9 +27,9 @@ mod threads;
 mod walk;
 mod window;
 
-use crate::backend::{Backend, LocalFuture, Session};
+use crate::backend::{Backend, LocalFuture, Session, check_element};
 use crate::error::{Error, Result};
-use crate::graph::{Graph, Program, Tensor};
+use crate::graph::{Element, Graph, Program, Tensor};
 use crate::memory::{Memory, Zeros};
 use crate::ops::{MinGru, Op, Operation};
 use crate::profile::{Clock, Profile, Span};
@@ -106,10 +106,12 @@ const MOST_INDEX: u32 = 1 << 24;
 
 impl Session for CpuSession<'_> {
     fn write(&mut self, tensor: Tensor, values: &[f32]) -> Result<()> {
+        check_element(self.memory.graph(), tensor, Element::F32)?;
         self.memory.write(tensor, values, |value| value)
     }
 
     fn write_indices(&mut self, tensor: Tensor, values: &[u32]) -> Result<()> {
+        check_element(self.memory.graph(), tensor, Element::U32)?;
         if let Some(index) = values.iter().find(|&&index| index > MOST_INDEX) {
             let what = message!("{} is beyond {}, up to which the CPU keeps indices: give fewer rows, or use a GPU", index, MOST_INDEX);
             return Err(Error::Unsupported { operation: "indices", what });

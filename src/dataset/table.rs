@@ -222,7 +222,7 @@ impl Table {
     /// # Errors
     /// [`Error::Shape`] if it has not all of them; [`Error::Data`] if there is none.
     pub fn between(&self, rows: Range<usize>) -> Result<Table> {
-        if rows.end > self.n_row() {
+        if rows.start > rows.end || rows.end > self.n_row() {
             return Err(Error::shape("table", "rows", format!("at most {}", self.n_row()), &[rows.end]));
         }
         let dates = self.dates.as_ref().map(|dates| Dates { name: dates.name.clone(), text: dates.text[rows.clone()].to_vec() });

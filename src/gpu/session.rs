@@ -7,7 +7,7 @@ use super::adapter::{Gpu, Pipeline};
 use super::plan::{Binding, Dispatch, Place, Planner};
 use super::shader::BindingKind;
 use crate::Message;
-use crate::backend::{LocalFuture, Session, check_len};
+use crate::backend::{LocalFuture, Session, check_element, check_len};
 use crate::error::{Error, Result};
 use crate::graph::{Element, Graph, Program, StorageSpec, Tensor};
 use crate::ops::Operation;
@@ -311,10 +311,12 @@ struct Absent {
 
 impl Session for GpuSession<'_> {
     fn write(&mut self, tensor: Tensor, values: &[f32]) -> Result<()> {
+        check_element(self.graph, tensor, Element::F32)?;
         self.write_bytes(tensor, bytemuck::cast_slice(values))
     }
 
     fn write_indices(&mut self, tensor: Tensor, values: &[u32]) -> Result<()> {
+        check_element(self.graph, tensor, Element::U32)?;
         self.write_bytes(tensor, values)
     }
 

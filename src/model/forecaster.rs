@@ -405,6 +405,10 @@ impl Forecaster {
             let what = message!("a bidirectional model takes no states: its backward direction begins with the future");
             return Err(Error::Unsupported { operation: "forecaster", what });
         }
+        let n_state: usize = self.layers.iter().map(|layer| layer.state_shapes(1).len()).sum();
+        if let Some(states) = pass.states.filter(|states| states.len() != n_state) {
+            return Err(Error::shape("forecaster", "states", format!("{n_state} tensors"), &[states.len()]));
+        }
         let mut y = match self.input {
             Some((weight, bias)) => graph.linear("embedded", x, weight, Some(bias))?,
             None => x,

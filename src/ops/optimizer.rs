@@ -156,6 +156,10 @@ impl Optimizer {
             0.0..f64::INFINITY => Ok(()),
             _ => Err(Error::option(option, value, message!("a number from 0"))),
         };
+        // 0 in the kernels' floats, it would leave 0 / 0 of a gradient of 0
+        let positive = |eps: f64| {
+            if eps.is_finite() && eps as f32 > 0.0 { Ok(()) } else { Err(Error::option("--eps", eps, message!("a number above 0"))) }
+        };
         natural("--weight-decay", self.weight_decay())?;
         fraction("--momentum", self.momentum())?;
         match *self {
@@ -165,11 +169,11 @@ impl Optimizer {
             Optimizer::Sgd { .. } => Ok(()),
             Optimizer::Adam { betas, eps, .. } | Optimizer::AdamW { betas, eps, .. } => {
                 betas.iter().try_for_each(|&beta| fraction("--betas", beta))?;
-                natural("--eps", eps)
+                positive(eps)
             }
             Optimizer::RmsProp { alpha, eps, .. } => {
                 fraction("--alpha", alpha)?;
-                natural("--eps", eps)
+                positive(eps)
             }
         }
     }

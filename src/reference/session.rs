@@ -8,9 +8,9 @@ use super::{
     Float, attention, causal_conv1d, counter, dropout, grad_norm, iterate, linear, loss, mamba_lab, min_gru, min_gru_scan, optimizer,
     rms_norm, selective_scan, stack, window,
 };
-use crate::backend::{Backend, LocalFuture, Session};
+use crate::backend::{Backend, LocalFuture, Session, check_element};
 use crate::error::Result;
-use crate::graph::{Graph, Program, Tensor};
+use crate::graph::{Element, Graph, Program, Tensor};
 use crate::memory::Memory;
 use crate::ops::{Elementwise, Linear, LinearBackward, Op, Operation, Recurrence};
 use crate::profile::{Clock, Profile, Span};
@@ -42,10 +42,12 @@ struct ReferenceSession<'a, T> {
 
 impl<T: Float> Session for ReferenceSession<'_, T> {
     fn write(&mut self, tensor: Tensor, values: &[f32]) -> Result<()> {
+        check_element(self.memory.graph(), tensor, Element::F32)?;
         self.memory.write(tensor, values, |value| T::from_f64(f64::from(value)))
     }
 
     fn write_indices(&mut self, tensor: Tensor, values: &[u32]) -> Result<()> {
+        check_element(self.memory.graph(), tensor, Element::U32)?;
         self.memory.write(tensor, values, |value| T::from_f64(f64::from(value)))
     }
 

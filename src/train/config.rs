@@ -130,8 +130,8 @@ impl TrainingConfig {
             return Err(Error::option("--lr", self.learning_rate, message!("must be a finite number above 0")));
         }
         for (option, bound) in [("--clip-norm", self.clip_norm), ("--clip-value", self.clip_value)] {
-            if let Some(bound) = bound.filter(|bound| bound.is_nan() || *bound <= 0.0) {
-                return Err(Error::option(option, bound, message!("must be a number above 0")));
+            if let Some(bound) = bound.filter(|bound| !(bound.is_finite() && *bound > 0.0)) {
+                return Err(Error::option(option, bound, message!("must be a finite number above 0")));
             }
         }
         if !(self.l1.is_finite() && self.l1 >= 0.0) {

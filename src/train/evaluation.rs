@@ -4,7 +4,7 @@ use super::TrainingConfig;
 use super::programs::Side;
 use crate::backend::Session;
 use crate::dataset::Starts;
-use crate::error::Result;
+use crate::error::{Error, Result};
 use crate::graph::Graph;
 use crate::model::{ForecasterConfig, rearrange};
 
@@ -55,9 +55,16 @@ impl EvaluationPlan {
         if self.is_walk { [self.n_run, self.width * horizon, n_column] } else { [self.n_run * self.width, horizon, n_column] }
     }
 
-    /// Forecasts of windows, `(window, horizon, target * level)`.
-    pub(super) async fn run(&self, session: &mut dyn Session, graph: &Graph, side: &Side, windows: &Starts) -> Result<Vec<f32>> {
-        let starts = self.starts(windows);
+    /// Forecasts of windows, `(window, horizon, target * level)`, in a series of `n_row` rows.
+    pub(super) async fn run(
+        &self,
+        session: &mut dyn Session,
+        graph: &Graph,
+        side: &Side,
+        windows: &Starts,
+        n_row: usize,
+    ) -> Result<Vec<f32>> {
+        let (starts, n_behind) = self.starts(windows, n_row)?;
         let n_beside = if self.is_walk { 1 } else { self.width };
         let mut forecasts = Vec::new();
         side.clear_states(session, graph)?;
@@ -70,25 +77,31 @@ impl EvaluationPlan {
         rearrange(&mut forecasts, self.n_level);
         let n_forecast = windows.len() * self.n_output;
         if self.is_walk {
-            forecasts.drain(..forecasts.len() - n_forecast);
+            forecasts.drain(..forecasts.len() - n_forecast - n_behind * self.n_output);
         }
         forecasts.truncate(n_forecast);
         Ok(forecasts)
     }
 
     /// Rows at which the windows, or the parts of the walk, begin, run by run. The last run is filled up with the last window; a walk takes
-    /// rows before its first window instead, so that its runs are equally long.
-    fn starts(&self, windows: &Starts) -> Vec<u32> {
+    /// rows before its first window instead, so that its runs are equally long, and where there are too few of them so many behind its last.
+    fn starts(&self, windows: &Starts, n_row: usize) -> Result<(Vec<u32>, usize)> {
         let (Some(first), Some(last)) = (windows.get(0), windows.len().checked_sub(1).and_then(|last| windows.get(last))) else {
-            return Vec::new();
+            return Ok((Vec::new(), 0));
         };
         if self.is_walk {
-            let n_row = windows.len() + self.window - 1;
-            let n_run = n_row.div_ceil(self.width);
-            let first = first.saturating_sub(n_run * self.width - n_row);
-            return (0..n_run).map(|run| (first + run * self.width) as u32).collect();
+            let n_walked = windows.len() + self.window - 1;
+            let n_run = n_walked.div_ceil(self.width);
+            let n_more = n_run * self.width - n_walked;
+            let n_behind = n_more.saturating_sub(first);
+            if last + self.window + n_behind > n_row {
+                let what = message!("with a state that is carried, these windows need {} rows more before them or behind", n_behind);
+                return Err(Error::Unsupported { operation: "forecast", what });
+            }
+            let first = first.saturating_sub(n_more);
+            return Ok(((0..n_run).map(|run| (first + run * self.width) as u32).collect(), n_behind));
         }
         let n_item = windows.len().next_multiple_of(self.width);
-        windows.iter().chain(std::iter::repeat(last)).take(n_item).map(|row| row as u32).collect()
+        Ok((windows.iter().chain(std::iter::repeat(last)).take(n_item).map(|row| row as u32).collect(), 0))
     }
 }

@@ -152,7 +152,7 @@ impl Trainer {
         match (state, &self.best) {
             (Some(state), _) => self.restore(session, state, series, &mut run)?,
             (None, Some(programs)) => {
-                let forecasts = self.plan.run(session, &self.graph, &self.evaluation, &series.valid).await?;
+                let forecasts = self.plan.run(session, &self.graph, &self.evaluation, &series.valid, self.n_row(series)).await?;
                 run.begin(self.loss(&forecasts, &series.valid, series));
                 run.best.forecasts = Some(forecasts);
                 session.run(programs.keep, 1)?;
@@ -168,7 +168,7 @@ impl Trainer {
             if self.train_epoch(session, series, &order, &mut run, observe).await?.is_break() {
                 return Ok(Outcome::Stopped(Box::new(self.state(session, series, &run).await?)));
             }
-            let forecasts = self.plan.run(session, &self.graph, &self.evaluation, &series.valid).await?;
+            let forecasts = self.plan.run(session, &self.graph, &self.evaluation, &series.valid, self.n_row(series)).await?;
             let score = EpochScore {
                 train_mse: run.progress.squared_errors / self.n_value(order.len()),
                 valid_mse: self.score(&forecasts, &series.valid, series).mse,
@@ -207,7 +207,7 @@ impl Trainer {
         }
         let forecasts = match run.best.forecasts {
             Some(forecasts) => forecasts,
-            None => self.plan.run(session, &self.graph, &self.evaluation, &series.valid).await?,
+            None => self.plan.run(session, &self.graph, &self.evaluation, &series.valid, self.n_row(series)).await?,
         };
         let order = self.order(&series.train, 1);
         let persistent: f64 =
@@ -329,6 +329,10 @@ impl Trainer {
         order
     }
 
+    fn n_row(&self, series: &Series<'_>) -> usize {
+        series.values.len() / self.model.features
+    }
+
     /// Values that so many windows are scored on.
     fn n_value(&self, n_window: usize) -> f64 {
         (n_window * self.model.horizon * self.model.targets) as f64
@@ -361,11 +365,11 @@ impl Trainer {
         windows: &Starts,
         parameters: &[Vec<f32>],
     ) -> Result<Vec<f32>> {
-        Series::check_within(windows, series.values.len() / self.model.features, self.config.window)?;
+        Series::check_within(windows, self.n_row(series), self.config.window + self.model.horizon)?;
         let mut session = backend.load(&self.graph).await?;
         write_parameters(&mut *session, &self.graph, parameters)?;
         self.write_data(&mut *session, series)?;
-        self.plan.run(&mut *session, &self.graph, &self.evaluation, windows).await
+        self.plan.run(&mut *session, &self.graph, &self.evaluation, windows, self.n_row(series)).await
     }
 
     /// Runs the steps that are left of an epoch, a slice after the other.

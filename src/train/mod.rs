@@ -40,9 +40,11 @@ impl<'a> Series<'a> {
         Series { values, train: train.into(), valid: valid.into(), test: Starts::default() }
     }
 
-    /// A number that tells other values.
+    /// A number that tells other values, or other windows that train and validate.
     fn fingerprint(&self) -> u64 {
-        fingerprint(self.values.iter().flat_map(|value| value.to_le_bytes()))
+        let ends = [&self.train, &self.valid].into_iter().flat_map(Starts::ranges).flat_map(|range| [range.start, range.end]);
+        let ends = ends.flat_map(|end| (end as u64).to_le_bytes());
+        fingerprint(self.values.iter().flat_map(|value| value.to_le_bytes()).chain(ends))
     }
 
     /// Checks that every window and what follows it, `n_needed` rows in all, lie in the series.

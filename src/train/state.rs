@@ -53,6 +53,13 @@ pub struct TrainProgress {
 }
 
 impl TrainState {
+    /// Whether the steps are those of the epochs that are over, and of one under way.
+    fn is_possible(&self) -> bool {
+        let (n_epoch, n_step) = (self.progress.epochs.len(), self.plan.steps_per_epoch);
+        let under_way = n_epoch.checked_mul(n_step).and_then(|over| self.losses.len().checked_sub(over));
+        n_epoch <= self.plan.training.epochs && under_way.is_some_and(|under_way| under_way <= n_step)
+    }
+
     /// Checks that a training of this plan can go on from here.
     ///
     /// # Errors
@@ -66,6 +73,8 @@ impl TrainState {
             message!("another number of windows")
         } else if self.plan.series != plan.series {
             message!("other values of the series")
+        } else if !self.is_possible() {
+            message!("more or fewer steps than its epochs have")
         } else {
             return Ok(());
         };
