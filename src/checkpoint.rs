@@ -182,11 +182,22 @@ pub struct Checkpoint {
 
 impl Checkpoint {
     /// A checkpoint of a graph's parameters, whose values come in the order of [`Graph::parameters`].
-    pub fn new(description: Description, graph: &Graph, parameters: &[Vec<f32>]) -> Self {
+    ///
+    /// # Errors
+    /// [`Error::Shape`] where there are more or fewer of them, [`Error::Unsupported`] where two have one name.
+    pub fn new(description: Description, graph: &Graph, parameters: &[Vec<f32>]) -> Result<Self> {
+        let count = graph.parameters().len();
+        if parameters.len() != count {
+            return Err(Error::shape("checkpoint", "parameters", format!("{count} tensors"), &[parameters.len()]));
+        }
         let named = graph.parameters().iter().zip(parameters).map(|(parameter, values)| {
             (parameter.name.clone(), NamedTensor { shape: graph.shape(parameter.tensor).to_vec(), values: values.clone() })
         });
-        Checkpoint { description, tensors: Tensors { metadata: HashMap::new(), tensors: named.collect() } }
+        let tensors: BTreeMap<_, _> = named.collect();
+        if tensors.len() < count {
+            return Err(Error::Unsupported { operation: "checkpoint", what: message!("two parameters of the graph have one name") });
+        }
+        Ok(Checkpoint { description, tensors: Tensors { metadata: HashMap::new(), tensors } })
     }
 
     /// A file's bytes.
@@ -267,6 +278,22 @@ mod tests {
     }
 
     #[test]
+    fn parameters_of_one_name_are_refused() {
+        let model = ForecasterConfig::new(ModelKind::MinGru, 8);
+        let layout = Layout::one_column("Close", 32, 1);
+        let training = TrainingConfig::lab(ModelKind::MinGru);
+        let description = Description { model, training, layout, scalers: vec![], sources: vec![], ids: vec![] };
+        let mut graph = Graph::new();
+        graph.parameter("w", &[1], crate::graph::Init::Constant(0.0));
+        let refused =
+            |graph: &Graph, values: &[Vec<f32>]| Checkpoint::new(description.clone(), graph, values).map_err(|error| error.to_string());
+        assert!(refused(&graph, &[vec![1.0]]).is_ok());
+        assert!(refused(&graph, &[]).expect_err("no values").contains("1 tensors"));
+        graph.parameter("w", &[1], crate::graph::Init::Constant(0.0));
+        assert!(refused(&graph, &[vec![1.0], vec![2.0]]).expect_err("one name").contains("one name"));
+    }
+
+    #[test]
     fn every_setting_is_kept() {
         let training = TrainingConfig {
             optimizer: Optimizer::adam_w(0.01),
@@ -303,7 +330,7 @@ mod tests {
             assert!(error.contains(part), "{part:?} is not in {error}");
         };
         refused(|changed| changed.training.loss = Loss::Quantile { levels: vec![] }, "--quantiles");
-        refused(|changed| changed.model.layers = 1_000_000_000, "1 tensors");
+        refused(|changed| changed.model.layers = 4, "4 layers in 1 tensors");
         refused(|changed| changed.layout.horizon = 7, "horizon is 7 and 1");
         refused(|changed| changed.model.hidden = 0, "--hidden");
         refused(|changed| changed.scalers = vec![vec![Scaler { scaling: Scaling::Standard, offset: 0.0, scale: 0.0 }]], "a scaler");

@@ -202,6 +202,13 @@ fn a_run_ends_whole_without_a_reader_and_leaves_what_it_reads() {
     drop((child.stdout.take(), child.stderr.take()));
     assert_eq!(child.wait().expect("the binary ends").code(), Some(0));
     assert!(folder.path().join("unread/report.html").exists());
+    #[cfg(target_os = "linux")]
+    {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_scanrnn"));
+        command.current_dir(folder.path()).arg("devices").stdout(std::fs::File::create("/dev/full").expect("a device"));
+        let output = command.output().expect("the binary runs");
+        assert_eq!((output.status.code(), stderr(&output).contains("could not be written")), (Some(2), true), "{}", stderr(&output));
+    }
     let forecast = "forecast --checkpoint unread/best.safetensors --device cpu --csv loads.csv";
     refuses(folder.path(), &format!("{forecast} --out loads.csv"), &["loads.csv: is read by this command"]);
     refuses(folder.path(), &format!("{forecast} --picture unread/../loads.csv"), &["is read by this command"]);

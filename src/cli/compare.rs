@@ -150,7 +150,7 @@ fn text(entries: &[Entry], windows: &Windows, seeds: u64, texts: &Texts) -> Stri
     ranked.sort_by(|a, b| a.mse().0.total_cmp(&b.mse().0));
     for entry in &ranked {
         let (mse, mae) = (entry.mse(), entry.spread(|evaluation| evaluation.overall.scaled.mae));
-        let deviation = |deviation: f64| if entry.look == Look::Baseline { "–".into() } else { significant(deviation, 2) };
+        let deviation = |deviation: f64| if entry.evaluations.len() < 2 { "–".into() } else { significant(deviation, 2) };
         table.push([
             entry.name.clone(),
             significant(mse.0, 5),

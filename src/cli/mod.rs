@@ -3,9 +3,7 @@
 
 // The standard library's macros panic where the reader has gone, as `| head` goes: a training would be lost for a line.
 macro_rules! print {
-    ($($text:tt)*) => {{
-        let _ = std::io::Write::write_fmt(&mut std::io::stdout(), format_args!($($text)*));
-    }};
+    ($($text:tt)*) => { $crate::cli::print_out(format_args!($($text)*)) };
 }
 macro_rules! println {
     () => { print!("\n") };
@@ -47,15 +45,17 @@ mod tune;
 mod tune_kernels;
 
 use std::ffi::OsString;
-use std::io::Write;
+use std::fmt;
+use std::io::{self, Write};
 use std::process::ExitCode;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use clap::{CommandFactory, FromArgMatches, Parser, Subcommand};
 
 pub use help::FRAMES;
 
 use crate::checkpoint::Checkpoint;
-use crate::error::Result;
+use crate::error::{Error, Result};
 use crate::report::Lang;
 use crate::report::language::fill;
 
@@ -108,6 +108,19 @@ enum Command {
     Devices(devices::Args),
 }
 
+/// Whether some of the output could not be written, though somebody may read it.
+static IS_OUTPUT_LOST: AtomicBool = AtomicBool::new(false);
+
+fn print_out(text: fmt::Arguments<'_>) {
+    if is_lost(&io::stdout().write_fmt(text)) {
+        IS_OUTPUT_LOST.store(true, Ordering::Relaxed);
+    }
+}
+
+fn is_lost(written: &io::Result<()>) -> bool {
+    written.as_ref().is_err_and(|error| error.kind() != io::ErrorKind::BrokenPipe)
+}
+
 /// Runs the command that a command line gives, the program's name first, and shows what stops it on one line.
 pub fn run(line: impl IntoIterator<Item = OsString>) -> ExitCode {
     let mut command = Cli::command();
@@ -117,6 +130,10 @@ pub fn run(line: impl IntoIterator<Item = OsString>) -> ExitCode {
     let outcome = config::with_config(line, &command).and_then(|line| {
         lang = config::language(&line);
         run_command(line, &command, lang)
+    });
+    let outcome = outcome.and_then(|code| match IS_OUTPUT_LOST.load(Ordering::Relaxed) || is_lost(&io::stdout().flush()) {
+        true => Err(Error::data("standard output", message!("could not be written"), message!("make room where it goes"))),
+        false => Ok(code),
     });
     outcome.unwrap_or_else(|error| {
         eprintln!("{}", fill(lang.texts().error, [&lang.message(&error.message())]));

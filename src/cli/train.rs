@@ -211,7 +211,7 @@ fn save_checkpoint(path: &Path, kind: ModelKind, setting: &Setting, trainer: &Tr
         sources: tables.iter().map(Table::source).map(Source::to_string).collect(),
         ids: tables.iter().filter_map(|table| table.source().id().cloned()).collect(),
     };
-    let bytes = Checkpoint::new(description, trainer.graph(), &fit.parameters).to_bytes()?;
+    let bytes = Checkpoint::new(description, trainer.graph(), &fit.parameters)?.to_bytes()?;
     crate::file::save(path, |writer| writer.write_all(&bytes))
 }
 

@@ -150,6 +150,11 @@ fn default_cache() -> usize {
     1024
 }
 
+/// Hidden channels, at most: the square of them makes a weight.
+const MOST_HIDDEN: usize = 1 << 16;
+/// Layers, at most.
+const MOST_LAYERS: usize = 1 << 12;
+
 impl ForecasterConfig {
     /// One layer (`hybrid`: two) that forecasts the next value of one column from that column.
     pub fn new(model: ModelKind, hidden: usize) -> Self {
@@ -189,7 +194,7 @@ impl ForecasterConfig {
     /// Checks that every size can be used.
     ///
     /// # Errors
-    /// [`Error::Option`] naming the first that is zero, too small, or does not divide what it must.
+    /// [`Error::Option`] naming the first that is zero, too small, beyond what any device could hold, or does not divide what it must.
     pub fn check(&self) -> Result<()> {
         let sizes = [
             ("--features", self.features),
@@ -207,6 +212,8 @@ impl ForecasterConfig {
         ];
         match sizes.into_iter().find(|(_, size)| *size == 0) {
             Some((option, _)) => Err(Error::option(option, 0, message!("must be at least 1"))),
+            None if self.hidden > MOST_HIDDEN => Err(Error::option("--hidden", self.hidden, message!("must be at most {}", MOST_HIDDEN))),
+            None if self.layers > MOST_LAYERS => Err(Error::option("--layers", self.layers, message!("must be at most {}", MOST_LAYERS))),
             None if self.targets > self.features => {
                 Err(Error::option("--targets", self.targets, message!("must be among the {} features", self.features)))
             }
