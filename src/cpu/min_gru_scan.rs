@@ -14,6 +14,9 @@ use crate::ops::{MinGruScan, MinGruScanBackward};
 /// Most channels of one task.
 const CHANNELS: usize = 64;
 
+/// Steps from which on a sequence has more rows than the near caches hold: then they are fetched ahead, before that it would only cost.
+const LONG: usize = 1024;
+
 /// `h` and the last state.
 pub fn forward(op: &MinGruScan, memory: &mut Memory<f32>) {
     let [p, h, last] = [op.p, op.h, op.last].map(|tensor| Rows::of(memory, tensor));
@@ -61,6 +64,7 @@ impl WithSimd for Forward {
     fn with_simd<S: Simd>(self, simd: S) {
         let Forward { p, h0, h, last, walk, batch, channels } = self;
         let n_hidden = h.columns;
+        let candidates = n_hidden + channels.start..n_hidden + channels.end;
         let mut states = [Lanes::splat(simd, 0.0); CHANNELS];
         if let Some(h0) = h0 {
             for (state, part) in states.iter_mut().zip(parts(channels.clone(), S::F32_LANES)) {
@@ -69,6 +73,10 @@ impl WithSimd for Forward {
         }
         for position in 0..walk.n_step {
             let row = walk.row(batch, position);
+            if walk.n_step >= LONG {
+                walk.fetch_ahead(batch, position, [p, h], &channels);
+                walk.fetch_ahead(batch, position, [p], &candidates);
+            }
             if walk.begins(batch, position) {
                 states = [Lanes::splat(simd, 0.0); CHANNELS];
             }
@@ -106,6 +114,7 @@ impl WithSimd for Backward {
     fn with_simd<S: Simd>(self, simd: S) {
         let Backward { p, h0, h, grad_h, grad_last, grad_p, grad_h0, walk, batch, channels } = self;
         let n_hidden = h.columns;
+        let candidates = n_hidden + channels.start..n_hidden + channels.end;
         let zero = Lanes::splat(simd, 0.0);
         let mut carries = [zero; CHANNELS];
         if let Some(grad_last) = grad_last {
@@ -116,6 +125,10 @@ impl WithSimd for Backward {
         for position in (0..walk.n_step).rev() {
             let row = walk.row(batch, position);
             let begins = walk.begins(batch, position);
+            if walk.n_step >= LONG {
+                walk.fetch_behind(batch, position, [p, h, grad_h.unwrap_or(h), grad_p.unwrap_or(p)], &channels);
+                walk.fetch_behind(batch, position, [p, grad_p.unwrap_or(p)], &candidates);
+            }
             for (carry, part) in carries.iter_mut().zip(parts(channels.clone(), S::F32_LANES)) {
                 let candidate_part = n_hidden + part.start..n_hidden + part.end;
                 let gate = p.lanes(simd, row, &part);

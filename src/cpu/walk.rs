@@ -43,6 +43,15 @@ impl Walk {
         }
     }
 
+    /// [`Walk::fetch_ahead`] where positions go down.
+    #[inline(always)]
+    pub fn fetch_behind<const N: usize>(&self, batch: usize, position: usize, tensors: [Rows; N], columns: &Range<usize>) {
+        let row = self.row(batch, position.saturating_sub(AHEAD));
+        for tensor in tensors {
+            tensor.fetch(row, columns);
+        }
+    }
+
     /// The rows of a `(batch, step, ..)` tensor visited at `position`, one a batch row.
     #[inline(always)]
     pub fn at(&self, rows: Rows, position: usize) -> Rows {
