@@ -89,10 +89,7 @@ pub(crate) fn check_element(graph: &Graph, tensor: Tensor, element: Element) -> 
 /// # Errors
 /// [`Error::Shape`] where there are more or fewer of them, or one has another number of values.
 pub(crate) fn write_parameters(session: &mut dyn Session, graph: &Graph, parameters: &[Vec<f32>]) -> Result<()> {
-    let count = graph.parameters().len();
-    if parameters.len() != count {
-        return Err(Error::shape("forecast", "parameters", format!("{count} tensors"), &[parameters.len()]));
-    }
+    graph.expect_parameters("forecast", parameters.len())?;
     graph.parameters().iter().zip(parameters).try_for_each(|(parameter, values)| session.write(parameter.tensor, values))
 }
 

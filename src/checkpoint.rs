@@ -186,15 +186,12 @@ impl Checkpoint {
     /// # Errors
     /// [`Error::Shape`] where there are more or fewer of them, [`Error::Unsupported`] where two have one name.
     pub fn new(description: Description, graph: &Graph, parameters: &[Vec<f32>]) -> Result<Self> {
-        let count = graph.parameters().len();
-        if parameters.len() != count {
-            return Err(Error::shape("checkpoint", "parameters", format!("{count} tensors"), &[parameters.len()]));
-        }
+        graph.expect_parameters("checkpoint", parameters.len())?;
         let named = graph.parameters().iter().zip(parameters).map(|(parameter, values)| {
             (parameter.name.clone(), NamedTensor { shape: graph.shape(parameter.tensor).to_vec(), values: values.clone() })
         });
         let tensors: BTreeMap<_, _> = named.collect();
-        if tensors.len() < count {
+        if tensors.len() < parameters.len() {
             return Err(Error::Unsupported { operation: "checkpoint", what: message!("two parameters of the graph have one name") });
         }
         Ok(Checkpoint { description, tensors: Tensors { metadata: HashMap::new(), tensors } })

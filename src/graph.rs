@@ -252,6 +252,15 @@ impl Graph {
         &self.parameters
     }
 
+    /// Checks how many values of parameters there are: those of all, in the order of their declaration.
+    ///
+    /// # Errors
+    /// [`Error::Shape`] where there are more or fewer.
+    pub(crate) fn expect_parameters(&self, operation: &'static str, got: usize) -> Result<()> {
+        let want = self.parameters.len();
+        if got == want { Ok(()) } else { Err(Error::shape(operation, "parameters", format!("{want} tensors"), &[got])) }
+    }
+
     /// Every finished program with its name.
     pub fn programs(&self) -> &[(String, Vec<Op>)] {
         &self.programs

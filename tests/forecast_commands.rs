@@ -1,13 +1,29 @@
 //! The forecasting commands through the binary: runs and what they leave, forecasts, comparisons, walks through time, searches.
 
 use std::path::Path;
-use std::process::{Command, Output};
+use std::process::{Child, Command, Output, Stdio};
 
 use serde_json::Value;
 use tempfile::TempDir;
 
+fn command(folder: &Path, args: &str) -> Command {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_scanrnn"));
+    command.current_dir(folder).args(args.split_whitespace());
+    command
+}
+
 fn scanrnn(folder: &Path, args: &str) -> Output {
-    Command::new(env!("CARGO_BIN_EXE_scanrnn")).current_dir(folder).args(args.split_whitespace()).output().expect("the binary runs")
+    command(folder, args).output().expect("the binary runs")
+}
+
+/// A training in the folder `cut` that is under way: it has written down so many epochs.
+fn under_way(folder: &Path, train: &str, n_epoch: usize) -> Child {
+    let child = command(folder, &format!("{train} --run-dir cut")).stdout(Stdio::piped()).spawn().expect("the binary runs");
+    let metrics = folder.join("cut/metrics.jsonl");
+    while std::fs::read_to_string(&metrics).map_or(0, |lines| lines.lines().count()) < n_epoch {
+        std::thread::sleep(std::time::Duration::from_millis(1));
+    }
+    child
 }
 
 fn stderr(output: &Output) -> String {
@@ -196,17 +212,15 @@ fn a_backtest_sees_nothing_of_what_comes_after_an_origin() {
 #[test]
 fn a_run_ends_whole_without_a_reader_and_leaves_what_it_reads() {
     let folder = folder();
-    let mut command = Command::new(env!("CARGO_BIN_EXE_scanrnn"));
-    command.current_dir(folder.path()).args(format!("train --model min-gru-scan {SMALL} --run-dir unread").split_whitespace());
-    let mut child = command.stdout(std::process::Stdio::piped()).stderr(std::process::Stdio::piped()).spawn().expect("the binary runs");
+    let mut train = command(folder.path(), &format!("train --model min-gru-scan {SMALL} --run-dir unread"));
+    let mut child = train.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().expect("the binary runs");
     drop((child.stdout.take(), child.stderr.take()));
     assert_eq!(child.wait().expect("the binary ends").code(), Some(0));
     assert!(folder.path().join("unread/report.html").exists());
     #[cfg(target_os = "linux")]
     {
-        let mut command = Command::new(env!("CARGO_BIN_EXE_scanrnn"));
-        command.current_dir(folder.path()).arg("devices").stdout(std::fs::File::create("/dev/full").expect("a device"));
-        let output = command.output().expect("the binary runs");
+        let full = std::fs::File::create("/dev/full").expect("a device");
+        let output = command(folder.path(), "devices").stdout(full).output().expect("the binary runs");
         assert_eq!((output.status.code(), stderr(&output).contains("could not be written")), (Some(2), true), "{}", stderr(&output));
     }
     let forecast = "forecast --checkpoint unread/best.safetensors --device cpu --csv loads.csv";
@@ -281,13 +295,7 @@ fn an_interrupted_run_goes_on_with_the_same_bits() {
     let small = SMALL.replace("--epochs 2", "--epochs 900 --optimizer adam --patience 900");
     let train = format!("train --model min-gru {small}");
     succeeds(folder.path(), &format!("{train} --run-dir whole"));
-    let mut command = Command::new(env!("CARGO_BIN_EXE_scanrnn"));
-    command.current_dir(folder.path()).args(train.split_whitespace()).args(["--run-dir", "cut"]).stdout(std::process::Stdio::piped());
-    let child = command.spawn().expect("the binary runs");
-    let cut = folder.path().join("cut");
-    while std::fs::metadata(cut.join("metrics.jsonl")).map_or(0, |metrics| metrics.len()) == 0 {
-        std::thread::sleep(std::time::Duration::from_millis(1));
-    }
+    let (child, cut) = (under_way(folder.path(), &train, 1), folder.path().join("cut"));
     assert!(Command::new("kill").args(["-INT", &child.id().to_string()]).status().expect("kill runs").success());
     let output = child.wait_with_output().expect("the binary ends");
     let text = String::from_utf8_lossy(&output.stdout).into_owned();
@@ -313,24 +321,19 @@ fn an_interrupted_run_goes_on_with_the_same_bits() {
 #[test]
 fn a_killed_run_goes_on_with_the_same_bits() {
     let folder = folder();
-    let small = SMALL.replace("--epochs 2", "--epochs 60 --optimizer adam --patience 60");
+    let small = SMALL.replace("--epochs 2", "--epochs 300 --optimizer adam --patience 300");
     let train = format!("train --model min-gru-scan {small}");
     succeeds(folder.path(), &format!("{train} --run-dir whole"));
-    let mut command = Command::new(env!("CARGO_BIN_EXE_scanrnn"));
-    command.current_dir(folder.path()).args(train.split_whitespace()).args(["--run-dir", "cut", "--save-every", "0"]);
-    let mut child = command.stdout(std::process::Stdio::null()).spawn().expect("the binary runs");
+    let mut child = under_way(folder.path(), &format!("{train} --save-every 0"), 2);
     let cut = folder.path().join("cut");
-    let lines = || std::fs::read_to_string(cut.join("metrics.jsonl")).unwrap_or_default();
-    while lines().lines().count() < 2 {
-        std::thread::sleep(std::time::Duration::from_millis(1));
-    }
+    let lines = || std::fs::read_to_string(cut.join("metrics.jsonl")).expect("lines");
     child.kill().expect("killed");
     child.wait().expect("ended");
     assert!(!cut.join("best.safetensors").exists(), "it was killed in time");
     // an epoch that was written down after the last time that the run was saved
-    let ahead = lines().lines().last().expect("a line").replace("\"epoch\":", "\"epoch\":5");
+    let ahead = lines().lines().last().expect("a line").replace("\"epoch\":", "\"epoch\":29");
     std::fs::write(cut.join("metrics.jsonl"), format!("{}{ahead}\n", lines())).expect("written");
-    succeeds(folder.path(), "train --resume cut");
+    succeeds(folder.path(), "train --resume cut --save-every 0.5");
     let read = |run: &str, file: &str| std::fs::read(folder.path().join(run).join(file)).expect("a file");
     assert!(read("whole", "best.safetensors") == read("cut", "best.safetensors"), "the same bits");
     let epochs = |run: &str| {
@@ -450,10 +453,9 @@ fn a_checkpoint_is_used_on_rows_that_are_said_and_named() {
     succeeds(path, &format!("train --model mamba --device cpu --csv loads.csv {carried} --run-dir carried"));
     succeeds(path, "forecast --checkpoint carried/best.safetensors --device cpu --csv loads.csv");
     let forecast = std::fs::read_to_string(path.join("forecast.csv")).expect("rows");
-    let mut command = Command::new(env!("CARGO_BIN_EXE_scanrnn"));
-    command.current_dir(path).args(["stream", "--checkpoint", "carried/best.safetensors", "--device", "cpu"]);
-    command.stdin(std::fs::File::open(path.join("loads.csv")).expect("rows"));
-    let streamed = String::from_utf8(command.output().expect("the binary runs").stdout).expect("text");
+    let mut stream = command(path, "stream --checkpoint carried/best.safetensors --device cpu");
+    let output = stream.stdin(std::fs::File::open(path.join("loads.csv")).expect("rows")).output().expect("the binary runs");
+    let streamed = String::from_utf8(output.stdout).expect("text");
     let number = |text: &str| text.lines().last().expect("a row").split(',').next_back().expect("a cell").parse::<f64>().expect("a number");
     assert!((number(&forecast) - number(&streamed)).abs() < 1e-4, "{forecast} {streamed}");
     // series by name, and dates that keep no step

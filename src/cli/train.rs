@@ -146,14 +146,14 @@ pub async fn run(args: &Args, mut options: toml::Table, lang: Lang) -> Result<Ex
     if let Some(path) = &args.init_from {
         start_from(&mut trainer, path, lang)?;
     }
-    if let Some(state) = &state {
-        trainer.check_state(state, &series)?;
-    }
     options.extend(training.chosen());
     let options = options.to_string();
-    let mut folder = match &args.resume {
-        Some(path) => RunFolder::resume(path, state.as_ref().map_or(0, |state| state.progress.epochs.len()))?,
-        None => RunFolder::create(&args.run_dir.clone().unwrap_or_else(|| RunFolder::free(args.model.name())), &options)?,
+    let mut folder = match (&args.resume, &state) {
+        (Some(path), Some(state)) => {
+            trainer.check_state(state, &series)?;
+            RunFolder::resume(path, state.progress.epochs.len())?
+        }
+        _ => RunFolder::create(&args.run_dir.clone().unwrap_or_else(|| RunFolder::free(args.model.name())), &options)?,
     };
     let is_new = state.is_none();
     let fit = match fit(args, &trainer, windows, &device, &mut folder, state, lang).await {

@@ -251,12 +251,9 @@ impl TrainingArgs {
     /// # Errors
     /// [`Error::Option`] naming the first that cannot.
     pub fn check(&self, kind: ModelKind) -> Result<()> {
-        if self.window == Some(0) {
-            return Err(Error::option("--window", 0, message!("must be at least 1")));
-        }
         let (model, config) = (self.model(kind), self.config(kind)?);
-        model.check()?;
         config.check()?;
+        model.check()?;
         config.check_model(&model)
     }
 

@@ -37,16 +37,18 @@ impl Walk {
     /// Has columns of the rows fetched that are visited some steps behind `position`: a processor does not foresee rows far apart.
     #[inline(always)]
     pub fn fetch_ahead<const N: usize>(&self, batch: usize, position: usize, tensors: [Rows; N], columns: &Range<usize>) {
-        let row = self.row(batch, (position + AHEAD).min(self.n_step - 1));
-        for tensor in tensors {
-            tensor.fetch(row, columns);
-        }
+        self.fetch(batch, (position + AHEAD).min(self.n_step - 1), tensors, columns);
     }
 
     /// [`Walk::fetch_ahead`] where positions go down.
     #[inline(always)]
     pub fn fetch_behind<const N: usize>(&self, batch: usize, position: usize, tensors: [Rows; N], columns: &Range<usize>) {
-        let row = self.row(batch, position.saturating_sub(AHEAD));
+        self.fetch(batch, position.saturating_sub(AHEAD), tensors, columns);
+    }
+
+    #[inline(always)]
+    fn fetch<const N: usize>(&self, batch: usize, position: usize, tensors: [Rows; N], columns: &Range<usize>) {
+        let row = self.row(batch, position);
         for tensor in tensors {
             tensor.fetch(row, columns);
         }

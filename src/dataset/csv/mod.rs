@@ -122,7 +122,7 @@ pub fn read_csv(path: &Path, options: &CsvOptions<'_>) -> Result<CsvTables> {
     let mut notes = Vec::new();
     let mut record = ByteRecord::new();
     let mut names = Vec::new();
-    let mut unnamed = None;
+    let mut is_unnamed = false;
     if dialect.has_header {
         let header = reader.byte_headers().map_err(|error| csv_error(path, error))?;
         if header.is_empty() {
@@ -130,9 +130,7 @@ pub fn read_csv(path: &Path, options: &CsvOptions<'_>) -> Result<CsvTables> {
         }
         for column in 0..header.len() {
             let name = text(header, column, path, None)?;
-            if column == 0 && (name.is_empty() || name == "Unnamed: 0") {
-                unnamed = Some(column);
-            }
+            is_unnamed |= column == 0 && (name.is_empty() || name == "Unnamed: 0");
             names.push(if name.is_empty() { format!("c{}", column + 1) } else { name.to_string() });
         }
     }
@@ -144,7 +142,7 @@ pub fn read_csv(path: &Path, options: &CsvOptions<'_>) -> Result<CsvTables> {
         notes.push(message!("{} has no header: its columns are called c1 to c{}", place, names.len()));
     }
 
-    let layout = Layout::new(path, options, &names, unnamed, &record, &mut notes)?;
+    let layout = Layout::new(path, options, &names, is_unnamed, &record, &mut notes)?;
     let cells = Cells { path, names: &names, decimal_comma: dialect.decimal_comma, missing: options.missing };
     let mut all: Vec<Rows> = Vec::new();
     let mut index_of: HashMap<String, usize> = HashMap::new();
@@ -183,12 +181,12 @@ struct Layout {
 }
 
 impl Layout {
-    /// `unnamed` is a first column without a name of its own.
+    /// `is_unnamed` says that the first column has no name of its own.
     fn new(
         path: &Path,
         options: &CsvOptions<'_>,
         names: &[String],
-        unnamed: Option<usize>,
+        is_unnamed: bool,
         first: &ByteRecord,
         notes: &mut Vec<Message>,
     ) -> Result<Self> {
@@ -214,7 +212,7 @@ impl Layout {
                     let cell = str::from_utf8(&first[column]).unwrap_or_default().trim();
                     let name = names[column].escape_debug();
                     // What begins with a letter and is no missing value is text.
-                    if Some(column) == unnamed && names.len() > 1 && matches!(cell, "0" | "1") {
+                    if column == 0 && is_unnamed && names.len() > 1 && matches!(cell, "0" | "1") {
                         notes.push(message!("{}, column {}: left out, it has no name and counts rows; name it to read it", place, name));
                     } else if cell.starts_with(char::is_alphabetic) && !is_missing(cell) && cell.parse::<f64>().is_err() {
                         notes.push(message!("{}, column {}: left out, {} is no number", place, name, quoted(cell)));
