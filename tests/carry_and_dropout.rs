@@ -12,7 +12,7 @@ use scanrnn::graph::Graph;
 use scanrnn::model::{Forecaster, ForecasterConfig, ModelKind, Pass, initial_values};
 use scanrnn::ops::Normalisation;
 use scanrnn::reference::Reference;
-use scanrnn::train::{Fit, Series, Trainer, TrainingConfig};
+use scanrnn::train::{Evaluator, Fit, Series, Trainer, TrainingConfig};
 
 const N_ROW: usize = 330;
 const WINDOW: usize = 5;
@@ -115,9 +115,9 @@ fn a_walk_may_begin_with_the_series() {
     let config = TrainingConfig { carry_state: true, ..config(ModelKind::MinGruScan) };
     let values = values();
     let series = Series::new(&values, 0..N_TRAIN, N_TRAIN..N_TRAIN + N_VALID);
-    let trainer = Trainer::new(&model, &config, &series).expect("settings fit");
-    let parameters: Vec<_> = initial_values(trainer.graph(), 0).into_iter().map(|(_, values)| values).collect();
-    let forecast = |starts: Starts| pollster::block_on(trainer.forecast(&Cpu, &series, &starts, &parameters));
+    let evaluator = Evaluator::new(&model, &config, &series).expect("settings fit");
+    let parameters: Vec<_> = initial_values(evaluator.graph(), 0).into_iter().map(|(_, values)| values).collect();
+    let forecast = |starts: Starts| pollster::block_on(evaluator.forecast(&Cpu, &series, &starts, &parameters));
     let (got, want) = (forecast(Starts::from(0..20)).expect("forecasts"), every_step(&model, 0));
     assert_eq!(got.len(), 20);
     assert!(got.iter().zip(&want[WINDOW - 1..]).all(|(&got, &want)| close(got, want)), "{got:?}");

@@ -6,7 +6,7 @@ use std::process::{Command, Output, Stdio};
 use scanrnn::checkpoint::Checkpoint;
 use scanrnn::cpu::Cpu;
 use scanrnn::dataset::{Columns, Table, Windows};
-use scanrnn::train::{Series, Trainer};
+use scanrnn::train::{Evaluator, Series};
 use serde_json::Value;
 use tempfile::TempDir;
 
@@ -254,9 +254,9 @@ fn validation_forecasts(folder: &Path, checkpoint: &str) -> (Vec<f64>, usize, Ve
     let table = Table::read_csv(&folder.join("prices.csv"), Columns::Named(&["Close"])).expect("prices");
     let windows = Windows::with_scalers(std::slice::from_ref(&table), &description.layout, description.scalers.clone()).expect("windows");
     let series = Series::new(windows.values(), windows.train().clone(), windows.valid().clone());
-    let trainer = Trainer::new(&description.model, &description.training, &series).expect("as trained");
-    let parameters = tensors.parameters(checkpoint, trainer.graph()).expect("as trained");
-    let forecasts = pollster::block_on(trainer.forecast(&Cpu, &series, &series.valid, &parameters)).expect("forecasts");
+    let evaluator = Evaluator::new(&description.model, &description.training, &series).expect("as trained");
+    let parameters = tensors.parameters(checkpoint, evaluator.graph()).expect("as trained");
+    let forecasts = pollster::block_on(evaluator.forecast(&Cpu, &series, &series.valid, &parameters)).expect("forecasts");
     let forecasts = forecasts.iter().map(|&value| description.scalers[0][0].inverse(f64::from(value))).collect();
     (forecasts, windows.valid().get(0).expect("a window"), table.columns().next().expect("a column").to_vec())
 }
@@ -369,6 +369,22 @@ fn a_checkpoint_scores_as_its_training_did() {
         row.unwrap_or_else(|| panic!("no scores in\n{text}")).to_string()
     };
     assert_eq!(scores(&trained), scores(&scored));
+}
+
+/// What only a training asks for is not asked of the series that a checkpoint is scored on.
+#[test]
+fn a_checkpoint_scores_on_a_series_too_short_to_train_on() {
+    let folder = folder();
+    let prices = std::fs::read_to_string(folder.path().join("prices.csv")).expect("prices");
+    std::fs::write(folder.path().join("short.csv"), prices.lines().take(40).map(|line| format!("{line}\n")).collect::<String>())
+        .expect("written");
+    for options in ["--schedule cosine --warmup-steps 10", "--window-norm none --carry-state --batch 8"] {
+        let train = format!("train --model min-gru --device cpu --csv prices.csv {SMALL} {options} --checkpoint min-gru.safetensors");
+        let trained = scanrnn(folder.path(), &train);
+        assert!(trained.status.success(), "{options}: {}", stderr(&trained));
+        let scored = scanrnn(folder.path(), "evaluate --checkpoint min-gru.safetensors --device cpu --csv short.csv");
+        assert!(scored.status.success(), "{options}: {}", stderr(&scored));
+    }
 }
 
 #[test]

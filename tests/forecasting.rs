@@ -12,7 +12,7 @@ use scanrnn::model::{ForecasterConfig, ModelKind, StepGraph, WindowGraph, initia
 use scanrnn::ops::{Loss, Normalisation, Optimizer};
 use scanrnn::reference::Reference;
 use scanrnn::schedule::Schedule;
-use scanrnn::train::{Fit, LossUnits, Outcome, Series, Shuffle, TrainState, Trainer, TrainingConfig};
+use scanrnn::train::{Evaluator, Fit, LossUnits, Outcome, Series, Shuffle, TrainState, Trainer, TrainingConfig};
 
 const WINDOW: usize = 12;
 const HORIZON: usize = 5;
@@ -97,10 +97,10 @@ fn a_linear_skip_starts_at_the_windows_mean_and_learns_a_linear_series() {
     let _turn = TURN.lock().unwrap_or_else(PoisonError::into_inner);
     let values = values();
     let skip = ForecasterConfig { linear_skip: Some(WINDOW), independent: true, ..model(ModelKind::MinGruScan) };
-    let trainer = Trainer::new(&skip, &config(), &series(&values)).expect("fits");
-    let first: Vec<_> = initial_values(trainer.graph(), 0).into_iter().map(|(_, values)| values).collect();
     let series = series(&values);
-    let forecasts = pollster::block_on(trainer.forecast(&Cpu, &series, &series.test, &first)).expect("forecasts");
+    let evaluator = Evaluator::new(&skip, &config(), &series).expect("fits");
+    let first: Vec<_> = initial_values(evaluator.graph(), 0).into_iter().map(|(_, values)| values).collect();
+    let forecasts = pollster::block_on(evaluator.forecast(&Cpu, &series, &series.test, &first)).expect("forecasts");
     for (start, forecast) in series.test.iter().zip(forecasts.chunks(HORIZON * 2)) {
         for (index, forecast) in forecast.iter().enumerate() {
             let mean = (0..WINDOW).map(|step| values[3 * (start + step) + index % 2]).sum::<f32>() / WINDOW as f32;
@@ -118,14 +118,14 @@ fn windows_of_several_series_are_those_of_each_series_alone() {
     let _turn = TURN.lock().unwrap_or_else(PoisonError::into_inner);
     let values = values();
     let (both, model) = (series(&values), model(ModelKind::MinGru));
-    let trainer = Trainer::new(&model, &config(), &both).expect("fits");
-    let parameters: Vec<_> = initial_values(trainer.graph(), 3).into_iter().map(|(_, values)| values).collect();
+    let evaluator = Evaluator::new(&model, &config(), &both).expect("fits");
+    let parameters: Vec<_> = initial_values(evaluator.graph(), 3).into_iter().map(|(_, values)| values).collect();
     for device in devices() {
-        let all = pollster::block_on(trainer.forecast(device, &both, &both.test, &parameters)).expect("forecasts");
+        let all = pollster::block_on(evaluator.forecast(device, &both, &both.test, &parameters)).expect("forecasts");
         let mut alone = Vec::new();
         for range in both.test.ranges() {
             let starts = Starts::from(range.clone());
-            alone.extend(pollster::block_on(trainer.forecast(device, &both, &starts, &parameters)).expect("forecasts"));
+            alone.extend(pollster::block_on(evaluator.forecast(device, &both, &starts, &parameters)).expect("forecasts"));
         }
         assert_eq!(all, alone, "{}", device.name());
         assert_eq!(all.len(), both.test.len() * HORIZON * 2);
@@ -144,13 +144,13 @@ fn quantiles_never_cross_wherever_they_are_forecast() {
     let config = TrainingConfig { loss, ..config() };
     for model in layouts(ModelKind::MinGruScan) {
         let model = ForecasterConfig { levels: 3, ..model };
-        let trainer = Trainer::new(&model, &config, &series).expect("fits");
+        let evaluator = Evaluator::new(&model, &config, &series).expect("fits");
         // untrained quantiles lie in any order
-        let parameters: Vec<Vec<f32>> = initial_values(trainer.graph(), 5)
+        let parameters: Vec<Vec<f32>> = initial_values(evaluator.graph(), 5)
             .iter()
             .map(|(_, values)| (0..values.len()).map(|i| (i as f32 * 0.7).sin()).collect())
             .collect();
-        let forecasts = pollster::block_on(trainer.forecast(&Cpu, &series, &series.valid, &parameters)).expect("forecasts");
+        let forecasts = pollster::block_on(evaluator.forecast(&Cpu, &series, &series.valid, &parameters)).expect("forecasts");
         assert!(forecasts.chunks(3).all(|levels| levels.is_sorted()));
         assert!(forecasts.chunks(3).any(|levels| levels[0] < levels[2]));
 
@@ -261,8 +261,9 @@ fn forecasts_by_other_parameters_or_of_windows_that_are_not_there_are_refused() 
     let series = series(&values);
     let trainer = Trainer::new(&model(ModelKind::MinGru), &config(), &series).expect("fits");
     let fit = pollster::block_on(trainer.fit(&Cpu, &series, &mut |_| ())).expect("trains");
+    let evaluator = Evaluator::new(&model(ModelKind::MinGru), &config(), &series).expect("fits");
     let refused = |starts: &Starts, parameters: &[Vec<f32>]| {
-        pollster::block_on(trainer.forecast(&Cpu, &series, starts, parameters)).expect_err("refused").to_string()
+        pollster::block_on(evaluator.forecast(&Cpu, &series, starts, parameters)).expect_err("refused").to_string()
     };
     let fewer = &fit.parameters[..fit.parameters.len() - 1];
     assert!(refused(&series.valid, fewer).contains("parameters"), "{}", refused(&series.valid, fewer));

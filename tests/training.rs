@@ -9,7 +9,7 @@ use scanrnn::cpu::Cpu;
 use scanrnn::model::{ForecasterConfig, ModelKind};
 use scanrnn::ops::{Loss, Optimizer};
 use scanrnn::schedule::Schedule;
-use scanrnn::train::{Fit, Series, Shuffle, Trainer, TrainingConfig};
+use scanrnn::train::{Evaluator, Fit, Series, Shuffle, Trainer, TrainingConfig};
 
 const WINDOW: usize = 8;
 const N_ROW: usize = 140;
@@ -28,9 +28,12 @@ fn config() -> TrainingConfig {
     TrainingConfig { window: WINDOW, batch: 8, epochs: 4, ..TrainingConfig::lab(ModelKind::MinGru) }
 }
 
+fn model(config: &TrainingConfig) -> ForecasterConfig {
+    ForecasterConfig { levels: config.loss.columns_per_output(), ..ForecasterConfig::new(ModelKind::MinGru, 8) }
+}
+
 fn trainer(config: &TrainingConfig) -> Trainer {
-    let model = ForecasterConfig { levels: config.loss.columns_per_output(), ..ForecasterConfig::new(ModelKind::MinGru, 8) };
-    Trainer::new(&model, config, &series(&wave())).expect("fits")
+    Trainer::new(&model(config), config, &series(&wave())).expect("fits")
 }
 
 /// Held while a device works: an OpenGL context serves one thread at a time.
@@ -93,8 +96,9 @@ fn early_stopping_restores_the_best_epoch() {
         assert_eq!(fit.epochs.len(), fit.best_epoch + 3, "{losses:?}");
         assert_eq!(fit.metrics.mse, fit.epochs[best].valid_mse);
         assert_eq!(fit.steps, 12 * fit.epochs.len());
-        let again = pollster::block_on(trainer(&config).forecast(device, &series(&wave()), &series(&wave()).valid, &fit.parameters))
-            .expect("forecasts");
+        let (values, evaluator) = (wave(), Evaluator::new(&model(&config), &config, &series(&wave())).expect("fits"));
+        let series = series(&values);
+        let again = pollster::block_on(evaluator.forecast(device, &series, &series.valid, &fit.parameters)).expect("forecasts");
         assert_eq!(again, fit.forecasts, "{}", device.name());
     }
 }

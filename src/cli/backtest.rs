@@ -177,9 +177,8 @@ impl Walk<'_> {
             let tables = vec![table.between(fold.rows.clone())?];
             let windows = Windows::with_scalers(&tables, &fold.layout(layout), scalers.clone())?;
             let setting = Setting { tables, windows, training: training.clone(), season, linear: None };
-            let trainer = setting.trainer(args.model, training.seed)?;
             let series = series(&setting.windows);
-            let forecasts = trainer.forecast(device.backend(), &series, &series.test, parameters).await?;
+            let forecasts = setting.evaluator(args.model)?.forecast(device.backend(), &series, &series.test, parameters).await?;
             return Ok(Step { setting, forecasts, best_epoch: None });
         }
         let setting = match self.first.take() {

@@ -14,7 +14,7 @@ use crate::dataset::{Layout, Partition, Table, Windows};
 use crate::error::Result;
 use crate::report::Lang;
 use crate::report::language::fill;
-use crate::train::{Trainer, TrainingConfig};
+use crate::train::Evaluator;
 
 #[derive(Debug, clap::Args)]
 pub struct Args {
@@ -58,14 +58,12 @@ pub async fn run(args: &Args, lang: Lang) -> Result<ExitCode> {
     let device = Device::open(&args.device).await?;
     println!("{}", device.announcement(&args.device.device, lang));
     let series = series(&windows);
-    // nothing is trained: no batch is too large
-    let training = &TrainingConfig { batch: training.batch.min(series.train.len().max(1)), ..training.clone() };
-    let trainer = Trainer::new(model, training, &series)?;
-    let parameters = tensors.parameters(&place, trainer.graph())?;
+    let evaluator = Evaluator::new(model, training, &series)?;
+    let parameters = tensors.parameters(&place, evaluator.graph())?;
     let baselines = scores::baselines(season, Linear::fit(&windows, training.normalisation), lang);
     let mut figures = json!({ "device": device.kind(), "adapter": device.backend().name(), "model": model.model });
     for (part, starts) in [("validation", windows.valid()), ("test", windows.test())].into_iter().filter(|(_, starts)| !starts.is_empty()) {
-        let forecasts = trainer.forecast(device.backend(), &series, starts, &parameters).await?;
+        let forecasts = evaluator.forecast(device.backend(), &series, starts, &parameters).await?;
         let mut comparison = Comparison::new(&windows, starts, season, &baselines, lang);
         comparison.add(model.model.name(), &forecasts, &training.loss);
         print!("\n{}{}", comparison.text(part, &tables), comparison.coverage());

@@ -20,20 +20,29 @@ pub struct Outcome {
     pub forecasts: Vec<f32>,
 }
 
-/// Trains a model and forecasts the windows that are scored; `title` is shown while it trains.
+/// Trains a model; `title` is shown while it trains.
 ///
 /// # Errors
 /// Whatever stops the training.
-pub async fn run(kind: ModelKind, setting: &Setting, seed: u64, device: &Device, title: String, lang: Lang) -> Result<Outcome> {
-    let (trainer, series) = (setting.trainer(kind, seed)?, series(&setting.windows));
+pub async fn fit(kind: ModelKind, setting: &Setting, seed: u64, device: &Device, title: String, lang: Lang) -> Result<Fit> {
+    let trainer = setting.trainer(kind, seed)?;
     let progress = Progress::new(title, lang);
-    let fit = trainer.fit(device.backend(), &series, &mut |event| progress.observe(event, None)).await;
+    let fit = trainer.fit(device.backend(), &series(&setting.windows), &mut |event| progress.observe(event, None)).await;
     progress.finish();
-    let fit = fit?;
+    fit
+}
+
+/// Trains a model and forecasts the windows that are scored; `title` is shown while it trains.
+///
+/// # Errors
+/// As [`fit`].
+pub async fn run(kind: ModelKind, setting: &Setting, seed: u64, device: &Device, title: String, lang: Lang) -> Result<Outcome> {
+    let fit = fit(kind, setting, seed, device, title, lang).await?;
+    let series = series(&setting.windows);
     let forecasts = if series.test.is_empty() {
         fit.forecasts.clone()
     } else {
-        trainer.forecast(device.backend(), &series, &series.test, &fit.parameters).await?
+        setting.evaluator(kind)?.forecast(device.backend(), &series, &series.test, &fit.parameters).await?
     };
     Ok(Outcome { fit, forecasts })
 }

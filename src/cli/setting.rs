@@ -11,7 +11,7 @@ use crate::model::{ForecasterConfig, ModelKind};
 use crate::report::Lang;
 use crate::report::language::fill;
 use crate::report::table::significant;
-use crate::train::{Trainer, TrainingConfig};
+use crate::train::{Evaluator, Trainer, TrainingConfig};
 
 /// What models are trained on, and how.
 pub struct Setting {
@@ -98,6 +98,14 @@ impl Setting {
             trainer.start_from_linear(&linear.weight, &linear.biases(&self.windows, config.loss.levels()))?;
         }
         Ok(trainer)
+    }
+
+    /// What forecasts windows with a model that was trained on such ones.
+    ///
+    /// # Errors
+    /// As [`Evaluator::new`].
+    pub fn evaluator(&self, kind: ModelKind) -> Result<Evaluator> {
+        Evaluator::new(&self.model(kind), &self.training.config(kind)?, &series(&self.windows))
     }
 }
 

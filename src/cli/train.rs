@@ -174,7 +174,8 @@ pub async fn run(args: &Args, mut options: toml::Table, lang: Lang) -> Result<Ex
     let name = args.model.name();
     let mut parts = vec![("validation", windows.valid(), fit.forecasts.clone())];
     if !windows.test().is_empty() {
-        parts.push(("test", windows.test(), trainer.forecast(device.backend(), &series, windows.test(), &fit.parameters).await?));
+        let evaluator = setting.evaluator(args.model)?;
+        parts.push(("test", windows.test(), evaluator.forecast(device.backend(), &series, windows.test(), &fit.parameters).await?));
     }
     let mut figures = json!({ "device": device.kind(), "adapter": device.backend().name(), "model": args.model });
     let mut comparisons = Vec::new();

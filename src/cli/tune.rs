@@ -135,8 +135,8 @@ impl Search<'_> {
                 let train = self.space.train_args(options, epochs)?;
                 let setting = train.setting(read, self.lang)?;
                 let seed = setting.training.seed;
-                let valid_mse = match experiment::run(train.model(), &setting, seed, &self.device, title, self.lang).await {
-                    Ok(outcome) => outcome.fit.metrics.mse,
+                let valid_mse = match experiment::fit(train.model(), &setting, seed, &self.device, title, self.lang).await {
+                    Ok(fit) => fit.metrics.mse,
                     // A rate that diverges is a bad draw, no end of the search.
                     Err(Error::Diverged { .. }) => f64::INFINITY,
                     Err(error) => return Err(error),

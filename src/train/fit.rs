@@ -11,7 +11,7 @@ use serde::{Deserialize, Serialize};
 use super::programs::BestParameters;
 use super::state::{Outcome, TrainPlan, TrainProgress, TrainState};
 use super::{Series, Shuffle, Trainer, TrainingConfig};
-use crate::backend::{Backend, Session, write_parameters};
+use crate::backend::{Backend, Session};
 use crate::dataset::Starts;
 use crate::error::{Error, Result};
 use crate::graph::Tensor;
@@ -244,7 +244,7 @@ impl Trainer {
         for (tensor, values) in initial_values(&self.graph, self.config.seed).iter().chain(&self.initial) {
             session.write(*tensor, values)?;
         }
-        self.write_data(&mut *session, series)?;
+        self.series.write(&mut *session, series)?;
         if let Some((mask, values)) = &self.l1_mask {
             session.write(*mask, values)?;
         }
@@ -346,30 +346,6 @@ impl Trainer {
         series: &'a Series<'_>,
     ) -> impl Iterator<Item = f64> + 'a {
         forecast.zip(self.following(start as usize, series)).map(|(forecast, actual)| (forecast - actual) * (forecast - actual))
-    }
-
-    fn write_data(&self, session: &mut dyn Session, series: &Series<'_>) -> Result<()> {
-        session.write(self.series, series.values)?;
-        session.write_indices(self.targets, &(0..self.model.targets as u32).collect::<Vec<_>>())
-    }
-
-    /// Forecasts of windows with given parameters, `(window, horizon, target, level)`, scaled.
-    ///
-    /// # Errors
-    /// [`Error::Gpu`] where the device fails, [`Error::Shape`] where the parameters are not this model's, the series is not what the trainer
-    /// was built for or has no such windows.
-    pub async fn forecast(
-        &self,
-        backend: &dyn Backend,
-        series: &Series<'_>,
-        windows: &Starts,
-        parameters: &[Vec<f32>],
-    ) -> Result<Vec<f32>> {
-        Series::check_within(windows, self.n_row(series), self.config.window + self.model.horizon)?;
-        let mut session = backend.load(&self.graph).await?;
-        write_parameters(&mut *session, &self.graph, parameters)?;
-        self.write_data(&mut *session, series)?;
-        self.plan.run(&mut *session, &self.graph, &self.evaluation, windows, self.n_row(series)).await
     }
 
     /// Runs the steps that are left of an epoch, a slice after the other.

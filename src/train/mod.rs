@@ -2,12 +2,14 @@
 
 mod config;
 mod evaluation;
+mod evaluator;
 mod fit;
 mod programs;
 mod scores;
 mod state;
 
 pub use config::{LossUnits, Shuffle, TrainingConfig};
+pub use evaluator::Evaluator;
 pub use fit::{EpochScore, Event, Fit};
 pub use state::{Outcome, TrainPlan, TrainProgress, TrainState};
 
@@ -16,10 +18,10 @@ use ndarray::{Array2, Axis};
 use crate::dataset::Starts;
 use crate::error::{Error, Result};
 use crate::graph::{Graph, Tensor};
-use crate::model::{Forecaster, ForecasterConfig};
+use crate::model::ForecasterConfig;
 use crate::ops::{Rescaling, Update};
 use evaluation::EvaluationPlan;
-use programs::{BestParameters, Recorder, Side, l1_penalty};
+use programs::{BestParameters, Recorder, SeriesTensors, Side, l1_penalty};
 
 /// Scaled series, one below another, and the windows in them that are trained on and scored.
 #[derive(Clone, Debug)]
@@ -47,9 +49,22 @@ impl<'a> Series<'a> {
         fingerprint(self.values.iter().flat_map(|value| value.to_le_bytes()).chain(ends))
     }
 
-    /// Checks that every window and what follows it, `n_needed` rows in all, lie in the series.
-    fn check(&self, n_row: usize, n_needed: usize) -> Result<()> {
-        [&self.train, &self.valid, &self.test].into_iter().try_for_each(|windows| Self::check_within(windows, n_row, n_needed))
+    /// Checks that a model with these settings can forecast every window; the series' rows.
+    fn check(&self, model: &ForecasterConfig, config: &TrainingConfig) -> Result<usize> {
+        config.check()?;
+        model.check()?;
+        config.check_model(model)?;
+        let n_series = self.train.ranges().len().max(self.valid.ranges().len());
+        if config.carry_state && n_series > 1 {
+            return Err(Error::given("--carry-state", message!("it walks through one series, not {}", n_series)));
+        }
+        let n_level = config.loss.columns_per_output();
+        if model.levels != n_level {
+            return Err(Error::option("levels", model.levels, message!("must be {}, those of the loss", n_level)));
+        }
+        let (n_row, n_needed) = (self.values.len() / model.features, config.window + model.horizon);
+        [&self.train, &self.valid, &self.test].into_iter().try_for_each(|windows| Self::check_within(windows, n_row, n_needed))?;
+        Ok(n_row)
     }
 
     fn check_within(windows: &Starts, n_row: usize, n_needed: usize) -> Result<()> {
@@ -97,9 +112,7 @@ pub struct Trainer {
     /// Training steps between two reads of what they have computed.
     slice: usize,
     plan: EvaluationPlan,
-    series: Tensor,
-    /// The features that are forecast: the first ones.
-    targets: Tensor,
+    series: SeriesTensors,
     train: Side,
     evaluation: Side,
     losses: Tensor,
@@ -119,35 +132,21 @@ impl Trainer {
     /// [`Error::Option`] where a setting cannot be used, a batch holds more windows than there are, or the model's levels are not those of
     /// the loss.
     pub fn new(model: &ForecasterConfig, config: &TrainingConfig, series: &Series<'_>) -> Result<Self> {
-        config.check()?;
-        model.check()?;
-        config.check_model(model)?;
-        let n_series = series.train.ranges().len().max(series.valid.ranges().len());
-        if config.carry_state && n_series > 1 {
-            return Err(Error::given("--carry-state", message!("it walks through one series, not {}", n_series)));
-        }
-        let (n_row, n_valid) = (series.values.len() / model.features, series.valid.len());
-        series.check(n_row, config.window + model.horizon)?;
+        let n_row = series.check(model, config)?;
+        let n_valid = series.valid.len();
         if n_valid == 0 {
             return Err(Error::shape("training", "validation windows", "at least 1", &[0]));
         }
         let n_train_step = config.steps_per_epoch(series.train.len())?;
-        let (n_level, n_step) = (config.loss.columns_per_output(), config.epochs * n_train_step);
-        if model.levels != n_level {
-            return Err(Error::option("levels", model.levels, message!("must be {}, those of the loss", n_level)));
-        }
-        config.schedule.check(n_step)?;
+        config.schedule.check(config.epochs * n_train_step)?;
         let mut graph = Graph::new();
-        let forecaster = Forecaster::new(&mut graph, model)?;
-        let series = graph.input("series", &[n_row, model.features]);
-        let targets = graph.indices("targets", &[model.targets]);
+        let recorder = Recorder::new(&mut graph, model, config, n_row)?;
         let n_column = model.targets * model.levels;
         let n_output = model.horizon * n_column;
         let slice = n_train_step.div_ceil(SLICES).clamp(1, (MOST_FORECASTS / (config.batch * n_output)).max(1));
         let losses = graph.state("losses", &[slice]);
         let learning_rates = graph.input("learning_rates", &[slice]);
 
-        let recorder = Recorder { config, model, forecaster, series, targets };
         let train = recorder.record(&mut graph, "train", [slice, config.batch, config.window], true)?;
         let counter = train.counter;
         let forecast = graph.reshape(train.forecast.y, &[config.batch, model.horizon, n_column])?;
@@ -170,9 +169,7 @@ impl Trainer {
         graph.optimize(&Update { optimizer: config.optimizer, clip, clip_value: config.clip_value, learning_rates, counter })?;
         let train = recorder.finish(&mut graph, "train", train, &[slice * config.batch, model.horizon, n_column])?;
 
-        let plan = EvaluationPlan::new(config, n_valid, model);
-        let evaluation = recorder.record(&mut graph, "evaluation", plan.sizes(), false)?;
-        let evaluation = recorder.finish(&mut graph, "evaluation", evaluation, &plan.forecasts(model.horizon))?;
+        let (plan, evaluation) = recorder.evaluation(&mut graph, n_valid)?;
         let best = config.patience.map(|_| BestParameters::new(&mut graph));
         graph.share_storages(&[train.forecasts, evaluation.forecasts]);
         Ok(Trainer {
@@ -182,8 +179,7 @@ impl Trainer {
             n_train_step,
             slice,
             plan,
-            series,
-            targets,
+            series: recorder.series,
             train,
             evaluation,
             losses,

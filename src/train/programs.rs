@@ -1,6 +1,7 @@
 //! What a trainer records: the programs of a training step, of an evaluation and of early stopping.
 
-use super::TrainingConfig;
+use super::evaluation::EvaluationPlan;
+use super::{Series, TrainingConfig};
 use crate::backend::Session;
 use crate::error::Result;
 use crate::graph::{Graph, Program, Tensor};
@@ -58,13 +59,29 @@ impl Side {
     }
 }
 
+/// The series on a device and which of its features are forecast.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct SeriesTensors {
+    /// `(row, features)`.
+    values: Tensor,
+    /// The features that are forecast, `(target)`: the first ones.
+    targets: Tensor,
+    n_target: usize,
+}
+
+impl SeriesTensors {
+    pub(super) fn write(&self, session: &mut dyn Session, series: &Series<'_>) -> Result<()> {
+        session.write(self.values, series.values)?;
+        session.write_indices(self.targets, &(0..self.n_target as u32).collect::<Vec<_>>())
+    }
+}
+
 /// What the programs are recorded from.
 pub(super) struct Recorder<'a> {
-    pub(super) config: &'a TrainingConfig,
-    pub(super) model: &'a ForecasterConfig,
-    pub(super) forecaster: Forecaster,
-    pub(super) series: Tensor,
-    pub(super) targets: Tensor,
+    config: &'a TrainingConfig,
+    model: &'a ForecasterConfig,
+    forecaster: Forecaster,
+    pub(super) series: SeriesTensors,
 }
 
 /// A program under construction.
@@ -76,7 +93,23 @@ pub(super) struct Recorded {
     pub(super) states: Vec<Tensor>,
 }
 
-impl Recorder<'_> {
+impl<'a> Recorder<'a> {
+    /// Adds the model and a series of `n_row` rows to a graph.
+    pub(super) fn new(graph: &mut Graph, model: &'a ForecasterConfig, config: &'a TrainingConfig, n_row: usize) -> Result<Self> {
+        let forecaster = Forecaster::new(graph, model)?;
+        let values = graph.input("series", &[n_row, model.features]);
+        let targets = graph.indices("targets", &[model.targets]);
+        Ok(Recorder { config, model, forecaster, series: SeriesTensors { values, targets, n_target: model.targets } })
+    }
+
+    /// The program that forecasts windows, for evaluations of `n_window` of them.
+    pub(super) fn evaluation(&self, graph: &mut Graph, n_window: usize) -> Result<(EvaluationPlan, Side)> {
+        let plan = EvaluationPlan::new(self.config, n_window, self.model);
+        let evaluation = self.record(graph, "evaluation", plan.sizes(), false)?;
+        let evaluation = self.finish(graph, "evaluation", evaluation, &plan.forecasts(self.model.horizon))?;
+        Ok((plan, evaluation))
+    }
+
     /// `n_step` times a batch of windows, and the forecasts after them, or after every step where a walk needs them.
     pub(super) fn record(
         &self,
@@ -88,8 +121,8 @@ impl Recorder<'_> {
         let starts = graph.indices(&format!("{name}.starts"), &[n_step, n_batch]);
         let counter = graph.indices(&format!("{name}.counter"), &[2]);
         let TrainingConfig { normalisation, dropout, seed, carry_state, .. } = *self.config;
-        let (series, targets, horizon) = (self.series, self.targets, self.model.horizon);
-        let source = WindowSource { series, starts, targets, counter, n_step: length, horizon, normalisation };
+        let (SeriesTensors { values, targets, .. }, horizon) = (self.series, self.model.horizon);
+        let source = WindowSource { series: values, starts, targets, counter, n_step: length, horizon, normalisation };
         let window = graph.window(&format!("{name}.window"), &source)?;
         let shapes = if carry_state { self.forecaster.state_shapes(n_batch) } else { Vec::new() };
         let states: Vec<_> = shapes.iter().enumerate().map(|(index, shape)| graph.state(&format!("{name}.state.{index}"), shape)).collect();
