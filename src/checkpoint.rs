@@ -123,11 +123,14 @@ impl Description {
         let checked = model.check().and_then(|()| training.check()).and_then(|()| training.check_model(model));
         checked.map_err(|error| error.message())?;
         let agree = [
+            ("features", layout.n_feature(), model.features),
+            ("targets", layout.n_target(), model.targets),
             ("horizon", layout.horizon, model.horizon),
             ("window", layout.window, training.window),
             ("levels", training.loss.columns_per_output(), model.levels),
         ];
-        if let Some((what, one, other)) = agree.into_iter().find(|(_, one, other)| one != other) {
+        let columns = scalers.iter().map(|scalers| ("scalers", scalers.len(), layout.columns().count()));
+        if let Some((what, one, other)) = agree.into_iter().chain(columns).find(|(_, one, other)| one != other) {
             return Err(message!("{} is {} and {}", what, one, other));
         }
         if model.layers > n_tensor {
@@ -329,6 +332,8 @@ mod tests {
         refused(|changed| changed.training.loss = Loss::Quantile { levels: vec![] }, "--quantiles");
         refused(|changed| changed.model.layers = 4, "4 layers in 1 tensors");
         refused(|changed| changed.layout.horizon = 7, "horizon is 7 and 1");
+        refused(|changed| changed.layout.covariates = vec!["Volume".into()], "features is 2 and 1");
+        refused(|changed| changed.scalers = vec![vec![]], "scalers is 0 and 1");
         refused(|changed| changed.model.hidden = 0, "--hidden");
         refused(|changed| changed.scalers = vec![vec![Scaler { scaling: Scaling::Standard, offset: 0.0, scale: 0.0 }]], "a scaler");
     }

@@ -242,6 +242,8 @@ fn three_parts_leave_no_row_out() {
     let split = Partition::Shares([0.7, 0.1, 0.2]).split("test", 100, 4, 1).expect("a split");
     assert_eq!((split.train_end, split.valid_end, split.end), (70, 80, 100));
     assert_eq!((split.valid(), split.test()), (66..76, 76..96));
+    let split = Partition::Shares([0.57, 0.2, 0.23]).split("test", 100, 4, 1).expect("a split");
+    assert_eq!((split.train_end, split.valid_end, split.end), (57, 77, 100)); // 100 * 0.57 is a little less than 57
     let rows = Partition::Rows([50, 20, 10]).split("test", 100, 4, 1).expect("a split");
     assert_eq!((rows.train_end, rows.valid_end, rows.end, rows.test()), (50, 70, 80, 66..76));
     let refused = Partition::Rows([50, 20, 31]).split("p.csv", 100, 4, 1).expect_err("too few rows");

@@ -153,6 +153,17 @@ fn a_forecast_goes_on_at_the_series_own_step() {
     refuses(folder.path(), "forecast --checkpoint b.safetensors --device cpu --csv short.csv", &["short.csv", "24"]);
 }
 
+/// A hybrid whose window holds a key-value cache, and not the window's rows, has a cache for as many rows as are forecast.
+#[test]
+fn a_hybrid_forecasts_further_than_its_cache_of_a_stream() {
+    let folder = folder();
+    let train = "train --model hybrid --csv loads.csv --targets north --window 8 --hidden 8 --epochs 1 --window-norm none --device cpu";
+    succeeds(folder.path(), &format!("{train} --checkpoint hybrid.safetensors"));
+    succeeds(folder.path(), "forecast --checkpoint hybrid.safetensors --csv loads.csv --device cpu --horizon 1100");
+    let forecast = std::fs::read_to_string(folder.path().join("forecast.csv")).expect("a forecast");
+    assert_eq!(forecast.lines().count(), 1101);
+}
+
 #[test]
 fn a_comparison_shows_models_and_baselines_over_seeds() {
     let folder = folder();

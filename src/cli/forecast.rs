@@ -56,7 +56,7 @@ struct Model<'a> {
 
 pub async fn run(args: &Args, lang: Lang) -> Result<ExitCode> {
     let place = args.checkpoint.display().to_string();
-    let Checkpoint { description, tensors } = super::read_checkpoint(&args.checkpoint)?;
+    let Checkpoint { mut description, tensors } = super::read_checkpoint(&args.checkpoint)?;
     crate::file::check_writable([&args.out, &args.picture])?;
     crate::file::check_apart([&args.out, &args.picture], args.data.files().iter().chain([&args.checkpoint]))?;
     if args.picture.extension().is_none_or(|extension| !extension.eq_ignore_ascii_case("png")) {
@@ -64,6 +64,7 @@ pub async fn run(args: &Args, lang: Lang) -> Result<ExitCode> {
     }
     let horizon = args.horizon.unwrap_or(description.model.horizon);
     check(&description, horizon)?;
+    description.model.cache = description.training.window + horizon;
     let tables = args.data.tables_for(&description, lang)?;
     let scalers = description.scalers_of(&place, &tables)?;
     let recorded = Recorded::new(&description)?;

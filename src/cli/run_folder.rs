@@ -95,9 +95,9 @@ impl RunFolder {
         self.path.join(name)
     }
 
-    /// Takes the folder away again where no epoch was written down; what else lies in it stays.
+    /// Takes the folder away again where neither an epoch nor a state was written down; what else lies in it stays.
     pub fn abandon(self) {
-        if std::fs::metadata(self.file(METRICS)).is_ok_and(|metrics| metrics.len() > 0) {
+        if std::fs::metadata(self.file(METRICS)).is_ok_and(|metrics| metrics.len() > 0) || self.file(LAST).exists() {
             return;
         }
         // A folder that stays does no harm.

@@ -122,7 +122,7 @@ impl Partition {
             Partition::Shares([train, valid, test]) => {
                 let rows = |share: f64| (n_row as f64 * share + ROUNDING) as usize;
                 let end = if train + valid + test >= 1.0 - ROUNDING { n_row } else { rows(train + valid + test) };
-                let train_end = (n_row as f64 * train) as usize;
+                let train_end = rows(train);
                 [train_end, (end - rows(test).min(end)).max(train_end), end]
             }
             Partition::Rows([train, valid, test]) => {

@@ -58,6 +58,19 @@ impl Layout {
         self.targets.iter().chain(&self.covariates).map(String::as_str)
     }
 
+    /// Features of a series.
+    pub fn n_feature(&self) -> usize {
+        self.n_target() + self.covariates.len()
+    }
+
+    /// Features of a series that are targets, the first ones.
+    pub fn n_target(&self) -> usize {
+        match self.channels {
+            Channels::Mixed => self.targets.len(),
+            Channels::Independent => 1,
+        }
+    }
+
     /// The columns that are features of each series of a table, as indices into [`Layout::columns`].
     pub fn features(&self) -> Vec<Vec<usize>> {
         let n_column = self.targets.len() + self.covariates.len();
@@ -270,18 +283,12 @@ impl Windows {
 
     /// Features of a row.
     pub fn n_feature(&self) -> usize {
-        match self.layout.channels {
-            Channels::Mixed => self.layout.targets.len() + self.layout.covariates.len(),
-            Channels::Independent => 1 + self.layout.covariates.len(),
-        }
+        self.layout.n_feature()
     }
 
     /// Features that are targets, the first ones.
     pub fn n_target(&self) -> usize {
-        match self.layout.channels {
-            Channels::Mixed => self.layout.targets.len(),
-            Channels::Independent => 1,
-        }
+        self.layout.n_target()
     }
 
     /// The series that holds a row; none behind the last.
