@@ -68,7 +68,7 @@ fn place(path: &Path) -> PathBuf {
 /// Checks that files could be written, so that nothing is computed in vain. Nothing is left behind.
 ///
 /// # Errors
-/// [`Error::File`] if the folder of one takes no new file or a path is that of a folder.
+/// [`Error::Data`] if the folder of one is not there, [`Error::File`] if it takes no new file or a path is that of a folder.
 pub(crate) fn check_writable(paths: impl IntoIterator<Item = impl AsRef<Path>>) -> Result<()> {
     let check = |path: &Path| {
         if path.is_dir() {
@@ -78,8 +78,22 @@ pub(crate) fn check_writable(paths: impl IntoIterator<Item = impl AsRef<Path>>) 
     };
     paths.into_iter().try_for_each(|path| {
         let path = path.as_ref();
+        if !folder(path).exists() {
+            let what = message!("there is no folder {}", folder(path).display());
+            return Err(Error::data(path.display(), what, message!("create it, or name another file to write")));
+        }
         check(path).map_err(|source| Error::File { path: path.into(), action: message!("write"), source })
     })
+}
+
+/// Checks that a folder takes new files, or could be created where it is not there. Nothing is left behind.
+///
+/// # Errors
+/// [`Error::File`] if it could not.
+pub(crate) fn check_creatable(path: &Path) -> Result<()> {
+    let there = path.ancestors().find(|folder| folder.exists()).unwrap_or(Path::new("."));
+    let tried = tempfile::tempfile_in(there);
+    tried.map(drop).map_err(|source| Error::File { path: path.into(), action: message!("create"), source })
 }
 
 /// The folder that holds `path`.

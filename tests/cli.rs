@@ -556,6 +556,8 @@ fn an_output_that_cannot_be_written_is_refused_before_training() {
     let folder = folder();
     let bench = "bench --device cpu --csv prices.csv";
     refuses(folder.path(), &format!("{bench} --out-dir prices.csv"), &["prices.csv"]);
+    refuses(folder.path(), &format!("{bench} --json nowhere/figures.json"), &["there is no folder nowhere; create it"]);
+    refuses(folder.path(), "train --model mamba --csv prices.csv --run-dir prices.csv/run --batch 500", &["prices.csv/run: cannot create"]);
     refuses(folder.path(), &format!("{bench} --json nowhere/figures.json"), &["nowhere/figures.json"]);
     refuses(folder.path(), "train --model mamba --csv prices.csv --checkpoint nowhere/a.safetensors", &["nowhere/a.safetensors"]);
 }

@@ -18,6 +18,7 @@ pub struct Args {
 }
 
 pub async fn run(args: &Args, lang: Lang) -> Result<ExitCode> {
+    crate::file::check_writable(&args.json)?;
     let adapters = list_adapters().await;
     print!("{}", table(&adapters, lang));
     if adapters.is_empty() {

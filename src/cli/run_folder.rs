@@ -39,11 +39,11 @@ impl RunFolder {
         names.find(|path| !path.exists()).unwrap_or_else(|| RUNS.into())
     }
 
-    /// A folder for a run that begins.
+    /// Checks that a run can begin in a folder.
     ///
     /// # Errors
-    /// [`Error::Option`] where `path` already holds a run or a configuration, [`Error::File`] where it cannot be written.
-    pub fn create(path: &Path, config: &str) -> Result<Self> {
+    /// [`Error::Option`] where `path` already holds a run or a configuration, [`Error::File`] where it cannot be created.
+    pub fn check(path: &Path) -> Result<()> {
         if [METRICS, CONFIG].iter().any(|name| path.join(name).exists()) {
             return Err(Error::option(
                 "--run-dir",
@@ -51,6 +51,15 @@ impl RunFolder {
                 message!("it holds a run already: name another folder, or go on with --resume"),
             ));
         }
+        crate::file::check_creatable(path)
+    }
+
+    /// A folder for a run that begins.
+    ///
+    /// # Errors
+    /// As [`RunFolder::check`]; [`Error::File`] where it cannot be written.
+    pub fn create(path: &Path, config: &str) -> Result<Self> {
+        Self::check(path)?;
         crate::file::create_folder(path)?;
         crate::file::save(&path.join(CONFIG), |writer| writer.write_all(config.as_bytes()))?;
         Self::open(path)

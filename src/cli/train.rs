@@ -136,6 +136,10 @@ pub async fn run(args: &Args, mut options: toml::Table, lang: Lang) -> Result<Ex
     let read = args.data.files().iter().chain(&args.init_from).chain(&args.config).chain(&begun);
     crate::file::check_apart(new.iter().chain(&args.checkpoint).chain(&args.json), read)?;
     args.check()?;
+    let new_run = || args.run_dir.clone().unwrap_or_else(|| RunFolder::free(args.model.name()));
+    if state.is_none() {
+        RunFolder::check(&new_run())?;
+    }
     let setting = args.setting(&mut None, lang)?;
     let Setting { tables, windows, training, linear, season } = &setting;
     let (config, season) = (training.config(args.model)?, *season);
@@ -153,7 +157,7 @@ pub async fn run(args: &Args, mut options: toml::Table, lang: Lang) -> Result<Ex
             trainer.check_state(state, &series)?;
             RunFolder::resume(path, state.progress.epochs.len())?
         }
-        _ => RunFolder::create(&args.run_dir.clone().unwrap_or_else(|| RunFolder::free(args.model.name())), &options)?,
+        _ => RunFolder::create(&new_run(), &options)?,
     };
     let is_new = state.is_none();
     let fit = match fit(args, &trainer, windows, &device, &mut folder, state, lang).await {

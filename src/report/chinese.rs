@@ -288,6 +288,8 @@ pub static CHINESE: &[(&str, &str)] = &[
     ("it needs {}", "需要 {}"),
     ("it needs {} or {}", "需要 {} 或 {}"),
     ("it needs --model mamba", "需要 --model mamba"),
+    ("there is no folder {}", "没有目录 {}"),
+    ("create it, or name another file to write", "请创建它，或指定另一个要写入的文件"),
     ("it needs --window-norm none: a window with units of its own cannot go on from the state of another",
         "需要 --window-norm none：单位各异的窗口不能从另一个窗口的状态继续"),
     ("it needs --shuffle once: the order is that of time", "需要 --shuffle once：顺序即时间顺序"),
