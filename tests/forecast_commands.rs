@@ -114,6 +114,24 @@ fn a_run_leaves_all_that_is_needed_to_read_it_and_to_run_it_again() {
     refuses(folder.path(), "train --config wrong.toml", &["wrong.toml", "\"windows\""]);
     std::fs::write(folder.path().join("wrong.toml"), "model =\n").expect("written");
     refuses(folder.path(), "train --config wrong.toml", &["wrong.toml"]);
+    // whatever is wrong with an option of the file, its line is named; with one of the command line it is not
+    for (line, parts) in [
+        ("windows = 3", ["wrong.toml:3: train has no option \"windows\"", "train --help"]),
+        ("window =", ["wrong.toml:3: ", "option = value"]),
+        ("window = { min = 1 }", ["wrong.toml:3: window is a table", "give a text"]),
+        ("layers = 0", ["wrong.toml:3: --layers is 0", "at least 1"]),
+        ("lr = -1", ["wrong.toml:3: --lr is -1", "above 0"]),
+        ("column = \"east\"", ["loads.csv: no column \"east\"", "north"]),
+    ] {
+        let text = format!("# mine\nmodel = \"mamba\"\n{line}\ncsv = \"loads.csv\"\n");
+        std::fs::write(folder.path().join("wrong.toml"), text).expect("written");
+        refuses(folder.path(), "train --config wrong.toml", &parts);
+    }
+    std::fs::write(folder.path().join("wrong.toml"), "model = \"mamba\"\nwindow = \"x\"\n").expect("written");
+    let message = |args: &str| stderr(&scanrnn(folder.path(), args));
+    assert!(message("train --config wrong.toml").starts_with("error: wrong.toml:2: invalid value 'x' for '--window <WINDOW>'"));
+    assert!(message("train --config wrong.toml --window y").starts_with("error: invalid value 'y'"));
+    assert!(message("train --config wrong.toml --window 8 --layers 0").starts_with("error: --layers is 0"));
     refuses(folder.path(), "train --config missing.toml", &["missing.toml"]);
 }
 
@@ -276,6 +294,8 @@ fn a_search_halves_goes_on_and_leaves_its_best() {
     refuses(folder.path(), "tune --space space.toml --out-dir other", &["space.toml", "horizon", "do not compare"]);
     std::fs::write(folder.path().join("space.toml"), "model = \"mamba\"\nlrr = [1]\n").expect("written");
     refuses(folder.path(), "tune --space space.toml --out-dir other", &["space.toml", "--lrr"]);
+    std::fs::write(folder.path().join("space.toml"), "model = \"mamba\"\nlr = [0.1, -1]\n").expect("written");
+    refuses(folder.path(), "tune --space space.toml --out-dir other", &["space.toml: --lr is -1"]);
     std::fs::write(folder.path().join("space.toml"), space).expect("written");
     std::fs::write(folder.path().join("loads.csv"), loads(200)).expect("written");
     refuses(folder.path(), search, &["trials.csv", "other values of the series"]);

@@ -3,11 +3,13 @@
 //! A configuration is the options themselves: `window = 96` is `--window 96`, `carry-state = true` is `--carry-state`, and a list is an
 //! option given several times. What is given on the command line takes the place of what the file says.
 
+use std::collections::HashMap;
 use std::ffi::{OsStr, OsString};
 use std::path::Path;
 
 use clap::parser::ValueSource;
 use clap::{Arg, ArgAction, ArgMatches, Command, ValueEnum};
+use toml::de::DeTable;
 use toml::{Table, Value};
 
 use super::run_folder::CONFIG;
@@ -15,37 +17,75 @@ use crate::error::{Error, Result};
 use crate::message::{Message, one_line};
 use crate::report::Lang;
 
+/// Where options stand that come from a file, by `--` and their names.
+#[derive(Debug, Default)]
+pub struct Places(HashMap<String, String>);
+
+impl Places {
+    /// Where an option stands, named as `--lr` or `--lr <LR>`; none where it does not come from a file.
+    pub fn of(&self, option: &str) -> Option<&str> {
+        self.0.get(option.split(' ').next()?).map(String::as_str)
+    }
+
+    /// An error with the place of the option that it is about.
+    pub fn named(&self, error: Error) -> Error {
+        let place = if let Error::Option { option, .. } = &error { self.of(option) } else { None };
+        match place {
+            Some(place) => with_place(error, place),
+            None => error,
+        }
+    }
+}
+
+/// An error about an option with the place at which that stands.
+pub fn with_place(error: Error, place: &str) -> Error {
+    match error {
+        Error::Option { option, got, expected } => Error::Option { option: format!("{place}: {option}"), got, expected },
+        other => other,
+    }
+}
+
 /// The command line with the options of the file that its `--config` names, or that lies in the folder that its `--resume` names, after
-/// the command's name; the line itself where it has neither.
+/// the command's name, and where they stand; the line itself where it has neither.
 ///
 /// # Errors
 /// [`Error::File`] where the file cannot be read, [`Error::Data`] where it is no TOML or has an option that the command lacks.
-pub fn with_config(line: Vec<OsString>, cli: &Command) -> Result<Vec<OsString>> {
+pub fn with_config(line: Vec<OsString>, cli: &Command) -> Result<(Vec<OsString>, Places)> {
     let of_run = |folder: OsString| Path::new(&folder).join(CONFIG).into_os_string();
     let resumes = given(&line, "resume").is_some();
     let path = given(&line, "resume").map(of_run).or_else(|| given(&line, "config"));
-    let Some(path) = path else { return Ok(line) };
+    let mut places = Places::default();
+    let Some(path) = path else { return Ok((line, places)) };
     let named = |(at, text): (usize, &OsString)| Some((at, cli.find_subcommand(text.to_str()?)?));
-    let Some((at, command)) = line.iter().enumerate().skip(1).find_map(named) else { return Ok(line) };
+    let Some((at, command)) = line.iter().enumerate().skip(1).find_map(named) else { return Ok((line, places)) };
     let path = Path::new(&path);
     let text = crate::file::read_text(path)?;
-    let place = path.display().to_string();
-    let wrong = |what: Message, remedy: Message| Error::data(&place, what, remedy);
-    let table: Table = text.parse().map_err(|error: toml::de::Error| {
-        wrong(Message::verbatim(one_line(&error.to_string())), message!("write one `option = value` a line"))
-    })?;
+    let place_of = |at: usize| {
+        let n_before = text.bytes().take(at).filter(|&byte| byte == b'\n').count();
+        format!("{}:{}", path.display(), n_before + 1)
+    };
+    let wrong = |place: &str, what: Message, remedy: Message| Error::data(place, what, remedy);
+    let unread = |error: toml::de::Error| {
+        let place = error.span().map_or_else(|| path.display().to_string(), |span| place_of(span.start));
+        wrong(&place, Message::verbatim(one_line(error.message())), message!("write one `option = value` a line"))
+    };
+    let keys = DeTable::parse(&text).map_err(unread)?;
+    let table: Table = text.parse().map_err(unread)?;
     let mut from_file = Vec::new();
     for (key, value) in table {
+        let at = keys.get_ref().keys().find(|name| name.get_ref().as_ref() == key).map_or(0, |name| name.span().start);
+        let place = place_of(at);
         let is_meant = |arg: &&Arg| arg.get_long_and_visible_aliases().is_some_and(|names| names.contains(&key.as_str()));
         let Some(arg) = options(command).find(is_meant) else {
             let remedy = message!("take it out, or see `scanrnn {} --help`", command.get_name());
-            return Err(wrong(message!("{} has no option {}", command.get_name(), format!("{key:?}")), remedy));
+            return Err(wrong(&place, message!("{} has no option {}", command.get_name(), format!("{key:?}")), remedy));
         };
         let names = arg.get_all_aliases().unwrap_or_default().into_iter().chain(arg.get_long());
         // a run that goes on has begun, from whatever it was
         if (resumes && key == "init-from") || names.into_iter().any(|name| given(&line, name).is_some()) {
             continue;
         }
+        places.0.extend(arg.get_long().map(|long| (format!("--{long}"), place.clone())));
         let values = match value {
             Value::Array(values) => values,
             value => vec![value],
@@ -62,6 +102,7 @@ pub fn with_config(line: Vec<OsString>, cli: &Command) -> Result<Vec<OsString>> 
                 Value::Boolean(is_set) => is_set.to_string(),
                 other => {
                     return Err(wrong(
+                        &place,
                         message!("{} is a {}", key, other.type_str()),
                         message!("give a text, a number, true, false or a list"),
                     ));
@@ -72,7 +113,7 @@ pub fn with_config(line: Vec<OsString>, cli: &Command) -> Result<Vec<OsString>> 
     }
     let mut line = line;
     line.splice(at + 1..at + 1, from_file);
-    Ok(line)
+    Ok((line, places))
 }
 
 /// The language that a command line asks for: it is needed before the line is read, for `--help` ends the reading.

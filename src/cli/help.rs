@@ -8,6 +8,7 @@ use clap::error::{ContextKind, ContextValue, ErrorKind};
 use clap::{Arg, Command};
 use unicode_width::{UnicodeWidthChar, UnicodeWidthStr};
 
+use super::config::Places;
 use super::refusal;
 use crate::report::Lang;
 use crate::report::language::fill;
@@ -83,13 +84,15 @@ pub fn language_first(line: Vec<OsString>) -> Vec<OsString> {
 }
 
 /// Shows why a command line was not read to its end: it asks for help or for the version, or it is wrong.
-pub fn end(error: &clap::Error, lang: Lang) -> ExitCode {
-    if lang == Lang::En || error.kind() == ErrorKind::DisplayVersion {
+pub fn end(error: &clap::Error, places: &Places, lang: Lang) -> ExitCode {
+    let place = error.get(ContextKind::InvalidArg).and_then(|option| places.of(&option.to_string()));
+    let is_own = lang != Lang::En || place.is_some() || error.kind() == ErrorKind::ValueValidation;
+    if !is_own || error.kind() == ErrorKind::DisplayVersion {
         // Where nobody reads it, nothing is lost.
         let _ = error.print();
     } else {
         let is_help = matches!(error.kind(), ErrorKind::DisplayHelp | ErrorKind::DisplayHelpOnMissingArgumentOrSubcommand);
-        let text = if is_help { framed(&error.render(), lang) } else { refused(error, lang) };
+        let text = if is_help { framed(&error.render(), lang) } else { refused(error, place, lang) };
         let text: String = text.lines().map(|line| broken(line) + "\n").collect();
         if error.use_stderr() { eprint!("{text}") } else { print!("{text}") }
     }
@@ -101,10 +104,12 @@ fn framed(text: &StyledStr, lang: Lang) -> String {
     FRAMES.iter().fold(text.to_string(), |text, frame| text.replace(frame, lang.translate(frame)))
 }
 
-/// What is wrong, what was perhaps meant, and how the command is used.
-fn refused(error: &clap::Error, lang: Lang) -> String {
+/// What is wrong, in a file where that has the option, what was perhaps meant, and how the command is used.
+fn refused(error: &clap::Error, place: Option<&str>, lang: Lang) -> String {
     let texts = lang.texts();
-    let mut parts = vec![fill(texts.error, [&lang.message(&refusal::reason(error))])];
+    let reason = refusal::reason(error);
+    let reason = place.map_or_else(|| reason.clone(), |place| message!("{}: {}", place).with(reason.clone()));
+    let mut parts = vec![fill(texts.error, [&lang.message(&reason)])];
     let tips: Vec<_> = refusal::suggestions(error).iter().map(|tip| fill(texts.tip, [&lang.message(tip)])).collect();
     parts.extend((!tips.is_empty()).then(|| tips.join("\n")));
     if let Some(ContextValue::StyledStr(usage)) = error.get(ContextKind::Usage) {

@@ -50,7 +50,7 @@ use std::io::{self, Write};
 use std::process::ExitCode;
 use std::sync::atomic::{AtomicBool, Ordering};
 
-use clap::{CommandFactory, FromArgMatches, Parser, Subcommand};
+use clap::{Arg, CommandFactory, FromArgMatches, Parser, Subcommand};
 
 pub use help::FRAMES;
 
@@ -123,13 +123,18 @@ fn is_lost(written: &io::Result<()>) -> bool {
 
 /// Runs the command that a command line gives, the program's name first, and shows what stops it on one line.
 pub fn run(line: impl IntoIterator<Item = OsString>) -> ExitCode {
-    let mut command = Cli::command();
+    // `-1` is a value, which is then refused for what is wrong with it
+    let with_negatives = |arg: Arg| {
+        let takes_values = arg.get_action().takes_values();
+        arg.allow_negative_numbers(takes_values)
+    };
+    let mut command = Cli::command().mut_subcommands(|command| command.mut_args(with_negatives));
     command.build();
     let line = help::language_first(line.into_iter().collect());
     let mut lang = config::language(&line);
-    let outcome = config::with_config(line, &command).and_then(|line| {
+    let outcome = config::with_config(line, &command).and_then(|(line, places)| {
         lang = config::language(&line);
-        run_command(line, &command, lang)
+        run_command(line, &command, &places, lang).map_err(|error| places.named(error))
     });
     let outcome = outcome.and_then(|code| match IS_OUTPUT_LOST.load(Ordering::Relaxed) || is_lost(&io::stdout().flush()) {
         true => Err(Error::data("standard output", message!("could not be written"), message!("make room where it goes"))),
@@ -142,12 +147,12 @@ pub fn run(line: impl IntoIterator<Item = OsString>) -> ExitCode {
 }
 
 /// Runs a command; futures are waited for here and nowhere else.
-fn run_command(line: Vec<OsString>, command: &clap::Command, lang: Lang) -> Result<ExitCode> {
+fn run_command(line: Vec<OsString>, command: &clap::Command, places: &config::Places, lang: Lang) -> Result<ExitCode> {
     let parsed = help::translated(command.clone(), lang).try_get_matches_from(line);
     let parsed = parsed.and_then(|matches| Ok((Cli::from_arg_matches(&matches)?, matches)));
     let (cli, matches) = match parsed {
         Ok(parsed) => parsed,
-        Err(error) => return Ok(help::end(&error, lang)),
+        Err(error) => return Ok(help::end(&error, places, lang)),
     };
     let config = || {
         let (name, matches) = matches.subcommand()?;

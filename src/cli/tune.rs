@@ -13,7 +13,7 @@ use toml::{Table as Toml, Value};
 
 use super::device::Device;
 use super::train::SeriesRead;
-use super::{Cli, Command, experiment, refusal, train};
+use super::{Cli, Command, config, experiment, refusal, train};
 use crate::Message;
 use crate::error::{Error, Result};
 use crate::report::language::fill;
@@ -79,7 +79,8 @@ pub async fn run(args: &Args, lang: Option<Lang>) -> Result<ExitCode> {
     let trials: Vec<Options> = (0..args.trials).map(|trial| space.draw(args.seed, trial)).collect();
     // Every trial is checked before the first one runs.
     let parsed = trials.iter().map(|trial| space.train_args(trial, epochs)).collect::<Result<Vec<_>>>()?;
-    parsed.iter().try_for_each(train::Args::check)?;
+    parsed.iter().try_for_each(train::Args::check).map_err(|error| config::with_place(error, &space.place))?;
+    crate::file::check_creatable(&args.out_dir)?;
     crate::file::check_apart(&[TRIALS, BEST].map(|name| args.out_dir.join(name)), [&args.space])?;
     let lang = lang.or_else(|| space.lang()).unwrap_or_default();
     let mut read = None;
