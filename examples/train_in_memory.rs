@@ -45,7 +45,7 @@ pub fn main() -> Result<(), Box<dyn Error>> {
         }
     };
     let fit = pollster::block_on(trainer.fit(&*backend, &series, &mut observe))?;
-    let persistence = trainer.persistence(&series.valid, &series);
+    let persistence = trainer.persistence(&series.valid, &series)?;
     println!("validation MSE {:.2e} of epoch {}; repeating the last value: {:.2e}", fit.metrics.mse, fit.best_epoch, persistence.mse);
     if fit.metrics.mse < persistence.mse { Ok(()) } else { Err("the forecaster has learnt nothing".into()) }
 }

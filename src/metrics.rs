@@ -3,6 +3,7 @@
 use serde::{Deserialize, Serialize};
 
 use crate::dataset::{Starts, Windows};
+use crate::error::{Error, Result};
 use crate::ops::central_level;
 
 /// How far forecasts are from what came, over all windows, steps and targets.
@@ -21,12 +22,19 @@ pub struct Metrics {
 impl Metrics {
     /// Scores `forecast` against `actual`, as many values each, in the same unit.
     ///
+    /// # Errors
+    /// [`Error::Shape`] where there are more values of one than of the other.
+    ///
     /// ```
-    /// let scores = scanrnn::metrics::Metrics::new(&[1.0, 2.0, 4.0], &[1.0, 2.0, 3.0]);
+    /// let scores = scanrnn::metrics::Metrics::new(&[1.0, 2.0, 4.0], &[1.0, 2.0, 3.0])?;
     /// assert_eq!((scores.mse, scores.r2), (1.0 / 3.0, 0.5));
+    /// # Ok::<(), scanrnn::Error>(())
     /// ```
-    pub fn new(forecast: &[f64], actual: &[f64]) -> Self {
-        Self::of(forecast.iter().copied().zip(actual.iter().copied()))
+    pub fn new(forecast: &[f64], actual: &[f64]) -> Result<Self> {
+        if forecast.len() != actual.len() {
+            return Err(Error::shape("metrics", "forecast", format!("{} values, those of what came", actual.len()), &[forecast.len()]));
+        }
+        Ok(Self::of(forecast.iter().copied().zip(actual.iter().copied())))
     }
 
     /// Scores pairs of a forecast and what came.
@@ -132,6 +140,9 @@ pub struct Evaluation {
 impl Evaluation {
     /// Scores `forecasts` `(window, horizon, target, level)`, scaled, of the windows that begin at `starts`. Levels are those of quantile
     /// forecasts; none stands for one forecast a target. `season` is what MASE compares with; 1 is persistence.
+    ///
+    /// # Panics
+    /// If a window or what follows it ends past the last row.
     pub fn new(windows: &Windows, starts: &Starts, forecasts: &[f32], levels: &[f32], season: usize) -> Self {
         let mut scorer = Scorer::new(windows, levels, season);
         for (start, forecast) in starts.iter().zip(forecasts.chunks_exact(scorer.n_value())) {

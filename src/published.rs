@@ -44,14 +44,20 @@ pub fn read_mixer(file: &Tensors, place: &str, layer: usize, graph: &Graph, pref
 }
 
 /// A graph's backbone under published names, `backbone.` included; `parameters` come in the order of [`Graph::parameters`].
-pub fn write_backbone(graph: &Graph, parameters: &[Vec<f32>]) -> Tensors {
+///
+/// # Errors
+/// [`Error::Shape`] where they are not the graph's.
+pub fn write_backbone(graph: &Graph, parameters: &[Vec<f32>]) -> Result<Tensors> {
     let name = |name: &str| is_backbone(name).then(|| format!("{BACKBONE}{name}"));
     write(graph, parameters, name)
 }
 
 /// One mixer, the parameters whose names begin with `prefix`, as layer `layer` under published names; `parameters` come in the order of
 /// [`Graph::parameters`].
-pub fn write_mixer(graph: &Graph, parameters: &[Vec<f32>], prefix: &str, layer: usize) -> Tensors {
+///
+/// # Errors
+/// As [`write_backbone`].
+pub fn write_mixer(graph: &Graph, parameters: &[Vec<f32>], prefix: &str, layer: usize) -> Result<Tensors> {
     write(graph, parameters, |name| Some(format!("{BACKBONE}{}{}", mixer_prefix(layer), name.strip_prefix(prefix)?)))
 }
 
@@ -63,12 +69,18 @@ fn mixer_prefix(layer: usize) -> String {
     format!("layers.{layer}.mixer.")
 }
 
-fn write(graph: &Graph, parameters: &[Vec<f32>], name: impl Fn(&str) -> Option<String>) -> Tensors {
+fn write(graph: &Graph, parameters: &[Vec<f32>], name: impl Fn(&str) -> Option<String>) -> Result<Tensors> {
+    graph.expect_parameters("published", parameters.len())?;
+    let len = |parameter: &ParameterSpec| graph.spec(parameter.tensor).len();
+    if let Some((parameter, values)) = graph.parameters().iter().zip(parameters).find(|(parameter, values)| values.len() != len(parameter))
+    {
+        return Err(Error::shape("published", &parameter.name, format!("{} values", len(parameter)), &[values.len()]));
+    }
     let tensor = |(parameter, values): (&ParameterSpec, &Vec<f32>)| {
         let shape = graph.shape(parameter.tensor).to_vec();
         Some((name(&parameter.name)?, NamedTensor { shape, values: values.clone() }))
     };
-    Tensors { tensors: graph.parameters().iter().zip(parameters).filter_map(tensor).collect(), ..Tensors::default() }
+    Ok(Tensors { tensors: graph.parameters().iter().zip(parameters).filter_map(tensor).collect(), ..Tensors::default() })
 }
 
 /// Values of parameters by their published names, `backbone.` left out.

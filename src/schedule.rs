@@ -40,14 +40,17 @@ const THRESHOLD: f64 = 1e-4;
 const LEAST_CHANGE: f64 = 1e-8;
 
 impl Schedule {
-    /// Checks that every number can be used with so many training steps in all.
+    /// Checks that every number can be used with the rate `base` and so many training steps in all.
     ///
     /// # Errors
     /// [`Error::Option`] naming the first that cannot.
-    pub fn check(&self, n_step: usize) -> Result<()> {
+    pub fn check(&self, base: f32, n_step: usize) -> Result<()> {
         let (Schedule::Cosine { min_rate, .. } | Schedule::Plateau { min_rate, .. }) = *self else { return Ok(()) };
         if !(min_rate >= 0.0 && min_rate.is_finite()) {
             return Err(Error::option("--min-lr", min_rate, message!("must be a number from 0")));
+        }
+        if min_rate as f32 > base {
+            return Err(Error::option("--min-lr", min_rate, message!("must be at most --lr {}", base)));
         }
         match *self {
             Schedule::Cosine { warmup_steps, .. } if warmup_steps >= n_step => {
@@ -169,10 +172,12 @@ mod tests {
 
     #[test]
     fn what_a_schedule_refuses() {
-        let message = |schedule: Schedule| schedule.check(10).expect_err("refused").to_string();
+        let message = |schedule: Schedule| schedule.check(0.1, 10).expect_err("refused").to_string();
         assert!(message(Schedule::Cosine { warmup_steps: 10, min_rate: 0.0 }).starts_with("--warmup-steps is 10: must be below 10"));
         assert!(message(Schedule::Cosine { warmup_steps: 1, min_rate: -1.0 }).starts_with("--min-lr is -1"));
+        assert!(message(Schedule::Cosine { warmup_steps: 0, min_rate: 0.2 }).starts_with("--min-lr is 0.2: must be at most --lr 0.1"));
         assert!(message(Schedule::Plateau { factor: 1.0, patience: 1, min_rate: 0.0 }).starts_with("--plateau-factor is 1"));
-        assert!(Schedule::Constant.check(0).is_ok());
+        assert!(Schedule::Plateau { factor: 0.5, patience: 1, min_rate: 0.1 }.check(0.1, 10).is_ok());
+        assert!(Schedule::Constant.check(0.1, 0).is_ok());
     }
 }

@@ -278,6 +278,16 @@ fn windows_that_cannot_be_are_refused() {
 
 #[test]
 fn windows_refuse_what_does_not_fit() {
+    for channels in [Channels::Independent, Channels::Mixed] {
+        let nothing = Layout { targets: Vec::new(), channels, ..layout(4, 1) };
+        let covariate = Layout { covariates: vec!["column 0".into()], ..nothing.clone() };
+        for layout in [nothing, covariate] {
+            let error = Windows::new(&[ramp(100)], &layout).expect_err("refused");
+            assert_eq!(message(&error), "data: no column is to be forecast; give at least one column of at least one row");
+            let scalers = vec![vec![Scaler::fit(Scaling::None, &[0.0])]];
+            assert!(message(&Windows::unsplit(&[ramp(100)], &layout, scalers).expect_err("refused")).contains("to be forecast"));
+        }
+    }
     let other = memory(vec![vec![1.0; 50]; 2]).select(&["column 1"]).expect("a column");
     assert!(message(&Windows::new(&[ramp(50), other], &layout(4, 1)).expect_err("no column")).contains("no column \"column 0\""));
     assert!(Windows::with_scalers(&[ramp(50)], &layout(4, 1), vec![]).is_err());
@@ -327,6 +337,7 @@ fn planted_leaks_are_caught() {
     let honest = Windows::new(&tables, &layout).expect("windows");
     let parts = [honest.train(), honest.valid(), honest.test()];
     honest.check_no_leak(&tables, parts).expect("no leak");
+    assert!(honest.check_no_leak(&[&tables[..], &tables[..]].concat(), parts).is_err());
 
     let all_rows: Vec<f64> = (0..100).map(f64::from).collect();
     let leaky = Windows::with_scalers(&tables, &layout, vec![vec![Scaler::fit(Scaling::MinMax, &all_rows)]]).expect("windows");

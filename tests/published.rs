@@ -96,7 +96,7 @@ fn one_mixer_is_read_into_a_graph_of_its_own_and_written_back() {
         let (_, _, want) = tensors.iter().find(|(name, ..)| name.ends_with("layers.1.mixer.A_log")).expect("A_log");
         assert_eq!(a_log, want);
         let parameters: Vec<_> = values.into_iter().map(|(_, values)| values).collect();
-        let written = write_mixer(&graph, &parameters, "mine.", 1);
+        let written = write_mixer(&graph, &parameters, "mine.", 1).expect("its parameters");
         for (name, tensor) in &written.tensors {
             let found = published(3, "backbone.").into_iter().find(|(known, ..)| known == name).expect("a published name");
             assert_eq!((tensor.shape.clone(), tensor.values.clone()), (found.1, found.2));
@@ -115,7 +115,12 @@ fn a_backbone_is_written_as_it_was_read() {
         found.map_or_else(|| vec![0.0; graph.spec(parameter.tensor).len()], |(_, values)| values.clone())
     };
     let parameters: Vec<_> = graph.parameters().iter().map(value).collect();
-    let bytes = write_backbone(&graph, &parameters).to_bytes().expect("a file");
+    let bytes = write_backbone(&graph, &parameters).expect("its parameters").to_bytes().expect("a file");
+    let shorter: Vec<Vec<f32>> = parameters.iter().map(|values| values[1..].to_vec()).collect();
+    for wrong in [&parameters[1..], &shorter] {
+        assert!(write_backbone(&graph, wrong).expect_err("refused").to_string().starts_with("published: "));
+        assert!(write_mixer(&graph, wrong, "layers.0.mixer.", 0).is_err());
+    }
     let again = Tensors::parse("written", &bytes).expect("a file");
     let want: Vec<_> = tensors.into_iter().filter(|(name, ..)| !name.contains("embeddings")).collect();
     assert_eq!(again.tensors.len(), want.len());

@@ -65,6 +65,12 @@ fn every_score_is_its_formula() {
 }
 
 #[test]
+fn metrics_need_as_many_forecasts_as_values_came() {
+    let error = Metrics::new(&[1.0, 2.0], &[1.0]).expect_err("refused").to_string();
+    assert_eq!(error, "metrics: `forecast` has shape [2], expected 1 values, those of what came");
+}
+
+#[test]
 fn groups_add_up_to_the_whole() {
     let mut random = noise(3);
     let columns: Vec<Vec<f64>> = (0..3).map(|column| (0..120).map(|_| 100.0 * f64::from(column) + random()).collect()).collect();
@@ -76,7 +82,7 @@ fn groups_add_up_to_the_whole() {
         let evaluation = Evaluation::new(&windows, windows.valid(), &forecasts, &[], 1);
         let wide = |values: Vec<f32>| values.into_iter().map(f64::from).collect::<Vec<_>>();
         let came = wide(starts.iter().flat_map(|&start| windows.following(start).to_vec()).collect());
-        let whole = Metrics::new(&wide(forecasts), &came);
+        let whole = Metrics::new(&wide(forecasts), &came).expect("as many");
         close(evaluation.overall.scaled.mse, whole.mse);
         close(evaluation.overall.scaled.r2, whole.r2);
         let mean = |scores: &mut dyn Iterator<Item = f64>, n: f64| scores.sum::<f64>() / n;

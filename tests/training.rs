@@ -6,6 +6,7 @@ use std::sync::{Mutex, PoisonError};
 
 use scanrnn::backend::Backend;
 use scanrnn::cpu::Cpu;
+use scanrnn::dataset::Starts;
 use scanrnn::model::{ForecasterConfig, ModelKind};
 use scanrnn::ops::{Loss, Optimizer};
 use scanrnn::schedule::Schedule;
@@ -140,7 +141,7 @@ fn quantiles_have_a_column_each_and_scores_use_the_median() {
     let errors = central.iter().zip(valid.iter()).map(|(forecast, start)| f64::from(*forecast) - f64::from(values[start + WINDOW]));
     let mse = errors.map(|error| error * error).sum::<f64>() / valid.len() as f64;
     assert!((fit.metrics.mse - mse).abs() < 1e-12);
-    let coverage = trainer.coverage(&fit.forecasts, &valid, &series(&values));
+    let coverage = trainer.coverage(&fit.forecasts, &valid, &series(&values)).expect("its forecasts");
     assert!(coverage.windows(2).all(|pair| pair[0].1 <= pair[1].1), "{coverage:?}");
     let wrong = ForecasterConfig::new(ModelKind::MinGru, 8);
     let message = Trainer::new(&wrong, &config, &series(&values)).expect_err("refused").to_string();
@@ -160,4 +161,45 @@ fn schedules_set_the_rate_of_every_step() {
     let rates = rates(&TrainingConfig { schedule: plateau, learning_rate: 0.3, epochs: 20, ..config() });
     assert!(rates[0] == 0.3 && rates[19] < 0.3, "{rates:?}");
     assert!(rates.windows(2).all(|pair| pair[1] == pair[0] || pair[1] == 0.5 * pair[0]), "{rates:?}");
+}
+
+#[test]
+fn settings_beyond_any_count_are_refused() {
+    let values = wave();
+    let message = |config: TrainingConfig| {
+        let model = ForecasterConfig::new(ModelKind::MinGru, 8);
+        Trainer::new(&model, &config, &series(&values)).expect_err("refused").to_string()
+    };
+    let most = u32::MAX as usize;
+    for (config, option) in [
+        (TrainingConfig { window: usize::MAX, ..config() }, "--window"),
+        (TrainingConfig { batch: usize::MAX, ..config() }, "--batch"),
+        (TrainingConfig { epochs: usize::MAX, ..config() }, "--epochs"),
+    ] {
+        assert_eq!(message(config), format!("{option} is {}: must be at most {most}", usize::MAX));
+    }
+    assert!(message(TrainingConfig { window: most, ..config() }).starts_with("training: `series` has shape [140]"));
+    assert_eq!(message(TrainingConfig { epochs: most, ..config() }), format!("--epochs is {most}: must be at most {}", most / 12));
+    let fit = fit(&TrainingConfig { patience: Some(usize::MAX), epoch_steps: Some(usize::MAX), ..config() }, &Cpu);
+    assert_eq!(fit.epochs.len(), 4);
+    let model = ForecasterConfig { expand: usize::MAX, ..ForecasterConfig::new(ModelKind::Mamba, 8) };
+    assert!(model.check().expect_err("refused").to_string().starts_with("--expand is"));
+    let model = ForecasterConfig { horizon: usize::MAX, ..ForecasterConfig::new(ModelKind::MinGru, 8) };
+    assert!(Trainer::new(&model, &config(), &series(&values)).is_err());
+}
+
+#[test]
+fn windows_that_the_series_does_not_have_are_not_scored() {
+    let (values, trainer) = (wave(), trainer(&config()));
+    let series = series(&values);
+    let (inside, beyond) = (Starts::from(0..N_ROW - WINDOW), Starts::from(0..N_ROW - WINDOW + 1));
+    let forecasts = vec![0.0; inside.len()];
+    assert!(trainer.persistence(&inside, &series).is_ok() && trainer.persistence(&beyond, &series).is_err());
+    assert!(trainer.score(&forecasts, &inside, &series).is_ok() && trainer.loss(&forecasts, &inside, &series).is_ok());
+    let longer = vec![0.0; beyond.len()];
+    for (forecasts, windows) in [(&longer, &beyond), (&longer, &inside), (&forecasts[1..].to_vec(), &inside)] {
+        assert!(trainer.score(forecasts, windows, &series).is_err());
+        assert!(trainer.loss(forecasts, windows, &series).is_err());
+        assert!(trainer.coverage(forecasts, windows, &series).is_err());
+    }
 }

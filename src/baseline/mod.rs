@@ -44,6 +44,9 @@ impl Baseline {
     }
 
     /// Forecasts of the windows that begin at `starts`, `(window, horizon, target)`, scaled.
+    ///
+    /// # Panics
+    /// If a window ends past the last row.
     pub fn forecast(&self, windows: &Windows, starts: &[usize]) -> Vec<f32> {
         if let Baseline::Linear(linear) = self {
             return linear.forecast(windows, starts);
@@ -71,6 +74,9 @@ impl Baseline {
     }
 
     /// Scores of the windows that begin at `starts`; `season` is what MASE compares with.
+    ///
+    /// # Panics
+    /// If a window or what follows it ends past the last row.
     pub fn evaluate(&self, windows: &Windows, starts: &Starts, season: usize) -> Evaluation {
         let mut scorer = Scorer::new(windows, &[], season);
         let starts: Vec<usize> = starts.iter().collect();

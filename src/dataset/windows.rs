@@ -115,8 +115,8 @@ impl Windows {
     /// Scales the columns of every table by scalers fitted on its training rows.
     ///
     /// # Errors
-    /// [`Error::Data`] where a table lacks a column, a part has no window in any table, or a scaled value is beyond float32; those of
-    /// [`Partition::split`].
+    /// [`Error::Data`] where there is no table or no target, a table lacks a column, a part has no window in any table, or a scaled value is
+    /// beyond float32; those of [`Partition::split`].
     ///
     /// ```
     /// use scanrnn::dataset::{Layout, Scaling, Source, Table, Windows};
@@ -170,6 +170,9 @@ impl Windows {
 
     fn stacked(tables: &[Table], layout: &Layout, scalers: Vec<Vec<Scaler>>, splits: &[Split]) -> Result<Self> {
         let n_column = layout.columns().count();
+        if tables.is_empty() || layout.targets.is_empty() {
+            return Err(no_target());
+        }
         if scalers.len() != tables.len() || scalers.iter().any(|scalers| scalers.len() != n_column) {
             let got: Vec<usize> = scalers.iter().map(Vec::len).collect();
             return Err(Error::shape("windows", "scalers", format!("{n_column} for each of {} tables", tables.len()), &got));
@@ -202,12 +205,15 @@ impl Windows {
     /// training rows, and the windows `[train, valid, test]` have their targets in their own part of their own series.
     ///
     /// # Errors
-    /// [`Error::Data`] naming the table and the scaler or window that has seen too much.
+    /// [`Error::Data`] naming the table and the scaler or window that has seen too much; [`Error::Shape`] if there are more or fewer tables.
     pub fn check_no_leak(&self, tables: &[Table], parts: [&Starts; 3]) -> Result<()> {
         let error = |table: usize, what: Message| {
             let place = tables.get(table).map_or_else(|| "".into(), |table| table.source().message());
             Err(Error::data(place, what, message!("fit on training rows only and take windows by the split")))
         };
+        if tables.len() != self.scalers.len() {
+            return Err(Error::shape("windows", "tables", self.scalers.len().to_string(), &[tables.len()]));
+        }
         for (index, table) in tables.iter().enumerate() {
             for ((name, scaler), fitted) in self.layout.columns().zip(&self.scalers[index]).zip(fitted(table, &self.layout)?) {
                 if *scaler != fitted {
@@ -349,26 +355,25 @@ fn scale(table: &Table, layout: &Layout, column: usize, scaler: &Scaler, from: &
     Ok(())
 }
 
+fn no_target() -> Error {
+    Error::data(message!("data"), message!("no column is to be forecast"), message!("give at least one column of at least one row"))
+}
+
 fn too_short(tables: &[Table], layout: &Layout, members: &[Member], part: Message) -> Error {
-    let longest = members.iter().max_by_key(|member| member.rows.len());
+    let Some(Member { table, split, .. }) = members.iter().max_by_key(|member| member.rows.len()) else { return no_target() };
     let Layout { window, horizon, .. } = layout;
-    let (place, what) = match longest {
-        None => (message!("data"), message!("no column is to be forecast")),
-        Some(Member { table, split: Split { train_end, valid_end, end, .. }, .. }) => {
-            let rows = [*train_end, valid_end - train_end, end - valid_end].map(|rows| rows.to_string());
-            let what = message!(
-                "{} rows give {} for training, validation and test, but a window of {} and a horizon of {} need {} rows in all and \
-                 {} for each part: none is left for {}",
-                tables[*table].n_row(),
-                rows.join(", "),
-                window,
-                horizon,
-                window.saturating_add(*horizon),
-                horizon
-            )
-            .with(part);
-            (tables[*table].source().message(), what)
-        }
-    };
-    Error::Data { place, what, remedy: message!("use more rows or a smaller --window or --horizon") }
+    let Split { train_end, valid_end, end, .. } = *split;
+    let rows = [train_end, valid_end - train_end, end - valid_end].map(|rows| rows.to_string());
+    let what = message!(
+        "{} rows give {} for training, validation and test, but a window of {} and a horizon of {} need {} rows in all and \
+         {} for each part: none is left for {}",
+        tables[*table].n_row(),
+        rows.join(", "),
+        window,
+        horizon,
+        window.saturating_add(*horizon),
+        horizon
+    );
+    let remedy = message!("use more rows or a smaller --window or --horizon");
+    Error::Data { place: tables[*table].source().message(), what: what.with(part), remedy }
 }

@@ -150,7 +150,7 @@ fn default_cache() -> usize {
     1024
 }
 
-/// Hidden channels, at most: the square of them makes a weight.
+/// Hidden channels, and the sizes that a layer has beside them, at most: the square of them makes a weight.
 const MOST_HIDDEN: usize = 1 << 16;
 /// Layers, at most.
 const MOST_LAYERS: usize = 1 << 12;
@@ -210,9 +210,18 @@ impl ForecasterConfig {
             ("--heads", self.heads),
             ("--cache", self.cache),
         ];
+        let inner = [
+            ("--hidden", self.hidden),
+            ("--d-state", self.d_state),
+            ("--d-conv", self.d_conv),
+            ("--expand", self.expand),
+            ("--dt-rank", self.dt_rank),
+        ];
+        if let Some((option, size)) = inner.into_iter().find(|(_, size)| *size > MOST_HIDDEN) {
+            return Err(Error::option(option, size, message!("must be at most {}", MOST_HIDDEN)));
+        }
         match sizes.into_iter().find(|(_, size)| *size == 0) {
             Some((option, _)) => Err(Error::option(option, 0, message!("must be at least 1"))),
-            None if self.hidden > MOST_HIDDEN => Err(Error::option("--hidden", self.hidden, message!("must be at most {}", MOST_HIDDEN))),
             None if self.layers > MOST_LAYERS => Err(Error::option("--layers", self.layers, message!("must be at most {}", MOST_LAYERS))),
             None if self.targets > self.features => {
                 Err(Error::option("--targets", self.targets, message!("must be among the {} features", self.features)))

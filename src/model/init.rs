@@ -6,6 +6,10 @@ use rand_chacha::ChaCha8Rng;
 use crate::graph::{Graph, Init, Tensor};
 
 /// The first values of every parameter, drawn in the order of their declaration by ChaCha8 from `seed`.
+///
+/// # Panics
+/// If a parameter's [`Init`] is no range: a bound below 0, ends of which the first is the larger, a step that is not above 0, or no finite
+/// numbers.
 pub fn initial_values(graph: &Graph, seed: u64) -> Vec<(Tensor, Vec<f32>)> {
     let mut random = ChaCha8Rng::seed_from_u64(seed);
     let draw = |parameter: &crate::graph::ParameterSpec| {

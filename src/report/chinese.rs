@@ -269,6 +269,7 @@ pub static CHINESE: &[(&str, &str)] = &[
     ("it has {} layers in {} tensors", "它有 {} 层，却只有 {} 个张量"),
     ("a scaler divides by no number", "某个缩放器的除数不是有效数"),
     ("two parameters of the graph have one name", "图中有两个参数同名"),
+    ("must be at most --lr {}", "不得大于 --lr {}"),
     ("must be at most {}", "不得大于 {}"),
     ("could not be written", "无法写入"),
     ("make room where it goes", "请在输出的去处腾出空间"),

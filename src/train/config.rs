@@ -84,6 +84,9 @@ pub struct TrainingConfig {
     pub seed: u64,
 }
 
+/// Rows of a window, windows of a step, and epochs, at most: they are counted by 32 bits.
+const MOST: usize = u32::MAX as usize;
+
 impl TrainingConfig {
     /// The lab's settings for a model: window 32, batch 32, 5 epochs, SGD 0.01 (the Mambas 0.005) with weight decay 1e-4, norm at most 1.
     pub fn lab(model: ModelKind) -> Self {
@@ -125,6 +128,9 @@ impl TrainingConfig {
         let sizes = [("--window", self.window), ("--batch", self.batch), ("--epochs", self.epochs)];
         if let Some((option, _)) = sizes.into_iter().find(|(_, size)| *size == 0) {
             return Err(Error::option(option, 0, message!("must be at least 1")));
+        }
+        if let Some((option, size)) = sizes.into_iter().find(|(_, size)| *size > MOST) {
+            return Err(Error::option(option, size, message!("must be at most {}", MOST)));
         }
         if !(self.learning_rate.is_finite() && self.learning_rate > 0.0) {
             return Err(Error::option("--lr", self.learning_rate, message!("must be a finite number above 0")));

@@ -153,7 +153,7 @@ impl Trainer {
             (Some(state), _) => self.restore(session, state, series, &mut run)?,
             (None, Some(programs)) => {
                 let forecasts = self.plan.run(session, &self.graph, &self.evaluation, &series.valid, self.n_row(series)).await?;
-                run.begin(self.loss(&forecasts, &series.valid, series));
+                run.begin(self.loss(&forecasts, &series.valid, series)?);
                 run.best.forecasts = Some(forecasts);
                 session.run(programs.keep, 1)?;
             }
@@ -171,8 +171,8 @@ impl Trainer {
             let forecasts = self.plan.run(session, &self.graph, &self.evaluation, &series.valid, self.n_row(series)).await?;
             let score = EpochScore {
                 train_mse: run.progress.squared_errors / self.n_value(order.len()),
-                valid_mse: self.score(&forecasts, &series.valid, series).mse,
-                valid_loss: self.loss(&forecasts, &series.valid, series),
+                valid_mse: self.score(&forecasts, &series.valid, series)?.mse,
+                valid_loss: self.loss(&forecasts, &series.valid, series)?,
                 learning_rate: run.rates.of(run.losses.len() - 1..run.losses.len())[0],
             };
             self.check_finite(&[score.valid_loss as f32], run.losses.len() - 1)?;
@@ -193,7 +193,7 @@ impl Trainer {
 
     /// Whether early stopping ends the training.
     fn is_out_of_patience(&self, run: &Run) -> bool {
-        self.config.patience.is_some_and(|patience| run.progress.epochs.len() >= run.best.epoch + patience)
+        self.config.patience.is_some_and(|patience| run.progress.epochs.len() - run.best.epoch >= patience)
     }
 
     async fn finish(&self, session: &mut dyn Session, series: &Series<'_>, run: Run) -> Result<Fit> {
@@ -216,7 +216,7 @@ impl Trainer {
             best_epoch: run.best.epoch,
             steps: run.losses.len(),
             losses: run.losses,
-            metrics: self.score(&forecasts, &series.valid, series),
+            metrics: self.score(&forecasts, &series.valid, series)?,
             forecasts,
             parameters,
             seconds: run.progress.seconds,
@@ -329,7 +329,7 @@ impl Trainer {
         order
     }
 
-    fn n_row(&self, series: &Series<'_>) -> usize {
+    pub(super) fn n_row(&self, series: &Series<'_>) -> usize {
         series.values.len() / self.model.features
     }
 

@@ -13,6 +13,8 @@ pub use evaluator::Evaluator;
 pub use fit::{EpochScore, Event, Fit};
 pub use state::{Outcome, TrainPlan, TrainProgress, TrainState};
 
+use std::ops::Range;
+
 use ndarray::{Array2, Axis};
 
 use crate::dataset::Starts;
@@ -62,15 +64,16 @@ impl<'a> Series<'a> {
         if model.levels != n_level {
             return Err(Error::option("levels", model.levels, message!("must be {}, those of the loss", n_level)));
         }
-        let (n_row, n_needed) = (self.values.len() / model.features, config.window + model.horizon);
+        let (n_row, n_needed) = (self.values.len() / model.features, config.window.saturating_add(model.horizon));
         [&self.train, &self.valid, &self.test].into_iter().try_for_each(|windows| Self::check_within(windows, n_row, n_needed))?;
         Ok(n_row)
     }
 
     fn check_within(windows: &Starts, n_row: usize, n_needed: usize) -> Result<()> {
         let ranges = windows.ranges().iter();
-        match ranges.filter(|range| !range.is_empty()).find(|range| range.end - 1 + n_needed > n_row) {
-            Some(range) => Err(Error::shape("training", "series", format!("at least {} rows", range.end - 1 + n_needed), &[n_row])),
+        let needed = |range: &Range<usize>| (range.end - 1).saturating_add(n_needed);
+        match ranges.filter(|range| !range.is_empty()).find(|range| needed(range) > n_row) {
+            Some(range) => Err(Error::shape("training", "series", format!("at least {} rows", needed(range)), &[n_row])),
             None => Ok(()),
         }
     }
@@ -80,6 +83,9 @@ impl<'a> Series<'a> {
 pub(crate) fn fingerprint(bytes: impl Iterator<Item = u8>) -> u64 {
     bytes.fold(0xcbf2_9ce4_8422_2325, |hash, byte| (hash ^ u64::from(byte)).wrapping_mul(0x0100_0000_01b3))
 }
+
+/// Training steps of all epochs, at most: they are counted by 32 bits.
+const MOST_STEPS: usize = u32::MAX as usize;
 
 /// Times an epoch's steps are waited for, at least, so that progress can be shown.
 const SLICES: usize = 10;
@@ -138,7 +144,11 @@ impl Trainer {
             return Err(Error::shape("training", "validation windows", "at least 1", &[0]));
         }
         let n_train_step = config.steps_per_epoch(series.train.len())?;
-        config.schedule.check(config.epochs * n_train_step)?;
+        let n_step = config.epochs.saturating_mul(n_train_step);
+        if n_step > MOST_STEPS {
+            return Err(Error::option("--epochs", config.epochs, message!("must be at most {}", MOST_STEPS / n_train_step)));
+        }
+        config.schedule.check(config.learning_rate, n_step)?;
         let mut graph = Graph::new();
         let recorder = Recorder::new(&mut graph, model, config, n_row)?;
         let n_column = model.targets * model.levels;

@@ -2,6 +2,7 @@
 
 use super::{Series, Trainer};
 use crate::dataset::Starts;
+use crate::error::{Error, Result};
 use crate::metrics::Metrics;
 use crate::model::ForecasterConfig;
 use crate::ops::Loss;
@@ -18,36 +19,72 @@ impl Trainer {
         forecasts.iter().skip(self.config.loss.central_column()).step_by(self.model.levels).copied()
     }
 
+    /// Checks that windows and what follows them lie in the series.
+    pub(super) fn check_windows(&self, windows: &Starts, series: &Series<'_>) -> Result<()> {
+        Series::check_within(windows, self.n_row(series), self.config.window.saturating_add(self.model.horizon))
+    }
+
+    /// Values of the forecasts of a window.
+    fn n_forecast(&self) -> usize {
+        self.model.horizon * self.model.targets * self.model.levels
+    }
+
+    fn check_forecasts(&self, forecasts: &[f32], windows: &Starts, series: &Series<'_>) -> Result<()> {
+        self.check_windows(windows, series)?;
+        let want = windows.len() * self.n_forecast();
+        match forecasts.len() == want {
+            true => Ok(()),
+            false => {
+                Err(Error::shape("scores", "forecasts", format!("{want} values, those of {} windows", windows.len()), &[forecasts.len()]))
+            }
+        }
+    }
+
     /// Scores forecasts of windows, in scaled units, by [`Trainer::central`].
-    pub fn score(&self, forecasts: &[f32], windows: &Starts, series: &Series<'_>) -> Metrics {
-        Metrics::of(self.central_of(forecasts).map(f64::from).zip(self.actual(windows, series)))
+    ///
+    /// # Errors
+    /// [`Error::Shape`] where the series has no such windows, or the forecasts are not theirs.
+    pub fn score(&self, forecasts: &[f32], windows: &Starts, series: &Series<'_>) -> Result<Metrics> {
+        self.check_forecasts(forecasts, windows, series)?;
+        Ok(Metrics::of(self.central_of(forecasts).map(f64::from).zip(self.actual(windows, series))))
     }
 
     /// The loss that is trained on, over forecasts of windows, in scaled units.
-    pub fn loss(&self, forecasts: &[f32], windows: &Starts, series: &Series<'_>) -> f64 {
-        let per_window = self.model.horizon * self.model.targets * self.model.levels;
+    ///
+    /// # Errors
+    /// As [`Trainer::score`].
+    pub fn loss(&self, forecasts: &[f32], windows: &Starts, series: &Series<'_>) -> Result<f64> {
+        self.check_forecasts(forecasts, windows, series)?;
         let of_window = |(start, forecasts): (usize, &[f32])| {
             let forecasts: Vec<f64> = forecasts.iter().map(|&value| f64::from(value)).collect();
             loss::mean(&self.config.loss, &forecasts, &self.following(start, series).collect::<Vec<_>>())
         };
-        windows.iter().zip(forecasts.chunks_exact(per_window)).map(of_window).sum::<f64>() / windows.len() as f64
+        Ok(windows.iter().zip(forecasts.chunks_exact(self.n_forecast())).map(of_window).sum::<f64>() / windows.len() as f64)
     }
 
     /// The levels of a quantile loss, each with the share of what came that lies at or below its forecast; none with another loss.
-    pub fn coverage(&self, forecasts: &[f32], windows: &Starts, series: &Series<'_>) -> Vec<(f32, f64)> {
-        let Loss::Quantile { levels } = &self.config.loss else { return Vec::new() };
+    ///
+    /// # Errors
+    /// As [`Trainer::score`].
+    pub fn coverage(&self, forecasts: &[f32], windows: &Starts, series: &Series<'_>) -> Result<Vec<(f32, f64)>> {
+        self.check_forecasts(forecasts, windows, series)?;
+        let Loss::Quantile { levels } = &self.config.loss else { return Ok(Vec::new()) };
         let below = |level: usize| {
             let of_level = forecasts.iter().skip(level).step_by(levels.len());
             of_level.zip(self.actual(windows, series)).filter(|(forecast, actual)| *actual <= f64::from(**forecast)).count()
         };
         let count = forecasts.len() / levels.len();
-        levels.iter().enumerate().map(|(index, &level)| (level, below(index) as f64 / count as f64)).collect()
+        Ok(levels.iter().enumerate().map(|(index, &level)| (level, below(index) as f64 / count as f64)).collect())
     }
 
     /// Scores of predicting every window's last value again.
-    pub fn persistence(&self, windows: &Starts, series: &Series<'_>) -> Metrics {
+    ///
+    /// # Errors
+    /// [`Error::Shape`] where the series has no such windows.
+    pub fn persistence(&self, windows: &Starts, series: &Series<'_>) -> Result<Metrics> {
+        self.check_windows(windows, series)?;
         let repeated = windows.iter().flat_map(|start| self.repeated(start, series));
-        Metrics::of(repeated.zip(self.actual(windows, series)))
+        Ok(Metrics::of(repeated.zip(self.actual(windows, series))))
     }
 
     fn actual<'a>(&'a self, windows: &'a Starts, series: &'a Series<'_>) -> impl Iterator<Item = f64> + 'a {
