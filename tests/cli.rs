@@ -403,6 +403,13 @@ fn a_hybrid_trains_and_scores_with_the_heads_it_was_given() {
     let overflown = stream(folder.path(), "hybrid.safetensors", "cpu", &"50\n".repeat(1025));
     assert_eq!(overflown.status.code(), Some(2));
     assert!(stderr(&overflown).contains("1024 steps") && stderr(&overflown).contains("--cache"), "{}", stderr(&overflown));
+    let small = scanrnn(folder.path(), "stream --checkpoint hybrid.safetensors --device cpu --cache 2048");
+    assert!(small.status.success(), "{}", stderr(&small));
+    for options in ["--model hybrid --window-norm last", "--model min-gru --window-norm none"] {
+        let train = format!("train {options} --device cpu --csv prices.csv {SMALL} --checkpoint other.safetensors");
+        assert!(scanrnn(folder.path(), &train).status.success());
+        refuses(folder.path(), "stream --checkpoint other.safetensors --device cpu --cache 2048", &["--cache is given: it needs a hybrid"]);
+    }
     refuses(folder.path(), &train("--heads 3"), &["--heads", "3", "--hidden 8"]);
     refuses(folder.path(), &train("--attention-every 3"), &["--attention-every", "--layers 2"]);
     refuses(folder.path(), &train("--bidirectional"), &["--bidirectional", "causal"]);
@@ -475,6 +482,16 @@ fn options_of_another_choice_or_out_of_range_are_refused() {
     refused("--clip-value 0", &["--clip-value", "above 0"]);
     refused("--l1=-1", &["--l1", "from 0"]);
     refused("--weight-decay nan", &["--weight-decay"]);
+    refused("--schedule cosine --min-lr 0.1 --lr 0.01 --window 8 --batch 8", &["--min-lr is 0.1: must be at most --lr 0.01"]);
+    refused("--lr -1", &["--lr is -1: must be a finite number above 0"]);
+    refused("--heads 2", &["--heads is 2: it needs the model hybrid"]);
+    refused("--models all --attention-every 3", &["--attention-every is 3: it needs the model hybrid"]);
+    refused("--models hybrid,mamba --heads 3 --hidden 8", &["--heads", "--hidden 8"]);
+    refused("--loss quantile --quantiles 0.1,0.9", &["--quantiles is 0.1,0.9: 0.5 must be one of them"]);
+    refused("--epochs 18446744073709551615", &["--epochs", "must be at most"]);
+    let output = scanrnn(folder.path(), "train --model mamba --window -1");
+    let message = "error: invalid value '-1' for '--window <WINDOW>': it must be a whole number from 0 to 2^64 - 1\n\n";
+    assert!(output.status.code() == Some(2) && stderr(&output).starts_with(message), "{}", stderr(&output));
     refused("--patience 0", &["--patience", "at least 1"]);
 }
 

@@ -170,6 +170,11 @@ fn splits_and_seasons_that_cannot_be_are_refused() {
     let folder = folder();
     let refused = |options: &str| refuses(folder.path(), &format!("train --model min-gru --csv load.csv --targets south {options}"));
     assert!(refused("--season 0").contains("--season is 0"));
+    assert!(refused("--season 5000").contains("--season is 5000: must be below 240, the training rows of the longest series"));
+    assert!(refused("--season 240").contains("--season is 240"));
+    prints(folder.path(), &format!("{TRAIN} --csv load.csv --targets south --season 239"));
+    let evaluate = "evaluate --checkpoint min-gru-scan.safetensors --device cpu --csv load.csv --season 240";
+    assert!(refuses(folder.path(), evaluate).contains("--season is 240"));
     assert!(refused("--split 200,100,100").contains("300 rows are fewer than --split 200,100,100 asks for"));
     assert!(refused("--date month").contains("no column \"month\""));
     assert!(refused("--horizon 100 --window 32").contains("none is left for validation"));

@@ -479,6 +479,7 @@ fn a_checkpoint_is_used_on_rows_that_are_said_and_named() {
     assert_eq!(warning(evaluate), "");
     assert!(warning(&format!("{evaluate} --split 0.3,0.3,0.4")).contains("has seen"));
     refuses(path, "forecast --checkpoint run/best.safetensors --device cpu", &["prices of AAPL", "--csv"]);
+    refuses(path, "forecast --checkpoint run/best.safetensors --csv loads.csv --season 24", &["--season is given", "leave it out"]);
     // a state that is carried comes from the first row, as in a stream
     let carried = "--window-norm none --carry-state --calendar off --targets north --window 6 --horizon 1 --hidden 8 --batch 4 --epochs 2";
     succeeds(path, &format!("train --model mamba --device cpu --csv loads.csv {carried} --run-dir carried"));

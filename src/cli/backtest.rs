@@ -88,7 +88,7 @@ struct Kept {
 }
 
 pub async fn run(args: &Args, lang: Lang) -> Result<ExitCode> {
-    args.training.check(args.model)?;
+    args.training.check(&[args.model])?;
     if args.layout.has_split() {
         return Err(Error::given("--split", message!("parts follow from --origins, --test-rows and --valid-share here")));
     }

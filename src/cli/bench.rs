@@ -67,9 +67,7 @@ struct Outcome {
 pub async fn run(args: &Args, lang: Lang) -> Result<ExitCode> {
     let start = Instant::now();
     let kinds = super::experiment::models(&args.models)?;
-    for &kind in &kinds {
-        args.training.of_lab().check(kind)?;
-    }
+    args.training.of_lab().check(&kinds)?;
     crate::file::create_folder(&args.out_dir)?;
     let picture_path = args.out_dir.join(PICTURE);
     crate::file::check_writable([&picture_path].into_iter().chain(&args.json))?;

@@ -79,9 +79,7 @@ pub async fn run(args: &Args, lang: Lang) -> Result<ExitCode> {
         return Err(Error::option("--seed", args.training.seed, message!("there are not {} seeds behind it", args.seeds)));
     }
     let kinds = experiment::models(&args.models)?;
-    for &kind in &kinds {
-        args.training.check(kind)?;
-    }
+    args.training.check(&kinds)?;
     crate::file::create_folder(&args.out_dir)?;
     let picture = args.out_dir.join(PICTURE);
     crate::file::check_writable([&picture].into_iter().chain(&args.json))?;

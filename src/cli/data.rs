@@ -50,6 +50,11 @@ impl DataArgs {
         &self.csv
     }
 
+    /// Whether a season is given.
+    pub fn has_season(&self) -> bool {
+        self.season.is_some()
+    }
+
     /// Reads the series, or makes one up by `seed` where none is found; prints each step.
     pub fn tables(&self, columns: Columns<'_>, save_folder: PathBuf, seed: Option<u64>, lang: Lang) -> Result<Vec<Table>> {
         if self.season == Some(0) {
@@ -92,8 +97,18 @@ impl DataArgs {
     }
 
     /// Rows of a season of the windows; 1 where there is none.
-    pub fn season(&self, windows: &Windows) -> usize {
-        self.season.or_else(|| find_season(windows)).unwrap_or(1)
+    ///
+    /// # Errors
+    /// [`Error::Option`] where a season is given that no series' training rows can be compared with.
+    pub fn season(&self, windows: &Windows) -> Result<usize> {
+        let n_row = windows.members().iter().map(|member| member.split.train_end).max().unwrap_or(0);
+        match self.season {
+            Some(season) if season >= n_row => {
+                Err(Error::option("--season", season, message!("must be below {}, the training rows of the longest series", n_row)))
+            }
+            Some(season) => Ok(season),
+            None => Ok(find_season(windows).unwrap_or(1)),
+        }
     }
 }
 

@@ -54,7 +54,7 @@ pub async fn run(args: &Args, lang: Lang) -> Result<ExitCode> {
         let warning = fill(lang.texts().scored_on_training, [&description.layout.partition.to_string()]);
         eprintln!("{}", fill(lang.texts().warning, [&warning]));
     }
-    let season = args.data.season(&windows);
+    let season = args.data.season(&windows)?;
     let device = Device::open(&args.device).await?;
     println!("{}", device.announcement(&args.device.device, lang));
     let series = series(&windows);

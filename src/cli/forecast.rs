@@ -18,6 +18,7 @@ use crate::report::chart::{self, Chart, Line, Look, Panel, Places};
 use crate::report::language::fill;
 
 #[derive(Debug, clap::Args)]
+#[command(mut_arg("season", |season| season.hide(true)))]
 pub struct Args {
     /// The checkpoint that `train` wrote
     #[arg(long, value_name = "FILE")]
@@ -55,6 +56,9 @@ struct Model<'a> {
 }
 
 pub async fn run(args: &Args, lang: Lang) -> Result<ExitCode> {
+    if args.data.has_season() {
+        return Err(Error::given("--season", message!("a season is for scores, and a forecast has none: leave it out")));
+    }
     let place = args.checkpoint.display().to_string();
     let Checkpoint { mut description, tensors } = super::read_checkpoint(&args.checkpoint)?;
     crate::file::check_writable([&args.out, &args.picture])?;

@@ -56,7 +56,7 @@ impl Setting {
         let (lengths, normalisations) = (training.windows(n_train_row(&tables, layout)?), training.normalisations());
         let longest = lengths.iter().copied().max().unwrap_or(1);
         let windows = cut(longest)?;
-        let season = season.unwrap_or_else(|| data.season(&windows));
+        let season = season.map_or_else(|| data.season(&windows), Ok)?;
         let linear = Linear::choose(&windows, &lengths, &normalisations, season > 1);
         let chosen = |linear: &Linear| (linear.weight.nrows(), linear.normalisation);
         let (window, normalisation) = linear.as_ref().map_or((lengths[0], normalisations[0]), chosen);

@@ -13,7 +13,7 @@ use crate::checkpoint::{Checkpoint, Description};
 use crate::dataset::{CALENDAR, Scaler};
 use crate::error::{Error, Result};
 use crate::graph::Graph;
-use crate::model::{StepGraph, Stream, WindowGraph, WindowStream};
+use crate::model::{ModelKind, StepGraph, Stream, WindowGraph, WindowStream};
 use crate::ops::Normalisation;
 
 #[derive(Debug, clap::Args)]
@@ -23,7 +23,7 @@ pub struct Args {
     checkpoint: PathBuf,
     #[command(flatten)]
     device: DeviceArgs,
-    /// Rows that the key-value cache of a hybrid holds [default: 1024]
+    /// Rows that the key-value cache of a hybrid holds, of one that was trained with --window-norm none [default: 1024]
     #[arg(long, value_name = "ROWS")]
     cache: Option<usize>,
 }
@@ -108,6 +108,9 @@ pub async fn run(args: &Args) -> Result<ExitCode> {
         n_level: description.model.levels,
     };
     let recorded = Recorded::new(&description)?;
+    if args.cache.is_some() && !(description.model.model == ModelKind::Hybrid && matches!(recorded, Recorded::Steps(_))) {
+        return Err(Error::given("--cache", message!("it needs a hybrid that was trained with --window-norm none")));
+    }
     let device = Device::open(&args.device).await?;
     let parameters = tensors.parameters(&place, recorded.graph())?;
     let mut loaded = recorded.load(device.backend(), &parameters).await?;

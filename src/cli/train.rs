@@ -88,7 +88,7 @@ impl Args {
     /// # Errors
     /// [`Error::Option`] naming one that cannot be used.
     pub fn check(&self) -> Result<()> {
-        self.training.check(self.model)?;
+        self.training.check(&[self.model])?;
         if self.init_from.is_some() && self.model != ModelKind::Mamba {
             return Err(Error::given("--init-from", message!("it needs --model mamba")));
         }

@@ -89,7 +89,7 @@ pub struct TrainingArgs {
     /// Error, in the units that the model sees, at which the Huber loss turns from squared to absolute [default: 1]
     #[arg(long, value_name = "ERROR")]
     huber_delta: Option<f32>,
-    /// Levels of the quantile loss; scores use the one nearest 0.5 [default: 0.1,0.5,0.9]
+    /// Levels of the quantile loss; 0.5 is one of them, the forecast that is scored [default: 0.1,0.5,0.9]
     #[arg(long, value_name = "LEVELS", value_delimiter = ',')]
     quantiles: Option<Vec<f32>>,
     /// Update rule [default: adamw; bench: sgd]
@@ -246,15 +246,25 @@ fn betas(text: &str) -> Result<[f64; 2], Message> {
 }
 
 impl TrainingArgs {
-    /// Checks that every option can be used for a model.
+    /// Checks that every option can be used for the models of a command.
     ///
     /// # Errors
     /// [`Error::Option`] naming the first that cannot.
-    pub fn check(&self, kind: ModelKind) -> Result<()> {
-        let (model, config) = (self.model(kind), self.config(kind)?);
-        config.check()?;
-        model.check()?;
-        config.check_model(&model)
+    pub fn check(&self, kinds: &[ModelKind]) -> Result<()> {
+        let defaults = ForecasterConfig::new(ModelKind::Hybrid, self.hidden());
+        let of_attention = [("--attention-every", self.attention_every, defaults.attention_every), ("--heads", self.heads, defaults.heads)];
+        let changed = of_attention.into_iter().find(|(_, value, default)| value != default);
+        if let Some((option, value, _)) = changed.filter(|_| !kinds.contains(&ModelKind::Hybrid)) {
+            return Err(Error::option(option, value, message!("it needs the model hybrid, which alone has attention")));
+        }
+        kinds.iter().try_for_each(|&kind| {
+            let (model, config) = (self.model(kind), self.config(kind)?);
+            config.check()?;
+            // with more steps than there can be: how many there are shows in the data
+            config.schedule.check(config.learning_rate, usize::MAX)?;
+            model.check()?;
+            config.check_model(&model)
+        })
     }
 
     /// The same where the lab's settings are the defaults, or PyTorch's where the lab has none.
@@ -435,7 +445,7 @@ impl TrainingArgs {
             l1: self.l1,
             clip_norm: (self.clip_norm != 0.0).then_some(self.clip_norm),
             clip_value: self.clip_value,
-            patience: self.patience.or((!self.is_lab).then(|| (3 * self.epochs() / 8).max(3))),
+            patience: self.patience.or((!self.is_lab).then(|| (self.epochs().saturating_mul(3) / 8).max(3))),
             dropout: self.dropout,
             carry_state: self.carry_state,
             shuffle: self.shuffle(),
@@ -493,9 +503,15 @@ impl TrainingArgs {
             ("--plateau-factor", self.plateau_factor.is_some(), schedule(&[ScheduleName::Plateau]), needs("--schedule plateau")),
             ("--plateau-patience", self.plateau_patience.is_some(), schedule(&[ScheduleName::Plateau]), needs("--schedule plateau")),
         ];
-        match options.into_iter().find(|(_, given, chosen, _)| *given && !chosen) {
-            Some((option, _, _, needed)) => Err(Error::given(option, needed)),
-            None => Ok(()),
+        if let Some((option, _, _, needed)) = options.into_iter().find(|(_, given, chosen, _)| *given && !chosen) {
+            return Err(Error::given(option, needed));
+        }
+        match &self.quantiles {
+            Some(levels) if !levels.contains(&0.5) => {
+                let given = levels.iter().map(f32::to_string).collect::<Vec<_>>().join(",");
+                Err(Error::option("--quantiles", given, message!("0.5 must be one of them: it is the forecast that is scored and drawn")))
+            }
+            _ => Ok(()),
         }
     }
 }
