@@ -182,3 +182,46 @@ fn splits_and_seasons_that_cannot_be_are_refused() {
     assert!(String::from_utf8_lossy(&output.stderr).contains("--split"), "{output:?}");
     assert_eq!(output.status.code(), Some(2));
 }
+
+#[test]
+fn series_without_a_window_are_named() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let rows = |name: &'static str, n_row: usize| (0..n_row).map(move |row| format!("{name},{}\n", row * row % 7));
+    let text: String = rows("long", 100).chain(rows("short", 7)).chain(rows("also long", 90)).chain(rows("single", 1)).collect();
+    std::fs::write(folder.path().join("shops.csv"), format!("shop,sold\n{text}")).expect("written");
+    let options = "--csv shops.csv --id shop";
+    let line = "data: 2 of 4 series have no window and are left out: short, single\n";
+    let text = prints(folder.path(), &format!("{TRAIN} {options} --targets sold --window 8"));
+    assert!(text.contains(line), "{text}");
+    let text = prints(folder.path(), &format!("evaluate --checkpoint min-gru-scan.safetensors --device cpu {options}"));
+    assert!(text.contains(line), "{text}");
+    let text = prints(folder.path(), &format!("{TRAIN} {options} --targets sold --window 4 --split 0.6,0.4"));
+    assert!(text.contains("1 of 4 series"), "{text}");
+}
+
+#[test]
+fn a_name_with_a_comma_stands_between_quotes() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let path = folder.path();
+    let rows: String = (0..120).map(|row| format!("{},{},{}\n", row * row % 7, row % 5, row % 3)).collect();
+    std::fs::write(path.join("loads.csv"), format!("\"north,east\",south,west\n{rows}")).expect("written");
+    let train = format!("{TRAIN} --csv loads.csv --window 8 --run-dir");
+    let refused = refuses(path, &format!("{train} plain --targets north,east"));
+    assert!(refused.contains("no column \"north\"; choose one of: \"north,east\", south, west"), "{refused}");
+    assert!(refuses(path, &format!("{train} none --targets south --features south,,west")).contains("no column \"\""));
+    prints(path, &format!("{train} one --targets \"north,east\",south --features west"));
+    let evaluation = &figures(path)["validation"]["models"]["min-gru-scan"];
+    let targets: Vec<_> = evaluation["targets"].as_array().expect("targets").iter().map(|target| target["target"].clone()).collect();
+    assert_eq!(targets, ["north,east", "south"]);
+    let first = figures(path);
+    prints(path, "train --config one/config.toml --run-dir again");
+    assert_eq!(figures(path), first);
+    // several times the option, as a list in a configuration is
+    prints(path, &format!("{train} several --targets \"north,east\" --targets south --features west"));
+    assert_eq!(figures(path), first);
+    prints(path, "train --config several/config.toml --run-dir once-more");
+    assert_eq!(figures(path), first);
+    prints(path, "forecast --checkpoint min-gru-scan.safetensors --device cpu --csv loads.csv");
+    let forecast = std::fs::read_to_string(path.join("forecast.csv")).expect("rows");
+    assert!(forecast.starts_with("ahead,\"north,east\",south\n"), "{forecast}");
+}

@@ -2,7 +2,10 @@
 
 use std::path::PathBuf;
 
+use csv::{ReaderBuilder, StringRecord};
+
 use super::training::TrainingArgs;
+use crate::Message;
 use crate::baseline::find_season;
 use crate::checkpoint::Description;
 use crate::dataset::download::Server;
@@ -116,11 +119,11 @@ impl DataArgs {
 #[derive(Debug, clap::Args)]
 pub struct LayoutArgs {
     /// Columns to forecast, separated by commas, or all [default: Close where there is one, else all that are read]
-    #[arg(long, visible_alias = "column", value_name = "NAMES", value_delimiter = ',')]
-    targets: Vec<String>,
+    #[arg(long, visible_alias = "column", value_name = "NAMES", value_parser = names)]
+    targets: Vec<Names>,
     /// Columns to read, separated by commas, or all; those that are not forecast are covariates [default: the targets]
-    #[arg(long, value_name = "NAMES", value_delimiter = ',')]
-    features: Vec<String>,
+    #[arg(long, value_name = "NAMES", value_parser = names)]
+    features: Vec<Names>,
     /// Whether the time of day is read as covariates: sines and cosines of the day and its parts [default: auto; bench: off]
     #[arg(long, value_enum)]
     calendar: Option<Calendar>,
@@ -143,6 +146,24 @@ enum Calendar {
     Off,
 }
 
+/// Names separated by commas; one that has a comma stands between quotes, as it does in a header.
+#[derive(Clone, Debug)]
+struct Names(Vec<String>);
+
+fn names(text: &str) -> Result<Names, Message> {
+    let mut record = StringRecord::new();
+    let read = ReaderBuilder::new().has_headers(false).from_reader(text.as_bytes()).read_record(&mut record);
+    match read {
+        Ok(true) => Ok(Names(record.iter().map(String::from).collect())),
+        _ => Err(message!("give at least one name")),
+    }
+}
+
+/// All names of an option that may be given several times.
+fn flat(names: &[Names]) -> Vec<String> {
+    names.iter().flat_map(|names| names.0.clone()).collect()
+}
+
 /// Whether a list of names is `all`.
 fn is_all(names: &[String]) -> bool {
     matches!(names, [name] if name == "all")
@@ -158,12 +179,12 @@ impl LayoutArgs {
     }
 
     /// Names of the columns to read; none where the file's own columns decide.
-    fn named(&self) -> Option<Vec<&str>> {
-        if is_all(&self.targets) || is_all(&self.features) || (self.targets.is_empty() && self.features.is_empty()) {
+    fn named<'a>(targets: &'a [String], features: &'a [String]) -> Option<Vec<&'a str>> {
+        if is_all(targets) || is_all(features) || (targets.is_empty() && features.is_empty()) {
             return None;
         }
         let mut names: Vec<&str> = Vec::new();
-        for name in self.targets.iter().chain(&self.features) {
+        for name in targets.iter().chain(features) {
             if !names.contains(&name.as_str()) {
                 names.push(name);
             }
@@ -174,19 +195,20 @@ impl LayoutArgs {
     /// Reads the series, and how they become windows, but for the windows' length; prints each step.
     pub fn tables(&self, data: &DataArgs, training: &TrainingArgs, save_folder: PathBuf, lang: Lang) -> Result<(Vec<Table>, Layout)> {
         let (horizon, is_lab) = (training.horizon, training.is_lab());
-        let twice = self.targets.iter().enumerate().find(|(at, name)| self.targets[..*at].contains(name));
+        let (targets, features) = (flat(&self.targets), flat(&self.features));
+        let twice = targets.iter().enumerate().find(|(at, name)| targets[..*at].contains(name));
         if let Some((_, name)) = twice {
             return Err(Error::given("--targets", message!("it names {} twice", name)));
         }
-        let named = self.named();
+        let named = Self::named(&targets, &features);
         let columns = match &named {
             Some(names) => Columns::Named(names),
-            None if is_all(&self.targets) || is_all(&self.features) => Columns::All,
+            None if is_all(&targets) || is_all(&features) => Columns::All,
             None => Columns::CloseOrAll,
         };
         let mut tables = data.tables(columns, save_folder, Some(training.seed), lang)?;
         let has_times = || tables.iter().all(|table| table.dates().is_some_and(|dates| dates.time_of_day().is_some()));
-        let mut layout = self.layout(&tables, horizon, is_lab);
+        let mut layout = self.layout(&tables, &targets, horizon, is_lab);
         match self.calendar {
             Some(Calendar::On) => layout.covariates.extend(CALENDAR.map(String::from)),
             None if is_lab => {}
@@ -199,10 +221,10 @@ impl LayoutArgs {
         Ok((tables, layout))
     }
 
-    fn layout(&self, tables: &[Table], horizon: usize, is_lab: bool) -> Layout {
+    fn layout(&self, tables: &[Table], targets: &[String], horizon: usize, is_lab: bool) -> Layout {
         let names = tables.first().map(Table::names).unwrap_or_default();
         let close = || names.iter().find(|name| name.eq_ignore_ascii_case("close"));
-        let targets = match &self.targets[..] {
+        let targets = match targets {
             [] => close().map_or_else(|| names.to_vec(), |name| vec![name.clone()]),
             given if is_all(given) => names.to_vec(),
             given => given.to_vec(),
@@ -217,6 +239,23 @@ impl LayoutArgs {
             window: 1,
             horizon,
         }
+    }
+}
+
+/// Says which series have no window, and so no part in what a command does.
+pub fn say_left_out(tables: &[Table], windows: &Windows, lang: Lang) {
+    let parts = [windows.train(), windows.valid(), windows.test()];
+    let has_window = |at: usize| parts.iter().any(|starts| starts.ranges().get(at).is_some_and(|range| !range.is_empty()));
+    let mut is_used = vec![false; tables.len()];
+    for (at, member) in windows.members().iter().enumerate() {
+        is_used[member.table] |= has_window(at);
+    }
+    let named = |table: &Table| table.source().id().cloned().unwrap_or_else(|| lang.message(&table.source().message()));
+    let left_out: Vec<String> = tables.iter().zip(is_used).filter(|(_, is_used)| !is_used).map(|(table, _)| named(table)).collect();
+    if !left_out.is_empty() {
+        let [n_short, n_table] = [left_out.len(), tables.len()].map(|count| count.to_string());
+        let line = fill(lang.texts().left_out, [&n_short, &n_table, &lang.list(&left_out)]);
+        println!("{}", fill(lang.texts().data, [&line]));
     }
 }
 

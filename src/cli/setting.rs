@@ -2,7 +2,7 @@
 
 use std::path::PathBuf;
 
-use super::data::{DataArgs, LayoutArgs, series};
+use super::data::{DataArgs, LayoutArgs, say_left_out, series};
 use super::training::TrainingArgs;
 use crate::baseline::Linear;
 use crate::dataset::{Layout, Table, Windows};
@@ -75,6 +75,7 @@ impl Setting {
             let linear = Linear::fit(&windows, normalisation);
             (windows, linear)
         };
+        say_left_out(&tables, &windows, lang);
         windows.check_no_leak(&tables, [windows.train(), windows.valid(), windows.test()])?;
         let training = training.with_window(window, normalisation).for_windows(windows.train().len(), windows.n_target());
         Ok(Setting { training, tables, windows, season, linear })

@@ -239,7 +239,8 @@ pub(super) fn find_column(place: impl Into<Message>, names: &[String], name: &st
         (Some(column), None) => Ok(column),
         (Some(_), Some(_)) => Err(error(message!("two columns are called {}", format!("{name:?}")), message!("rename one of them"))),
         (None, _) => {
-            let there = names.iter().map(|name| name.escape_debug().to_string()).collect::<Vec<_>>().join(", ");
+            let shown = |name: &String| if name.contains(',') { format!("{name:?}") } else { name.escape_debug().to_string() };
+            let there = names.iter().map(shown).collect::<Vec<_>>().join(", ");
             Err(error(message!("no column {}", format!("{name:?}")), message!("choose one of: {}", there)))
         }
     }

@@ -235,6 +235,7 @@ pub static CHINESE: &[(&str, &str)] = &[
     ("invalid value '{}' for '{}': {}", "值 '{}' 无效（{}）：{}"),
     ("did you mean {}?", "是否想用 {}？"),
     ("to pass '{}' as a value, use '{}'", "要把 '{}' 作为值，请写成 '{}'"),
+    ("give at least one name", "请给出至少一个名称"),
     ("two numbers such as 0.9,0.999", "须为两个数，如 0.9,0.999"),
     ("a number of seconds, 0 or more", "须为秒数，0 或更大"),
     ("{}: {}", "{}：{}"),

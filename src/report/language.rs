@@ -124,6 +124,7 @@ texts! {
     coverage: "{}: {} % of what came lies at or below the forecast of level {}; its pinball loss is {}.",
         "{}：{} % 的实际值不高于分位数 {} 的预测；其 pinball 损失为 {}。";
     data: "data: {}", "数据：{}";
+    left_out: "{} of {} series have no window and are left out: {}", "{} 个序列（共 {} 个）没有窗口，已略去：{}";
     downloading: "downloading daily prices of {} from {}", "下载 {} 的日价格，来源 {}";
     download_failed: "download failed: {}", "下载失败：{}";
     read_rows: "read {} rows from {}", "读取 {} 行：{}";
