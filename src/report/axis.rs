@@ -19,6 +19,8 @@ const HOUR: usize = 13;
 pub(super) struct Axis {
     range: Range<f64>,
     ticks: Vec<(f64, String)>,
+    /// The power of ten that the ticks' texts count.
+    power: i32,
     is_log: bool,
 }
 
@@ -28,7 +30,8 @@ impl Axis {
         let (low, high) = bounds(values)?;
         let margin = if high > low { 0.05 * (high - low) } else { (0.05 * low.abs()).max(1e-3) };
         let range = low - margin..high + margin;
-        Some(Axis { ticks: round_ticks(&range, n_tick), range, is_log: false })
+        let (ticks, power) = round_ticks(&range, n_tick);
+        Some(Axis { ticks, power, range, is_log: false })
     }
 
     /// A logarithmic axis around `values` where they are positive and far apart, else a linear one.
@@ -40,7 +43,7 @@ impl Axis {
         }
         let margin = (high / low).powf(0.06);
         let range = low / margin..high * margin;
-        Some(Axis { ticks: log_ticks(&range, n_tick), range, is_log: true })
+        Some(Axis { ticks: log_ticks(&range, n_tick), power: 0, range, is_log: true })
     }
 
     /// An axis of whole numbers from 1 to `n`.
@@ -50,7 +53,7 @@ impl Axis {
         let range = 1.0 - margin..n + margin;
         let step = round_step(n - 1.0, n_tick).max(1.0);
         let ticks = (1..=n as usize).filter(|&count| count == 1 || (count as f64) % step == 0.0);
-        Axis { ticks: ticks.map(|count| (count as f64, count.to_string())).collect(), range, is_log: false }
+        Axis { ticks: ticks.map(|count| (count as f64, count.to_string())).collect(), power: 0, range, is_log: false }
     }
 
     /// An axis of the rows `0..dates.len()`, with ticks where the year, the month, the day or the hour changes: the finest that gives no more
@@ -80,14 +83,14 @@ impl Axis {
             (0..n).map(row).filter_map(|row| Some((row as f64, dates.get(row)?.chars().take(10).collect()))).collect()
         };
         let ticks = found.filter(|_| is_iso).unwrap_or_else(even);
-        Axis { ticks, range, is_log: false }
+        Axis { ticks, power: 0, range, is_log: false }
     }
 
     /// An axis of names at 0, 1 and so on, the first at the upper end.
     pub fn named(names: Vec<String>) -> Self {
         let n = names.len().max(1) as f64;
         let ticks = names.into_iter().zip(0..).map(|(name, number)| (f64::from(number), name)).collect();
-        Axis { ticks, range: n - 0.4..-0.6, is_log: false }
+        Axis { ticks, power: 0, range: n - 0.4..-0.6, is_log: false }
     }
 
     /// Whether `value` has a place on the axis.
@@ -100,6 +103,11 @@ impl Axis {
         let place = |value: f64| if self.is_log { value.log10() } else { value };
         let start = place(self.range.start);
         (place(value) - start) / (place(self.range.end) - start)
+    }
+
+    /// Its name, with the power of ten that the ticks' texts count: `volume (1e9)`.
+    pub fn named_with_power(&self, name: &str) -> String {
+        if self.power == 0 { name.into() } else { format!("{name} (1e{})", self.power).trim_start().into() }
     }
 
     /// Values and texts of the ticks.
@@ -141,17 +149,16 @@ fn round_step(span: f64, n: usize) -> f64 {
     [1.0, 2.0, 5.0].into_iter().map(|factor| factor * power).find(|&step| step >= raw * (1.0 - 1e-9)).unwrap_or(10.0 * power)
 }
 
-fn round_ticks(range: &Range<f64>, n_tick: usize) -> Vec<(f64, String)> {
+/// Ticks, and the power of ten that their texts count: 0 but for large and for small numbers.
+fn round_ticks(range: &Range<f64>, n_tick: usize) -> (Vec<(f64, String)>, i32) {
     let step = round_step(range.end - range.start, n_tick);
-    let decimals = (-step.log10().floor()).max(0.0) as usize;
-    let largest = range.start.abs().max(range.end.abs());
-    let text = |value: f64| match value {
-        0.0 => "0".to_string(),
-        _ if decimals > 6 || largest >= 1e7 => format!("{value:.2e}"),
-        _ => format!("{value:.decimals$}"),
-    };
+    let (finest, largest) = (step.log10().floor() as i32, range.start.abs().max(range.end.abs()));
+    let power = if finest < -6 || largest >= 1e7 { largest.log10().floor() as i32 } else { 0 };
+    let (unit, decimals) = (10f64.powi(power), (power - finest).max(0) as usize);
+    let text = |value: f64| if value == 0.0 { "0".to_string() } else { format!("{:.decimals$}", value / unit) };
     let first = (range.start / step).ceil();
-    (0..=n_tick).map(|tick| (first + tick as f64) * step).filter(|&value| value <= range.end).map(|value| (value, text(value))).collect()
+    let values = (0..=n_tick).map(|tick| (first + tick as f64) * step).filter(|&value| value <= range.end);
+    (values.map(|value| (value, text(value))).collect(), power)
 }
 
 /// Ticks at 1, 2 and 5 times powers of ten, or at powers alone where those are too many.
@@ -165,4 +172,23 @@ fn log_ticks(range: &Range<f64>, n_tick: usize) -> Vec<(f64, String)> {
     let candidates =
         [at(&[1.0, 2.0, 3.0, 5.0, 7.0], 1), at(&[1.0, 2.0, 5.0], 1), at(&[1.0], 1), at(&[1.0], 2), at(&[1.0], 5), at(&[1.0], 10)];
     candidates.into_iter().find(|ticks| ticks.len() <= n_tick).unwrap_or_default()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn large_and_small_numbers_are_counted_in_a_power_of_ten_that_is_shown_once() {
+        let shown = |low: f64, high: f64| {
+            let axis = Axis::linear([low, high], 6).expect("an axis");
+            let texts: Vec<String> = axis.ticks().iter().map(|tick| tick.1.clone()).collect();
+            (texts.join(" "), axis.named_with_power("volume"))
+        };
+        assert_eq!(shown(0.0, 1.2e9), ("0 0.5 1.0".into(), "volume (1e9)".into()));
+        assert_eq!(shown(1.5e7, 2.5e7), ("1.6 1.8 2.0 2.2 2.4".into(), "volume (1e7)".into()));
+        assert_eq!(shown(-4e-8, 8e-8), ("0 5".into(), "volume (1e-8)".into()));
+        assert_eq!(shown(1e9, 1e9 + 3.0).1, "volume (1e9)");
+        assert_eq!(shown(0.0, 900_000.0), ("0 200000 400000 600000 800000".into(), "volume".into()));
+    }
 }

@@ -171,6 +171,7 @@ impl<'a> Canvas<'a> {
         let figure_texts: Vec<&str> = figures.iter().map(String::as_str).collect();
         let left = (widest(&tick_texts, TEXT) + if y_label.is_empty() { 25 } else { 90 }).max(LABELS_WIDTH).min(width / 2);
         let right = (widest(&figure_texts, HEADING) + 30).min(width / 4);
+        let (x_label, y_label) = (&x.named_with_power(x_label), &y.named_with_power(y_label));
         let panel = ChartBuilder::on(area).margin_left(left).margin_right(right).margin_bottom(LABELS_HEIGHT).build_cartesian_2d(x, y)?;
         let (x, y) = (panel.as_coord_spec().x_spec(), panel.as_coord_spec().y_spec());
         let bottom = height - LABELS_HEIGHT;
