@@ -224,6 +224,15 @@ fn a_backtest_sees_nothing_of_what_comes_after_an_origin() {
 
     let kept = origins("loads.csv", "--no-refit");
     assert_eq!(kept[0], whole[0]);
+    for origin in whole.iter().chain(&kept) {
+        let mse = |name: &str| origin["baselines"][name]["overall"]["scaled"]["mse"].as_f64().expect("a figure");
+        assert!(mse("seasonal-naive-24") < mse("persistence") && mse("linear") < mse("drift"), "{origin}");
+        assert_eq!(origin["persistence"], origin["baselines"]["persistence"]);
+    }
+    let shown = succeeds(folder.path(), &format!("backtest --model min-gru-scan --csv loads.csv {options}"));
+    let rows = shown.split("mean of 3 origins").nth(1).expect("a table").lines().skip(2).map(|line| line.split(' ').next());
+    let names = ["min-gru-scan", "persistence", "seasonal-naive-24", "drift", "linear"];
+    assert_eq!(rows.take(5).collect::<Vec<_>>(), names.map(Some), "{shown}");
     assert!(kept[1]["best_epoch"].is_null() && kept[1]["model"] != whole[1]["model"]);
     let sliding = origins("loads.csv", "--sliding 100");
     assert!(sliding.iter().all(|origin| origin["training_rows"] == 80));

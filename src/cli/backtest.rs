@@ -4,7 +4,7 @@ use std::ops::Range;
 use std::path::PathBuf;
 use std::process::ExitCode;
 
-use serde_json::{Value, json};
+use serde_json::{Map, Value, json};
 
 use super::data::{DataArgs, LayoutArgs, series, sources, title};
 use super::device::{Device, DeviceArgs};
@@ -13,13 +13,13 @@ use super::pictures;
 use super::scores::is_synthetic;
 use super::setting::Setting;
 use super::training::TrainingArgs;
-use crate::baseline::Baseline;
+use crate::baseline::{Baseline, Linear};
 use crate::dataset::{Layout, Partition, Scaler, Table as Data, Windows};
 use crate::error::{Error, Result};
 use crate::metrics::Evaluation;
 use crate::model::ModelKind;
 use crate::report::chart::{self, Chart, Look, Panel};
-use crate::report::language::fill;
+use crate::report::language::{Texts, fill};
 use crate::report::table::significant;
 use crate::report::{Lang, Table};
 
@@ -72,12 +72,22 @@ struct Origin {
     n_train: usize,
     best_epoch: Option<usize>,
     model: Evaluation,
-    persistence: Evaluation,
+    /// Persistence first.
+    baselines: Vec<(String, Evaluation)>,
 }
 
 impl Origin {
+    fn persistence(&self) -> &Evaluation {
+        &self.baselines[0].1
+    }
+
+    /// The error of a model or a baseline over that of persistence.
+    fn ratio_of(&self, evaluation: &Evaluation) -> f64 {
+        evaluation.overall.scaled.mse / self.persistence().overall.scaled.mse
+    }
+
     fn ratio(&self) -> f64 {
-        self.model.overall.scaled.mse / self.persistence.overall.scaled.mse
+        self.ratio_of(&self.model)
     }
 }
 
@@ -85,6 +95,7 @@ impl Origin {
 struct Kept {
     parameters: Vec<Vec<f32>>,
     scalers: Vec<Vec<Scaler>>,
+    linear: Option<Linear>,
 }
 
 pub async fn run(args: &Args, lang: Lang) -> Result<ExitCode> {
@@ -172,11 +183,11 @@ impl Walk<'_> {
     async fn step(&mut self, fold: &Fold, title: String) -> Result<Step> {
         let Walk { args, table, layout, training, season, device, lang, .. } = *self;
         if args.no_refit
-            && let Some(Kept { parameters, scalers }) = &self.kept
+            && let Some(Kept { parameters, scalers, linear }) = &self.kept
         {
             let tables = vec![table.between(fold.rows.clone())?];
             let windows = Windows::with_scalers(&tables, &fold.layout(layout), scalers.clone())?;
-            let setting = Setting { tables, windows, training: training.clone(), season, linear: None };
+            let setting = Setting { tables, windows, training: training.clone(), season, linear: linear.clone() };
             let series = series(&setting.windows);
             let forecasts = setting.evaluator(args.model)?.forecast(device.backend(), &series, &series.test, parameters).await?;
             return Ok(Step { setting, forecasts, best_epoch: None });
@@ -187,19 +198,21 @@ impl Walk<'_> {
         };
         let outcome = experiment::run(args.model, &setting, training.seed, device, title, lang).await?;
         let best_epoch = Some(outcome.fit.best_epoch);
-        self.kept = Some(Kept { parameters: outcome.fit.parameters, scalers: setting.windows.scalers().to_vec() });
+        let (scalers, linear) = (setting.windows.scalers().to_vec(), setting.linear.clone());
+        self.kept = Some(Kept { parameters: outcome.fit.parameters, scalers, linear });
         Ok(Step { setting, forecasts: outcome.forecasts, best_epoch })
     }
 
     fn score(&self, fold: &Fold, step: &Step) -> Origin {
         let windows = &step.setting.windows;
+        let scored = |baseline: Baseline| (baseline.name(), baseline.evaluate(windows, windows.test(), self.season));
         Origin {
             row: fold.origin(),
             date: self.date(fold),
             n_train: partition_rows(&fold.partition)[0],
             best_epoch: step.best_epoch,
             model: experiment::evaluate(windows, &step.forecasts, &self.training.loss(), self.season),
-            persistence: Baseline::Persistence.evaluate(windows, windows.test(), self.season),
+            baselines: Baseline::all(Some(self.season), step.setting.linear.clone()).into_iter().map(scored).collect(),
         }
     }
 
@@ -299,7 +312,7 @@ fn text(origins: &[Origin], args: &Args, lang: Lang) -> String {
             origin.model.n_window.to_string(),
             significant(scores.mse, 5),
             significant(scores.mae, 5),
-            significant(origin.persistence.overall.scaled.mse, 5),
+            significant(origin.persistence().overall.scaled.mse, 5),
             format!("{:.4}", origin.ratio()),
             origin.best_epoch.map_or_else(|| "–".into(), |epoch| epoch.to_string()),
         ]);
@@ -314,7 +327,30 @@ fn text(origins: &[Origin], args: &Args, lang: Lang) -> String {
     }
     lines.push((if args.no_refit { texts.no_refit } else { texts.refit }).into());
     lines.push((if args.sliding.is_some() { texts.sliding } else { texts.expanding }).into());
-    format!("{table}{}\n", lines.join("\n"))
+    format!("{table}\n{}{}\n", means(origins, args, texts), lines.join("\n"))
+}
+
+/// Mean errors over the origins, of the model and of the baselines that there are at every one.
+fn means(origins: &[Origin], args: &Args, texts: &Texts) -> Table {
+    let mut rows: Vec<(&str, Vec<&Evaluation>)> = vec![(args.model.name(), origins.iter().map(|origin| &origin.model).collect())];
+    for (name, _) in &origins[0].baselines {
+        let of = |origin: &'_ Origin| origin.baselines.iter().position(|(other, _)| other == name);
+        let found: Option<Vec<_>> = origins.iter().map(|origin| Some(&origin.baselines[of(origin)?].1)).collect();
+        rows.extend(found.map(|evaluations| (name.as_str(), evaluations)));
+    }
+    let mut table = Table::new([&fill(texts.mean_of_origins, [&origins.len().to_string()]), "MSE", "MAE", texts.to_persistence]);
+    for (name, evaluations) in rows {
+        let mean = |figure: &dyn Fn(&Origin, &Evaluation) -> f64| {
+            spread(&origins.iter().zip(&evaluations).map(|(origin, evaluation)| figure(origin, evaluation)).collect::<Vec<_>>()).0
+        };
+        table.push([
+            name.into(),
+            significant(mean(&|_, evaluation| evaluation.overall.scaled.mse), 5),
+            significant(mean(&|_, evaluation| evaluation.overall.scaled.mae), 5),
+            format!("{:.4}", mean(&Origin::ratio_of)),
+        ]);
+    }
+    table
 }
 
 /// What was forecast after the origin, and what came.
@@ -354,7 +390,8 @@ fn figures(origins: &[Origin], args: &Args, device: &Device, season: usize) -> V
             "training_rows": origin.n_train,
             "best_epoch": origin.best_epoch,
             "model": origin.model,
-            "persistence": origin.persistence,
+            "persistence": origin.persistence(),
+            "baselines": origin.baselines.iter().map(|(name, evaluation)| (name.clone(), json!(evaluation))).collect::<Map<_, _>>(),
             "mse_ratio": origin.ratio(),
         })
     };

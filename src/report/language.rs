@@ -171,6 +171,7 @@ texts! {
     persistence_mse: "persistence MSE", "持续性 MSE";
     best_epoch: "best epoch", "最佳轮次";
     origin_line: "origin {}  {}  MSE {}  {} of persistence's", "起点 {}  {}  MSE {}  为持续性的 {} 倍";
+    mean_of_origins: "mean of {} origins", "{} 个起点的均值";
     over_origins: "MSE / persistence: {} +- {} over {} origins.", "MSE / 持续性：{} +- {}，共 {} 个起点。";
     lost_at: "{} is worse than persistence (the last value again) at {} of them.", "{} 在其中 {} 个起点上不如持续性基准（重复上一个值）。";
     refit: "Trained, scaled and stopped anew at each origin.", "每个起点都重新训练、缩放和早停。";
