@@ -4,9 +4,8 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
 use std::process::Command;
 
-use scanrnn::Error;
 use scanrnn::benchmark::{Benchmark, Shape, build};
-use scanrnn::gpu::{CooperativeMatrices, Modules, Planner, Traits};
+use scanrnn::gpu::{CooperativeMatrices, KernelRow, KernelTable, Modules, Planner, Traits};
 use scanrnn::graph::{Graph, Tensor};
 use scanrnn::model::{ForecasterConfig, ModelKind};
 use scanrnn::ops::{
@@ -187,7 +186,7 @@ fn traits() -> Vec<Traits> {
             Traits { software, subgroups: variants, subgroups_of_8: variants, f16: variants, cooperative, max_storage_buffers, ..default };
         all.push(base.clone());
         for (operation, kernels) in KERNELS {
-            for kernel in *kernels {
+            for (kernel, _) in *kernels {
                 let mut forced = base.clone();
                 forced.kernels.insert((*operation).into(), (*kernel).into());
                 all.push(forced);
@@ -207,16 +206,7 @@ fn every_dispatch_fits_the_default_limits_and_every_module_is_valid() {
         for graph in &graphs {
             let mut planner = Planner::new(graph, &modules, &traits);
             for (name, ops) in graph.programs() {
-                let dispatches = match planner.program(ops) {
-                    // it takes rows in fours, which not all of the graphs have
-                    Err(Error::Unsupported { operation: "min_gru", .. })
-                        if traits.kernels.get("min_gru").is_some_and(|kernel| kernel == "subgroup") =>
-                    {
-                        break;
-                    }
-                    planned => planned.unwrap_or_else(|error| panic!("{name}: {error}")),
-                };
-                for dispatch in dispatches {
+                for dispatch in planner.program(ops).unwrap_or_else(|error| panic!("{name}: {error}")) {
                     used.insert(dispatch.label.clone());
                     texts.insert(format!("{} {:?}", dispatch.shader.name, dispatch.constants), dispatch.module.clone());
                 }
@@ -243,6 +233,33 @@ fn every_dispatch_fits_the_default_limits_and_every_module_is_valid() {
             assert!(output.status.success(), "{name}: {}", String::from_utf8_lossy(&output.stderr));
         }
     }
+}
+
+#[test]
+fn a_kernel_that_does_not_take_the_shape_leaves_the_choice_to_the_rule() {
+    let mut graph = Graph::new();
+    // three columns: no whole vectors of four, as `subgroup` takes them
+    let (x, weight) = (graph.input("x", &[5, 3]), graph.input("weight", &[7, 3]));
+    graph.linear("y", x, weight, None).expect("fits");
+    graph.finish("product");
+    let modules = Modules::default();
+    let planned = |table: Option<&str>, forced: Option<&str>| {
+        let row = |kernel: &str| KernelRow { op: "linear".into(), sizes: vec![5, 7, 3], kernel: kernel.into(), ms: BTreeMap::new() };
+        let table = table.map(|kernel| KernelTable { adapter: String::new(), driver: String::new(), rows: vec![row(kernel)] });
+        let kernels = forced.map(|kernel| ("linear".into(), kernel.into())).into_iter().collect();
+        let traits = Traits { software: true, subgroups_of_8: true, kernels, table, ..Traits::webgpu_default() };
+        let mut planner = Planner::new(&graph, &modules, &traits);
+        let dispatches = graph.programs().iter().flat_map(|(_, ops)| planner.program(ops).expect("fits"));
+        let labels: Vec<String> = dispatches.map(|dispatch| dispatch.label).collect();
+        (labels, planner.is_as_forced())
+    };
+    let (rule, _) = planned(None, None);
+    assert_eq!(planned(Some("subgroup"), None), (rule.clone(), true));
+    assert_eq!(planned(None, Some("subgroup")), (rule.clone(), false));
+    let (tiles, is_as_forced) = planned(Some("tile_64"), None);
+    assert!(tiles != rule && is_as_forced, "{tiles:?}");
+    assert_eq!(planned(Some("panel"), Some("tile_64")), (tiles.clone(), true));
+    assert_eq!(planned(Some("tile_64"), Some("subgroup")), (tiles, false));
 }
 
 #[test]

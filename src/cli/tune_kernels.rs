@@ -7,7 +7,7 @@ use std::process::ExitCode;
 use super::device::{DeviceArgs, table_file};
 use crate::benchmark::{self, Benchmark, Measured, Samples, Shape};
 use crate::error::{Error, Result};
-use crate::gpu::{Gpu, KernelRow, KernelTable};
+use crate::gpu::{Gpu, KernelRow, KernelTable, Need};
 use crate::ops::KERNELS;
 use crate::report::language::fill;
 use crate::report::table::significant;
@@ -84,14 +84,21 @@ pub async fn run(args: &Args, lang: Lang) -> Result<ExitCode> {
 }
 
 /// Milliseconds of each kernel that the adapter can run; none where one of them is wrong.
-async fn measure(gpu: &mut Gpu, op: &str, kernels: &[&str], case: &Case, lang: Lang) -> Result<Option<BTreeMap<String, f64>>> {
+async fn measure(
+    gpu: &mut Gpu,
+    op: &str,
+    kernels: &[(&str, Option<Need>)],
+    case: &Case,
+    lang: Lang,
+) -> Result<Option<BTreeMap<String, f64>>> {
     let wanted = benchmark::expected(&case.measured).await?;
     let mut times = BTreeMap::new();
-    for kernel in kernels {
+    for (kernel, _) in kernels {
         // a rounding of 11 bits is chosen by name only; what is made for software GPUs takes others long to compile; what the adapter
-        // lacks or has no room for cannot be chosen at all
+        // lacks cannot be chosen at all, and where a kernel does not take the shape another runs
         let for_software = ["panel", "rows", "walked"].contains(kernel);
-        if *kernel == "f16" || for_software && !gpu.traits().software || gpu.force_kernel(op, kernel).is_err() {
+        let is_left_out = *kernel == "f16" || for_software && !gpu.traits().software;
+        if is_left_out || gpu.force_kernel(op, kernel).is_err() || !gpu.runs_as_forced(&case.measured.graph).unwrap_or(false) {
             continue;
         }
         let Ok(checked) = benchmark::compare(&case.measured, gpu, &wanted).await else { continue };

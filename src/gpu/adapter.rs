@@ -8,7 +8,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::task::{Context, Poll, Waker};
 
-use super::plan::{CooperativeMatrices, Dispatch, Traits};
+use super::plan::{CooperativeMatrices, Dispatch, Planner, Traits};
 use super::session::GpuSession;
 use super::shader::{ModuleKey, Modules};
 use super::table::KernelTable;
@@ -306,27 +306,20 @@ impl Gpu {
         &self.traits
     }
 
-    /// Forces a kernel: `("min_gru", "step")`.
+    /// Forces a kernel, `("min_gru", "step")`, for the shapes that it takes.
     ///
     /// # Errors
     /// [`Error::Option`] where there is no such kernel, or the adapter lacks what it needs.
     pub fn force_kernel(&mut self, operation: &str, kernel: &str) -> Result<()> {
         let known = KERNELS.iter().find(|(name, _)| *name == operation).map_or(&[][..], |(_, kernels)| kernels);
-        if !known.contains(&kernel) {
-            let all = KERNELS.iter().flat_map(|(name, kernels)| kernels.iter().map(move |kernel| format!("{name}={kernel}")));
+        if !known.iter().any(|(name, _)| *name == kernel) {
+            let all = KERNELS.iter().flat_map(|(name, kernels)| kernels.iter().map(move |(kernel, _)| format!("{name}={kernel}")));
             let all = all.collect::<Vec<_>>().join(", ");
             return Err(Error::option("--kernel", format!("{operation}={kernel}"), message!("must be one of {}", all)));
         }
-        let Traits { subgroups, subgroups_of_8, f16, cooperative, name, .. } = &self.traits;
-        let by_8 = ["linear", "min_gru"].contains(&operation);
-        let missing = [
-            ("subgroup", *subgroups || by_8, message!("subgroup operations")),
-            ("subgroup", *subgroups_of_8 || !by_8, message!("subgroups of 8 invocations")),
-            ("f16", *f16, message!("16-bit floats")),
-            ("cooperative", cooperative.is_some(), message!("cooperative matrices of 16-bit floats with 32-bit sums")),
-        ];
-        if let Some((.., what)) = missing.into_iter().find(|(variant, offered, _)| *variant == kernel && !offered) {
-            return Err(Error::option("--kernel", format!("{operation}={kernel}"), message!("{} has no {}", name).with(what)));
+        if let Some(need) = self.traits.missing(operation, kernel) {
+            let what = message!("{} has no {}", self.traits.name).with(need.words());
+            return Err(Error::option("--kernel", format!("{operation}={kernel}"), what));
         }
         self.traits.kernels.insert(operation.into(), kernel.into());
         Ok(())
@@ -340,6 +333,16 @@ impl Gpu {
     /// Takes back [`Gpu::force_kernel`].
     pub fn unforce_kernel(&mut self, operation: &str) {
         self.traits.kernels.remove(operation);
+    }
+
+    /// Whether the kernels that are forced take all that a graph has for them; where one does not, another runs.
+    ///
+    /// # Errors
+    /// As planning the graph's programs.
+    pub fn runs_as_forced(&self, graph: &Graph) -> Result<bool> {
+        let mut planner = Planner::new(graph, &self.modules, &self.traits);
+        graph.programs().iter().try_for_each(|(_, ops)| planner.program(ops).map(|_| ()))?;
+        Ok(planner.is_as_forced())
     }
 
     /// Lets a table of measurements choose the kernels that are not forced.

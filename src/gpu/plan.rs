@@ -1,5 +1,6 @@
 //! Plans: the dispatches of a program with their bindings, decided without touching a device.
 
+use std::cell::Cell;
 use std::collections::HashMap;
 use std::sync::Arc;
 
@@ -10,7 +11,7 @@ use super::table::KernelTable;
 use crate::Message;
 use crate::error::{Error, Result};
 use crate::graph::{Graph, Tensor, TensorSpec};
-use crate::ops::Operation;
+use crate::ops::{KERNELS, Operation};
 use crate::profile::Work;
 
 /// What an adapter offers that decides how work is laid out.
@@ -72,6 +73,43 @@ impl Traits {
         capabilities.set(Capabilities::SHADER_FLOAT16, self.f16);
         capabilities.set(Capabilities::COOPERATIVE_MATRIX, self.cooperative.is_some());
         capabilities
+    }
+
+    /// What an operation's kernel needs that the adapter does not offer.
+    pub fn missing(&self, operation: &str, kernel: &str) -> Option<Need> {
+        let (_, kernels) = KERNELS.iter().find(|(name, _)| *name == operation)?;
+        let (_, need) = kernels.iter().find(|(name, _)| *name == kernel)?;
+        need.filter(|need| match need {
+            Need::Subgroups => !self.subgroups,
+            Need::SubgroupsOf8 => !self.subgroups_of_8,
+            Need::F16 => !self.f16,
+            Need::CooperativeMatrices => self.cooperative.is_none(),
+        })
+    }
+}
+
+/// What some kernels need that not every adapter offers.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Need {
+    /// [`Traits::subgroups`].
+    Subgroups,
+    /// [`Traits::subgroups_of_8`].
+    SubgroupsOf8,
+    /// [`Traits::f16`].
+    F16,
+    /// [`Traits::cooperative`].
+    CooperativeMatrices,
+}
+
+impl Need {
+    /// In words.
+    pub fn words(self) -> Message {
+        match self {
+            Need::Subgroups => message!("subgroup operations"),
+            Need::SubgroupsOf8 => message!("subgroups of 8 invocations"),
+            Need::F16 => message!("16-bit floats"),
+            Need::CooperativeMatrices => message!("cooperative matrices of 16-bit floats with 32-bit sums"),
+        }
     }
 }
 
@@ -189,12 +227,15 @@ pub struct Planner<'a> {
     scratch_used: usize,
     /// Index of the operation that is being planned.
     operation: usize,
+    /// Whether every forced kernel took what it was forced for.
+    is_as_forced: Cell<bool>,
 }
 
 impl<'a> Planner<'a> {
     /// A planner for programs of `graph`.
     pub fn new(graph: &'a Graph, modules: &'a Modules, traits: &'a Traits) -> Self {
-        Planner { graph, modules, traits, dispatches: Vec::new(), scratch: Vec::new(), scratch_used: 0, operation: 0 }
+        let (dispatches, scratch) = (Vec::new(), Vec::new());
+        Planner { graph, modules, traits, dispatches, scratch, scratch_used: 0, operation: 0, is_as_forced: Cell::new(true) }
     }
 
     /// Plans the operations of one program.
@@ -234,14 +275,22 @@ impl<'a> Planner<'a> {
         self.traits
     }
 
-    /// The kernel that the user forces for an operation.
-    pub fn forced(&self, operation: &str) -> Option<&'a str> {
-        self.traits.kernels.get(operation).map(String::as_str)
+    /// The kernel of an operation: the one that is forced, else the one that was fastest at sizes like these, else the first of the fixed
+    /// rule; of those that the adapter has what they need for and that `fits` lets take the shape. The last of the rule takes every shape.
+    pub fn chosen(&self, operation: &str, sizes: &[usize], rule: &[&'static str], fits: impl Fn(&str) -> bool) -> &'a str {
+        let fits = |kernel: &&str| self.traits.missing(operation, kernel).is_none() && fits(kernel);
+        let forced = self.traits.kernels.get(operation).map(String::as_str);
+        let measured = self.traits.table.as_ref().and_then(|table| table.fastest(operation, sizes));
+        let chosen = forced.into_iter().chain(measured).chain(rule.iter().copied()).find(fits).unwrap_or_default();
+        if forced.is_some_and(|forced| forced != chosen) {
+            self.is_as_forced.set(false);
+        }
+        chosen
     }
 
-    /// The kernel that is forced, else the one that was fastest at sizes like these; none where the fixed rule decides.
-    pub fn chosen(&self, operation: &str, sizes: &[usize]) -> Option<&'a str> {
-        self.forced(operation).or_else(|| self.traits.table.as_ref()?.fastest(operation, sizes))
+    /// Whether the kernels that are forced were taken wherever what was planned has their operations.
+    pub fn is_as_forced(&self) -> bool {
+        self.is_as_forced.get()
     }
 
     /// Refuses a loop that Mesa's software drivers would leave, silently, before its end.

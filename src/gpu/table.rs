@@ -38,7 +38,7 @@ impl KernelTable {
     /// [`Error::Data`] naming the row; `place` is the table's file.
     pub fn check(&self, place: &str) -> Result<()> {
         for (index, KernelRow { op, sizes, kernel, .. }) in self.rows.iter().enumerate() {
-            let is_known = KERNELS.iter().any(|(known, kernels)| known == op && kernels.contains(&kernel.as_str()));
+            let is_known = KERNELS.iter().any(|(known, kernels)| known == op && kernels.iter().any(|(known, _)| known == kernel));
             if !is_known || sizes.contains(&0) {
                 let what = message!("there is no kernel {}={} for sizes {}", op, kernel, format!("{sizes:?}"));
                 let remedy = message!("measure again with `scanrnn tune-kernels`");

@@ -336,22 +336,21 @@ impl Choice {
         let tensors = [vec![a.tensor, b.tensor, to], present([bias])].concat();
         let in_fours = width(plan, &tensors) == 4;
         let (a, b) = (a.rows_and_terms(), b.rows_and_terms());
-        let by_panel = || are_bound_whole && [a, b].into_iter().all(|(n_row, n_term)| Panels::new(n_row, n_term).fit(plan));
         let packed_bytes = 4 * (b.0 * b.1.next_multiple_of(held_terms(b.1))) as u64;
-        let by_subgroup = || plan.traits().subgroups_of_8 && in_fours && are_bound_whole && packed_bytes <= plan.traits().max_binding;
+        let fits = |kernel: &str| match kernel {
+            "panel" => are_bound_whole && [a, b].into_iter().all(|(n_row, n_term)| Panels::new(n_row, n_term).fit(plan)),
+            "subgroup" => in_fours && are_bound_whole && packed_bytes <= plan.traits().max_binding,
+            _ => true,
+        };
         let is_wide = a.0.div_ceil(128) * b.0.div_ceil(128) >= FILLING / 2;
-        let chosen = plan.chosen("linear", &[a.0, b.0, a.1]);
-        if let (Some("cooperative"), Some(matrices)) = (chosen, plan.traits().cooperative) {
-            return Choice::Tile(Tile::by_matrices(matrices));
-        }
-        match chosen {
-            Some("tile_64") => Choice::Tile(Tile::by_invocations(8)),
-            Some("tile_128") => Choice::Tile(Tile::by_invocations(16)),
-            Some("panel") if by_panel() => Choice::Panel,
-            Some("subgroup") if by_subgroup() => Choice::Subgroup,
-            None if plan.traits().software && by_subgroup() => Choice::Subgroup,
-            None if plan.traits().software && by_panel() => Choice::Panel,
-            _ => Choice::Tile(Tile::by_invocations(if is_wide { 16 } else { 8 })),
+        let rule = ["subgroup", "panel", if is_wide { "tile_128" } else { "tile_64" }];
+        let rule = if plan.traits().software { &rule[..] } else { &rule[2..] };
+        match (plan.chosen("linear", &[a.0, b.0, a.1], rule, fits), plan.traits().cooperative) {
+            ("panel", _) => Choice::Panel,
+            ("subgroup", _) => Choice::Subgroup,
+            ("cooperative", Some(matrices)) => Choice::Tile(Tile::by_matrices(matrices)),
+            ("tile_128", _) => Choice::Tile(Tile::by_invocations(16)),
+            _ => Choice::Tile(Tile::by_invocations(8)),
         }
     }
 }

@@ -2,7 +2,6 @@
 
 use super::panel::{self, PANEL, Packed, Panels, Source};
 use super::{LinearBackward, Operation, QUAD, Recurrence, SINGLE, Stretch, TERMS, present, rows_fit, width};
-use crate::Message;
 use crate::error::{Error, Result};
 use crate::gpu::{Constant, Kernel, MOST_ITERATIONS, Operand, Planner, Shader, WINDOW_BYTES};
 use crate::graph::{Gradients, Graph, Tensor};
@@ -152,7 +151,7 @@ impl Operation for MinGru {
     fn encode(&self, plan: &mut Planner) -> Result<()> {
         let [n_batch, _, n_hidden] = plan.graph().axes(self.name(), self.h)?;
         let tensors = [present([Some(self.p), Some(self.u), self.recurrence.initial_state]), self.outputs()].concat();
-        let choice = Choice::new(plan, n_batch, n_hidden, 2, &tensors)?;
+        let choice = Choice::new(plan, n_batch, n_hidden, 2, &tensors);
         let u_transposed = match &choice {
             Choice::Fused(layout) | Choice::Step(layout) => Some(self.transpose_weights(plan, layout, n_hidden)?),
             Choice::Panel | Choice::Subgroup(_) => None,
@@ -205,45 +204,29 @@ enum Choice {
 
 impl Choice {
     /// `n_array` numbers an element of the state are held in workgroup memory by the fused kernel; `tensors` are all that are bound.
-    fn new(plan: &Planner, n_batch: usize, n_hidden: usize, n_array: usize, tensors: &[Tensor]) -> Result<Choice> {
+    fn new(plan: &Planner, n_batch: usize, n_hidden: usize, n_array: usize, tensors: &[Tensor]) -> Choice {
         let traits = plan.traits();
         let memory = n_array * n_hidden * size_of::<[f32; 4]>();
         let most = traits.max_workgroup_memory as usize / memory;
-        let by_panel = Panels::unsliced(n_hidden, 2 * n_hidden).is_some();
-        let refuse = |what: Message| Error::Unsupported { operation: "min_gru", what };
-        let by_subgroup = traits.subgroups_of_8 && 4 * n_hidden * n_hidden <= WINDOW_BYTES as usize && width(plan, tensors) == 4;
-        let fits = |kernel: &&str| match *kernel {
-            "panel" => by_panel,
+        let fits = |kernel: &str| match kernel {
+            "panel" => Panels::unsliced(n_hidden, 2 * n_hidden).is_some(),
+            "subgroup" => 4 * n_hidden * n_hidden <= WINDOW_BYTES as usize && width(plan, tensors) == 4,
             "fused" => most > 0,
-            "subgroup" => by_subgroup,
             _ => true,
         };
-        let chosen = plan.forced("min_gru").or_else(|| plan.chosen("min_gru", &[n_batch, n_hidden]).filter(fits));
-        match chosen {
-            Some("step") => return Ok(Choice::Step(Layout::step(n_hidden))),
-            Some("panel") if !by_panel => return Err(refuse(message!("kernel `panel` does not take {} hidden channels", n_hidden))),
-            Some("panel") => return Ok(Choice::Panel),
-            Some("subgroup") if !by_subgroup => {
-                return Err(refuse(message!("kernel `subgroup` does not take {} hidden channels", n_hidden)));
-            }
-            Some("subgroup") => return Ok(Choice::Subgroup(Layout::subgroup(n_batch, n_hidden))),
-            Some("fused") if most == 0 => {
-                let limit = traits.max_workgroup_memory;
-                return Err(refuse(message!("kernel `fused` needs {} bytes of workgroup memory, there are {}", memory, limit)));
-            }
-            Some("fused") => {}
-            Some(other) => return Err(refuse(message!("has no kernel `{}`: fused, panel, step, subgroup", other))),
-            None if traits.software && by_subgroup => return Ok(Choice::Subgroup(Layout::subgroup(n_batch, n_hidden))),
-            None if traits.software && by_panel => return Ok(Choice::Panel),
-            None if most == 0 => return Ok(Choice::Step(Layout::step(n_hidden))),
-            None => {}
+        let rule = if traits.software { &["subgroup", "panel", "fused", "step"][..] } else { &["fused", "step"] };
+        match plan.chosen("min_gru", &[n_batch, n_hidden], rule, fits) {
+            "subgroup" => return Choice::Subgroup(Layout::subgroup(n_batch, n_hidden)),
+            "panel" => return Choice::Panel,
+            "step" => return Choice::Step(Layout::step(n_hidden)),
+            _ => {}
         }
         let quads = [4, 2, 1].into_iter().find(|&quads| quads <= most && 4 * quads <= n_batch && traits.software).unwrap_or(1);
         let iterations = |width: usize| 2 * n_hidden.div_ceil(width) * (n_hidden + 4 * quads);
         let narrowest = if traits.software { 8 } else { n_hidden.next_power_of_two().clamp(32, 256) };
         let fits = |width: &usize| *width >= narrowest && iterations(*width) <= MOST_ITERATIONS;
         let width = [8, 16, 32, 64, 128].into_iter().find(fits).unwrap_or(256);
-        Ok(Choice::Fused(Layout { subgroups: false, quads, width, count: (MOST_ITERATIONS / iterations(width)).clamp(1, MOST_POSITIONS) }))
+        Choice::Fused(Layout { subgroups: false, quads, width, count: (MOST_ITERATIONS / iterations(width)).clamp(1, MOST_POSITIONS) })
     }
 }
 
@@ -470,7 +453,7 @@ impl Operation for MinGruBackward {
         let [n_batch, _, n_hidden] = plan.graph().axes(self.name(), self.forward.h)?;
         let MinGru { p, u, h, gates, factors, .. } = self.forward;
         let all = [vec![p, u, h, gates, factors, self.grad_p], present([self.grad_h, self.grad_last, self.grad_h0])].concat();
-        let choice = Choice::new(plan, n_batch, n_hidden, 3, &all)?;
+        let choice = Choice::new(plan, n_batch, n_hidden, 3, &all);
         let stretches = self.forward.stretches(plan, &present([Some(self.forward.gates), Some(self.grad_p), self.grad_h]));
         let most = stretches.first().map_or(0, |stretch| stretch.sequences.count);
         let kept = plan.scratch(if self.grad_h0.is_some() { 0 } else { most * n_hidden });

@@ -248,21 +248,19 @@ struct Layout {
 }
 
 impl Layout {
-    /// Of some sequences, or some steps of one, by a kernel, else by shape and adapter: on software adapters `rows` where channels are
-    /// aligned, elsewhere chunks until the GPU is full.
-    fn of(plan: &Planner, [n_batch, n_step, n_hidden]: [usize; 3], chosen: Option<&str>, is_aligned: bool) -> Self {
-        let software = plan.traits().software;
-        let variant = match chosen {
-            Some("subgroup") if plan.traits().subgroups => Variant::Subgroup,
-            Some("f16") if plan.traits().f16 => Variant::F16,
-            _ if is_aligned && chosen.map_or(software, |kernel| kernel == "rows") => {
+    /// Of some sequences, or some steps of one, by a kernel.
+    fn of([n_batch, n_step, n_hidden]: [usize; 3], kernel: &str) -> Self {
+        let variant = match kernel {
+            "subgroup" => Variant::Subgroup,
+            "f16" => Variant::F16,
+            "rows" => {
                 // as many as fill the invocations, of those that divide a row
                 let fill = |values: &usize| n_hidden.is_multiple_of(4 * values) && n_hidden >= 4 * values * ROW_LANES;
                 Variant::Rows([4, 2].into_iter().find(fill).unwrap_or(1))
             }
             _ => Variant::Plain,
         };
-        let chunked = chosen.map_or(!software && n_batch * n_hidden < FILLING, |kernel| !matches!(kernel, "sequential" | "rows"));
+        let chunked = !matches!(kernel, "sequential" | "rows");
         let wanted_chunks = FILLING.div_ceil((n_batch * n_hidden).max(1));
         let chunk_steps = if chunked { n_step.div_ceil(wanted_chunks).max(MIN_CHUNK) } else { n_step };
         let chunk_steps = chunk_steps.clamp(1, MOST_ITERATIONS);
@@ -309,9 +307,10 @@ impl Window {
     fn all(plan: &Planner, op: &MinGruScan, tensors: &[Tensor], states: &[Tensor]) -> Vec<Window> {
         let shape = &plan.spec(op.h).shape;
         let (n_batch, n_step, n_hidden) = (shape[0], shape[1], shape[2]);
-        let kernel = plan.chosen(NAME, &[n_batch, n_step, n_hidden]);
         let is_aligned = width(plan, &[tensors, states, &present([op.recurrence.initial_state])].concat()) == 4;
-        let layout = |n_batch: usize, n_step: usize| Layout::of(plan, [n_batch, n_step, n_hidden], kernel, is_aligned);
+        let rule = if plan.traits().software { &["rows", "sequential"][..] } else { &["chunked"] };
+        let kernel = plan.chosen(NAME, &[n_batch, n_step, n_hidden], rule, |kernel| kernel != "rows" || is_aligned);
+        let layout = |n_batch: usize, n_step: usize| Layout::of([n_batch, n_step, n_hidden], kernel);
         let fits = |n_batch: usize, n_step: usize| {
             let layout = layout(n_batch, n_step);
             let chunks_fit = 8 * layout.n_map() as u64 <= plan.traits().max_binding;

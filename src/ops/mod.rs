@@ -43,7 +43,7 @@ pub use window::{Gather, Normalisation, Rescale, Rescaling, Restore, Window, Win
 use std::collections::HashSet;
 
 use crate::error::{Error, Result};
-use crate::gpu::{Operand, Planner, Shader};
+use crate::gpu::{Need, Operand, Planner, Shader};
 use crate::graph::{Gradients, Graph, Tensor};
 use crate::profile::Work;
 
@@ -325,14 +325,21 @@ fn rows_fit(plan: &Planner, tensors: &[Tensor], n_row: usize) -> bool {
     4 * (row * n_row + 64) as u64 <= plan.traits().max_binding
 }
 
-/// Operations that have several kernels, and their names.
-pub const KERNELS: &[(&str, &[&str])] = &[
-    ("linear", &["tile_64", "tile_128", "panel", "subgroup", "cooperative"]),
-    ("min_gru", &["step", "fused", "panel", "subgroup"]),
-    ("min_gru_scan", &["sequential", "rows", "chunked", "subgroup", "f16"]),
-    ("rms_norm", &["lane", "group"]),
-    ("selective_scan", &["sequential", "chunked", "subgroup", "f16", "walked"]),
+/// A kernel's name and what it needs of an adapter.
+type Named = (&'static str, Option<Need>);
+
+/// Operations that have several kernels, and these.
+pub const KERNELS: &[(&str, &[Named])] = &[
+    ("linear", &[("tile_64", None), ("tile_128", None), ("panel", None), SUBGROUP_OF_8, ("cooperative", Some(Need::CooperativeMatrices))]),
+    ("min_gru", &[("step", None), ("fused", None), ("panel", None), SUBGROUP_OF_8]),
+    ("min_gru_scan", &[("sequential", None), ("rows", None), ("chunked", None), SUBGROUP, F16]),
+    ("rms_norm", &[("lane", None), ("group", None)]),
+    ("selective_scan", &[("sequential", None), ("chunked", None), SUBGROUP, F16, ("walked", None)]),
 ];
+
+const SUBGROUP: Named = ("subgroup", Some(Need::Subgroups));
+const SUBGROUP_OF_8: Named = ("subgroup", Some(Need::SubgroupsOf8));
+const F16: Named = ("f16", Some(Need::F16));
 
 /// Every shader, for the tests that validate them without a GPU.
 pub const SHADERS: &[&Shader] = &[

@@ -201,12 +201,8 @@ impl Sharing {
     /// Of rows as long as those of the first tensor.
     fn of(plan: &Planner, n_row: usize, tensors: &[Tensor]) -> Self {
         let n_channel = plan.spec(tensors[0]).columns();
-        let row_lanes = match plan.chosen("rms_norm", &[n_row, n_channel]) {
-            Some("lane") => 1,
-            Some(_) => LANES,
-            None if plan.traits().software => 1,
-            None => LANES,
-        };
+        let rule = if plan.traits().software { "lane" } else { "group" };
+        let row_lanes = if plan.chosen("rms_norm", &[n_row, n_channel], &[rule], |_| true) == "lane" { 1 } else { LANES };
         // a short row leaves no invocation of its workgroup idle
         let width = if row_lanes == 1 || n_channel >= 4 * LANES { width(plan, tensors) } else { 1 };
         Sharing { row_lanes, width }

@@ -478,24 +478,20 @@ struct Layout {
 }
 
 impl Layout {
-    /// Of a window, by a kernel, else by shape and adapter.
-    fn of(plan: &Planner, inputs: &SelectiveScanInputs, [n_batch, n_step, n_channel, n_state]: [usize; 4], chosen: Option<&str>) -> Self {
-        let walked = chosen == Some("walked");
+    /// Of a window, by a kernel.
+    fn of(plan: &Planner, inputs: &SelectiveScanInputs, [n_batch, n_step, n_channel, n_state]: [usize; 4], kernel: &str) -> Self {
+        let walked = kernel == "walked";
         let quads = n_state.div_ceil(4);
         let n_span = n_step.div_ceil(SPAN);
         let n_block = if walked { n_channel.div_ceil(PARTIAL).div_ceil(WALKING.div_ceil(n_batch)) } else { 0 };
         let n_group = if walked { n_channel.div_ceil(n_block * PARTIAL) } else { n_channel.div_ceil(LANES) };
         let n_sum = if walked { n_group * PARTIAL } else { n_group };
-        let chunked = match chosen {
-            Some("sequential") => false,
-            Some("chunked") => true,
-            _ => !plan.traits().software && n_batch * n_channel < FILLING,
-        };
-        let variant = match chosen {
-            Some("subgroup") if plan.traits().subgroups => Variant::Subgroup,
-            Some("f16") if plan.traits().f16 => Variant::F16,
+        let variant = match kernel {
+            "subgroup" => Variant::Subgroup,
+            "f16" => Variant::F16,
             _ => Variant::Plain,
         };
+        let chunked = kernel == "chunked" || variant != Variant::Plain && !plan.traits().software;
         let wanted_chunks = FILLING.div_ceil(n_batch * n_channel);
         let chunk_spans = match chunked {
             _ if walked => n_span,
@@ -654,12 +650,16 @@ impl Window {
     }
 }
 
-/// The kernel that is chosen, else by the adapter. What is walked needs a compiler that stands its unrolled steps: Mesa's takes a second or
-/// two, SwiftShader's does not come to an end.
-fn kernel<'a>(plan: &Planner<'a>, sizes: [usize; 4]) -> Option<&'a str> {
-    let (chosen, adapter) = (plan.chosen(NAME, &sizes), &plan.traits().name);
-    let wanted = chosen.map_or(adapter.contains("llvmpipe"), |kernel| kernel == "walked");
-    let is_able = !adapter.contains("SwiftShader") && plan.traits().max_storage_buffers >= WALKING_BUFFERS;
+/// The kernel. What is walked needs a compiler that stands its unrolled steps: Mesa's takes a second or two, SwiftShader's does not come to
+/// an end.
+fn kernel<'a>(plan: &Planner<'a>, sizes: [usize; 4]) -> &'a str {
+    let traits = plan.traits();
+    let is_able = !traits.name.contains("SwiftShader") && traits.max_storage_buffers >= WALKING_BUFFERS;
     let walks = is_able && sizes[3].div_ceil(4) <= MOST_WALKED_QUADS;
-    if wanted && walks { Some("walked") } else { chosen.filter(|kernel| *kernel != "walked") }
+    let rule = match traits.software {
+        _ if traits.name.contains("llvmpipe") => &["walked", "sequential"][..],
+        true => &["sequential"],
+        false => &["chunked"],
+    };
+    plan.chosen(NAME, &sizes, rule, |kernel| kernel != "walked" || walks)
 }
