@@ -4,7 +4,7 @@ mod reference_cases;
 
 use ndarray::{Array2, ArrayD, Zip};
 use reference_cases::{Operation, Options, Recurrence, Tensors, borders};
-use scanrnn::ops::Rescaling;
+use scanrnn::ops::{Loss, Rescaling};
 use scanrnn::reference::{dropout, elementwise, loss, window};
 
 /// Of a central difference of a smooth function of size 1 at this step: truncation 1e-10, rounding 1e-11.
@@ -120,14 +120,13 @@ fn attention_over_past_keys_and_borders() {
 
 #[test]
 fn losses() {
-    let levels = [0.1, 0.5, 0.9];
-    for kind in [loss::Loss::Mse, loss::Loss::Mae, loss::Loss::Huber { delta: 0.4 }, loss::Loss::Quantile { levels: &levels }] {
+    for kind in [Loss::Mse, Loss::Mae, Loss::Huber { delta: 0.4 }, Loss::Quantile { levels: vec![0.1, 0.5, 0.9] }] {
         let n_column = 2 * kind.columns_per_output();
         let tensors = Tensors::<f64>::random(6, &[("prediction", &[5, n_column]), ("target", &[5, 2])]);
-        let grad = loss::backward(kind, tensors.get("prediction"), tensors.get("target")).into_dyn();
+        let grad = loss::backward(&kind, tensors.get("prediction"), tensors.get("target")).into_dyn();
         check(&format!("{kind:?}"), &tensors.0["prediction"], &grad, |prediction| {
             let prediction = prediction.view().into_dimensionality().expect("two axes");
-            loss::forward(kind, prediction, tensors.get("target"))
+            loss::forward(&kind, prediction, tensors.get("target"))
         });
     }
 }

@@ -178,17 +178,9 @@ fn rows<T: Float>(x: &ArrayView3<T>) -> Array2<T> {
 }
 
 fn optimizer_steps<T: Float>(attrs: &Value, tensors: &Tensors<T>) -> Tensors<T> {
-    let number = |name: &str| attrs[name].as_f64().unwrap_or(0.0);
-    let betas = || [0, 1].map(|i| attrs["betas"][i].as_f64().expect("two betas"));
-    let rule = match attrs["kind"].as_str().expect("a kind") {
-        "sgd" => optimizer::Rule::Sgd { momentum: number("momentum"), nesterov: attrs["nesterov"].as_bool().unwrap_or(false) },
-        "adam" => optimizer::Rule::Adam { betas: betas(), eps: number("eps") },
-        "adamw" => optimizer::Rule::AdamW { betas: betas(), eps: number("eps") },
-        "rmsprop" => optimizer::Rule::RmsProp { alpha: number("alpha"), eps: number("eps"), momentum: number("momentum") },
-        kind => panic!("no optimizer {kind}"),
-    };
-    let (learning_rate, weight_decay) = (number("lr"), number("weight_decay"));
-    let settings = optimizer::Settings { rule, learning_rate, weight_decay, clip_factor: 1.0, clip_value: None };
+    let optimizer = serde_json::from_value(attrs.clone()).expect("an optimizer");
+    let learning_rate = attrs["lr"].as_f64().expect("a learning rate");
+    let settings = optimizer::Settings { optimizer, learning_rate, clip_factor: 1.0, clip_value: None };
     let grads = tensors.get::<Ix2>("grads");
     let mut param = tensors.get::<Ix1>("param").to_owned();
     let mut params = grads.to_owned();

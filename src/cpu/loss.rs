@@ -7,7 +7,6 @@ use super::threads::parallel;
 use crate::graph::Graph;
 use crate::memory::Memory;
 use crate::ops::{MeanLoss, MeanLossBackward};
-use crate::reference::loss::{Loss, with_levels};
 
 /// Outputs of a block.
 const BLOCK: usize = 1 << 13;
@@ -22,12 +21,10 @@ pub fn forward(op: &MeanLoss, memory: &mut Memory<f32>, mut free: Rows) {
     let [prediction, target, counter, losses] = [op.prediction, op.target, op.counter, op.losses].map(|tensor| Rows::of(memory, tensor));
     let errors = Errors { n_level: op.loss.columns_per_output(), prediction, target };
     let sums = Rows::scratch(&mut free, errors.n_output().div_ceil(BLOCK), 1);
-    with_levels(&op.loss, |loss| {
-        parallel(sums.rows, |task| {
-            let mut sum = 0.0;
-            errors.of_block(task, |_, error, level| sum += loss.of_error(error, level));
-            sums.row_mut(task)[0] = sum;
-        });
+    parallel(sums.rows, |task| {
+        let mut sum = 0.0;
+        errors.of_block(task, |_, error, level| sum += op.loss.of_error(error, level));
+        sums.row_mut(task)[0] = sum;
     });
     let sum: f32 = (0..sums.rows).map(|task| sums.row(task)[0]).sum();
     if let Some(loss) = losses.row_mut(0).get_mut(counter.row(0)[0] as usize) {
@@ -40,11 +37,9 @@ pub fn backward(op: &MeanLossBackward, memory: &mut Memory<f32>) {
     let [prediction, target, gradient] = [op.prediction, op.target, op.grad_prediction].map(|tensor| Rows::of(memory, tensor));
     let errors = Errors { n_level: op.loss.columns_per_output(), prediction, target };
     let count = errors.n_element() as f32;
-    with_levels(&op.loss, |loss: Loss| {
-        parallel(errors.n_output().div_ceil(BLOCK), |task| {
-            errors.of_block(task, |(row, column), error, level| {
-                gradient.part_mut(row, column..column + 1)[0] = loss.derivative(error, level) / count;
-            });
+    parallel(errors.n_output().div_ceil(BLOCK), |task| {
+        errors.of_block(task, |(row, column), error, level| {
+            gradient.part_mut(row, column..column + 1)[0] = op.loss.derivative(error, level) / count;
         });
     });
 }

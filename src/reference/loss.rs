@@ -13,48 +13,21 @@ use super::Float;
 use super::session::index;
 use crate::graph::Tensor;
 use crate::memory::Memory;
-use crate::ops::{self, MeanLoss, MeanLossBackward};
+use crate::ops::{Loss, MeanLoss, MeanLossBackward};
 
-/// Which loss.
-#[derive(Clone, Copy, Debug, PartialEq)]
-pub enum Loss<'a> {
-    /// Mean squared error.
-    Mse,
-    /// Mean absolute error.
-    Mae,
-    /// Squared near 0, absolute beyond `delta`, which is greater than 0.
-    Huber {
-        /// The error at which one passes into the other.
-        delta: f64,
-    },
-    /// The mean over several quantiles, each between 0 and 1.
-    Quantile {
-        /// A prediction has one column an output and level, the levels of an output beside each other.
-        levels: &'a [f64],
-    },
-}
-
-impl Loss<'_> {
-    /// How many columns of the prediction stand for one output.
-    pub fn columns_per_output(&self) -> usize {
-        match self {
-            Loss::Quantile { levels } => levels.len(),
-            _ => 1,
-        }
-    }
-
+impl Loss {
     /// The loss of one error.
     #[inline(always)]
     pub fn of_error<T: Float>(&self, error: T, level: usize) -> T {
-        match *self {
+        match self {
             Loss::Mse => error * error,
             Loss::Mae => error.abs(),
             Loss::Huber { delta } => {
-                let (delta, half) = (T::from_f64(delta), T::from_f64(0.5));
+                let (delta, half) = (T::from_f64(f64::from(*delta)), T::from_f64(0.5));
                 if error.abs() <= delta { half * error * error } else { delta * (error.abs() - half * delta) }
             }
             Loss::Quantile { levels } => {
-                let q = T::from_f64(levels[level]);
+                let q = T::from_f64(f64::from(levels[level]));
                 (-q * error).max((T::one() - q) * error)
             }
         }
@@ -64,12 +37,15 @@ impl Loss<'_> {
     #[inline(always)]
     pub fn derivative<T: Float>(&self, error: T, level: usize) -> T {
         let sign = if error == T::zero() { T::zero() } else { error.signum() };
-        match *self {
+        match self {
             Loss::Mse => error + error,
             Loss::Mae => sign,
-            Loss::Huber { delta } => num_traits::clamp(error, -T::from_f64(delta), T::from_f64(delta)),
+            Loss::Huber { delta } => {
+                let delta = T::from_f64(f64::from(*delta));
+                num_traits::clamp(error, -delta, delta)
+            }
             Loss::Quantile { levels } => {
-                let q = T::from_f64(levels[level]);
+                let q = T::from_f64(f64::from(levels[level]));
                 sign * if error < T::zero() { q } else { T::one() - q }
             }
         }
@@ -77,24 +53,23 @@ impl Loss<'_> {
 }
 
 /// The loss, given `prediction`, `(rows, outputs * levels)`, and `target`, `(rows, outputs)`; levels is 1 unless quantiles are asked for.
-pub fn forward<T: Float>(loss: Loss, prediction: ArrayView2<T>, target: ArrayView2<T>) -> T {
+pub fn forward<T: Float>(loss: &Loss, prediction: ArrayView2<T>, target: ArrayView2<T>) -> T {
     let n_level = loss.columns_per_output();
     let sum: T =
         prediction.indexed_iter().map(|((row, column), &p)| loss.of_error(p - target[[row, column / n_level]], column % n_level)).sum();
     sum / T::from_f64(prediction.len() as f64)
 }
 
-/// The loss of an operation's kind, given `prediction`, `(outputs * levels)`, and `target`, `(outputs)`, the levels of an output beside
-/// each other.
-pub fn mean(loss: &ops::Loss, prediction: &[f64], target: &[f64]) -> f64 {
+/// The loss, given `prediction`, `(outputs * levels)`, and `target`, `(outputs)`, the levels of an output beside each other.
+pub fn mean(loss: &Loss, prediction: &[f64], target: &[f64]) -> f64 {
     let rows =
         |values: &[f64], n_column| Array2::from_shape_fn((target.len(), n_column), |(output, column)| values[output * n_column + column]);
     let (prediction, target) = (rows(prediction, loss.columns_per_output()), rows(target, 1));
-    with_levels(loss, |loss| forward(loss, prediction.view(), target.view()))
+    forward(loss, prediction.view(), target.view())
 }
 
 /// The gradient of the prediction, `(rows, outputs * levels)`, of the same arguments.
-pub fn backward<T: Float>(loss: Loss, prediction: ArrayView2<T>, target: ArrayView2<T>) -> Array2<T> {
+pub fn backward<T: Float>(loss: &Loss, prediction: ArrayView2<T>, target: ArrayView2<T>) -> Array2<T> {
     let n_level = loss.columns_per_output();
     let count = T::from_f64(prediction.len() as f64);
     Array2::from_shape_fn(prediction.dim(), |(row, column)| {
@@ -104,7 +79,7 @@ pub fn backward<T: Float>(loss: Loss, prediction: ArrayView2<T>, target: ArrayVi
 
 pub(super) fn run<T: Float>(op: &MeanLoss, memory: &mut Memory<T>) {
     let (prediction, target) = columns(&op.loss, memory, op.prediction, op.target);
-    let value = with_levels(&op.loss, |loss| forward(loss, prediction.view(), target.view()));
+    let value = forward(&op.loss, prediction.view(), target.view());
     let at = index(memory, op.counter, 0);
     if let Some(loss) = memory.view_mut(op.losses).iter_mut().nth(at) {
         *loss = value;
@@ -113,31 +88,17 @@ pub(super) fn run<T: Float>(op: &MeanLoss, memory: &mut Memory<T>) {
 
 pub(super) fn run_backward<T: Float>(op: &MeanLossBackward, memory: &mut Memory<T>) {
     let (prediction, target) = columns(&op.loss, memory, op.prediction, op.target);
-    let grad_prediction = with_levels(&op.loss, |loss| backward(loss, prediction.view(), target.view()));
-    memory.store(op.grad_prediction, &grad_prediction);
+    memory.store(op.grad_prediction, &backward(&op.loss, prediction.view(), target.view()));
 }
 
 /// `(outputs, levels)` and `(outputs, 1)`, an output a row.
-fn columns<T: Float>(loss: &ops::Loss, memory: &Memory<T>, prediction: Tensor, target: Tensor) -> (Array2<T>, Array2<T>) {
+fn columns<T: Float>(loss: &Loss, memory: &Memory<T>, prediction: Tensor, target: Tensor) -> (Array2<T>, Array2<T>) {
     let rows = |tensor, n_column| {
         let values = Array1::from_iter(memory.view(tensor).iter().copied());
         let n_row = values.len() / n_column;
         values.into_shape_with_order((n_row, n_column)).expect("the operation has checked how many elements there are")
     };
     (rows(prediction, loss.columns_per_output()), rows(target, 1))
-}
-
-/// Calls `f` with an operation's loss.
-pub(crate) fn with_levels<R>(loss: &ops::Loss, f: impl FnOnce(Loss) -> R) -> R {
-    match loss {
-        ops::Loss::Mse => f(Loss::Mse),
-        ops::Loss::Mae => f(Loss::Mae),
-        ops::Loss::Huber { delta } => f(Loss::Huber { delta: f64::from(*delta) }),
-        ops::Loss::Quantile { levels } => {
-            let levels: Vec<f64> = levels.iter().map(|&level| f64::from(level)).collect();
-            f(Loss::Quantile { levels: &levels })
-        }
-    }
 }
 
 #[cfg(test)]
@@ -150,19 +111,19 @@ mod tests {
     fn values_by_hand() {
         let prediction = array![[1.0, -2.0], [0.5, 3.0]];
         let target = array![[0.0, 0.0], [0.5, 0.0]];
-        let value = |loss| forward::<f64>(loss, prediction.view(), target.view());
+        let value = |loss| forward::<f64>(&loss, prediction.view(), target.view());
         assert_eq!(value(Loss::Mse), 14.0 / 4.0);
         assert_eq!(value(Loss::Mae), 6.0 / 4.0);
         assert_eq!(value(Loss::Huber { delta: 1.0 }), (0.5 + 1.5 + 2.5) / 4.0);
-        assert_eq!(value(Loss::Quantile { levels: &[0.25] }), (0.75 + 0.5 + 2.25) / 4.0);
+        assert_eq!(value(Loss::Quantile { levels: vec![0.25] }), (0.75 + 0.5 + 2.25) / 4.0);
     }
 
     #[test]
     fn levels_of_an_output_lie_beside_each_other() {
         let prediction = array![[1.0, 2.0, 3.0, 4.0]];
         let target = array![[1.0, 5.0]];
-        let loss = Loss::Quantile { levels: &[0.25, 0.75] };
-        assert_eq!(forward::<f64>(loss, prediction.view(), target.view()), (0.0 + 0.25 + 0.5 + 0.75) / 4.0);
-        assert_eq!(backward::<f64>(loss, prediction.view(), target.view()) * 4.0, array![[0.0, 0.25, -0.25, -0.75]]);
+        let loss = Loss::Quantile { levels: vec![0.25, 0.75] };
+        assert_eq!(forward::<f64>(&loss, prediction.view(), target.view()), (0.0 + 0.25 + 0.5 + 0.75) / 4.0);
+        assert_eq!(backward::<f64>(&loss, prediction.view(), target.view()) * 4.0, array![[0.0, 0.25, -0.25, -0.75]]);
     }
 }

@@ -20,50 +20,13 @@ use crate::graph::Tensor;
 use crate::memory::Memory;
 use crate::ops::{L1Penalty, Optimize, Optimizer};
 
-/// The rule and its constants, named as in PyTorch.
-#[derive(Clone, Copy, Debug, PartialEq)]
-pub enum Rule {
-    /// Stochastic gradient descent.
-    Sgd {
-        /// `μ`, 0 for none.
-        momentum: f64,
-        /// Whether the momentum is Nesterov's.
-        nesterov: bool,
-    },
-    /// Adam; weight decay is part of the gradient.
-    Adam {
-        /// `β₁` and `β₂`.
-        betas: [f64; 2],
-        /// Added to the root of the second moment.
-        eps: f64,
-    },
-    /// Adam with weight decay apart from the gradient.
-    AdamW {
-        /// `β₁` and `β₂`.
-        betas: [f64; 2],
-        /// Added to the root of the second moment.
-        eps: f64,
-    },
-    /// RMSProp, not centred.
-    RmsProp {
-        /// `α`, the decay of the second moment.
-        alpha: f64,
-        /// Added to the root of the second moment.
-        eps: f64,
-        /// `μ`, 0 for none.
-        momentum: f64,
-    },
-}
-
 /// All that one update depends on beside parameters, gradients and moments.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Settings {
     /// The rule and its constants.
-    pub rule: Rule,
+    pub optimizer: Optimizer,
     /// `η`.
     pub learning_rate: f64,
-    /// `λ`, the L2 penalty or, for AdamW, the decay.
-    pub weight_decay: f64,
     /// What gradients are multiplied by first: 1, or [`super::grad_norm::clip_factor`].
     pub clip_factor: f64,
     /// What gradients are clamped to next, both ways.
@@ -89,29 +52,30 @@ impl<T: Float> State<T> {
 /// Update number `t`, counted from 1, of `param`, `(parameters)`, by `grad`, `(parameters)`.
 pub fn step<T: Float>(settings: &Settings, t: u32, param: ArrayViewMut1<T>, grad: ArrayView1<T>, state: &mut State<T>) {
     let of = T::from_f64;
-    let Settings { rule, learning_rate, weight_decay, clip_factor, clip_value } = *settings;
+    let Settings { optimizer, learning_rate, clip_factor, clip_value } = *settings;
+    let weight_decay = optimizer.weight_decay();
     Zip::from(param).and(grad).and(&mut state.first).and(&mut state.second).for_each(|w, &g, m, v| {
         let mut g = g * of(clip_factor);
         if let Some(limit) = clip_value {
             g = num_traits::clamp(g, -of(limit), of(limit));
         }
-        match rule {
-            Rule::AdamW { .. } => *w *= of(1.0 - learning_rate * weight_decay),
+        match optimizer {
+            Optimizer::AdamW { .. } => *w *= of(1.0 - learning_rate * weight_decay),
             _ => g += of(weight_decay) * *w,
         }
-        match rule {
-            Rule::Sgd { momentum, nesterov } => {
+        match optimizer {
+            Optimizer::Sgd { momentum, nesterov, .. } => {
                 *m = of(momentum) * *m + g;
                 *w -= of(learning_rate) * if nesterov { g + of(momentum) * *m } else { *m };
             }
-            Rule::Adam { betas: [beta1, beta2], eps } | Rule::AdamW { betas: [beta1, beta2], eps } => {
+            Optimizer::Adam { betas: [beta1, beta2], eps, .. } | Optimizer::AdamW { betas: [beta1, beta2], eps, .. } => {
                 *m = of(beta1) * *m + of(1.0 - beta1) * g;
                 *v = of(beta2) * *v + of(1.0 - beta2) * g * g;
                 let step_size = of(learning_rate / (1.0 - beta1.powf(f64::from(t))));
                 let correction = of((1.0 - beta2.powf(f64::from(t))).sqrt());
                 *w -= step_size * *m / (v.sqrt() / correction + of(eps));
             }
-            Rule::RmsProp { alpha, eps, momentum } => {
+            Optimizer::RmsProp { alpha, eps, momentum, .. } => {
                 *v = of(alpha) * *v + of(1.0 - alpha) * g * g;
                 *m = of(momentum) * *m + g / (v.sqrt() + of(eps));
                 *w -= of(learning_rate) * *m;
@@ -123,17 +87,10 @@ pub fn step<T: Float>(settings: &Settings, t: u32, param: ArrayViewMut1<T>, grad
 pub(super) fn run<T: Float>(op: &Optimize, memory: &mut Memory<T>) {
     let update = &op.update;
     let at = index(memory, update.counter, 0);
-    let rule = match update.optimizer {
-        Optimizer::Sgd { momentum, nesterov, .. } => Rule::Sgd { momentum, nesterov },
-        Optimizer::Adam { betas, eps, .. } => Rule::Adam { betas, eps },
-        Optimizer::AdamW { betas, eps, .. } => Rule::AdamW { betas, eps },
-        Optimizer::RmsProp { alpha, eps, momentum, .. } => Rule::RmsProp { alpha, eps, momentum },
-    };
     let rates = memory.axes::<Ix1>(update.learning_rates);
     let settings = Settings {
-        rule,
+        optimizer: update.optimizer,
         learning_rate: rates[at.min(rates.len() - 1)].as_f64(),
-        weight_decay: update.optimizer.weight_decay(),
         clip_factor: update.clip.map_or(1.0, |clip| memory.axes::<Ix1>(clip)[1].as_f64()),
         clip_value: update.clip_value.map(f64::from),
     };
@@ -170,8 +127,7 @@ mod tests {
 
     #[test]
     fn gradients_are_clipped_before_weight_decay() {
-        let rule = Rule::Sgd { momentum: 0.0, nesterov: false };
-        let settings = Settings { rule, learning_rate: 1.0, weight_decay: 0.5, clip_factor: 0.5, clip_value: Some(2.0) };
+        let settings = Settings { optimizer: Optimizer::sgd(0.5), learning_rate: 1.0, clip_factor: 0.5, clip_value: Some(2.0) };
         let mut param = array![8.0f64, 8.0];
         step(&settings, 1, param.view_mut(), array![2.0, -10.0].view(), &mut State::new(2));
         assert_eq!(param, array![8.0 - (1.0 + 4.0), 8.0 - (-2.0 + 4.0)]);
