@@ -2,7 +2,7 @@
 
 mod reference_cases;
 
-use ndarray::{Array2, ArrayD, Zip};
+use ndarray::{ArrayD, Zip};
 use reference_cases::{Operation, Options, Recurrence, Tensors, borders};
 use scanrnn::ops::{Loss, Rescaling};
 use scanrnn::reference::{dropout, elementwise, loss, window};
@@ -160,10 +160,4 @@ fn neg_exp() {
     let y = elementwise::neg_exp(tensors.0["x"].view());
     let grad = elementwise::neg_exp_backward(y.view(), tensors.0["cotangent"].view());
     check("neg_exp", &tensors.0["x"], &grad, |x| (elementwise::neg_exp(x.view()) * &tensors.0["cotangent"]).sum());
-}
-
-#[test]
-fn add_and_scale() {
-    let a = Array2::<f64>::from_elem((2, 3), 1.5);
-    assert_eq!(elementwise::add(a.view(), a.view()), elementwise::scale(a.view(), 2.0));
 }

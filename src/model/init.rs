@@ -4,6 +4,7 @@ use rand::{RngExt, SeedableRng};
 use rand_chacha::ChaCha8Rng;
 
 use crate::graph::{Graph, Init, Tensor};
+use crate::reference::activation::softplus_inverse;
 
 /// The first values of every parameter, drawn in the order of their declaration by ChaCha8 from `seed`.
 ///
@@ -28,7 +29,7 @@ fn sample(init: Init, column: usize, random: &mut ChaCha8Rng) -> f32 {
         Init::LogRange => ((column + 1) as f32).ln(),
         Init::LogUniformStep { min, max } => {
             let step: f32 = random.random_range(min.ln()..=max.ln()).exp();
-            step + (-(-step).exp_m1()).ln()
+            softplus_inverse(step)
         }
     }
 }

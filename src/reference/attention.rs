@@ -14,9 +14,10 @@
 
 use std::ops::Range;
 
-use ndarray::{Array2, Array3, ArrayView2, ArrayView3, Axis, Ix2, concatenate, s};
+use ndarray::{Array2, Array3, ArrayView2, ArrayView3, Axis, concatenate, s};
 
 use super::Float;
+use super::session::reset_mask;
 use crate::memory::Memory;
 use crate::ops::{Attention, AttentionAppend, AttentionAppendBackward, AttentionBackward, AttentionInputs, KeyValueCache};
 
@@ -171,7 +172,7 @@ impl Mask {
     fn of<T: Float>(reset: Option<crate::graph::Tensor>, past: Option<KeyValueCache>, memory: &Memory<T>) -> Self {
         let length = past.and_then(|past| past.length.map(|length| (past.k, length)));
         Mask {
-            reset: reset.map(|reset| memory.axes::<Ix2>(reset).mapv(|begins| begins != T::zero())),
+            reset: reset_mask(reset, memory),
             length: length.map(|(k, length)| {
                 let capacity = memory.spec(k).shape[1];
                 memory.view(length).iter().map(|length| (length.as_f64() as usize).min(capacity)).collect()

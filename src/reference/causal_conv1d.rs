@@ -172,7 +172,7 @@ fn convolve<T: Float>(inputs: &Inputs<T>, channel: usize, line: &Array1<T>, posi
 }
 
 pub(super) fn run<T: Float>(op: &CausalConv1d, memory: &mut Memory<T>) {
-    let reset = reset_mask(&op.recurrence, memory);
+    let reset = reset_mask(op.recurrence.reset, memory);
     let outputs = forward(&Inputs {
         x: memory.axes::<Ix3>(op.x),
         weight: memory.axes::<Ix2>(op.weight),
@@ -186,7 +186,7 @@ pub(super) fn run<T: Float>(op: &CausalConv1d, memory: &mut Memory<T>) {
 }
 
 pub(super) fn run_backward<T: Float>(op: &CausalConv1dBackward, memory: &mut Memory<T>) {
-    let reset = reset_mask(&op.recurrence, memory);
+    let reset = reset_mask(op.recurrence.reset, memory);
     let x = memory.axes::<Ix3>(op.x);
     let zeros = Array3::zeros(x.dim());
     let inputs = Inputs {

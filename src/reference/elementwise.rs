@@ -3,6 +3,8 @@
 use ndarray::{Array, ArrayView, Dimension};
 
 use super::Float;
+use crate::memory::Memory;
+use crate::ops::Elementwise;
 
 /// `y = -exp(x)`, of any shape.
 pub fn neg_exp<T: Float, D: Dimension>(x: ArrayView<T, D>) -> Array<T, D> {
@@ -14,12 +16,13 @@ pub fn neg_exp_backward<T: Float, D: Dimension>(y: ArrayView<T, D>, grad_y: Arra
     &y * &grad_y
 }
 
-/// `a + b`, both of one shape. Its gradient passes to both as it is.
-pub fn add<T: Float, D: Dimension>(a: ArrayView<T, D>, b: ArrayView<T, D>) -> Array<T, D> {
-    &a + &b
-}
-
-/// `factor x`, of any shape. Its gradient is scaled alike.
-pub fn scale<T: Float, D: Dimension>(x: ArrayView<T, D>, factor: T) -> Array<T, D> {
-    x.mapv(|x| x * factor)
+pub(super) fn run<T: Float>(op: &Elementwise, memory: &mut Memory<T>) {
+    match *op {
+        Elementwise::Fill { y, value } => memory.view_mut(y).fill(T::from_f64(f64::from(value))),
+        Elementwise::Copy { x, y } => memory.store(y, &memory.array(x)),
+        Elementwise::Add { x, y } => memory.store(y, &(memory.array(y) + memory.view(x))),
+        Elementwise::Sum { a, b, y } => memory.store(y, &(memory.array(a) + memory.view(b))),
+        Elementwise::NegExp { x, y } => memory.store(y, &neg_exp(memory.view(x))),
+        Elementwise::NegExpBackward { y, grad_y, grad_x } => memory.store(grad_x, &neg_exp_backward(memory.view(y), memory.view(grad_y))),
+    }
 }

@@ -177,14 +177,14 @@ fn outer<T: Float>(column: &Array1<T>, row: ArrayView1<T>) -> Array2<T> {
 }
 
 pub(super) fn run<T: Float>(op: &MambaLab, memory: &mut Memory<T>) {
-    let reset = reset_mask(&op.recurrence, memory);
+    let reset = reset_mask(op.recurrence.reset, memory);
     let Outputs { y, last_state } = forward(&read(op, reset.as_ref(), memory));
     memory.store(op.y, &y);
     memory.store(op.last_state, &last_state);
 }
 
 pub(super) fn run_backward<T: Float>(op: &MambaLabBackward, memory: &mut Memory<T>) {
-    let reset = reset_mask(&op.forward.recurrence, memory);
+    let reset = reset_mask(op.forward.recurrence.reset, memory);
     let inputs = read(&op.forward, reset.as_ref(), memory);
     let zero = Array3::zeros(inputs.p.dim());
     let grad_y = op.grad_y.map_or(zero.view(), |grad_y| memory.axes(grad_y));

@@ -162,14 +162,14 @@ fn add_outer<T: Float>(matrix: &mut Array2<T>, first: usize, column: &Array1<T>,
 }
 
 pub(super) fn run<T: Float>(op: &MinGru, memory: &mut Memory<T>) {
-    let reset = reset_mask(&op.recurrence, memory);
+    let reset = reset_mask(op.recurrence.reset, memory);
     let Outputs { h, last } = forward(&read(op, reset.as_ref(), memory));
     memory.store(op.h, &h);
     memory.store(op.last, &last);
 }
 
 pub(super) fn run_backward<T: Float>(op: &MinGruBackward, memory: &mut Memory<T>) {
-    let reset = reset_mask(&op.forward.recurrence, memory);
+    let reset = reset_mask(op.forward.recurrence.reset, memory);
     let inputs = read(&op.forward, reset.as_ref(), memory);
     let zero = Array3::zeros(memory.axes::<Ix3>(op.forward.h).dim());
     let grad_h = op.grad_h.map_or(zero.view(), |grad_h| memory.axes(grad_h));

@@ -114,14 +114,14 @@ fn dimensions<T>(inputs: &Inputs<T>) -> (usize, usize, usize) {
 }
 
 pub(super) fn run<T: Float>(op: &MinGruScan, memory: &mut Memory<T>) {
-    let reset = reset_mask(&op.recurrence, memory);
+    let reset = reset_mask(op.recurrence.reset, memory);
     let Outputs { h, last } = forward(&read(op, reset.as_ref(), memory));
     memory.store(op.h, &h);
     memory.store(op.last, &last);
 }
 
 pub(super) fn run_backward<T: Float>(op: &MinGruScanBackward, memory: &mut Memory<T>) {
-    let reset = reset_mask(&op.forward.recurrence, memory);
+    let reset = reset_mask(op.forward.recurrence.reset, memory);
     let inputs = read(&op.forward, reset.as_ref(), memory);
     let zero = Array3::zeros(memory.axes::<Ix3>(op.forward.h).dim());
     let grad_h = op.grad_h.map_or(zero.view(), |grad_h| memory.axes(grad_h));

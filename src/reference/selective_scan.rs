@@ -218,7 +218,7 @@ fn step_size<T: Float>(inputs: &Inputs<T>, at: [usize; 3]) -> T {
 
 /// Runs the operation over a graph's memory.
 pub(super) fn run<T: Float>(op: &SelectiveScan, memory: &mut Memory<T>) {
-    let reset = reset_mask(&op.inputs.recurrence, memory);
+    let reset = reset_mask(op.inputs.recurrence.reset, memory);
     let outputs = forward(&tensors(&op.inputs, memory, reset.as_ref()));
     memory.store(op.y, &outputs.y);
     memory.store(op.last_state, &outputs.last_state);
@@ -226,7 +226,7 @@ pub(super) fn run<T: Float>(op: &SelectiveScan, memory: &mut Memory<T>) {
 
 /// Runs the gradient operation over a graph's memory.
 pub(super) fn run_backward<T: Float>(op: &SelectiveScanBackward, memory: &mut Memory<T>) {
-    let reset = reset_mask(&op.inputs.recurrence, memory);
+    let reset = reset_mask(op.inputs.recurrence.reset, memory);
     let inputs = tensors(&op.inputs, memory, reset.as_ref());
     let zeros = Array3::zeros(inputs.u.dim());
     let grad_y = op.grad_y.map_or(zeros.view(), |grad_y| memory.axes(grad_y));

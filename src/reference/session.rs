@@ -2,17 +2,17 @@
 
 use std::marker::PhantomData;
 
-use ndarray::{Array2, Ix1, Ix2};
+use ndarray::{Array2, Ix2};
 
 use super::{
-    Float, attention, causal_conv1d, counter, dropout, grad_norm, iterate, linear, loss, mamba_lab, min_gru, min_gru_scan, optimizer,
-    rms_norm, selective_scan, stack, window,
+    Float, attention, causal_conv1d, counter, dropout, elementwise, grad_norm, iterate, linear, loss, mamba_lab, min_gru, min_gru_scan,
+    optimizer, rms_norm, selective_scan, stack, window,
 };
 use crate::backend::{Backend, LocalFuture, Session, check_element};
 use crate::error::Result;
 use crate::graph::{Element, Graph, Program, Tensor};
 use crate::memory::Memory;
-use crate::ops::{Elementwise, Linear, LinearBackward, Op, Operation, Recurrence};
+use crate::ops::{Op, Operation};
 use crate::profile::{Clock, Profile, Span};
 
 /// The reference in `T`.
@@ -90,10 +90,10 @@ pub fn execute<T: Float>(op: &Op, memory: &mut Memory<T>) {
         Op::AttentionAppend(op) => attention::run_append(op, memory),
         Op::AttentionAppendBackward(op) => attention::run_append_backward(op, memory),
         Op::AttentionBackward(op) => attention::run_backward(op, memory),
-        Op::Elementwise(op) => run_elementwise(op, memory),
+        Op::Elementwise(op) => elementwise::run(op, memory),
         Op::Iterate(op) => iterate::run(op, memory),
-        Op::Linear(op) => run_linear(op, memory),
-        Op::LinearBackward(op) => run_linear_backward(op, memory),
+        Op::Linear(op) => linear::run(op, memory),
+        Op::LinearBackward(op) => linear::run_backward(op, memory),
         Op::MambaLab(op) => mamba_lab::run(op, memory),
         Op::MambaLabBackward(op) => mamba_lab::run_backward(op, memory),
         Op::MinGru(op) => min_gru::run(op, memory),
@@ -120,45 +120,12 @@ pub fn execute<T: Float>(op: &Op, memory: &mut Memory<T>) {
     }
 }
 
-/// The reset mask of a recurrence, `(batch, step)`.
-pub(super) fn reset_mask<T: Float>(recurrence: &Recurrence, memory: &Memory<T>) -> Option<Array2<bool>> {
-    recurrence.reset.map(|reset| memory.axes::<Ix2>(reset).mapv(|begins| begins != T::zero()))
+/// A reset mask, `(batch, step)`.
+pub(super) fn reset_mask<T: Float>(reset: Option<Tensor>, memory: &Memory<T>) -> Option<Array2<bool>> {
+    reset.map(|reset| memory.axes::<Ix2>(reset).mapv(|begins| begins != T::zero()))
 }
 
 /// An element of a tensor of indices.
 pub(super) fn index<T: Float>(memory: &Memory<T>, indices: Tensor, at: usize) -> usize {
     memory.rows(indices).iter().nth(at).map_or(0, |index| index.as_f64() as usize)
-}
-
-fn run_elementwise<T: Float>(op: &Elementwise, memory: &mut Memory<T>) {
-    match *op {
-        Elementwise::Fill { y, value } => memory.view_mut(y).fill(T::from_f64(f64::from(value))),
-        Elementwise::Copy { x, y } => memory.store(y, &memory.array(x)),
-        Elementwise::Add { x, y } => memory.store(y, &(memory.array(y) + memory.view(x))),
-        Elementwise::Sum { a, b, y } => memory.store(y, &(memory.array(a) + memory.view(b))),
-        Elementwise::NegExp { x, y } => memory.store(y, &memory.view(x).mapv(|x| -x.exp())),
-        Elementwise::NegExpBackward { y, grad_y, grad_x } => memory.store(grad_x, &(memory.array(grad_y) * memory.view(y))),
-    }
-}
-
-fn run_linear<T: Float>(op: &Linear, memory: &mut Memory<T>) {
-    let bias = op.bias.map(|bias| memory.axes::<Ix1>(bias));
-    let y = linear::forward(&linear::Inputs { x: memory.rows(op.x), weight: memory.axes::<Ix2>(op.weight), bias });
-    memory.store(op.y, &y);
-}
-
-fn run_linear_backward<T: Float>(op: &LinearBackward, memory: &mut Memory<T>) {
-    let inputs = linear::Inputs { x: memory.rows(op.x), weight: memory.axes::<Ix2>(op.weight), bias: None };
-    let grad_y = memory.rows(op.grad_y);
-    let grad_bias = op.grad_bias.map(|_| grad_y.sum_axis(ndarray::Axis(0)));
-    let gradients = linear::backward(&inputs, grad_y);
-    if let Some(grad_x) = op.grad_x {
-        memory.store(grad_x, &gradients.grad_x);
-    }
-    if let Some(grad_weight) = op.grad_weight {
-        memory.store(grad_weight, &gradients.grad_weight);
-    }
-    if let (Some(tensor), Some(grad_bias)) = (op.grad_bias, grad_bias) {
-        memory.store(tensor, &grad_bias);
-    }
 }
