@@ -205,9 +205,6 @@ const APPEND: &str = "attention_append";
 impl KeyValueCache {
     fn check(&self, graph: &Graph, n_batch: usize, n_channel: usize) -> Result<()> {
         let [_, capacity, _] = graph.axes(NAME, self.k)?;
-        if capacity == 0 {
-            return Err(Error::shape(NAME, &graph.spec(self.k).label, "no empty axis", graph.shape(self.k)));
-        }
         for tensor in [self.k, self.v] {
             graph.expect(NAME, tensor, &[n_batch, capacity, n_channel])?;
         }

@@ -236,10 +236,7 @@ impl Graph {
             return Err(Error::option("--clip-value", limit, message!("a number greater than 0")));
         }
         self.expect("optimizer", update.counter, &[2])?;
-        let [n_rate] = self.axes("optimizer", update.learning_rates)?;
-        if n_rate == 0 {
-            return Err(Error::shape("optimizer", &self.spec(update.learning_rates).label, "at least one element", &[0]));
-        }
+        let [_] = self.axes("optimizer", update.learning_rates)?;
         if let Some(clip) = update.clip {
             self.expect("optimizer", clip, &[2])?;
         }

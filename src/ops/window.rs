@@ -90,10 +90,7 @@ impl Graph {
     /// [`Error::Shape`] where the shapes do not fit or the series is shorter than a window.
     pub fn window(&mut self, label: &str, source: &WindowSource) -> Result<Window> {
         let [n_row, n_feature] = self.axes("window", source.series)?;
-        let [n_start, n_batch] = self.axes("window", source.starts)?;
-        if n_start == 0 {
-            return Err(Error::shape("window", &self.spec(source.starts).label, "at least one row", &[0, n_batch]));
-        }
+        let [_, n_batch] = self.axes("window", source.starts)?;
         let [n_target] = self.axes("window", source.targets)?;
         self.expect("window", source.counter, &[2])?;
         let WindowSource { n_step, horizon, .. } = *source;
@@ -123,7 +120,7 @@ impl Graph {
         let [n_target] = self.axes("restore", window.targets)?;
         let [_, horizon, n_column] = self.axes("restore", out)?;
         self.expect("restore", counter, &[2])?;
-        if n_target == 0 || n_column % n_target != 0 {
+        if n_column % n_target != 0 {
             let expected = format!("a multiple of {n_target} columns");
             return Err(Error::shape("restore", &self.spec(out).label, expected, self.shape(out)));
         }
@@ -145,7 +142,7 @@ impl Graph {
         let [n_batch, _] = self.axes("rescale", window.scale)?;
         let [n_target] = self.axes("rescale", window.targets)?;
         let [n_item, horizon, n_column] = self.axes("rescale", x)?;
-        if n_item != n_batch || n_target == 0 || n_column % n_target != 0 {
+        if n_item != n_batch || n_column % n_target != 0 {
             let expected = format!("[{n_batch}, {horizon}, a multiple of {n_target}]");
             return Err(Error::shape("rescale", &self.spec(x).label, expected, self.shape(x)));
         }
