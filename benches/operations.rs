@@ -3,6 +3,7 @@
 
 mod common;
 
+use clap::ValueEnum;
 use scanrnn::benchmark::{Benchmark, Shape, build, product};
 use scanrnn::cpu::Cpu;
 use scanrnn::reference::Reference;
@@ -15,7 +16,7 @@ fn main() {
     let devices: Vec<_> = std::iter::once(common::reference()).chain(common::devices(false)).collect();
     let scans = [(8, 1024), (32, 32), (1, 16384)];
     let others = [(32, 32), (32, 256)];
-    for op in Benchmark::ALL {
+    for &op in Benchmark::value_variants() {
         let (lengths, channels): (&[_], _) = if op == Benchmark::SelectiveScan { (&scans, 256) } else { (&others, 128) };
         for &(batch, length) in lengths {
             let shape = Shape { batch, length, channels, state: 16 };

@@ -59,7 +59,7 @@ impl Roofline {
 async fn checked_ms(backend: &dyn Backend, measured: &Measured, value: f32) -> Result<f64> {
     let expected = measured.results.iter().map(|result| vec![value; measured.graph.spec(*result).len()]).collect::<Vec<_>>();
     match compare(measured, backend, &expected).await?.iter().find(|checked| !checked.passed()) {
-        Some(Checked { tensor, error, .. }) => {
+        Some(Checked { tensor, error }) => {
             let what = message!("`{}` is off by {}: no rate is measured", tensor, format!("{error:.1e}"));
             Err(Error::Gpu { adapter: backend.name(), what })
         }

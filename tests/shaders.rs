@@ -4,6 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
 use std::process::Command;
 
+use clap::ValueEnum;
 use scanrnn::benchmark::{Benchmark, Shape, build};
 use scanrnn::gpu::{CooperativeMatrices, KernelRow, KernelTable, Modules, Planner, Traits};
 use scanrnn::graph::{Graph, Tensor};
@@ -17,7 +18,7 @@ use scanrnn::train::{LossUnits, Series, Trainer, TrainingConfig};
 /// Programs that use every operation with and without its options.
 fn graphs() -> Vec<Graph> {
     let mut graphs = Vec::new();
-    for op in Benchmark::ALL {
+    for &op in Benchmark::value_variants() {
         for length in [1, 70, 5000] {
             let shape = Shape { batch: 3, length, channels: 65, state: 16 };
             graphs.push(build(op, shape, true).expect("fits").graph);

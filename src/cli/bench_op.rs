@@ -8,7 +8,7 @@ use serde_json::json;
 use super::device::{Device, DeviceArgs};
 use super::profile::{self, ProfileArgs};
 use crate::backend::Backend;
-use crate::benchmark::{Benchmark, Shape, Timing, build, compare, expected, time};
+use crate::benchmark::{ALLOWED, Benchmark, Shape, Timing, build, compare, expected, time};
 use crate::error::Result;
 use crate::profile::Profile;
 use crate::report::language::{Texts, fill};
@@ -54,7 +54,7 @@ pub async fn run(args: &Args, lang: Lang) -> Result<ExitCode> {
     let measured = build(args.op, shape, true)?;
     let wanted = expected(&measured).await?;
     for checked in compare(&measured, backend, &wanted).await? {
-        let [error, allowed] = [checked.error, checked.allowed].map(|figure| format!("{figure:.1e}"));
+        let [error, allowed] = [checked.error, ALLOWED].map(|figure| format!("{figure:.1e}"));
         println!("{}", fill(texts.compared, [&format!("{:16}", checked.tensor), &error, &allowed]));
         if !checked.passed() {
             println!("{}", texts.nothing_timed);
@@ -68,7 +68,7 @@ pub async fn run(args: &Args, lang: Lang) -> Result<ExitCode> {
     if let Some(path) = &trace {
         let profile = Profile::fastest(&mut *measured.load(backend).await?, measured.program).await?;
         println!();
-        profile::show(&[(args.op.name(), profile)], &roofline, path, lang)?;
+        profile::show(&[(&args.op.name(), profile)], &roofline, path, lang)?;
     }
     if let Some(path) = &args.json {
         let Timing { forward, forward_backward: both } = &timing;

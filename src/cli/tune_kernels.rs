@@ -103,7 +103,7 @@ async fn measure(
         }
         let Ok(checked) = benchmark::compare(&case.measured, gpu, &wanted).await else { continue };
         if let Some(wrong) = checked.iter().find(|checked| !checked.passed()) {
-            let [error, allowed] = [wrong.error, wrong.allowed].map(|figure| format!("{figure:.1e}"));
+            let [error, allowed] = [wrong.error, benchmark::ALLOWED].map(|figure| format!("{figure:.1e}"));
             let values = [op, kernel, &format!("{:?}", case.sizes), &wrong.tensor, &error, &allowed];
             println!("{}", fill(lang.texts().kernel_wrong, values));
             return Ok(None);
