@@ -115,11 +115,10 @@ impl Graph {
             return Err(Error::Unsupported { operation: "causal_conv1d", what });
         }
         let window = [n_batch, kernel_size - 1, n_channel];
-        for (tensor, shape) in [(bias, &[n_channel][..]), (recurrence.initial_state, &window), (recurrence.reset, &[n_batch, n_step])] {
-            if let Some(tensor) = tensor {
-                self.expect("causal_conv1d", tensor, shape)?;
-            }
+        if let Some(bias) = bias {
+            self.expect("causal_conv1d", bias, &[n_channel])?;
         }
+        recurrence.check(self, "causal_conv1d", n_batch, n_step, &window)?;
         let y = self.tensor(label, &[n_batch, n_step, n_channel]);
         let last_window = self.tensor(&format!("{label}.last_window"), &window);
         self.push(CausalConv1d { x, weight, bias, recurrence: *recurrence, activation, y, last_window });

@@ -207,12 +207,7 @@ impl Graph {
         for tensor in present([inputs.d, inputs.delta_bias]) {
             self.expect(NAME, tensor, &[n_channel])?;
         }
-        if let Some(initial_state) = inputs.recurrence.initial_state {
-            self.expect(NAME, initial_state, &[n_batch, n_channel, n_state])?;
-        }
-        if let Some(reset) = inputs.recurrence.reset {
-            self.expect(NAME, reset, &[n_batch, n_step])?;
-        }
+        inputs.recurrence.check(self, NAME, n_batch, n_step, &[n_batch, n_channel, n_state])?;
         let y = self.tensor(label, &[n_batch, n_step, n_channel]);
         let last_state = self.tensor(&format!("{label}.last_state"), &[n_batch, n_channel, n_state]);
         let borders = self.tensor(&format!("{label}.borders"), &[n_batch, n_step.div_ceil(SPAN), n_channel, n_state.next_multiple_of(4)]);
