@@ -6,11 +6,10 @@ use pulp::{Simd, WithSimd};
 
 use super::rows::Rows;
 use super::simd::{Lanes, dispatch, each};
-use super::threads::parallel;
-use super::walk::{Walk, channels_per_task, parts};
-use crate::graph::Graph;
+use super::walk::{Walk, each_task, parts};
+use crate::graph::{Graph, Tensor};
 use crate::memory::Memory;
-use crate::ops::{Activation, CausalConv1d, CausalConv1dBackward};
+use crate::ops::{Activation, CausalConv1d, CausalConv1dBackward, Recurrence};
 
 /// Rows of scratch memory are padded to a multiple of this.
 const PADDING: usize = 16;
@@ -45,49 +44,26 @@ struct Common {
 
 /// `y` and the last window.
 pub fn forward(op: &CausalConv1d, memory: &mut Memory<f32>, mut free: Rows) {
-    let [x, weight, y, last_window] = [op.x, op.weight, op.y, op.last_window].map(|tensor| Rows::of(memory, tensor));
-    let (n_batch, n_step) = (memory.spec(op.x).shape[0], memory.spec(op.x).shape[1]);
-    let common = Common {
-        x,
-        bias: Rows::of_optional(memory, op.bias),
-        initial_window: Rows::of_optional(memory, op.recurrence.initial_state),
-        silu: op.activation == Activation::Silu,
-        walk: Walk::new(memory, &op.recurrence, n_step),
-        n_batch,
-        n_channel: x.columns,
-        n_window: weight.columns - 1,
-        taps: taps(weight, &mut free),
-    };
-    common.each_task(|batch, channels| dispatch(Forward { common, y, last_window, batch, channels }));
+    let [y, last_window] = [op.y, op.last_window].map(|tensor| Rows::of(memory, tensor));
+    let common = Common::new(memory, [op.x, op.weight], op.bias, &op.recurrence, op.activation, &mut free);
+    each_task(common.n_batch, common.n_channel, |batch, channels| dispatch(Forward { common, y, last_window, batch, channels }));
 }
 
 /// The gradients, each where it is asked for.
 pub fn backward(op: &CausalConv1dBackward, memory: &mut Memory<f32>, mut free: Rows) {
-    let [x, weight] = [op.x, op.weight].map(|tensor| Rows::of(memory, tensor));
-    let (n_batch, n_step) = (memory.spec(op.x).shape[0], memory.spec(op.x).shape[1]);
-    let common = Common {
-        x,
-        bias: Rows::of_optional(memory, op.bias),
-        initial_window: Rows::of_optional(memory, op.recurrence.initial_state),
-        silu: op.activation == Activation::Silu,
-        walk: Walk::new(memory, &op.recurrence, n_step),
-        n_batch,
-        n_channel: x.columns,
-        n_window: weight.columns - 1,
-        taps: taps(weight, &mut free),
-    };
+    let common = Common::new(memory, [op.x, op.weight], op.bias, &op.recurrence, op.activation, &mut free);
+    let Common { n_batch, n_channel, taps, .. } = common;
     let [grad_y, grad_last_window, grad_x] = [op.grad_y, op.grad_last_window, op.grad_x].map(|tensor| Rows::of_optional(memory, tensor));
     let [grad_weight, grad_bias, grad_initial_window] =
         [op.grad_weight, op.grad_bias, op.grad_initial_window].map(|tensor| Rows::of_optional(memory, tensor));
-    let sums = Rows::scratch(&mut free, n_batch * (weight.columns + 1), common.taps.columns);
-    common.each_task(|batch, channels| {
-        let sums = sums.rows_at(batch * (weight.columns + 1)..(batch + 1) * (weight.columns + 1));
+    let sums = Rows::scratch(&mut free, n_batch * (taps.rows + 1), taps.columns);
+    each_task(n_batch, n_channel, |batch, channels| {
+        let sums = sums.rows_at(batch * (taps.rows + 1)..(batch + 1) * (taps.rows + 1));
         dispatch(Backward { common, grad_y, grad_last_window, grad_x, grad_initial_window, sums, batch, channels });
     });
-    let total =
-        |row: usize, channel: usize| -> f32 { (0..n_batch).map(|batch| sums.row(batch * (weight.columns + 1) + row)[channel]).sum() };
+    let total = |row: usize, channel: usize| -> f32 { (0..n_batch).map(|batch| sums.row(batch * (taps.rows + 1) + row)[channel]).sum() };
     if let Some(grad_weight) = grad_weight {
-        for channel in 0..common.n_channel {
+        for channel in 0..n_channel {
             for (tap, grad) in grad_weight.row_mut(channel).iter_mut().enumerate() {
                 *grad = total(tap, channel);
             }
@@ -95,7 +71,7 @@ pub fn backward(op: &CausalConv1dBackward, memory: &mut Memory<f32>, mut free: R
     }
     if let Some(grad_bias) = grad_bias {
         for (channel, grad) in grad_bias.row_mut(0).iter_mut().enumerate() {
-            *grad = total(weight.columns, channel);
+            *grad = total(taps.rows, channel);
         }
     }
 }
@@ -113,13 +89,27 @@ fn taps(weight: Rows, free: &mut Rows) -> Rows {
 }
 
 impl Common {
-    fn each_task(&self, task: impl Fn(usize, Range<usize>) + Send + Sync) {
-        let width = channels_per_task(self.n_batch, self.n_channel);
-        let n_block = self.n_channel.div_ceil(width);
-        parallel(self.n_batch * n_block, |index| {
-            let first = index % n_block * width;
-            task(index / n_block, first..(first + width).min(self.n_channel));
-        });
+    fn new(
+        memory: &mut Memory<f32>,
+        [x, weight]: [Tensor; 2],
+        bias: Option<Tensor>,
+        recurrence: &Recurrence,
+        activation: Activation,
+        free: &mut Rows,
+    ) -> Self {
+        let (n_batch, n_step) = (memory.spec(x).shape[0], memory.spec(x).shape[1]);
+        let [x, weight] = [x, weight].map(|tensor| Rows::of(memory, tensor));
+        Common {
+            x,
+            bias: Rows::of_optional(memory, bias),
+            initial_window: Rows::of_optional(memory, recurrence.initial_state),
+            silu: activation == Activation::Silu,
+            walk: Walk::new(memory, recurrence, n_step),
+            n_batch,
+            n_channel: x.columns,
+            n_window: weight.columns - 1,
+            taps: taps(weight, free),
+        }
     }
 
     /// The weights of a vector of channels by how far they reach back; zero beyond the kernel.

@@ -6,8 +6,7 @@ use pulp::{Simd, WithSimd};
 
 use super::rows::Rows;
 use super::simd::{Lanes, dispatch};
-use super::threads::parallel;
-use super::walk::{Walk, channels_per_task, parts};
+use super::walk::{Walk, each_task, parts};
 use crate::memory::Memory;
 use crate::ops::{MinGruScan, MinGruScanBackward};
 
@@ -35,15 +34,6 @@ pub fn backward(op: &MinGruScanBackward, memory: &mut Memory<f32>) {
     let walk = Walk::new(memory, &forward.recurrence, h.rows / last.rows);
     each_task(last.rows, h.columns, |batch, channels| {
         dispatch(Backward { p, h0, h, grad_h, grad_last, grad_p, grad_h0, walk, batch, channels });
-    });
-}
-
-fn each_task(n_batch: usize, n_channel: usize, task: impl Fn(usize, Range<usize>) + Send + Sync) {
-    let width = channels_per_task(n_batch, n_channel);
-    let n_block = n_channel.div_ceil(width);
-    parallel(n_batch * n_block, |index| {
-        let first = index % n_block * width;
-        task(index / n_block, first..(first + width).min(n_channel));
     });
 }
 

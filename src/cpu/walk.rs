@@ -6,6 +6,7 @@ use pulp::Simd;
 
 use super::rows::Rows;
 use super::simd::Lanes;
+use super::threads::parallel;
 use crate::memory::Memory;
 use crate::ops::Recurrence;
 
@@ -98,8 +99,14 @@ pub fn sum_rows<S: Simd, const N: usize>(
     total
 }
 
-/// How many neighbouring channels one task takes: some cache lines, fewer where there would be too few tasks for many threads.
-pub fn channels_per_task(n_batch: usize, n_channel: usize) -> usize {
+/// Runs a task for each batch row and some neighbouring channels: some cache lines, fewer where there would be too few tasks for many
+/// threads.
+pub fn each_task(n_batch: usize, n_channel: usize, task: impl Fn(usize, Range<usize>) + Send + Sync) {
     let wanted = 16usize.div_ceil(n_batch);
-    n_channel.div_ceil(wanted).next_multiple_of(16).min(64)
+    let width = n_channel.div_ceil(wanted).next_multiple_of(16).min(64);
+    let n_block = n_channel.div_ceil(width);
+    parallel(n_batch * n_block, |index| {
+        let first = index % n_block * width;
+        task(index / n_block, first..(first + width).min(n_channel));
+    });
 }
