@@ -8,7 +8,7 @@ use serde::{Deserialize, Serialize};
 use crate::Message;
 use crate::dataset::{Layout, Scaler, Table};
 use crate::error::{Error, Result};
-use crate::graph::Graph;
+use crate::graph::{Graph, Tensor};
 use crate::model::ForecasterConfig;
 use crate::train::{TrainPlan, TrainProgress, TrainState, TrainingConfig};
 
@@ -74,27 +74,32 @@ impl Tensors {
     /// # Errors
     /// [`Error::Data`] that lists every name that is missing and every shape that is wrong.
     pub fn parameters(&self, place: &str, graph: &Graph) -> Result<Vec<Vec<f32>>> {
-        let mut wrong = Vec::new();
-        let mut values = Vec::new();
-        for parameter in graph.parameters() {
-            let want = graph.shape(parameter.tensor);
-            match self.tensors.get(&parameter.name) {
-                None => wrong.push(message!("{} is missing", parameter.name)),
-                Some(tensor) if tensor.shape != want => {
-                    wrong.push(message!(
-                        "{} has shape {}, expected {}",
-                        parameter.name,
-                        format!("{:?}", tensor.shape),
-                        format!("{want:?}")
-                    ));
-                }
-                Some(tensor) => values.push(tensor.values.clone()),
-            }
-        }
+        let named = graph.parameters().iter().map(|parameter| (parameter.tensor, parameter.name.as_str()));
+        let (values, wrong) = self.values(graph, named);
         if wrong.is_empty() {
-            return Ok(values);
+            return Ok(values.into_iter().map(|(_, values)| values).collect());
         }
         Err(Error::data(place, Message::list(wrong), message!("name a checkpoint of this model")))
+    }
+
+    /// The values of a graph's tensors, each by its name in the file, and what is wrong with the others.
+    pub(crate) fn values<'a>(
+        &self,
+        graph: &Graph,
+        named: impl IntoIterator<Item = (Tensor, &'a str)>,
+    ) -> (Vec<(Tensor, Vec<f32>)>, Vec<Message>) {
+        let (mut values, mut wrong) = (Vec::new(), Vec::new());
+        for (tensor, name) in named {
+            let want = graph.shape(tensor);
+            match self.tensors.get(name) {
+                None => wrong.push(message!("{} is missing", name)),
+                Some(found) if found.shape != want => {
+                    wrong.push(message!("{} has shape {}, expected {}", name, format!("{:?}", found.shape), format!("{want:?}")));
+                }
+                Some(found) => values.push((tensor, found.values.clone())),
+            }
+        }
+        (values, wrong)
     }
 }
 

@@ -30,7 +30,7 @@ pub type Values = Vec<(Tensor, Vec<f32>)>;
 /// place for.
 pub fn read_backbone(file: &Tensors, place: &str, graph: &Graph) -> Result<Values> {
     let wanted = graph.parameters().iter().filter(|parameter| is_backbone(&parameter.name));
-    read(file, place, graph, &wanted.map(|parameter| (parameter, parameter.name.clone())).collect::<Vec<_>>())
+    read(file, place, graph, &wanted.map(|parameter| (parameter.tensor, parameter.name.clone())).collect::<Vec<_>>())
 }
 
 /// The values of one mixer: the parameters of a graph whose names begin with `prefix`, from the file's layer `layer`.
@@ -39,7 +39,7 @@ pub fn read_backbone(file: &Tensors, place: &str, graph: &Graph) -> Result<Value
 /// As [`read_backbone`].
 pub fn read_mixer(file: &Tensors, place: &str, layer: usize, graph: &Graph, prefix: &str) -> Result<Values> {
     let published = |parameter: &ParameterSpec| Some(mixer_prefix(layer) + parameter.name.strip_prefix(prefix)?);
-    let wanted = graph.parameters().iter().filter_map(|parameter| Some((parameter, published(parameter)?)));
+    let wanted = graph.parameters().iter().filter_map(|parameter| Some((parameter.tensor, published(parameter)?)));
     read(file, place, graph, &wanted.collect::<Vec<_>>())
 }
 
@@ -84,22 +84,12 @@ fn write(graph: &Graph, parameters: &[Vec<f32>], name: impl Fn(&str) -> Option<S
 }
 
 /// Values of parameters by their published names, `backbone.` left out.
-fn read(file: &Tensors, place: &str, graph: &Graph, wanted: &[(&ParameterSpec, String)]) -> Result<Values> {
+fn read(file: &Tensors, place: &str, graph: &Graph, wanted: &[(Tensor, String)]) -> Result<Values> {
     let prefix = if file.tensors.keys().any(|name| name.starts_with(BACKBONE)) { BACKBONE } else { "" };
-    let mut problems = Vec::new();
-    let mut values = Vec::new();
+    let names: Vec<String> = wanted.iter().map(|(_, name)| format!("{prefix}{name}")).collect();
+    let (values, mut problems) = file.values(graph, wanted.iter().zip(&names).map(|((tensor, _), name)| (*tensor, name.as_str())));
     if wanted.is_empty() {
         problems.push(message!("no parameter of the model is wanted from it"));
-    }
-    for (parameter, name) in wanted {
-        let (name, want) = (format!("{prefix}{name}"), graph.shape(parameter.tensor));
-        match file.tensors.get(&name) {
-            None => problems.push(message!("{} is missing", name)),
-            Some(tensor) if tensor.shape != want => {
-                problems.push(message!("{} has shape {}, expected {}", name, format!("{:?}", tensor.shape), format!("{want:?}")));
-            }
-            Some(tensor) => values.push((parameter.tensor, tensor.values.clone())),
-        }
     }
     for name in file.tensors.keys() {
         let known = |name: &str| wanted.iter().any(|(_, wanted)| wanted == name);
