@@ -6,7 +6,7 @@ use std::sync::Arc;
 
 use naga::valid::Capabilities;
 
-use super::shader::{BindingKind, Constant, LANES, Module, Modules, Shader, WINDOW_BYTES};
+use super::shader::{BindingInfo, BindingKind, Constant, EntryInfo, LANES, Module, Modules, Shader, WINDOW_BYTES};
 use super::table::KernelTable;
 use crate::Message;
 use crate::error::{Error, Result};
@@ -473,118 +473,155 @@ impl Kernel<'_, '_> {
     /// # Errors
     /// [`Error::Gpu`] where a limit of the adapter is too small, [`Error::Unsupported`] where the bindings do not fit the shader.
     pub fn workgroups(self, workgroups: [usize; 3]) -> Result<()> {
-        let Kernel { plan, shader, entry, constants, operands, params, flops, bytes: moved } = self;
-        let refuse = |what: Message| Error::Unsupported { operation: shader.name, what: message!("{}: {}", entry).with(what) };
-        let limited = |what: Message| Error::Gpu {
-            adapter: plan.traits.name.clone(),
-            what: message!("{}: {}", format!("{}.{entry}", shader.name)).with(what),
-        };
-        if let Some(&count) = workgroups.iter().find(|&&count| count > plan.traits.max_workgroups as usize) {
-            return Err(limited(message!("{} workgroups along one dimension, at most {}", count, plan.traits.max_workgroups)));
-        }
-        let module = plan.modules.get(shader, &constants, plan.traits.capabilities())?;
-        let Some(info) = module.entries.get(entry) else { return Err(refuse(message!("no such entry point"))) };
-        if info.invocations > plan.traits.max_invocations {
-            return Err(limited(message!("{} invocations a workgroup, at most {}", info.invocations, plan.traits.max_invocations)));
-        }
-        if info.workgroup_memory > plan.traits.max_workgroup_memory {
-            let (wanted, limit) = (info.workgroup_memory, plan.traits.max_workgroup_memory);
-            return Err(limited(message!("{} bytes of workgroup memory, at most {}", wanted, limit)));
-        }
-        let mut bytes = vec![0u8; module.params_size as usize];
-        let mut set = |name: &str, word: usize, bits: u32| {
-            let member = module.params.iter().find(|(member, _)| member == name);
-            let place = member.and_then(|(_, offset)| bytes.get_mut(*offset as usize + 4 * word..)?.first_chunk_mut());
-            place.map(|place| *place = bits.to_le_bytes()).is_some()
-        };
-        for (name, word, bits) in params {
-            if !set(name, word, bits) {
-                return Err(refuse(message!("Params has no member {}", name)));
+        let module = self.plan.modules.get(self.shader, &self.constants, self.plan.traits.capabilities())?;
+        let Some(info) = module.entries.get(self.entry) else { return Err(self.refuse(message!("no such entry point"))) };
+        self.check_limits(&module, info, workgroups)?;
+        let mut params = Params { members: &module.params, bytes: vec![0; module.params_size as usize] };
+        for &(name, word, bits) in &self.params {
+            if !params.set(name, word, bits) {
+                return Err(self.refuse(message!("Params has no member {}", name)));
             }
         }
-        let mut bindings = Vec::new();
-        let mut access: HashMap<Place, (bool, &str)> = HashMap::new();
-        let (mut n_storage, mut n_bound) = (0, 0);
-        for &index in &info.bindings {
-            let Some(info) = module.bindings.iter().find(|binding| binding.index == index) else { continue };
-            if info.kind == BindingKind::Uniform {
-                bindings.push((index, Binding::Params));
-                continue;
-            }
-            let Some((name, operand)) = operands.iter().find(|(name, _)| *name == info.name) else {
-                return Err(refuse(message!("{} is not bound", info.name)));
-            };
-            let (storage, start, len) = match operand {
-                None => {
-                    n_storage += 1;
-                    bindings.push((index, Binding::Absent));
-                    continue;
-                }
-                Some(Operand::Scratch(storage, len)) => (Place::Scratch(*storage), 0, *len as u64),
-                Some(Operand::Window(storage, start)) => (Place::Scratch(*storage), 4 * *start as u64, WINDOW_BYTES / 4),
-                Some(Operand::Tensor(tensor)) => {
-                    let spec = plan.graph.spec(*tensor);
-                    if !set(&format!("{name}_stride"), 0, spec.row_stride as u32) && !spec.is_contiguous() {
-                        return Err(refuse(message!("{} (`{}`) must be contiguous", name, spec.label)));
-                    }
-                    n_bound += spec.len();
-                    (Place::Graph(spec.storage), 4 * spec.offset as u64, spec.span() as u64)
-                }
-                Some(Operand::Part { tensor, first, count, of }) => {
-                    let spec = plan.graph.spec(*tensor);
-                    if !set(&format!("{name}_stride"), 0, spec.row_stride as u32) && !spec.is_contiguous() {
-                        return Err(refuse(message!("{} (`{}`) must be contiguous", name, spec.label)));
-                    }
-                    let part = part_elements(spec, *of);
-                    let gap = if spec.rows() > 1 { spec.row_stride - spec.columns() } else { 0 };
-                    n_bound += spec.len() / of * count;
-                    (Place::Graph(spec.storage), 4 * (spec.offset + first * part) as u64, (count * part - gap) as u64)
-                }
-            };
-            if matches!(operand, Some(Operand::Scratch(..) | Operand::Window(..))) {
-                n_bound += len as usize;
-            }
-            let offset = start - start % BINDING_ALIGNMENT;
-            let skipped = (start - offset) / 4;
-            if !set(&format!("{name}_offset"), 0, skipped as u32) && skipped != 0 {
-                return Err(refuse(message!("{} must begin at a multiple of {} bytes", name, BINDING_ALIGNMENT)));
-            }
-            let size = 4 * (len + skipped).max(1);
-            if size > plan.traits.max_binding && info.kind != BindingKind::Window {
-                let what = match operand {
-                    Some(Operand::Part { count: 1, of, .. }) if *of > 1 => message!("one of the {} parts of {}", of, name),
-                    _ => Message::verbatim(name),
-                };
-                let [size, most] = [size, plan.traits.max_binding].map(Message::verbatim);
-                return Err(limited(message!("{} takes {} bytes, at most {} can be bound").with(what).with(size).with(most)));
-            }
-            if (info.kind == BindingKind::Window) != matches!(operand, Some(Operand::Window(..))) {
-                return Err(refuse(message!("{} is a uniform array where a window is bound, and nowhere else", name)));
-            }
-            let written = info.kind == BindingKind::Write;
-            if let Some((other, first)) = access.insert(storage, (written, name))
-                && other != written
-            {
-                return Err(refuse(message!("{} and {} share a storage, one of them written", first, name)));
-            }
-            n_storage += usize::from(info.kind != BindingKind::Window);
-            bindings.push((index, Binding::Storage { storage, offset, size }));
-        }
-        if n_storage > plan.traits.max_storage_buffers as usize {
-            return Err(limited(message!("{} storage buffers, at most {}", n_storage, plan.traits.max_storage_buffers)));
-        }
+        let (bindings, n_bound) = self.bindings(&module, info, &mut params)?;
+        let (params, label) = (params.bytes, self.label());
+        let Kernel { plan, shader, entry, constants, flops, bytes, .. } = self;
         plan.dispatches.push(Dispatch {
-            label: format!("{}.{entry}", shader.name),
+            label,
             shader,
             module,
             constants,
             entry,
             bindings,
-            params: bytes,
+            params,
             workgroups: workgroups.map(|count| count as u32),
             operation: plan.operation,
-            work: Work { bytes: moved.unwrap_or(4 * n_bound) as f64, flops: flops as f64, exponentials: 0.0 },
+            work: Work { bytes: bytes.unwrap_or(4 * n_bound) as f64, flops: flops as f64, exponentials: 0.0 },
         });
         Ok(())
     }
+
+    fn label(&self) -> String {
+        format!("{}.{}", self.shader.name, self.entry)
+    }
+
+    fn refuse(&self, what: Message) -> Error {
+        Error::Unsupported { operation: self.shader.name, what: message!("{}: {}", self.entry).with(what) }
+    }
+
+    fn limited(&self, what: Message) -> Error {
+        Error::Gpu { adapter: self.plan.traits.name.clone(), what: message!("{}: {}", self.label()).with(what) }
+    }
+
+    /// What an entry takes beside what is bound.
+    fn check_limits(&self, module: &Module, info: &EntryInfo, workgroups: [usize; 3]) -> Result<()> {
+        let traits = self.plan.traits;
+        if let Some(&count) = workgroups.iter().find(|&&count| count > traits.max_workgroups as usize) {
+            return Err(self.limited(message!("{} workgroups along one dimension, at most {}", count, traits.max_workgroups)));
+        }
+        if info.invocations > traits.max_invocations {
+            return Err(self.limited(message!("{} invocations a workgroup, at most {}", info.invocations, traits.max_invocations)));
+        }
+        if info.workgroup_memory > traits.max_workgroup_memory {
+            let (wanted, limit) = (info.workgroup_memory, traits.max_workgroup_memory);
+            return Err(self.limited(message!("{} bytes of workgroup memory, at most {}", wanted, limit)));
+        }
+        let n_storage = module.of(info).filter(|variable| matches!(variable.kind, BindingKind::Read | BindingKind::Write)).count();
+        if n_storage > traits.max_storage_buffers as usize {
+            return Err(self.limited(message!("{} storage buffers, at most {}", n_storage, traits.max_storage_buffers)));
+        }
+        Ok(())
+    }
+
+    /// What is bound to the variables of an entry, and how many elements in all.
+    fn bindings(&self, module: &Module, info: &EntryInfo, params: &mut Params) -> Result<(Vec<(u32, Binding)>, usize)> {
+        let (mut bindings, mut n_bound) = (Vec::new(), 0);
+        let mut access: HashMap<Place, (bool, &str)> = HashMap::new();
+        for BindingInfo { name, index, kind } in module.of(info) {
+            let binding = match self.operands.iter().find(|(bound, _)| bound == name) {
+                _ if *kind == BindingKind::Uniform => Binding::Params,
+                None => return Err(self.refuse(message!("{} is not bound", name))),
+                Some((_, None)) => Binding::Absent,
+                Some((_, Some(operand))) => {
+                    if (*kind == BindingKind::Window) != matches!(operand, Operand::Window(..)) {
+                        return Err(self.refuse(message!("{} is a uniform array where a window is bound, and nowhere else", name)));
+                    }
+                    let range = self.range(name, *operand, params)?;
+                    n_bound += range.n_element;
+                    let written = *kind == BindingKind::Write;
+                    if let Some((other, first)) = access.insert(range.storage, (written, name))
+                        && other != written
+                    {
+                        return Err(self.refuse(message!("{} and {} share a storage, one of them written", first, name)));
+                    }
+                    self.binding(name, *operand, &range, params)?
+                }
+            };
+            bindings.push((*index, binding));
+        }
+        Ok((bindings, n_bound))
+    }
+
+    /// Where an operand lies; its stride goes to the member `NAME_stride`.
+    fn range(&self, name: &str, operand: Operand, params: &mut Params) -> Result<Range> {
+        let (tensor, first, count, of) = match operand {
+            Operand::Scratch(storage, len) => return Ok(Range { storage: Place::Scratch(storage), start: 0, len, n_element: len }),
+            Operand::Window(storage, start) => {
+                let len = WINDOW_BYTES as usize / 4;
+                return Ok(Range { storage: Place::Scratch(storage), start, len, n_element: len });
+            }
+            Operand::Tensor(tensor) => (tensor, 0, 1, 1),
+            Operand::Part { tensor, first, count, of } => (tensor, first, count, of),
+        };
+        let spec = self.plan.graph.spec(tensor);
+        if !params.set(&format!("{name}_stride"), 0, spec.row_stride as u32) && !spec.is_contiguous() {
+            return Err(self.refuse(message!("{} (`{}`) must be contiguous", name, spec.label)));
+        }
+        let part = part_elements(spec, of);
+        let gap = if spec.rows() > 1 { spec.row_stride - spec.columns() } else { 0 };
+        let len = count * part - gap;
+        Ok(Range { storage: Place::Graph(spec.storage), start: spec.offset + first * part, len, n_element: spec.len() / of * count })
+    }
+
+    /// Binds a range from an aligned element on; how far that is before it goes to the member `NAME_offset`.
+    fn binding(&self, name: &str, operand: Operand, range: &Range, params: &mut Params) -> Result<Binding> {
+        let Range { storage, start, len, .. } = *range;
+        let skipped = 4 * start as u64 % BINDING_ALIGNMENT;
+        if !params.set(&format!("{name}_offset"), 0, skipped as u32 / 4) && skipped != 0 {
+            return Err(self.refuse(message!("{} must begin at a multiple of {} bytes", name, BINDING_ALIGNMENT)));
+        }
+        let (size, most) = ((4 * len as u64 + skipped).max(4), self.plan.traits.max_binding);
+        if size > most && !matches!(operand, Operand::Window(..)) {
+            let what = match operand {
+                Operand::Part { count: 1, of, .. } if of > 1 => message!("one of the {} parts of {}", of, name),
+                _ => Message::verbatim(name),
+            };
+            let [size, most] = [size, most].map(Message::verbatim);
+            return Err(self.limited(message!("{} takes {} bytes, at most {} can be bound").with(what).with(size).with(most)));
+        }
+        Ok(Binding::Storage { storage, offset: 4 * start as u64 - skipped, size })
+    }
+}
+
+/// The uniform struct of a dispatch.
+struct Params<'a> {
+    members: &'a [(String, u32)],
+    bytes: Vec<u8>,
+}
+
+impl Params<'_> {
+    /// Sets a word of a member; whether there is such a one.
+    fn set(&mut self, name: &str, word: usize, bits: u32) -> bool {
+        let member = self.members.iter().find(|(member, _)| member == name);
+        let place = member.and_then(|(_, offset)| self.bytes.get_mut(*offset as usize + 4 * word..)?.first_chunk_mut());
+        place.map(|place| *place = bits.to_le_bytes()).is_some()
+    }
+}
+
+/// Where an operand lies, in elements.
+struct Range {
+    storage: Place,
+    start: usize,
+    len: usize,
+    /// Elements without the gaps between rows.
+    n_element: usize,
 }

@@ -60,6 +60,13 @@ pub struct Module {
     pub entries: HashMap<String, EntryInfo>,
 }
 
+impl Module {
+    /// The variables of an entry point.
+    pub(super) fn of(&self, entry: &EntryInfo) -> impl Iterator<Item = &BindingInfo> {
+        entry.bindings.iter().filter_map(|index| self.bindings.iter().find(|variable| variable.index == *index))
+    }
+}
+
 /// What an entry point uses.
 #[derive(Debug)]
 pub struct EntryInfo {
