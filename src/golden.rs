@@ -10,7 +10,7 @@ use crate::Message;
 use crate::backend::{Backend, Session};
 use crate::checkpoint::{NamedTensor, Tensors};
 use crate::error::{Error, Result};
-use crate::graph::{Graph, Tensor};
+use crate::graph::{Graph, Init, Tensor};
 use crate::model::mamba::{Block, Mixer, MixerSizes, NORM_EPS};
 use crate::model::mamba_lab::MambaLab;
 use crate::model::min_gru::MinGru;
@@ -80,14 +80,21 @@ pub fn list(folder: &Path) -> Result<Vec<PathBuf>> {
     Ok(paths)
 }
 
+/// Tensors that a file gives: full name, tensor.
+type Given = Vec<(String, Tensor)>;
+
+/// Outputs by their names.
+type Outputs = Vec<(&'static str, Tensor)>;
+
 /// A case as a graph.
-#[derive(Default)]
 struct Built {
     graph: Graph,
-    /// Tensors that the file gives: full name, tensor.
-    given: Vec<(String, Tensor)>,
-    /// Outputs by their names.
-    outputs: Vec<(&'static str, Tensor)>,
+    given: Given,
+    outputs: Outputs,
+}
+
+fn find(given: &[(String, Tensor)], name: &str) -> Option<Tensor> {
+    given.iter().find(|(known, _)| known == name).map(|(_, tensor)| *tensor)
 }
 
 impl Case {
@@ -182,9 +189,8 @@ impl Case {
                 let (_, tensor) = found.ok_or_else(|| self.fail(message!("{} is no output of {}", name, self.op)))?;
                 expected.push((name, Some(*tensor)));
             } else if let Some(input) = name.strip_prefix("grad.") {
-                let found = given.iter().find(|(known, _)| known == input);
-                let (_, tensor) = found.ok_or_else(|| self.fail(message!("{} is the gradient of no input", name)))?;
-                expected.push((name, gradients.of(&mut graph, *tensor)));
+                let tensor = find(&given, input).ok_or_else(|| self.fail(message!("{} is the gradient of no input", name)))?;
+                expected.push((name, gradients.of(&mut graph, tensor)));
             }
         }
         let program = graph.finish("case");
@@ -205,101 +211,103 @@ impl Case {
     }
 
     fn build(&self) -> Result<Built> {
-        let mut built = Built::default();
-        for (name, tensor) in &self.file.tensors {
-            if name.starts_with("in.") {
-                let variable = built.graph.variable(name, &tensor.shape);
-                built.given.push((name.clone(), variable));
-            }
-        }
-        let input = |built: &Built, name: &str| built.given.iter().find(|(known, _)| known == name).map(|(_, tensor)| *tensor);
-        let required = |built: &Built, name: &str| input(built, name).ok_or_else(|| self.fail(message!("has no tensor {}", name)));
-        let initial_state = input(&built, "in.h0").or_else(|| input(&built, "in.initial_state"));
+        let mut graph = Graph::new();
+        let inputs = self.file.tensors.iter().filter(|(name, _)| name.starts_with("in."));
+        let mut given: Given = inputs.map(|(name, tensor)| (name.clone(), graph.variable(name, &tensor.shape))).collect();
+        let outputs = self.outputs(&mut graph, &given)?;
+        given.extend(graph.parameters().iter().map(|parameter| (format!("param.{}", parameter.name), parameter.tensor)));
+        Ok(Built { graph, given, outputs })
+    }
+
+    fn required(&self, given: &[(String, Tensor)], name: &str) -> Result<Tensor> {
+        find(given, name).ok_or_else(|| self.fail(message!("has no tensor {}", name)))
+    }
+
+    /// The operation's outputs by their names.
+    fn outputs(&self, graph: &mut Graph, given: &[(String, Tensor)]) -> Result<Outputs> {
+        let initial_state = find(given, "in.h0").or_else(|| find(given, "in.initial_state"));
         let recurrence = Recurrence { initial_state, reset: None, reverse: self.flag("reverse") };
-        let x = input(&built, "in.x");
-        let x = || x.ok_or_else(|| self.fail(message!("has no tensor in.x")));
-        let graph = &mut Graph::new();
-        std::mem::swap(graph, &mut built.graph);
-        match self.op.as_str() {
-            "selective_scan" => {
-                let inputs = SelectiveScanInputs {
-                    u: required(&built, "in.u")?,
-                    delta: required(&built, "in.delta")?,
-                    a: required(&built, "in.A")?,
-                    b: required(&built, "in.B")?,
-                    c: required(&built, "in.C")?,
-                    d: input(&built, "in.D"),
-                    z: input(&built, "in.z"),
-                    delta_bias: input(&built, "in.delta_bias"),
-                    delta_softplus: self.flag("delta_softplus"),
-                    recurrence,
-                };
-                let (y, last_state) = graph.selective_scan("y", &inputs)?;
-                built.outputs = vec![("y", y), ("last_state", last_state)];
-            }
+        let stateless = Recurrence { initial_state: None, ..recurrence };
+        let x = || self.required(given, "in.x");
+        Ok(match self.op.as_str() {
+            "selective_scan" => self.selective_scan(graph, given, recurrence)?,
             "min_gru" => {
                 let layer = MinGru::new(graph, "", self.columns("in.x")?, self.columns("param.U_z")?);
                 let sequence = layer.forward(graph, "", x()?, &recurrence)?;
-                built.outputs = vec![("h", sequence.y), ("last_state", sequence.last_states[0])];
+                vec![("h", sequence.y), ("last_state", sequence.last_states[0])]
             }
             "min_gru_scan" => {
                 let layer = MinGruScan::new(graph, "", self.columns("in.x")?, self.columns("param.b_z")?);
                 let sequence = layer.forward(graph, "", x()?, &recurrence)?;
-                built.outputs = vec![("h", sequence.y), ("last_state", sequence.last_states[0])];
+                vec![("h", sequence.y), ("last_state", sequence.last_states[0])]
             }
             "mamba_lab" => {
                 let layer = MambaLab::new(graph, "", self.columns("in.x")?, self.columns("param.D")?, self.columns("param.A")?);
                 let sequence = layer.forward(graph, "", x()?, &recurrence)?;
-                built.outputs = vec![("y", sequence.y), ("last_state", sequence.last_states[0])];
+                vec![("y", sequence.y), ("last_state", sequence.last_states[0])]
             }
-            "causal_conv1d" => {
-                let shape = self.tensor("param.weight")?.shape.clone();
-                let &[n_channel, 1, n_tap] = shape.as_slice() else {
-                    return Err(self.fail(message!("param.weight is not (channel, 1, tap)")));
-                };
-                let weight = graph.parameter("weight", &shape, crate::graph::Init::Constant(0.0));
-                let bias = self.file.tensors.contains_key("param.bias");
-                let bias = bias.then(|| graph.parameter("bias", &[n_channel], crate::graph::Init::Constant(0.0)));
-                let weight = graph.reshape(weight, &[n_channel, n_tap])?;
-                let activation = match self.attrs.get("activation").and_then(Value::as_str) {
-                    Some("silu") => Activation::Silu,
-                    None | Some("none") => Activation::None,
-                    Some(other) => return Err(self.fail(message!("activation {} is not known", other))),
-                };
-                let (y, last) = graph.causal_conv1d("y", x()?, weight, bias, activation, &recurrence)?;
-                built.outputs = vec![("y", y), ("last_state", last)];
-            }
+            "causal_conv1d" => self.causal_conv1d(graph, x()?, &recurrence)?,
             "rms_norm" => {
-                let weight = graph.parameter("weight", &[self.columns("param.weight")?], crate::graph::Init::Constant(0.0));
-                built.outputs = vec![("y", graph.rms_norm("y", x()?, weight, self.eps())?)];
+                let weight = graph.parameter("weight", &[self.columns("param.weight")?], Init::Constant(0.0));
+                vec![("y", graph.rms_norm("y", x()?, weight, self.eps())?)]
             }
             "mamba_mixer" => {
                 let mixer = Mixer::new(graph, "", self.mixer_sizes("")?);
-                let run = Recurrence { initial_state: None, ..recurrence };
-                let states = match (input(&built, "in.conv_state"), initial_state) {
+                let states = match (find(given, "in.conv_state"), initial_state) {
                     (Some(window), Some(state)) => Some([window, state]),
                     (None, None) => None,
                     _ => return Err(self.fail(message!("has one of in.conv_state and in.initial_state, a mixer takes both"))),
                 };
-                let sequence = mixer.forward(graph, "", x()?, states.as_ref().map(|states| &states[..]), &run)?;
-                built.outputs = vec![("y", sequence.y), ("conv_state", sequence.last_states[0]), ("last_state", sequence.last_states[1])];
+                let sequence = mixer.forward(graph, "", x()?, states.as_ref().map(|states| &states[..]), &stateless)?;
+                vec![("y", sequence.y), ("conv_state", sequence.last_states[0]), ("last_state", sequence.last_states[1])]
             }
             "mamba_backbone" => {
                 let mut sequence = x()?;
                 for index in 0..self.size("layers")? {
                     let prefix = format!("layers.{index}.");
                     let block = Block::new(graph, &prefix, self.mixer_sizes(&format!("{prefix}mixer."))?, self.eps());
-                    let run = Recurrence { initial_state: None, ..recurrence };
-                    sequence = block.forward(graph, &prefix, sequence, None, &run)?.y;
+                    sequence = block.forward(graph, &prefix, sequence, None, &stateless)?.y;
                 }
-                let weight = graph.parameter("norm_f.weight", &[self.columns("param.norm_f.weight")?], crate::graph::Init::Constant(0.0));
-                built.outputs = vec![("y", graph.rms_norm("y", sequence, weight, self.eps())?)];
+                let weight = graph.parameter("norm_f.weight", &[self.columns("param.norm_f.weight")?], Init::Constant(0.0));
+                vec![("y", graph.rms_norm("y", sequence, weight, self.eps())?)]
             }
             other => return Err(self.fail(message!("operation {} is not known", other))),
-        }
-        std::mem::swap(graph, &mut built.graph);
-        built.given.extend(built.graph.parameters().iter().map(|parameter| (format!("param.{}", parameter.name), parameter.tensor)));
-        Ok(built)
+        })
+    }
+
+    fn selective_scan(&self, graph: &mut Graph, given: &[(String, Tensor)], recurrence: Recurrence) -> Result<Outputs> {
+        let inputs = SelectiveScanInputs {
+            u: self.required(given, "in.u")?,
+            delta: self.required(given, "in.delta")?,
+            a: self.required(given, "in.A")?,
+            b: self.required(given, "in.B")?,
+            c: self.required(given, "in.C")?,
+            d: find(given, "in.D"),
+            z: find(given, "in.z"),
+            delta_bias: find(given, "in.delta_bias"),
+            delta_softplus: self.flag("delta_softplus"),
+            recurrence,
+        };
+        let (y, last_state) = graph.selective_scan("y", &inputs)?;
+        Ok(vec![("y", y), ("last_state", last_state)])
+    }
+
+    fn causal_conv1d(&self, graph: &mut Graph, x: Tensor, recurrence: &Recurrence) -> Result<Outputs> {
+        let shape = self.tensor("param.weight")?.shape.clone();
+        let &[n_channel, 1, n_tap] = shape.as_slice() else {
+            return Err(self.fail(message!("param.weight is not (channel, 1, tap)")));
+        };
+        let weight = graph.parameter("weight", &shape, Init::Constant(0.0));
+        let bias = self.file.tensors.contains_key("param.bias");
+        let bias = bias.then(|| graph.parameter("bias", &[n_channel], Init::Constant(0.0)));
+        let weight = graph.reshape(weight, &[n_channel, n_tap])?;
+        let activation = match self.attrs.get("activation").and_then(Value::as_str) {
+            Some("silu") => Activation::Silu,
+            None | Some("none") => Activation::None,
+            Some(other) => return Err(self.fail(message!("activation {} is not known", other))),
+        };
+        let (y, last) = graph.causal_conv1d("y", x, weight, bias, activation, recurrence)?;
+        Ok(vec![("y", y), ("last_state", last)])
     }
 
     fn eps(&self) -> f32 {
@@ -339,7 +347,7 @@ impl Case {
             return Err(self.fail(message!("{} is empty", "in.param")));
         }
         let mut graph = Graph::new();
-        let parameter = graph.parameter("param", &start.shape, crate::graph::Init::Constant(0.0));
+        let parameter = graph.parameter("param", &start.shape, Init::Constant(0.0));
         let source = graph.input("grads", &start.shape);
         let rates = graph.input("learning_rates", &[1]);
         let counter = graph.indices("counter", &[2]);

@@ -546,7 +546,6 @@ pub static CHINESE: &[(&str, &str)] = &[
     ("{} belongs to no output", "{} 不属于任何输出"),
     ("{} is no output of {}", "{} 不是 {} 的输出"),
     ("{} is the gradient of no input", "{} 不是任何输入的梯度"),
-    ("has no tensor in.x", "没有张量 in.x"),
     ("param.weight is not (channel, 1, tap)", "param.weight 的形状不是 (channel, 1, tap)"),
     ("activation {} is not known", "未知的激活函数 {}"),
     ("has one of in.conv_state and in.initial_state, a mixer takes both", "只有 in.conv_state 与 in.initial_state 之一，混合层两者都要"),
