@@ -5,7 +5,6 @@ use crate::dataset::Starts;
 use crate::error::{Error, Result};
 use crate::metrics::Metrics;
 use crate::model::ForecasterConfig;
-use crate::ops::Loss;
 use crate::reference::loss;
 
 impl Trainer {
@@ -60,21 +59,6 @@ impl Trainer {
             loss::mean(&self.config.loss, &forecasts, &self.following(start, series).collect::<Vec<_>>())
         };
         Ok(windows.iter().zip(forecasts.chunks_exact(self.n_forecast())).map(of_window).sum::<f64>() / windows.len() as f64)
-    }
-
-    /// The levels of a quantile loss, each with the share of what came that lies at or below its forecast; none with another loss.
-    ///
-    /// # Errors
-    /// As [`Trainer::score`].
-    pub fn coverage(&self, forecasts: &[f32], windows: &Starts, series: &Series<'_>) -> Result<Vec<(f32, f64)>> {
-        self.check_forecasts(forecasts, windows, series)?;
-        let Loss::Quantile { levels } = &self.config.loss else { return Ok(Vec::new()) };
-        let below = |level: usize| {
-            let of_level = forecasts.iter().skip(level).step_by(levels.len());
-            of_level.zip(self.actual(windows, series)).filter(|(forecast, actual)| *actual <= f64::from(**forecast)).count()
-        };
-        let count = forecasts.len() / levels.len();
-        Ok(levels.iter().enumerate().map(|(index, &level)| (level, below(index) as f64 / count as f64)).collect())
     }
 
     /// Scores of predicting every window's last value again.
