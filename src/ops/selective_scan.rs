@@ -7,19 +7,29 @@ use crate::graph::{Gradients, Graph, Tensor};
 
 const NAME: &str = "selective_scan";
 
-pub(crate) const SHADER: Shader = variant(&[SINGLE, ACTIVATION, EXPONENTIAL, CHANNEL_SUM, BORDER_F32]);
+pub(crate) const SHADER: Shader = variant(&[
+    SINGLE,
+    ACTIVATION,
+    EXPONENTIAL,
+    CHANNEL_SUM,
+    BORDER_F32,
+    CHUNKED,
+    include_str!("../../shaders/shared/selective_scan_walked.wgsl"),
+]);
 
 /// Sums over channels by subgroup operations.
 const SUBGROUP_SHADER: Shader =
-    variant(&[SINGLE, ACTIVATION, EXPONENTIAL, include_str!("../../shaders/shared/channel_sum_subgroup.wgsl"), BORDER_F32]);
+    variant(&[SINGLE, ACTIVATION, EXPONENTIAL, include_str!("../../shaders/shared/channel_sum_subgroup.wgsl"), BORDER_F32, CHUNKED]);
 
 /// Saves states in half the bytes: for y and last_state as right as the others where the run is one chunk, else to 11 bits, as gradients are.
-const F16_SHADER: Shader = variant(&[SINGLE, ACTIVATION, EXPONENTIAL, CHANNEL_SUM, include_str!("../../shaders/shared/border_f16.wgsl")]);
+const F16_SHADER: Shader =
+    variant(&[SINGLE, ACTIVATION, EXPONENTIAL, CHANNEL_SUM, include_str!("../../shaders/shared/border_f16.wgsl"), CHUNKED]);
 
 const ACTIVATION: &str = include_str!("../../shaders/shared/activation.wgsl");
 const EXPONENTIAL: &str = include_str!("../../shaders/shared/exponential.wgsl");
 const CHANNEL_SUM: &str = include_str!("../../shaders/shared/channel_sum.wgsl");
 const BORDER_F32: &str = include_str!("../../shaders/shared/border_f32.wgsl");
+const CHUNKED: &str = include_str!("../../shaders/shared/selective_scan_chunked.wgsl");
 
 const fn variant(shared: &'static [&'static str]) -> Shader {
     Shader {
