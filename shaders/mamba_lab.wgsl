@@ -3,7 +3,7 @@
 // e = C^T w + exp(A) e''    dL/dg = dL/dy clip(u) + B e    dL/dp = D w + dL/dg SiLU'(clip(p)) where |p| <= 50
 // dL/dA = sum e s' exp(A)    dL/dB = sum g e    dL/dC = sum w s    dL/dD = sum w p
 //
-// Products with B and C, and those that give their gradients, are the linear layer's kernels'. In entries named gates, read_out and so on an
+// Products with B and C, and those that give their gradients, are the linear layer's kernels'. In entries named gates, output and so on an
 // invocation takes one Value, WIDTH neighbouring elements, of STRIP rows; in scan and its gradient WIDTH states of one sequence through all
 // steps; backward_decay (dA) and backward_skip (dD, from what each strip left) sum COLUMNS columns of Values a workgroup. Gates are computed
 // again where the rows they come from are read. Channels and states are counted in Values.
@@ -27,48 +27,48 @@ struct Params {
     d_offset: u32,
     gate_offset: u32,
     states_offset: u32,
-    raw_offset: u32,
+    read_out_offset: u32,
     y_offset: u32,
-    last_offset: u32,
-    grad_read_offset: u32,
+    last_state_offset: u32,
+    grad_read_out_offset: u32,
     grad_states_offset: u32,
     grad_gate_offset: u32,
-    initial_offset: u32,
-    initial_stride: u32,
+    initial_state_offset: u32,
+    initial_state_stride: u32,
     grad_y_offset: u32,
     grad_y_stride: u32,
-    grad_last_offset: u32,
-    grad_last_stride: u32,
+    grad_last_state_offset: u32,
+    grad_last_state_stride: u32,
     grad_p_offset: u32,
     grad_p_stride: u32,
     grad_a_offset: u32,
     skip_sums_offset: u32,
     grad_d_offset: u32,
-    grad_initial_offset: u32,
-    grad_initial_stride: u32,
+    grad_initial_state_offset: u32,
+    grad_initial_state_stride: u32,
 }
 
 @group(0) @binding(0) var<uniform> params: Params;
 @group(0) @binding(1) var<storage, read> p: array<Value>; // (batch, step, hidden)
 @group(0) @binding(2) var<storage, read> a: array<Value>; // (state)
 @group(0) @binding(5) var<storage, read> d: array<Value>; // (hidden)
-@group(0) @binding(6) var<storage, read> initial: array<Value>; // (batch, state)
+@group(0) @binding(6) var<storage, read> initial_state: array<Value>; // (batch, state)
 @group(0) @binding(7) var<storage, read> reset: array<u32>; // (batch, step)
 @group(0) @binding(8) var<storage, read_write> gate: array<Value>; // (batch, step, hidden): g
 @group(0) @binding(9) var<storage, read_write> states: array<Value>; // (batch, step, state): s, first B^T g
-@group(0) @binding(10) var<storage, read_write> raw: array<Value>; // (batch, step, hidden): u, first C s
+@group(0) @binding(10) var<storage, read_write> read_out: array<Value>; // (batch, step, hidden): u, first C s
 @group(0) @binding(11) var<storage, read_write> y: array<Value>; // (batch, step, hidden)
-@group(0) @binding(12) var<storage, read_write> last: array<Value>; // (batch, state)
+@group(0) @binding(12) var<storage, read_write> last_state: array<Value>; // (batch, state)
 @group(0) @binding(13) var<storage, read> grad_y: array<Value>; // (batch, step, hidden)
-@group(0) @binding(14) var<storage, read> grad_last: array<Value>; // (batch, state)
-@group(0) @binding(15) var<storage, read_write> grad_read: array<Value>; // (batch, step, hidden): w
+@group(0) @binding(14) var<storage, read> grad_last_state: array<Value>; // (batch, state)
+@group(0) @binding(15) var<storage, read_write> grad_read_out: array<Value>; // (batch, step, hidden): w
 @group(0) @binding(16) var<storage, read_write> grad_states: array<Value>; // (batch, step, state): e, first C^T w
 @group(0) @binding(3) var<storage, read_write> grad_gate: array<Value>; // (batch, step, hidden): B e
 @group(0) @binding(17) var<storage, read_write> grad_p: array<Value>; // (batch, step, hidden)
 @group(0) @binding(18) var<storage, read_write> grad_a: array<Value>; // (state)
 @group(0) @binding(4) var<storage, read_write> skip_sums: array<Value>; // (strip, hidden): sums of w p
 @group(0) @binding(19) var<storage, read_write> grad_d: array<Value>; // (hidden)
-@group(0) @binding(20) var<storage, read_write> grad_initial: array<Value>; // (batch, state)
+@group(0) @binding(20) var<storage, read_write> grad_initial_state: array<Value>; // (batch, state)
 
 fn lane_of(global: vec3<u32>, workgroups: vec3<u32>) -> u32 {
     return global.y * workgroups.x * LANES + global.x;
@@ -95,8 +95,8 @@ fn grad_y_at(row: u32, channel: u32) -> Value {
 }
 
 fn initial_at(batch: u32, n: u32) -> Value {
-    if HAS_INITIAL {
-        return initial[(params.initial_offset + batch * params.initial_stride) / WIDTH + n];
+    if HAS_INITIAL_STATE {
+        return initial_state[(params.initial_state_offset + batch * params.initial_state_stride) / WIDTH + n];
     }
     return Value();
 }
@@ -121,7 +121,7 @@ fn clip_input(input: Value) -> Value {
 }
 
 // w, from dL/dy
-fn grad_read_of(grad: Value, input: Value, u: Value) -> Value {
+fn grad_read_out_of(grad: Value, input: Value, u: Value) -> Value {
     return select(Value(), grad * silu(clip_input(input)), abs(u) <= Value(10.0));
 }
 
@@ -151,31 +151,31 @@ fn scan(@builtin(global_invocation_id) global: vec3<u32>, @builtin(num_workgroup
         state = decay * state + states[params.states_offset / WIDTH + at];
         states[params.states_offset / WIDTH + at] = state;
     }
-    last[params.last_offset / WIDTH + lane] = state;
+    last_state[params.last_state_offset / WIDTH + lane] = state;
 }
 
 @compute @workgroup_size(LANES)
-fn read_out(@builtin(global_invocation_id) global: vec3<u32>, @builtin(num_workgroups) workgroups: vec3<u32>) {
+fn output(@builtin(global_invocation_id) global: vec3<u32>, @builtin(num_workgroups) workgroups: vec3<u32>) {
     let strip = strip_of(global, workgroups);
     let skip = d[params.d_offset / WIDTH + strip.channel];
     for (var row = strip.first_row; row < strip.end_row; row++) {
         let at = row * params.n_hidden + strip.channel;
         let input = p_at(row, strip.channel);
-        let u = raw[params.raw_offset / WIDTH + at] + skip * input;
-        raw[params.raw_offset / WIDTH + at] = u;
+        let u = read_out[params.read_out_offset / WIDTH + at] + skip * input;
+        read_out[params.read_out_offset / WIDTH + at] = u;
         y[params.y_offset / WIDTH + at] = silu(clip_input(input)) * clamp(u, Value(-10.0), Value(10.0));
     }
 }
 
 @compute @workgroup_size(LANES)
-fn backward_read_out(@builtin(global_invocation_id) global: vec3<u32>, @builtin(num_workgroups) workgroups: vec3<u32>) {
+fn backward_output(@builtin(global_invocation_id) global: vec3<u32>, @builtin(num_workgroups) workgroups: vec3<u32>) {
     let strip = strip_of(global, workgroups);
     var sum = Value();
     for (var row = strip.first_row; row < strip.end_row; row++) {
         let at = row * params.n_hidden + strip.channel;
         let input = p_at(row, strip.channel);
-        let w = grad_read_of(grad_y_at(row, strip.channel), input, raw[params.raw_offset / WIDTH + at]);
-        grad_read[params.grad_read_offset / WIDTH + at] = w;
+        let w = grad_read_out_of(grad_y_at(row, strip.channel), input, read_out[params.read_out_offset / WIDTH + at]);
+        grad_read_out[params.grad_read_out_offset / WIDTH + at] = w;
         sum += w * input;
     }
     if strip.first_row < strip.end_row {
@@ -193,8 +193,8 @@ fn backward_scan(@builtin(global_invocation_id) global: vec3<u32>, @builtin(num_
     let n = lane % params.n_state;
     let decay = exp(a[params.a_offset / WIDTH + n]);
     var carry = Value();
-    if HAS_GRAD_LAST {
-        carry = grad_last[(params.grad_last_offset + batch * params.grad_last_stride) / WIDTH + n];
+    if HAS_GRAD_LAST_STATE {
+        carry = grad_last_state[(params.grad_last_state_offset + batch * params.grad_last_state_stride) / WIDTH + n];
     }
     for (var position = params.end_position; position > params.first_position;) {
         position--;
@@ -203,8 +203,8 @@ fn backward_scan(@builtin(global_invocation_id) global: vec3<u32>, @builtin(num_
         grad_states[params.grad_states_offset / WIDTH + at] = e;
         carry = select(e * decay, Value(), is_border(batch, position));
     }
-    if HAS_GRAD_INITIAL {
-        grad_initial[(params.grad_initial_offset + batch * params.grad_initial_stride) / WIDTH + n] = carry;
+    if HAS_GRAD_INITIAL_STATE {
+        grad_initial_state[(params.grad_initial_state_offset + batch * params.grad_initial_state_stride) / WIDTH + n] = carry;
     }
 }
 
@@ -216,12 +216,12 @@ fn backward_input(@builtin(global_invocation_id) global: vec3<u32>, @builtin(num
     for (var row = strip.first_row; row < strip.end_row; row++) {
         let at = row * params.n_hidden + channel;
         let input = p_at(row, channel);
-        let u = raw[params.raw_offset / WIDTH + at];
+        let u = read_out[params.read_out_offset / WIDTH + at];
         let grad = grad_y_at(row, channel);
         let grad_g = grad_gate[params.grad_gate_offset / WIDTH + at] + grad * clamp(u, Value(-10.0), Value(10.0));
         let through_gate = select(Value(), grad_g * silu_derivative(clip_input(input)), abs(input) <= Value(50.0));
         grad_p[(params.grad_p_offset + row * params.grad_p_stride) / WIDTH + channel] =
-            skip * grad_read_of(grad, input, u) + through_gate;
+            skip * grad_read_out_of(grad, input, u) + through_gate;
     }
 }
 

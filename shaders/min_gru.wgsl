@@ -19,14 +19,14 @@ struct Params {
     p_offset: u32,
     p_stride: u32,
     u_offset: u32,
-    h0_offset: u32,
-    h0_stride: u32,
+    initial_state_offset: u32,
+    initial_state_stride: u32,
     h_offset: u32,
-    last_offset: u32,
+    last_state_offset: u32,
     gates_offset: u32,
     factors_offset: u32,
     grad_h_offset: u32,
-    grad_last_offset: u32,
+    grad_last_state_offset: u32,
     grad_p_offset: u32,
     grad_p_stride: u32,
     carry_offset: u32,
@@ -53,16 +53,16 @@ struct Params {
 @group(0) @binding(0) var<uniform> params: Params;
 @group(0) @binding(1) var<storage, read> p: array<Value>; // (batch, step, 3 hidden): [z | r | h]
 @group(0) @binding(2) var<storage, read> u: array<Value>; // (3 hidden, hidden): [U_z; U_r; U_h]
-@group(0) @binding(3) var<storage, read> h0: array<Value>; // (batch, hidden)
+@group(0) @binding(3) var<storage, read> initial_state: array<Value>; // (batch, hidden)
 @group(0) @binding(4) var<storage, read> reset: array<u32>; // (batch, step)
 @group(0) @binding(5) var<storage, read_write> h: array<Value>; // (batch, step, hidden)
-@group(0) @binding(6) var<storage, read_write> last: array<Value>; // (batch, hidden)
+@group(0) @binding(6) var<storage, read_write> last_state: array<Value>; // (batch, hidden)
 @group(0) @binding(7) var<storage, read_write> gates: array<Value>; // (batch, step, 3 hidden): [z | r | c]
 @group(0) @binding(8) var<storage, read_write> factors: array<Value>; // (batch, step, 2 hidden): [h' | r h']
 @group(0) @binding(9) var<storage, read> grad_h: array<Value>; // (batch, step, hidden)
-@group(0) @binding(10) var<storage, read> grad_last: array<Value>; // (batch, hidden)
+@group(0) @binding(10) var<storage, read> grad_last_state: array<Value>; // (batch, hidden)
 @group(0) @binding(11) var<storage, read_write> grad_p: array<Value>; // (batch, step, 3 hidden)
-@group(0) @binding(12) var<storage, read_write> carry: array<Value>; // (batch, hidden): dL/dh of the position in work; at last, of h0
+@group(0) @binding(12) var<storage, read_write> carry: array<Value>; // (batch, hidden): dL/dh of the position in work; at last, of the initial state
 @group(0) @binding(13) var<storage, read_write> next: array<vec4<f32>>; // (panel, next_slice / 4, PANEL, 4): A of the product that follows
 
 // rows of the batch that an invocation takes, or a subgroup
@@ -72,8 +72,8 @@ const ROWS = 4 * QUADS;
 const CHANNELS = HIDDEN / VALUE_WIDTH;
 
 fn initial(row: u32, channel: u32) -> Value {
-    if HAS_H0 && !is_border(row, 0) {
-        return h0[(params.h0_offset + row * params.h0_stride) / VALUE_WIDTH + channel];
+    if HAS_INITIAL_STATE && !is_border(row, 0) {
+        return initial_state[(params.initial_state_offset + row * params.initial_state_stride) / VALUE_WIDTH + channel];
     }
     return Value(0.0);
 }
@@ -131,7 +131,7 @@ fn update_state(row: u32, channel: u32, position: u32, product_h: Value, previou
     if position + 1 < params.n_step {
         factors[factor_at(place(row, position + 1), 0, channel)] = carried;
     } else {
-        last[params.last_offset / VALUE_WIDTH + row * CHANNELS + channel] = next;
+        last_state[params.last_state_offset / VALUE_WIDTH + row * CHANNELS + channel] = next;
     }
     return carried;
 }
@@ -179,8 +179,8 @@ fn carry_back(row: u32, channel: u32, position: u32, product: Value) {
 
 fn begin_carry(row: u32, channel: u32) {
     var value = Value(0.0);
-    if HAS_GRAD_LAST {
-        value = grad_last[params.grad_last_offset / VALUE_WIDTH + row * CHANNELS + channel];
+    if HAS_GRAD_LAST_STATE {
+        value = grad_last_state[params.grad_last_state_offset / VALUE_WIDTH + row * CHANNELS + channel];
     }
     carry[carry_at(row, channel)] = value;
 }

@@ -21,30 +21,30 @@ struct Params {
     reset_offset: u32,
     p_offset: u32,
     p_stride: u32,
-    h0_offset: u32,
-    h0_stride: u32,
+    initial_state_offset: u32,
+    initial_state_stride: u32,
     h_offset: u32,
-    last_offset: u32,
+    last_state_offset: u32,
     grad_h_offset: u32,
     grad_h_stride: u32,
-    grad_last_offset: u32,
-    grad_last_stride: u32,
+    grad_last_state_offset: u32,
+    grad_last_state_stride: u32,
     grad_p_offset: u32,
     grad_p_stride: u32,
-    grad_h0_offset: u32,
-    grad_h0_stride: u32,
+    grad_initial_state_offset: u32,
+    grad_initial_state_stride: u32,
 }
 
 @group(0) @binding(0) var<uniform> params: Params;
 @group(0) @binding(1) var<storage, read> p: array<Value>; // (batch, step, 2 hidden): [z | h]
-@group(0) @binding(2) var<storage, read> h0: array<Value>; // (batch, hidden)
+@group(0) @binding(2) var<storage, read> initial_state: array<Value>; // (batch, hidden)
 @group(0) @binding(3) var<storage, read> reset: array<u32>; // (batch, step)
 @group(0) @binding(4) var<storage, read_write> h: array<Value>; // (batch, step, hidden)
-@group(0) @binding(5) var<storage, read_write> last: array<Value>; // (batch, hidden)
+@group(0) @binding(5) var<storage, read_write> last_state: array<Value>; // (batch, hidden)
 @group(0) @binding(6) var<storage, read> grad_h: array<Value>; // (batch, step, hidden)
-@group(0) @binding(7) var<storage, read> grad_last: array<Value>; // (batch, hidden)
+@group(0) @binding(7) var<storage, read> grad_last_state: array<Value>; // (batch, hidden)
 @group(0) @binding(8) var<storage, read_write> grad_p: array<Value>; // (batch, step, 2 hidden)
-@group(0) @binding(9) var<storage, read_write> grad_h0: array<Value>; // (batch, hidden)
+@group(0) @binding(9) var<storage, read_write> grad_initial_state: array<Value>; // (batch, hidden)
 
 fn candidate(a: Value) -> Value {
     return select(sigmoid(a), a + 0.5, a >= Value(0.0));
@@ -55,8 +55,8 @@ fn candidate_derivative(a: Value) -> Value {
 }
 
 fn initial(batch: u32, channel: u32) -> Value {
-    if HAS_H0 {
-        return h0[(params.h0_offset + batch * params.h0_stride) / WIDTH + channel];
+    if HAS_INITIAL_STATE {
+        return initial_state[(params.initial_state_offset + batch * params.initial_state_stride) / WIDTH + channel];
     }
     return Value();
 }
@@ -94,7 +94,7 @@ fn h_at(lane: Lane, position: u32) -> u32 {
 }
 
 fn last_at(lane: Lane) -> u32 {
-    return params.last_offset / WIDTH + lane.batch * params.n_hidden + lane.channel;
+    return params.last_state_offset / WIDTH + lane.batch * params.n_hidden + lane.channel;
 }
 
 // The place of a gate's input; its candidate's lies n_hidden behind it.
@@ -132,7 +132,7 @@ fn run_forward(lane: Lane, entering: Value) -> Value {
 fn forward(@builtin(global_invocation_id) global: vec3<u32>, @builtin(num_workgroups) workgroups: vec3<u32>) {
     let lane = lane_of(global, workgroups);
     if lane.exists {
-        last[last_at(lane)] = run_forward(lane, initial(lane.batch, lane.channel));
+        last_state[last_at(lane)] = run_forward(lane, initial(lane.batch, lane.channel));
     }
 }
 
@@ -170,15 +170,15 @@ fn run_backward(lane: Lane, leaving: Value) -> Value {
 }
 
 fn grad_leaving(batch: u32, channel: u32) -> Value {
-    if HAS_GRAD_LAST {
-        return grad_last[(params.grad_last_offset + batch * params.grad_last_stride) / WIDTH + channel];
+    if HAS_GRAD_LAST_STATE {
+        return grad_last_state[(params.grad_last_state_offset + batch * params.grad_last_state_stride) / WIDTH + channel];
     }
     return Value();
 }
 
-fn set_grad_h0(lane: Lane, grad: Value) {
-    if HAS_GRAD_H0 {
-        grad_h0[(params.grad_h0_offset + lane.batch * params.grad_h0_stride) / WIDTH + lane.channel] = grad;
+fn set_grad_initial_state(lane: Lane, grad: Value) {
+    if HAS_GRAD_INITIAL_STATE {
+        grad_initial_state[(params.grad_initial_state_offset + lane.batch * params.grad_initial_state_stride) / WIDTH + lane.channel] = grad;
     }
 }
 
@@ -186,6 +186,6 @@ fn set_grad_h0(lane: Lane, grad: Value) {
 fn backward(@builtin(global_invocation_id) global: vec3<u32>, @builtin(num_workgroups) workgroups: vec3<u32>) {
     let lane = lane_of(global, workgroups);
     if lane.exists {
-        set_grad_h0(lane, run_backward(lane, grad_leaving(lane.batch, lane.channel)));
+        set_grad_initial_state(lane, run_backward(lane, grad_leaving(lane.batch, lane.channel)));
     }
 }

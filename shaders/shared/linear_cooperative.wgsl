@@ -24,7 +24,8 @@ fn row_and_term(element: u32, by_term: bool) -> vec2<u32> {
     return select(vec2(element / MATRIX_TERMS, element % MATRIX_TERMS), vec2(element % SPAN, element / SPAN), by_term);
 }
 
-fn power_of_two(exponents: vec2<u32>) -> vec2<f32> {
+// the powers of two that have these exponents' bits
+fn from_exponents(exponents: vec2<u32>) -> vec2<f32> {
     return bitcast<vec2<f32>>(exponents << vec2(23u));
 }
 
@@ -84,7 +85,7 @@ fn multiply_matrices(
         }
         // take the magnitudes to between 2^14 and 2^15, as far as a scale and its inverse are normal
         let exponents = clamp(vec2(268u) - (bitcast<vec2<u32>>(magnitudes) >> vec2(23u)), vec2(1u), vec2(253u));
-        let scales = power_of_two(exponents);
+        let scales = from_exponents(exponents);
         for (var i = 0u; i < ELEMENTS; i++) {
             let place_a = row_and_term(index + i * INVOCATIONS, A_BY_TERM);
             let place_b = row_and_term(index + i * INVOCATIONS, B_BY_TERM);
@@ -99,7 +100,7 @@ fn multiply_matrices(
         }
         workgroupBarrier();
         if subgroup < 4u {
-            let inverses = power_of_two(vec2(254u) - exponents);
+            let inverses = from_exponents(vec2(254u) - exponents);
             for (var i = 0u; i < MATRIX_TERMS; i += MATRIX) {
                 let next = MATRIX * MATRIX_TERMS;
                 sum_00 = add_product(sum_00, quarter_a + i, quarter_b + i, inverses);

@@ -35,7 +35,7 @@ fn forward_chunk(@builtin(global_invocation_id) global: vec3<u32>, @builtin(num_
     }
     let state = run_forward(lane, f32(chunks[chunk_at(lane.batch, lane.chunk, lane.channel)].x));
     if lane.end == params.end_position {
-        last[last_at(lane)] = state;
+        last_state[last_at(lane)] = state;
     }
 }
 
@@ -64,6 +64,6 @@ fn backward_chunk(@builtin(global_invocation_id) global: vec3<u32>, @builtin(num
     }
     let carry = run_backward(lane, f32(chunks[chunk_at(lane.batch, lane.chunk, lane.channel)].x));
     if lane.chunk == 0u {
-        set_grad_h0(lane, carry);
+        set_grad_initial_state(lane, carry);
     }
 }

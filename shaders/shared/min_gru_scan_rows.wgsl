@@ -48,7 +48,7 @@ fn forward_rows(
         }
     }
     for (var i = 0u; i < ROW_VALUES; i++) {
-        last[last_at(lane) + i] = state.values[i];
+        last_state[last_at(lane) + i] = state.values[i];
     }
 }
 
@@ -79,6 +79,6 @@ fn backward_rows(
         }
     }
     for (var i = 0u; i < ROW_VALUES; i++) {
-        set_grad_h0(row_channel(lane, i), carry.values[i]);
+        set_grad_initial_state(row_channel(lane, i), carry.values[i]);
     }
 }

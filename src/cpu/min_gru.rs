@@ -31,7 +31,7 @@ pub fn scratch(n_batch: usize, n_hidden: usize) -> usize {
 
 /// `h`, the last state, and what the gradient needs.
 pub fn forward(op: &MinGru, memory: &mut Memory<f32>, mut free: Rows) {
-    let [p, u, h, last] = [op.p, op.u, op.h, op.last].map(|tensor| Rows::of(memory, tensor));
+    let [p, u, h, last] = [op.p, op.u, op.h, op.last_state].map(|tensor| Rows::of(memory, tensor));
     let [gates, factors] = [op.gates, op.factors].map(|tensor| Rows::of(memory, tensor));
     let h0 = Rows::of_optional(memory, op.recurrence.initial_state);
     let walk = Walk::new(memory, &op.recurrence, h.rows / last.rows);
@@ -46,10 +46,10 @@ pub fn forward(op: &MinGru, memory: &mut Memory<f32>, mut free: Rows) {
 /// The gradients, each where it is asked for.
 pub fn backward(op: &MinGruBackward, memory: &mut Memory<f32>, mut free: Rows) {
     let forward = &op.forward;
-    let [u, last, gates, factors] = [forward.u, forward.last, forward.gates, forward.factors].map(|tensor| Rows::of(memory, tensor));
+    let [u, last, gates, factors] = [forward.u, forward.last_state, forward.gates, forward.factors].map(|tensor| Rows::of(memory, tensor));
     let grad_p = Rows::of(memory, op.grad_p);
     let [grad_h, grad_last, grad_u, grad_h0] =
-        [op.grad_h, op.grad_last, op.grad_u, op.grad_h0].map(|tensor| Rows::of_optional(memory, tensor));
+        [op.grad_h, op.grad_last_state, op.grad_u, op.grad_initial_state].map(|tensor| Rows::of_optional(memory, tensor));
     let (n_batch, n_hidden) = (last.rows, last.columns);
     let walk = Walk::new(memory, &forward.recurrence, gates.rows / n_batch);
     let gate_weights = Packed::new(&mut free, u.rows_at(0..2 * n_hidden), false);

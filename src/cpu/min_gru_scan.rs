@@ -18,7 +18,7 @@ const LONG: usize = 1024;
 
 /// `h` and the last state.
 pub fn forward(op: &MinGruScan, memory: &mut Memory<f32>) {
-    let [p, h, last] = [op.p, op.h, op.last].map(|tensor| Rows::of(memory, tensor));
+    let [p, h, last] = [op.p, op.h, op.last_state].map(|tensor| Rows::of(memory, tensor));
     let h0 = Rows::of_optional(memory, op.recurrence.initial_state);
     let walk = Walk::new(memory, &op.recurrence, h.rows / last.rows);
     each_task(last.rows, h.columns, |batch, channels| dispatch(Forward { p, h0, h, last, walk, batch, channels }));
@@ -27,10 +27,10 @@ pub fn forward(op: &MinGruScan, memory: &mut Memory<f32>) {
 /// The gradients, each where it is asked for.
 pub fn backward(op: &MinGruScanBackward, memory: &mut Memory<f32>) {
     let forward = &op.forward;
-    let [p, h, last] = [forward.p, forward.h, forward.last].map(|tensor| Rows::of(memory, tensor));
+    let [p, h, last] = [forward.p, forward.h, forward.last_state].map(|tensor| Rows::of(memory, tensor));
     let h0 = Rows::of_optional(memory, forward.recurrence.initial_state);
     let [grad_h, grad_last, grad_p, grad_h0] =
-        [op.grad_h, op.grad_last, op.grad_p, op.grad_h0].map(|tensor| Rows::of_optional(memory, tensor));
+        [op.grad_h, op.grad_last_state, op.grad_p, op.grad_initial_state].map(|tensor| Rows::of_optional(memory, tensor));
     let walk = Walk::new(memory, &forward.recurrence, h.rows / last.rows);
     each_task(last.rows, h.columns, |batch, channels| {
         dispatch(Backward { p, h0, h, grad_h, grad_last, grad_p, grad_h0, walk, batch, channels });

@@ -168,7 +168,7 @@ fn work(op: &Op, graph: &Graph) -> usize {
 
 /// Floats of scratch memory that an operation needs.
 fn scratch(op: &Op, graph: &Graph) -> usize {
-    let min_gru = |op: &MinGru| min_gru::scratch(graph.spec(op.last).rows(), graph.spec(op.last).columns());
+    let min_gru = |op: &MinGru| min_gru::scratch(graph.spec(op.last_state).rows(), graph.spec(op.last_state).columns());
     match op {
         Op::MinGru(op) => min_gru(op),
         Op::MinGruBackward(op) => min_gru(&op.forward),

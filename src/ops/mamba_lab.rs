@@ -22,11 +22,11 @@ const fn variant(shared: &'static [&'static str]) -> Shader {
             ("WIDTH", Constant::U32(1)),
             ("STRIP", Constant::U32(4)),
             ("SPREAD", Constant::Bool(false)),
-            ("HAS_INITIAL", Constant::Bool(false)),
+            ("HAS_INITIAL_STATE", Constant::Bool(false)),
             ("HAS_RESET", Constant::Bool(false)),
             ("HAS_GRAD_Y", Constant::Bool(false)),
-            ("HAS_GRAD_LAST", Constant::Bool(false)),
-            ("HAS_GRAD_INITIAL", Constant::Bool(false)),
+            ("HAS_GRAD_LAST_STATE", Constant::Bool(false)),
+            ("HAS_GRAD_INITIAL_STATE", Constant::Bool(false)),
         ],
     }
 }
@@ -163,7 +163,7 @@ impl MambaLab {
             .bind("d", self.d)
             .bind_optional("reset", self.recurrence.reset.map(|reset| stretch.sequences.part(reset)))
             .bind("gate", part(self.gate))
-            .bind("raw", part(self.read_out))
+            .bind("read_out", part(self.read_out))
             .bind("y", part(self.y))
             .param("n_batch", stretch.sequences.count)
             .param("n_step", stretch.n_whole_step)
@@ -250,14 +250,14 @@ impl Operation for MambaLab {
         let handed_on = self.handed_on(plan);
         for (index, stretch) in stretches.iter().enumerate() {
             self.kernel(plan, "scan", stretch, width)
-                .bind_optional("initial", stretch.entering(self.recurrence.initial_state, handed_on[(index + 1) % 2]))
+                .bind_optional("initial_state", stretch.entering(self.recurrence.initial_state, handed_on[(index + 1) % 2]))
                 .bind("states", stretch.part(self.states))
                 .param("states_first_row", stretch.first_step)
-                .bind_optional("last", stretch.leaving(Some(self.last_state), handed_on[index % 2]))
+                .bind_optional("last_state", stretch.leaving(Some(self.last_state), handed_on[index % 2]))
                 .lanes(stretch.sequences.count * n_state / width)?;
         }
         transposed_product(self.states, self.c, self.read_out).encode(plan)?;
-        each(plan, "read_out")
+        each(plan, "output")
     }
 }
 
@@ -295,9 +295,9 @@ impl Operation for MambaLabBackward {
             let n_strip = stretch.rows().div_ceil(strip);
             let skip_sums = plan.scratch(n_strip * n_hidden);
             forward
-                .kernel(plan, "backward_read_out", stretch, width)
+                .kernel(plan, "backward_output", stretch, width)
                 .bind_optional("grad_y", self.grad_y.map(|grad_y| stretch.part(grad_y)))
-                .bind("grad_read", stretch.part(self.grad_read_out))
+                .bind("grad_read_out", stretch.part(self.grad_read_out))
                 .bind("skip_sums", skip_sums)
                 .lanes(n_strip * n_hidden / width)?;
             if let Some(grad_d) = self.grad_d {
@@ -327,7 +327,7 @@ impl Operation for MambaLabBackward {
                 let before = stretch.reaching(1, 0, forward.recurrence.reverse);
                 forward
                     .kernel(plan, "backward_decay", stretch, width)
-                    .bind_optional("initial", forward.recurrence.initial_state.map(|initial| stretch.sequences.part(initial)))
+                    .bind_optional("initial_state", forward.recurrence.initial_state.map(|initial| stretch.sequences.part(initial)))
                     .bind("states", before.part(forward.states))
                     .param("states_first_row", before.first_step)
                     .bind("grad_states", stretch.part(self.grad_states))
@@ -353,9 +353,9 @@ impl MambaLabBackward {
         for (index, stretch) in stretches.iter().rev().enumerate() {
             self.forward
                 .kernel(plan, "backward_scan", stretch, width)
-                .bind_optional("grad_last", stretch.leaving(self.grad_last_state, handed_on[(index + 1) % 2]))
+                .bind_optional("grad_last_state", stretch.leaving(self.grad_last_state, handed_on[(index + 1) % 2]))
                 .bind("grad_states", stretch.part(self.grad_states))
-                .bind_optional("grad_initial", stretch.entering(self.grad_initial_state, handed_on[index % 2]))
+                .bind_optional("grad_initial_state", stretch.entering(self.grad_initial_state, handed_on[index % 2]))
                 .lanes(stretch.sequences.count * n_state / width)?;
         }
         Ok(())

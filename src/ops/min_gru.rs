@@ -35,10 +35,10 @@ const fn variant(shared: &'static [&'static str]) -> Shader {
             ("GATHERS", Constant::U32(4)),
             ("IS_TRANSPOSED", Constant::Bool(false)),
             ("WIDTH", Constant::U32(64)),
-            ("HAS_H0", Constant::Bool(false)),
+            ("HAS_INITIAL_STATE", Constant::Bool(false)),
             ("HAS_RESET", Constant::Bool(false)),
             ("HAS_GRAD_H", Constant::Bool(true)),
-            ("HAS_GRAD_LAST", Constant::Bool(true)),
+            ("HAS_GRAD_LAST_STATE", Constant::Bool(true)),
         ],
     }
 }
@@ -58,7 +58,7 @@ pub struct MinGru {
     /// `(batch, step, hidden)`.
     pub h: Tensor,
     /// `(batch, hidden)`: the state after the step that is visited last.
-    pub last: Tensor,
+    pub last_state: Tensor,
     /// `(batch, step, 3 hidden)`: `[z | r | c]`, kept for the gradient.
     pub gates: Tensor,
     /// `(batch, step, 2 hidden)`: `[h' | r h']`, what `U` is multiplied with, kept for its gradient.
@@ -73,13 +73,13 @@ pub struct MinGruBackward {
     /// `(batch, step, hidden)`.
     pub grad_h: Option<Tensor>,
     /// `(batch, hidden)`.
-    pub grad_last: Option<Tensor>,
+    pub grad_last_state: Option<Tensor>,
     /// `(batch, step, 3 hidden)`.
     pub grad_p: Tensor,
     /// `(3 hidden, hidden)`.
     pub grad_u: Option<Tensor>,
     /// `(batch, hidden)`.
-    pub grad_h0: Option<Tensor>,
+    pub grad_initial_state: Option<Tensor>,
     /// The products over all steps that `grad_u` consists of: of `[U_z; U_r]` with `h'`, and of `U_h` with `r h'`.
     pub products: Vec<LinearBackward>,
 }
@@ -99,11 +99,11 @@ impl Graph {
         }
         recurrence.check(self, "min_gru", n_batch, n_step, &[n_batch, n_hidden])?;
         let h = self.tensor(label, &[n_batch, n_step, n_hidden]);
-        let last = self.tensor(&format!("{label}.last"), &[n_batch, n_hidden]);
+        let last_state = self.tensor(&format!("{label}.last_state"), &[n_batch, n_hidden]);
         let gates = self.tensor(&format!("{label}.gates"), &[n_batch, n_step, 3 * n_hidden]);
         let factors = self.tensor(&format!("{label}.factors"), &[n_batch, n_step, 2 * n_hidden]);
-        self.push(MinGru { p, u, recurrence: *recurrence, h, last, gates, factors });
-        Ok((h, last))
+        self.push(MinGru { p, u, recurrence: *recurrence, h, last_state, gates, factors });
+        Ok((h, last_state))
     }
 }
 
@@ -117,12 +117,12 @@ impl Operation for MinGru {
     }
 
     fn outputs(&self) -> Vec<Tensor> {
-        vec![self.h, self.last, self.gates, self.factors]
+        vec![self.h, self.last_state, self.gates, self.factors]
     }
 
     fn backward(&self, graph: &mut Graph, gradients: &mut Gradients) -> Result<()> {
-        let (grad_h, grad_last) = (gradients.of(graph, self.h), gradients.of(graph, self.last));
-        if grad_h.is_none() && grad_last.is_none() {
+        let (grad_h, grad_last_state) = (gradients.of(graph, self.h), gradients.of(graph, self.last_state));
+        if grad_h.is_none() && grad_last_state.is_none() {
             return Ok(());
         }
         let grad_p = match gradients.target(graph, self.p) {
@@ -133,9 +133,9 @@ impl Operation for MinGru {
             }
         };
         let grad_u = gradients.target(graph, self.u);
-        let grad_h0 = gradients.optional_target(graph, self.recurrence.initial_state);
+        let grad_initial_state = gradients.optional_target(graph, self.recurrence.initial_state);
         let products = grad_u.map_or(Vec::new(), |grad_u| self.products(graph, grad_p, grad_u));
-        graph.push(MinGruBackward { forward: self.clone(), grad_h, grad_last, grad_p, grad_u, grad_h0, products });
+        graph.push(MinGruBackward { forward: self.clone(), grad_h, grad_last_state, grad_p, grad_u, grad_initial_state, products });
         Ok(())
     }
 
@@ -275,7 +275,7 @@ impl Layout {
 impl MinGru {
     /// As many sequences, or positions of one, as can be bound of tensors `(batch, step, ..)`.
     fn stretches(&self, plan: &Planner, tensors: &[Tensor]) -> Vec<Stretch> {
-        let (n_batch, n_step) = (plan.spec(self.last).rows(), plan.spec(self.h).shape[1]);
+        let (n_batch, n_step) = (plan.spec(self.last_state).rows(), plan.spec(self.h).shape[1]);
         // two rows more, of the positions before and behind
         let fits = |n_batch: usize, n_step: usize| rows_fit(plan, tensors, n_batch * n_step + 2);
         Stretch::all(n_batch, n_step, self.recurrence.reverse, 1, fits)
@@ -316,10 +316,10 @@ impl MinGru {
             .constant("WIDTH", layout.width)
             .bind("p", part(self.p))
             .bind("u", self.u)
-            .bind_optional("h0", self.recurrence.initial_state.map(of_sequences))
+            .bind_optional("initial_state", self.recurrence.initial_state.map(of_sequences))
             .bind_optional("reset", self.recurrence.reset.map(of_sequences))
             .bind("h", part(self.h))
-            .bind("last", of_sequences(self.last))
+            .bind("last_state", of_sequences(self.last_state))
             .bind("gates", part(self.gates))
             .bind("factors", part(self.factors))
             .param("n_batch", stretch.sequences.count)
@@ -436,11 +436,11 @@ impl Operation for MinGruBackward {
     fn inputs(&self) -> Vec<Tensor> {
         let MinGru { p, u, recurrence, h, gates, factors, .. } = &self.forward;
         let given = [Some(*p), Some(*u), recurrence.initial_state, recurrence.reset, Some(*h), Some(*gates), Some(*factors)];
-        [present(given), present([self.grad_h, self.grad_last])].concat()
+        [present(given), present([self.grad_h, self.grad_last_state])].concat()
     }
 
     fn outputs(&self) -> Vec<Tensor> {
-        present([Some(self.grad_p), self.grad_u, self.grad_h0])
+        present([Some(self.grad_p), self.grad_u, self.grad_initial_state])
     }
 
     fn flops(&self, graph: &Graph) -> usize {
@@ -452,14 +452,15 @@ impl Operation for MinGruBackward {
     fn encode(&self, plan: &mut Planner) -> Result<()> {
         let [n_batch, _, n_hidden] = plan.graph().axes(self.name(), self.forward.h)?;
         let MinGru { p, u, h, gates, factors, .. } = self.forward;
-        let all = [vec![p, u, h, gates, factors, self.grad_p], present([self.grad_h, self.grad_last, self.grad_h0])].concat();
+        let all =
+            [vec![p, u, h, gates, factors, self.grad_p], present([self.grad_h, self.grad_last_state, self.grad_initial_state])].concat();
         let choice = Choice::new(plan, n_batch, n_hidden, 3, &all);
         let stretches = self.forward.stretches(plan, &present([Some(self.forward.gates), Some(self.grad_p), self.grad_h]));
         let most = stretches.first().map_or(0, |stretch| stretch.sequences.count);
-        let kept = plan.scratch(if self.grad_h0.is_some() { 0 } else { most * n_hidden });
+        let kept = plan.scratch(if self.grad_initial_state.is_some() { 0 } else { most * n_hidden });
         for stretch in stretches.iter().rev() {
             let n_batch = stretch.sequences.count;
-            let carry = self.grad_h0.map_or(kept, |grad_h0| stretch.sequences.part(grad_h0));
+            let carry = self.grad_initial_state.map_or(kept, |grad_initial_state| stretch.sequences.part(grad_initial_state));
             match &choice {
                 Choice::Panel => self.encode_panels(plan, carry, stretch, n_hidden)?,
                 Choice::Subgroup(layout) => self.encode_subgroups(plan, layout, carry, stretch, n_hidden)?,
@@ -566,7 +567,7 @@ impl MinGruBackward {
             .bind("gates", part(*gates))
             .bind("factors", part(*factors))
             .bind_optional("grad_h", self.grad_h.map(part))
-            .bind_optional("grad_last", self.grad_last.map(of_sequences))
+            .bind_optional("grad_last_state", self.grad_last_state.map(of_sequences))
             .bind("grad_p", part(self.grad_p))
             .bind("carry", carry)
             .param("carry_stride", n_hidden)

@@ -35,12 +35,12 @@ const fn variant(shared: &'static [&'static str]) -> Shader {
             ("ROW_VALUES", Constant::U32(1)),
             ("SUBGROUPS", Constant::Bool(false)),
             ("F16", Constant::Bool(false)),
-            ("HAS_H0", Constant::Bool(false)),
+            ("HAS_INITIAL_STATE", Constant::Bool(false)),
             ("HAS_RESET", Constant::Bool(false)),
             ("HAS_GRAD_H", Constant::Bool(false)),
-            ("HAS_GRAD_LAST", Constant::Bool(false)),
+            ("HAS_GRAD_LAST_STATE", Constant::Bool(false)),
             ("HAS_GRAD_P", Constant::Bool(false)),
-            ("HAS_GRAD_H0", Constant::Bool(false)),
+            ("HAS_GRAD_INITIAL_STATE", Constant::Bool(false)),
         ],
     }
 }
@@ -55,7 +55,7 @@ pub struct MinGruScan {
     /// `(batch, step, hidden)`.
     pub h: Tensor,
     /// `(batch, hidden)`: the state after the step that is visited last.
-    pub last: Tensor,
+    pub last_state: Tensor,
 }
 
 /// Gradients of [`MinGruScan`].
@@ -66,11 +66,11 @@ pub struct MinGruScanBackward {
     /// `(batch, step, hidden)`.
     pub grad_h: Option<Tensor>,
     /// `(batch, hidden)`.
-    pub grad_last: Option<Tensor>,
+    pub grad_last_state: Option<Tensor>,
     /// `(batch, step, 2 hidden)`.
     pub grad_p: Option<Tensor>,
     /// `(batch, hidden)`.
-    pub grad_h0: Option<Tensor>,
+    pub grad_initial_state: Option<Tensor>,
 }
 
 impl Graph {
@@ -87,9 +87,9 @@ impl Graph {
         let n_hidden = two_hidden / 2;
         recurrence.check(self, NAME, n_batch, n_step, &[n_batch, n_hidden])?;
         let h = self.tensor(label, &[n_batch, n_step, n_hidden]);
-        let last = self.tensor(&format!("{label}.last"), &[n_batch, n_hidden]);
-        self.push(MinGruScan { p, recurrence: *recurrence, h, last });
-        Ok((h, last))
+        let last_state = self.tensor(&format!("{label}.last_state"), &[n_batch, n_hidden]);
+        self.push(MinGruScan { p, recurrence: *recurrence, h, last_state });
+        Ok((h, last_state))
     }
 }
 
@@ -103,17 +103,17 @@ impl Operation for MinGruScan {
     }
 
     fn outputs(&self) -> Vec<Tensor> {
-        vec![self.h, self.last]
+        vec![self.h, self.last_state]
     }
 
     fn backward(&self, graph: &mut Graph, gradients: &mut Gradients) -> Result<()> {
-        let (grad_h, grad_last) = (gradients.of(graph, self.h), gradients.of(graph, self.last));
-        if grad_h.is_none() && grad_last.is_none() {
+        let (grad_h, grad_last_state) = (gradients.of(graph, self.h), gradients.of(graph, self.last_state));
+        if grad_h.is_none() && grad_last_state.is_none() {
             return Ok(());
         }
         let grad_p = gradients.target(graph, self.p);
-        let grad_h0 = gradients.optional_target(graph, self.recurrence.initial_state);
-        graph.push(MinGruScanBackward { forward: self.clone(), grad_h, grad_last, grad_p, grad_h0 });
+        let grad_initial_state = gradients.optional_target(graph, self.recurrence.initial_state);
+        graph.push(MinGruScanBackward { forward: self.clone(), grad_h, grad_last_state, grad_p, grad_initial_state });
         Ok(())
     }
 
@@ -127,28 +127,28 @@ impl Operation for MinGruScan {
     }
 
     fn encode(&self, plan: &mut Planner) -> Result<()> {
-        let windows = Window::all(plan, self, &[self.p, self.h], &[self.last]);
+        let windows = Window::all(plan, self, &[self.p, self.h], &[self.last_state]);
         let chunks = Window::chunks(plan, &windows);
         let states = Window::states(plan, &windows);
         let flops = self.flops(plan.graph());
         for (index, window) in windows.iter().enumerate() {
             let (stretch, layout) = (&window.stretch, &window.layout);
             let entering = stretch.entering(self.recurrence.initial_state, states[(index + 1) % 2]);
-            let leaving = stretch.leaving(Some(self.last), states[index % 2]);
+            let leaving = stretch.leaving(Some(self.last_state), states[index % 2]);
             if layout.n_chunk > 1 {
                 window.kernel(plan, "summarize_forward", self).bind("chunks", chunks).groups(layout.groups())?;
-                let kernel = window.kernel(plan, "carry_forward", self).bind("chunks", chunks).bind_optional("h0", entering);
-                kernel.param("h0_stride", layout.n_hidden).groups(layout.carriers())?;
+                let kernel = window.kernel(plan, "carry_forward", self).bind("chunks", chunks).bind_optional("initial_state", entering);
+                kernel.param("initial_state_stride", layout.n_hidden).groups(layout.carriers())?;
             }
             window
                 .kernel(plan, layout.entry(["forward", "forward_chunk", "forward_rows"]), self)
                 .flops(stretch.share(flops))
                 .bind("chunks", chunks)
-                .bind_optional("h0", entering)
-                .param("h0_stride", layout.n_hidden)
+                .bind_optional("initial_state", entering)
+                .param("initial_state_stride", layout.n_hidden)
                 .bind("h", stretch.part(self.h))
                 .param("h_first_row", window.first_row())
-                .bind_optional("last", leaving)
+                .bind_optional("last_state", leaving)
                 .groups(layout.groups())?;
         }
         Ok(())
@@ -162,11 +162,11 @@ impl Operation for MinGruScanBackward {
 
     fn inputs(&self) -> Vec<Tensor> {
         let MinGruScan { p, recurrence, h, .. } = self.forward;
-        present([Some(p), recurrence.initial_state, recurrence.reset, Some(h), self.grad_h, self.grad_last])
+        present([Some(p), recurrence.initial_state, recurrence.reset, Some(h), self.grad_h, self.grad_last_state])
     }
 
     fn outputs(&self) -> Vec<Tensor> {
-        present([self.grad_p, self.grad_h0])
+        present([self.grad_p, self.grad_initial_state])
     }
 
     fn flops(&self, graph: &Graph) -> usize {
@@ -179,7 +179,7 @@ impl Operation for MinGruScanBackward {
 
     fn encode(&self, plan: &mut Planner) -> Result<()> {
         let op = &self.forward;
-        let states = present([self.grad_last, self.grad_h0]);
+        let states = present([self.grad_last_state, self.grad_initial_state]);
         let windows = Window::all(plan, op, &present([Some(op.p), Some(op.h), self.grad_h, self.grad_p]), &states);
         let chunks = Window::chunks(plan, &windows);
         let states = Window::states(plan, &windows);
@@ -187,29 +187,29 @@ impl Operation for MinGruScanBackward {
         for (index, window) in windows.iter().rev().enumerate() {
             let (stretch, layout) = (&window.stretch, &window.layout);
             let grad_h = self.grad_h.map(|grad_h| stretch.part(grad_h));
-            let leaving = stretch.leaving(self.grad_last, states[(index + 1) % 2]);
-            let entering = stretch.entering(self.grad_h0, states[index % 2]);
+            let leaving = stretch.leaving(self.grad_last_state, states[(index + 1) % 2]);
+            let entering = stretch.entering(self.grad_initial_state, states[index % 2]);
             if layout.n_chunk > 1 {
                 let kernel = window.kernel(plan, "summarize_backward", op).bind_optional("grad_h", grad_h);
                 kernel.bind("chunks", chunks).groups(layout.groups())?;
-                let kernel = window.kernel(plan, "carry_backward", op).bind("chunks", chunks).bind_optional("grad_last", leaving);
-                kernel.param("grad_last_stride", layout.n_hidden).groups(layout.carriers())?;
+                let kernel = window.kernel(plan, "carry_backward", op).bind("chunks", chunks).bind_optional("grad_last_state", leaving);
+                kernel.param("grad_last_state_stride", layout.n_hidden).groups(layout.carriers())?;
             }
             let (h, h_first_row) = window.states_before(op);
             window
                 .kernel(plan, layout.entry(["backward", "backward_chunk", "backward_rows"]), op)
                 .flops(stretch.share(flops))
                 .bind("chunks", chunks)
-                .bind_optional("h0", op.recurrence.initial_state.map(|h0| stretch.sequences.part(h0)))
-                .param("h0_stride", layout.n_hidden)
+                .bind_optional("initial_state", op.recurrence.initial_state.map(|state| stretch.sequences.part(state)))
+                .param("initial_state_stride", layout.n_hidden)
                 .bind("h", h)
                 .param("h_first_row", h_first_row)
                 .bind_optional("grad_h", grad_h)
-                .bind_optional("grad_last", leaving)
-                .param("grad_last_stride", layout.n_hidden)
+                .bind_optional("grad_last_state", leaving)
+                .param("grad_last_state_stride", layout.n_hidden)
                 .bind_optional("grad_p", self.grad_p.map(|grad_p| stretch.part(grad_p)))
-                .bind_optional("grad_h0", entering)
-                .param("grad_h0_stride", layout.n_hidden)
+                .bind_optional("grad_initial_state", entering)
+                .param("grad_initial_state_stride", layout.n_hidden)
                 .groups(layout.groups())?;
         }
         Ok(())

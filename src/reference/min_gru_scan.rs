@@ -117,7 +117,7 @@ pub(super) fn run<T: Float>(op: &MinGruScan, memory: &mut Memory<T>) {
     let reset = reset_mask(op.recurrence.reset, memory);
     let Outputs { h, last } = forward(&read(op, reset.as_ref(), memory));
     memory.store(op.h, &h);
-    memory.store(op.last, &last);
+    memory.store(op.last_state, &last);
 }
 
 pub(super) fn run_backward<T: Float>(op: &MinGruScanBackward, memory: &mut Memory<T>) {
@@ -125,11 +125,11 @@ pub(super) fn run_backward<T: Float>(op: &MinGruScanBackward, memory: &mut Memor
     let inputs = read(&op.forward, reset.as_ref(), memory);
     let zero = Array3::zeros(memory.axes::<Ix3>(op.forward.h).dim());
     let grad_h = op.grad_h.map_or(zero.view(), |grad_h| memory.axes(grad_h));
-    let gradients = backward(&inputs, grad_h, op.grad_last.map(|grad_last| memory.axes(grad_last)));
+    let gradients = backward(&inputs, grad_h, op.grad_last_state.map(|grad_last| memory.axes(grad_last)));
     if let Some(grad_p) = op.grad_p {
         memory.store(grad_p, &gradients.grad_p);
     }
-    if let (Some(tensor), Some(grad_h0)) = (op.grad_h0, gradients.grad_h0) {
+    if let (Some(tensor), Some(grad_h0)) = (op.grad_initial_state, gradients.grad_h0) {
         memory.store(tensor, &grad_h0);
     }
 }
