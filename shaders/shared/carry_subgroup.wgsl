@@ -1,9 +1,6 @@
 // States handed from chunk to chunk: one subgroup a channel of a sequence, (batch, channel) in row-major order, a lane a chunk. The maps of
 // the chunks are composed by an inclusive scan, as many at a time as the subgroup has lanes.
 
-// Channels of a workgroup.
-const CARRIED = 16u;
-
 // Carries one channel over all chunks, in the order of the visits or against it.
 fn carry(batch: u32, channel: u32, lane: u32, width: u32, entering_first: f32, is_backward: bool) {
     var state = entering_first;

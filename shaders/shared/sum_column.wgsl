@@ -1,6 +1,5 @@
 // Sums over the rows of a square workgroup in a fixed order, as in reduce.wgsl.
 
-const COLUMNS = 16u;
 var<workgroup> column_values: array<array<Value, COLUMNS>, COLUMNS>;
 
 // sum over the COLUMNS invocations of a COLUMNS x COLUMNS workgroup that have the same local.x, for the one whose local.y is 0

@@ -25,6 +25,7 @@ const fn variant(shared: &'static [&'static str]) -> Shader {
             ("SPREAD", Constant::Bool(false)),
             ("KERNEL_SIZE", Constant::U32(4)),
             ("CHUNK", Constant::U32(CHUNK as u32)),
+            ("COLUMNS", Constant::U32(COLUMNS as u32)),
             ("SILU", Constant::Bool(false)),
             ("HAS_BIAS", Constant::Bool(false)),
             ("HAS_INITIAL_WINDOW", Constant::Bool(false)),

@@ -1,6 +1,6 @@
 //! Linear layer, `y = x W^T + b`, and its two gradient products.
 
-use super::panel::{self, PANEL, Panels, Source};
+use super::panel::{self, PANEL, Panels, Source, WINDOW};
 use super::{Operation, QUAD, SINGLE, SPREAD, TERMS, present, width};
 use crate::error::{Error, Result};
 use crate::gpu::{Constant, CooperativeMatrices, MOST_ITERATIONS, Operand, Planner, Shader, WINDOW_BYTES};
@@ -28,6 +28,8 @@ const fn variant(shared: &'static [&'static str]) -> Shader {
         shared,
         constants: &[
             ("SIDE", Constant::U32(8)),
+            ("PANEL", Constant::U32(PANEL as u32)),
+            ("WINDOW", Constant::U32(WINDOW as u32)),
             ("A_BY_TERM", Constant::Bool(false)),
             ("B_BY_TERM", Constant::Bool(false)),
             ("HAS_BIAS", Constant::Bool(false)),

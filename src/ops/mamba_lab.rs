@@ -21,6 +21,7 @@ const fn variant(shared: &'static [&'static str]) -> Shader {
         constants: &[
             ("WIDTH", Constant::U32(1)),
             ("STRIP", Constant::U32(4)),
+            ("COLUMNS", Constant::U32(COLUMNS as u32)),
             ("SPREAD", Constant::Bool(false)),
             ("HAS_INITIAL_STATE", Constant::Bool(false)),
             ("HAS_RESET", Constant::Bool(false)),

@@ -1,6 +1,6 @@
 //! The lab's gated cell over the products of its inputs, recurrent: see `reference/min_gru.rs`.
 
-use super::panel::{self, PANEL, Packed, Panels, Source};
+use super::panel::{self, PANEL, Packed, Panels, Source, WINDOW};
 use super::{LinearBackward, Operation, QUAD, Recurrence, SINGLE, Stretch, TERMS, present, rows_fit, width};
 use crate::error::{Error, Result};
 use crate::gpu::{Constant, Kernel, MOST_ITERATIONS, Operand, Planner, Shader, WINDOW_BYTES};
@@ -29,6 +29,8 @@ const fn variant(shared: &'static [&'static str]) -> Shader {
         source: include_str!("../../shaders/min_gru.wgsl"),
         shared,
         constants: &[
+            ("PANEL", Constant::U32(PANEL as u32)),
+            ("WINDOW", Constant::U32(WINDOW as u32)),
             ("VALUE_WIDTH", Constant::U32(1)),
             ("HIDDEN", Constant::U32(64)),
             ("QUADS", Constant::U32(1)),

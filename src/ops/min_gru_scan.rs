@@ -35,6 +35,7 @@ const fn variant(shared: &'static [&'static str]) -> Shader {
             ("ROW_VALUES", Constant::U32(1)),
             ("SUBGROUPS", Constant::Bool(false)),
             ("F16", Constant::Bool(false)),
+            ("CARRIED", Constant::U32(CARRIED as u32)),
             ("HAS_INITIAL_STATE", Constant::Bool(false)),
             ("HAS_RESET", Constant::Bool(false)),
             ("HAS_GRAD_H", Constant::Bool(false)),

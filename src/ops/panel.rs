@@ -11,6 +11,9 @@ pub(super) const SOURCE: &str = include_str!("../../shaders/shared/panel.wgsl");
 /// Rows of a panel, and invocations of a subgroup that multiplies panels.
 pub(super) const PANEL: usize = 8;
 
+/// Vectors of what a shader reads as a uniform array.
+pub(super) const WINDOW: usize = WINDOW_BYTES as usize / 16;
+
 /// Most terms of a slice: eight panels of them fill a window.
 const MOST_TERMS: usize = 128;
 

@@ -20,6 +20,7 @@ const fn variant(shared: &'static [&'static str]) -> Shader {
         constants: &[
             ("WIDTH", Constant::U32(1)),
             ("BLOCK", Constant::U32(BLOCK as u32)),
+            ("COLUMNS", Constant::U32(COLUMNS as u32)),
             ("ROW_LANES", Constant::U32(1)),
             ("HAS_GRAD_X", Constant::Bool(false)),
         ],
