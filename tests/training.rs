@@ -198,6 +198,5 @@ fn windows_that_the_series_does_not_have_are_not_scored() {
     for (forecasts, windows) in [(&longer, &beyond), (&longer, &inside), (&forecasts[1..].to_vec(), &inside)] {
         assert!(trainer.score(forecasts, windows, &series).is_err());
         assert!(trainer.loss(forecasts, windows, &series).is_err());
-        assert!(trainer.coverage(forecasts, windows, &series).is_err());
     }
 }
