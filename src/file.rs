@@ -38,6 +38,18 @@ pub(crate) fn create_folder(path: &Path) -> Result<()> {
     std::fs::create_dir_all(path).map_err(|source| Error::File { path: path.into(), action: message!("create"), source })
 }
 
+/// Checks that all files that a command writes can be written, and that each is a file of its own.
+///
+/// # Errors
+/// As [`check_writable`] and [`check_apart`].
+pub(crate) fn check_outputs<'a>(
+    written: impl IntoIterator<Item = &'a PathBuf> + Clone,
+    read: impl IntoIterator<Item = &'a PathBuf>,
+) -> Result<()> {
+    check_writable(written.clone())?;
+    check_apart(written, read)
+}
+
 /// Checks that none of the files that a command writes is one that it reads, or another one that it writes.
 ///
 /// # Errors

@@ -462,6 +462,13 @@ fn nothing_that_is_read_or_written_is_written_over() {
     refuses(folder.path(), &format!("{train} --run-dir own2 --json ./own/../own/config.toml --config own/config.toml"), &["is read"]);
     refuses(folder.path(), "forecast --checkpoint run/best.safetensors --csv loads.csv --out x.png --picture x.png", &["x.png"]);
     refuses(folder.path(), "train --resume run --json run/config.toml", &["run/config.toml", "is read by this command"]);
+    refuses(folder.path(), "train --resume run --json run/best.safetensors", &["run/best.safetensors", "is read by this command"]);
+    refuses(folder.path(), "bench --device cpu --csv loads.csv --targets north --profile loads.csv", &["loads.csv", "is read"]);
+    refuses(
+        folder.path(),
+        "bench-op linear --device cpu --json x.json --profile x.json",
+        &["x.json", "is written by this command already"],
+    );
 }
 
 #[test]

@@ -104,8 +104,7 @@ pub async fn run(args: &Args, lang: Lang) -> Result<ExitCode> {
         return Err(Error::given("--split", message!("parts follow from --origins, --test-rows and --valid-share here")));
     }
     crate::file::create_folder(&args.out_dir)?;
-    crate::file::check_writable(&args.json)?;
-    crate::file::check_apart(&args.json, args.data.files().iter().chain(&args.config))?;
+    crate::file::check_outputs(&args.json, args.data.files().iter().chain(&args.config))?;
     let (training, texts) = (&args.training, lang.texts());
     let (tables, layout) = args.layout.tables(&args.data, training, args.out_dir.clone(), lang)?;
     let [table] = &tables[..] else {

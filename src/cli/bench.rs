@@ -70,9 +70,8 @@ pub async fn run(args: &Args, lang: Lang) -> Result<ExitCode> {
     args.training.of_lab().check(&kinds)?;
     crate::file::create_folder(&args.out_dir)?;
     let picture_path = args.out_dir.join(PICTURE);
-    crate::file::check_writable([&picture_path].into_iter().chain(&args.json))?;
-    crate::file::check_apart([&picture_path].into_iter().chain(&args.json), args.data.files())?;
-    let trace = args.profile.path(&args.out_dir)?;
+    let trace = args.profile.path(&args.out_dir);
+    crate::file::check_outputs([&picture_path].into_iter().chain(&args.json).chain(&trace), args.data.files())?;
     let setting = Setting::read(&args.data, &args.layout, &args.training.of_lab(), args.out_dir.clone(), lang)?;
     let Setting { tables, windows, training, linear, season } = &setting;
     let table = single(tables, windows)?;

@@ -45,8 +45,8 @@ pub struct Args {
 pub async fn run(args: &Args, lang: Lang) -> Result<ExitCode> {
     let shape = Shape { batch: args.batch, length: args.length, channels: args.channels, state: args.state };
     shape.check()?;
-    crate::file::check_writable(&args.json)?;
-    let trace = args.profile.path(Path::new("."))?;
+    let trace = args.profile.path(Path::new("."));
+    crate::file::check_outputs(args.json.iter().chain(&trace), [])?;
     let device = Device::open(&args.device).await?;
     println!("{}", device.announcement(&args.device.device, lang));
     let texts = lang.texts();

@@ -34,8 +34,7 @@ pub struct Args {
 }
 
 pub async fn run(args: &Args, lang: Lang) -> Result<ExitCode> {
-    crate::file::check_writable(&args.json)?;
-    crate::file::check_apart(&args.json, args.data.files().iter().chain([&args.checkpoint]))?;
+    crate::file::check_outputs(&args.json, args.data.files().iter().chain([&args.checkpoint]))?;
     let place = args.checkpoint.display().to_string();
     let Checkpoint { description, tensors } = super::read_checkpoint(&args.checkpoint)?;
     let (model, training) = (&description.model, &description.training);

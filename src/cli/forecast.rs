@@ -61,8 +61,7 @@ pub async fn run(args: &Args, lang: Lang) -> Result<ExitCode> {
     }
     let place = args.checkpoint.display().to_string();
     let Checkpoint { mut description, tensors } = super::read_checkpoint(&args.checkpoint)?;
-    crate::file::check_writable([&args.out, &args.picture])?;
-    crate::file::check_apart([&args.out, &args.picture], args.data.files().iter().chain([&args.checkpoint]))?;
+    crate::file::check_outputs([&args.out, &args.picture], args.data.files().iter().chain([&args.checkpoint]))?;
     if args.picture.extension().is_none_or(|extension| !extension.eq_ignore_ascii_case("png")) {
         return Err(Error::option("--picture", args.picture.display(), message!("must end in .png, the only format of pictures")));
     }

@@ -24,11 +24,9 @@ pub struct ProfileArgs {
 }
 
 impl ProfileArgs {
-    /// The trace's file where a profile is wanted, one that can be written.
-    pub fn path(&self, folder: &Path) -> Result<Option<PathBuf>> {
-        let path = self.profile.as_ref().map(|path| path.clone().unwrap_or_else(|| folder.join(TRACE)));
-        crate::file::check_writable(&path)?;
-        Ok(path)
+    /// The trace's file where a profile is wanted.
+    pub fn path(&self, folder: &Path) -> Option<PathBuf> {
+        self.profile.as_ref().map(|path| path.clone().unwrap_or_else(|| folder.join(TRACE)))
     }
 }
 

@@ -131,7 +131,10 @@ impl Args {
 pub async fn run(args: &Args, mut options: toml::Table, lang: Lang) -> Result<ExitCode> {
     let state = args.resume.as_deref().map(interrupted).transpose()?;
     crate::file::check_writable(args.checkpoint.iter().chain(&args.json))?;
-    let of_run = |folder: &Option<PathBuf>| folder.iter().flat_map(|folder| RunFolder::files(folder)).collect::<Vec<_>>();
+    let best = |folder: &Path| args.checkpoint.is_none().then(|| folder.join(BEST));
+    let of_run = |folder: &Option<PathBuf>| -> Vec<PathBuf> {
+        folder.iter().flat_map(|folder| RunFolder::files(folder).into_iter().chain(best(folder))).collect()
+    };
     let (begun, new) = (of_run(&args.resume), of_run(&args.run_dir));
     let read = args.data.files().iter().chain(&args.init_from).chain(&args.config).chain(&begun);
     crate::file::check_apart(new.iter().chain(&args.checkpoint).chain(&args.json), read)?;
