@@ -13,7 +13,7 @@ impl Graph {
     /// written: zero where nothing depends on it.
     ///
     /// # Errors
-    /// [`Error::Shape`] where a seed has not its output's shape, and whatever an operation's own backward rule refuses.
+    /// [`Error::Shape`](crate::Error::Shape) where a seed has not its output's shape, and whatever an operation's own backward rule refuses.
     pub fn backward(&mut self, seeds: &[(Tensor, Tensor)]) -> Result<Gradients> {
         seeds.iter().try_for_each(|&(output, seed)| self.expect("backward", seed, self.shape(output)))?;
         let tape = self.ops.clone();

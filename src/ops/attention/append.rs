@@ -19,7 +19,7 @@ pub struct AttentionAppend {
     pub past: KeyValueCache,
     /// The cache after: the same tensors where it grows in place.
     pub last: KeyValueCache,
-    /// `(batch, step)` indices, as in [`AttentionInputs`]: where a sequence begins, the cache begins anew.
+    /// `(batch, step)` indices, as in [`AttentionInputs`](super::AttentionInputs): where a sequence begins, the cache begins anew.
     pub reset: Option<Tensor>,
 }
 
