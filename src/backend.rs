@@ -89,7 +89,7 @@ pub(crate) fn check_element(graph: &Graph, tensor: Tensor, element: Element) -> 
 /// # Errors
 /// [`Error::Shape`] where there are more or fewer of them, or one has another number of values.
 pub(crate) fn write_parameters(session: &mut dyn Session, graph: &Graph, parameters: &[Vec<f32>]) -> Result<()> {
-    graph.expect_parameters("forecast", parameters.len())?;
+    graph.expect_parameters("forecast", parameters)?;
     graph.parameters().iter().zip(parameters).try_for_each(|(parameter, values)| session.write(parameter.tensor, values))
 }
 

@@ -192,9 +192,9 @@ impl Checkpoint {
     /// A checkpoint of a graph's parameters, whose values come in the order of [`Graph::parameters`].
     ///
     /// # Errors
-    /// [`Error::Shape`] where there are more or fewer of them, [`Error::Unsupported`] where two have one name.
+    /// [`Error::Shape`] where there are more or fewer of them, or values of one, [`Error::Unsupported`] where two have one name.
     pub fn new(description: Description, graph: &Graph, parameters: &[Vec<f32>]) -> Result<Self> {
-        graph.expect_parameters("checkpoint", parameters.len())?;
+        graph.expect_parameters("checkpoint", parameters)?;
         let named = graph.parameters().iter().zip(parameters).map(|(parameter, values)| {
             (parameter.name.clone(), NamedTensor { shape: graph.shape(parameter.tensor).to_vec(), values: values.clone() })
         });
@@ -294,6 +294,7 @@ mod tests {
             |graph: &Graph, values: &[Vec<f32>]| Checkpoint::new(description.clone(), graph, values).map_err(|error| error.to_string());
         assert!(refused(&graph, &[vec![1.0]]).is_ok());
         assert!(refused(&graph, &[]).expect_err("no values").contains("1 tensors"));
+        assert!(refused(&graph, &[vec![1.0; 2]]).expect_err("too many values").contains("1 values"));
         graph.parameter("w", &[1], crate::graph::Init::Constant(0.0));
         assert!(refused(&graph, &[vec![1.0], vec![2.0]]).expect_err("one name").contains("one name"));
     }

@@ -70,12 +70,7 @@ fn mixer_prefix(layer: usize) -> String {
 }
 
 fn write(graph: &Graph, parameters: &[Vec<f32>], name: impl Fn(&str) -> Option<String>) -> Result<Tensors> {
-    graph.expect_parameters("published", parameters.len())?;
-    let len = |parameter: &ParameterSpec| graph.spec(parameter.tensor).len();
-    if let Some((parameter, values)) = graph.parameters().iter().zip(parameters).find(|(parameter, values)| values.len() != len(parameter))
-    {
-        return Err(Error::shape("published", &parameter.name, format!("{} values", len(parameter)), &[values.len()]));
-    }
+    graph.expect_parameters("published", parameters)?;
     let tensor = |(parameter, values): (&ParameterSpec, &Vec<f32>)| {
         let shape = graph.shape(parameter.tensor).to_vec();
         Some((name(&parameter.name)?, NamedTensor { shape, values: values.clone() }))

@@ -257,13 +257,22 @@ impl Graph {
         &self.parameters
     }
 
-    /// Checks how many values of parameters there are: those of all, in the order of their declaration.
+    /// Checks that values are those of all parameters, in the order of their declaration.
     ///
     /// # Errors
-    /// [`Error::Shape`] where there are more or fewer.
-    pub(crate) fn expect_parameters(&self, operation: &'static str, got: usize) -> Result<()> {
-        let want = self.parameters.len();
-        if got == want { Ok(()) } else { Err(Error::shape(operation, "parameters", format!("{want} tensors"), &[got])) }
+    /// [`Error::Shape`] where there are more or fewer tensors, or values of one.
+    pub(crate) fn expect_parameters(&self, operation: &'static str, values: &[Vec<f32>]) -> Result<()> {
+        let (want, got) = (self.parameters.len(), values.len());
+        if got != want {
+            return Err(Error::shape(operation, "parameters", format!("{want} tensors"), &[got]));
+        }
+        let len = |parameter: &ParameterSpec| self.spec(parameter.tensor).len();
+        match self.parameters.iter().zip(values).find(|(parameter, values)| values.len() != len(parameter)) {
+            Some((parameter, values)) => {
+                Err(Error::shape(operation, &parameter.name, format!("{} values", len(parameter)), &[values.len()]))
+            }
+            None => Ok(()),
+        }
     }
 
     /// Every finished program with its name.
