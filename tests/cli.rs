@@ -292,6 +292,43 @@ fn a_stream_prints_the_forecasts_of_the_validation() {
     }
 }
 
+/// A day of 24 hours and its load, with a delimiter and a decimal mark.
+fn hourly(n_row: usize, delimiter: char, mark: &str) -> String {
+    let row = |row: usize| {
+        let load = format!("{:.2}", 20.0 + 5.0 * (0.26 * row as f64).sin() + 0.01 * row as f64).replace('.', mark);
+        format!("2024-01-{:02} {:02}:00{delimiter}{load}\n", 1 + row / 24, row % 24)
+    };
+    format!("time{delimiter}load\n") + &(0..n_row).map(row).collect::<String>()
+}
+
+#[test]
+fn a_stream_takes_a_file_as_it_was_trained_on() {
+    let folder = folder();
+    std::fs::write(folder.path().join("hourly.csv"), hourly(200, ';', ",")).expect("a file");
+    let options = "--csv hourly.csv --device cpu --hidden 8 --epochs 1 --window 8 --checkpoint a.safetensors";
+    let trained = scanrnn(folder.path(), &format!("train --model min-gru-scan {options}"));
+    assert!(trained.status.success(), "{}", stderr(&trained));
+    let forecast = scanrnn(folder.path(), "forecast --checkpoint a.safetensors --csv hourly.csv --device cpu --out next.csv");
+    assert!(forecast.status.success(), "{}", stderr(&forecast));
+    let forecast = std::fs::read_to_string(folder.path().join("next.csv")).expect("a forecast");
+    let want: f64 = forecast.lines().nth(1).and_then(|line| line.split(',').nth(1)).expect("a value").parse().expect("a number");
+    for (delimiter, mark) in [(';', ","), ('\t', "."), (',', ".")] {
+        let output = stream(folder.path(), "a.safetensors", "cpu", &hourly(200, delimiter, mark));
+        assert!(output.status.success(), "{}", stderr(&output));
+        let text = stdout(&output);
+        let last: f64 = text.lines().last().expect("a line").parse().expect("a number");
+        assert!(text.lines().count() == 200 && (last - want).abs() < 1e-4, "{delimiter:?}: {last}, {want}");
+    }
+    let refuses = |input: &str, parts: &[&str]| {
+        let output = stream(folder.path(), "a.safetensors", "cpu", input);
+        let message = stderr(&output);
+        assert!(output.status.code() == Some(2) && parts.iter().all(|part| message.contains(part)), "{input:?}: {message}");
+    };
+    refuses("20.5\n", &["standard input:1", "no header", "column of dates"]);
+    refuses("load;other\n20,5;1\n", &["standard input:2", "no column of dates"]);
+    refuses("time;load\nnoon;20,5\n", &["standard input:2", "\"noon\" is not a date", "2024-01-31 16:00"]);
+}
+
 /// Once one run in thirty was killed while it exited: the driver's libraries were unloaded before the process was done with them.
 #[test]
 fn runs_on_a_gpu_exit_in_peace() {

@@ -4,16 +4,13 @@ use std::io::{self, Write};
 use std::path::PathBuf;
 use std::process::ExitCode;
 
-use csv::{ReaderBuilder, StringRecord, Trim};
-
 use super::device::{Device, DeviceArgs};
-use crate::Message;
 use crate::backend::Backend;
 use crate::checkpoint::{Checkpoint, Description};
-use crate::dataset::{CALENDAR, Scaler};
+use crate::dataset::{CsvRows, Scaler};
 use crate::error::{Error, Result};
 use crate::graph::Graph;
-use crate::model::{ModelKind, StepGraph, Stream, WindowGraph, WindowStream};
+use crate::model::{ForecasterConfig, ModelKind, StepGraph, Stream, WindowGraph, WindowStream};
 use crate::ops::Normalisation;
 
 #[derive(Debug, clap::Args)]
@@ -26,6 +23,9 @@ pub struct Args {
     /// Rows that the key-value cache of a hybrid holds, of one that was trained with --window-norm none [default: 1024]
     #[arg(long, value_name = "ROWS")]
     cache: Option<usize>,
+    /// The column of dates [default: one called date, time or the like, else the first that begins with a date]
+    #[arg(long, value_name = "NAME")]
+    date: Option<String>,
 }
 
 /// What a checkpoint is streamed by.
@@ -93,19 +93,9 @@ pub async fn run(args: &Args) -> Result<ExitCode> {
         let what = message!("forecasts several columns, each as a series of its own; a stream is one series");
         return Err(Error::data(place, what, message!("train with one of --targets, or with --channels mixed")));
     }
-    if description.layout.covariates.iter().any(|name| CALENDAR.contains(&name.as_str())) {
-        let what = message!("reads the time of day, which the rows of a stream do not have");
-        return Err(Error::data(place, what, message!("train with --calendar off")));
-    }
     let [scalers] = &description.scalers[..] else {
         let what = message!("was trained on several series, each with scalers of its own; a stream is one series");
         return Err(Error::data(place, what, message!("train on one series")));
-    };
-    let columns = Columns {
-        names: description.layout.columns().collect(),
-        scalers,
-        n_target: description.model.targets,
-        n_level: description.model.levels,
     };
     let recorded = Recorded::new(&description)?;
     if args.cache.is_some() && !(description.model.model == ModelKind::Hybrid && matches!(recorded, Recorded::Steps(_))) {
@@ -114,25 +104,13 @@ pub async fn run(args: &Args) -> Result<ExitCode> {
     let device = Device::open(&args.device).await?;
     let parameters = tensors.parameters(&place, recorded.graph())?;
     let mut loaded = recorded.load(device.backend(), &parameters).await?;
-    let mut reader = ReaderBuilder::new().has_headers(false).flexible(true).trim(Trim::All).from_reader(io::stdin().lock());
+    let columns: Vec<&str> = description.layout.columns().collect();
+    let mut rows = CsvRows::new(io::stdin().lock(), message!("standard input"), &columns, args.date.as_deref())?;
     let mut output = io::stdout().lock();
-    let (mut record, mut layout) = (StringRecord::new(), None);
-    while reader.read_record(&mut record).map_err(|error| unreadable(&error))? {
-        if layout.is_none()
-            && let Some(places) = columns.find(&record)?
-        {
-            layout = Some((places, record.len()));
-            continue;
-        }
-        let n_column = columns.names.len();
-        let (places, n_cell) = layout.get_or_insert_with(|| ((0..n_column).collect(), n_column));
-        if record.len() != *n_cell {
-            let what = message!("{} cells where {} are expected", record.len(), n_cell);
-            return Err(wrong(&record, what, columns.needed()));
-        }
-        let row = columns.parse(&record, places)?;
+    while let Some(row) = rows.next_row()? {
+        let row: Vec<f32> = row.iter().zip(scalers).map(|(&value, scaler)| scaler.scale(value) as f32).collect();
         let forecast = loaded.step(&row).await?;
-        let line = forecast.map_or_else(String::new, |forecast| columns.text(&forecast));
+        let line = forecast.map_or_else(String::new, |forecast| text(&forecast, scalers, &description.model));
         match writeln!(output, "{line}").and_then(|()| output.flush()) {
             // Whoever reads has seen enough.
             Err(error) if error.kind() == io::ErrorKind::BrokenPipe => break,
@@ -142,63 +120,9 @@ pub async fn run(args: &Args) -> Result<ExitCode> {
     Ok(ExitCode::SUCCESS)
 }
 
-/// The columns of a checkpoint.
-struct Columns<'a> {
-    names: Vec<&'a str>,
-    scalers: &'a [Scaler],
-    n_target: usize,
-    n_level: usize,
-}
-
-impl Columns<'_> {
-    /// Where they stand in a header; none where the row names none of them.
-    fn find(&self, record: &StringRecord) -> Result<Option<Vec<usize>>> {
-        let find = |name: &&str| record.iter().position(|cell| cell.trim_start_matches('\u{feff}') == *name);
-        let found: Vec<_> = self.names.iter().map(find).collect();
-        if found.iter().all(Option::is_none) {
-            return Ok(None);
-        }
-        let missing: Vec<_> = self.names.iter().zip(&found).filter(|(_, at)| at.is_none()).map(|(name, _)| *name).collect();
-        if missing.is_empty() {
-            return Ok(Some(found.into_iter().flatten().collect()));
-        }
-        Err(wrong(record, message!("the header has no column {}", missing.join(", ")), message!("name every column of the checkpoint")))
-    }
-
-    /// The scaled values of a row.
-    fn parse(&self, record: &StringRecord, places: &[usize]) -> Result<Vec<f32>> {
-        let value = |((name, scaler), &place): ((&&str, &Scaler), &usize)| {
-            let cell = record.get(place).unwrap_or_default();
-            match cell.parse::<f64>() {
-                Ok(value) if value.is_finite() => Ok(scaler.scale(value) as f32),
-                _ => Err(wrong(record, message!("{} is {}, no finite number", name, format!("{cell:?}")), self.needed())),
-            }
-        };
-        self.names.iter().zip(self.scalers).zip(places).map(value).collect()
-    }
-
-    fn needed(&self) -> Message {
-        message!("give rows of {}, or a header that names them", self.names.join(", "))
-    }
-
-    /// A forecast in the units of its columns.
-    fn text(&self, forecast: &[f32]) -> String {
-        let scaler = |index: usize| &self.scalers[index / self.n_level % self.n_target];
-        let value = |(index, &value): (usize, &f32)| scaler(index).inverse(f64::from(value)).to_string();
-        forecast.iter().enumerate().map(value).collect::<Vec<_>>().join(",")
-    }
-}
-
-fn wrong(record: &StringRecord, what: Message, remedy: Message) -> Error {
-    let line = record.position().map_or(0, csv::Position::line);
-    Error::Data { place: message!("standard input:{}", line), what, remedy }
-}
-
-fn unreadable(error: &csv::Error) -> Error {
-    let line = error.position().map_or_else(String::new, |position| format!(":{}", position.line()));
-    Error::Data {
-        place: message!("standard input{}", line),
-        what: message!("cannot be read ({})", error),
-        remedy: message!("give CSV rows in UTF-8"),
-    }
+/// A forecast in the units of its columns.
+fn text(forecast: &[f32], scalers: &[Scaler], model: &ForecasterConfig) -> String {
+    let scaler = |index: usize| &scalers[index / model.levels % model.targets];
+    let value = |(index, &value): (usize, &f32)| scaler(index).inverse(f64::from(value)).to_string();
+    forecast.iter().enumerate().map(value).collect::<Vec<_>>().join(",")
 }

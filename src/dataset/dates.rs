@@ -6,7 +6,7 @@ use std::fmt;
 use jiff::civil::{DateTime, Weekday};
 use jiff::{Timestamp, ToSpan, tz::Offset};
 
-use super::Dates;
+use super::{CALENDAR, Dates};
 use crate::Message;
 use crate::{Error, Result};
 
@@ -100,6 +100,23 @@ impl Format {
             }
         }
     }
+}
+
+/// The columns [`CALENDAR`] of one row by its date alone; none where that is no time.
+pub(crate) fn calendar_of(date: &str) -> Option<[f64; CALENDAR.len()]> {
+    let keys = Keys::new(&Dates { name: String::new(), text: vec![date.into()] }).filter(|keys| keys.unit.is_some())?;
+    Some(std::array::from_fn(|index| wave(index, share_of_day(keys.keys[0]))))
+}
+
+/// The time of day as a share of it.
+fn share_of_day(key: i128) -> f64 {
+    key.rem_euclid(DAY) as f64 / DAY as f64
+}
+
+/// A column of [`CALENDAR`] at a share of the day.
+fn wave(index: usize, share: f64) -> f64 {
+    let angle = std::f64::consts::TAU * share * (index / 2 + 1) as f64;
+    if index.is_multiple_of(2) { angle.sin() } else { angle.cos() }
 }
 
 /// Whether `text` is a date for certain: a plain number could be anything.
@@ -320,18 +337,14 @@ impl Dates {
     /// without a time do, or where they are no times.
     pub fn time_of_day(&self) -> Option<Vec<f64>> {
         let keys = Keys::new(self).filter(|keys| keys.unit.is_some())?;
-        let shares: Vec<f64> = keys.keys.iter().map(|key| key.rem_euclid(DAY) as f64 / DAY as f64).collect();
+        let shares: Vec<f64> = keys.keys.iter().copied().map(share_of_day).collect();
         shares.iter().any(|share| *share != shares[0]).then_some(shares)
     }
 
-    /// The columns [`CALENDAR`](super::CALENDAR), each `(row)`, where the dates have times of day.
+    /// The columns [`CALENDAR`], each `(row)`, where the dates have times of day.
     pub fn calendar(&self) -> Option<Vec<Vec<f64>>> {
         let shares = self.time_of_day()?;
-        let wave = |index: usize| {
-            let angle = move |share: &f64| std::f64::consts::TAU * share * (index / 2 + 1) as f64;
-            shares.iter().map(angle).map(|angle| if index.is_multiple_of(2) { angle.sin() } else { angle.cos() }).collect()
-        };
-        Some((0..super::CALENDAR.len()).map(wave).collect())
+        Some((0..CALENDAR.len()).map(|index| shares.iter().map(|&share| wave(index, share)).collect()).collect())
     }
 
     /// The next `n` dates behind the last, at the dates' own step and written as the last one is.

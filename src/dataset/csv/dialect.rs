@@ -81,8 +81,16 @@ fn kind(cell: &[u8], delimiter: u8) -> Kind {
     }
 }
 
+/// The number that a cell's text is.
+pub(super) fn number(text: &str, decimal_comma: bool) -> Option<f64> {
+    match text.split_once(',') {
+        Some((whole, rest)) if decimal_comma && !text.contains('.') => format!("{whole}.{rest}").parse().ok(),
+        _ => text.parse().ok(),
+    }
+}
+
 /// `12,5`, not `12,500`.
-fn is_decimal_comma(text: &str) -> bool {
+pub(super) fn is_decimal_comma(text: &str) -> bool {
     let Some((whole, rest)) = text.split_once(',') else { return false };
     let whole_digits = whole.trim_start_matches(['-', '+']);
     let n_decimal = rest.bytes().take_while(u8::is_ascii_digit).count();

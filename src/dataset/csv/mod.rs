@@ -2,6 +2,7 @@
 
 mod dialect;
 mod missing;
+mod rows;
 
 use std::collections::HashMap;
 use std::fs::File;
@@ -11,9 +12,10 @@ use std::path::Path;
 use csv::{ByteRecord, ErrorKind, Position, ReaderBuilder, Writer};
 use flate2::bufread::MultiGzDecoder;
 
-use self::dialect::Dialect;
+use self::dialect::{Dialect, number};
 pub use self::missing::Missing;
 use self::missing::{fill, is_missing};
+pub use self::rows::CsvRows;
 use super::dates::{Order, Wrong, is_date};
 use super::table::find_column;
 use super::{Dates, Source, Spacing, Table};
@@ -200,10 +202,7 @@ impl Layout {
             Columns::Named(wanted) => Some(wanted.iter().map(|name| find(name)).collect::<Result<Vec<_>>>()?),
         };
         let is_free = |column: usize| Some(column) != id && !named.as_ref().is_some_and(|named| named.contains(&column));
-        let dates = match options.date {
-            Some(name) => with_time(find(name)?, names, first, is_free),
-            None => find_dates(names, first, is_free),
-        };
+        let dates = date_columns(&place, names, options.date, first, is_free)?;
         let selected = match named {
             Some(named) => named,
             None => {
@@ -225,6 +224,20 @@ impl Layout {
         };
         Ok(Layout { dates, id, selected })
     }
+}
+
+/// The date column, `date` or the one that is found; none where there is none.
+fn date_columns(
+    place: impl Into<Message>,
+    names: &[String],
+    date: Option<&str>,
+    first: &ByteRecord,
+    is_free: impl Fn(usize) -> bool,
+) -> Result<Vec<usize>> {
+    Ok(match date {
+        Some(name) => with_time(find_column(place, names, name)?, names, first, is_free),
+        None => find_dates(names, first, is_free),
+    })
 }
 
 /// The date column: by its name, else the first free one that starts with a date. A column `time` goes with one of days.
@@ -265,18 +278,14 @@ impl Cells<'_> {
     /// A cell's number, NaN where it has no value.
     fn number(&self, record: &ByteRecord, column: usize) -> Result<f64> {
         let text = text(record, column, self.path, Some(self.names))?;
-        let parsed = match text.split_once(',') {
-            Some((whole, rest)) if self.decimal_comma && !text.contains('.') => format!("{whole}.{rest}").parse(),
-            _ => text.parse::<f64>(),
-        };
         let example = if self.decimal_comma { "1234,5" } else { "1234.5" };
-        let (what, remedy) = match parsed {
-            Ok(value) if value.is_finite() => return Ok(value),
+        let (what, remedy) = match number(text, self.decimal_comma) {
+            Some(value) if value.is_finite() => return Ok(value),
             _ if is_missing(text) && self.missing != Missing::Error => return Ok(f64::NAN),
             _ if text.is_empty() => (message!("the cell is empty"), message!("fill it in, remove the row or choose --missing")),
             _ if is_missing(text) => (message!("{} is no value", quoted(text)), message!("fill it in, remove the row or choose --missing")),
-            Ok(_) => (message!("{} is not finite", quoted(text)), message!("give a finite number or remove the row")),
-            Err(_) => (message!("{} is not a number", quoted(text)), message!("write it as {} or choose another column", example)),
+            Some(_) => (message!("{} is not finite", quoted(text)), message!("give a finite number or remove the row")),
+            None => (message!("{} is not a number", quoted(text)), message!("write it as {} or choose another column", example)),
         };
         Err(Error::Data { place: cell_place(record, column, self.path, Some(self.names)), what, remedy })
     }

@@ -1,0 +1,182 @@
+//! Rows of a table one by one, as they come.
+
+use std::io::{BufRead, Chain, Cursor};
+
+use csv::{Reader, ReaderBuilder, StringRecord, Trim};
+
+use super::date_columns;
+use super::dialect::{Dialect, is_decimal_comma, number};
+use crate::Message;
+use crate::dataset::CALENDAR;
+use crate::dataset::dates::calendar_of;
+use crate::error::{Error, Result};
+
+/// Reads rows of known columns, each as soon as its line has come. The first line tells the delimiter, as it does in a file; it is a
+/// header where it names one of the columns, and others are then left out. Where the delimiter is no comma, `12,5` is a number, and once
+/// such has come, `12,500`.
+pub struct CsvRows<'a, R> {
+    reader: Reader<Chain<Cursor<Vec<u8>>, R>>,
+    record: StringRecord,
+    /// `12,5` is a number: the delimiter is no comma.
+    may_have_commas: bool,
+    /// So is `12,500`: such a number has come.
+    decimal_comma: bool,
+    /// What the rows come from, for errors.
+    place: Message,
+    /// The columns to read but those of [`CALENDAR`].
+    names: Vec<&'a str>,
+    /// Of the columns to read, those of [`CALENDAR`] follow the others.
+    needs_dates: bool,
+    /// The column of dates, where it is named.
+    date: Option<&'a str>,
+    header: Option<Vec<String>>,
+    cells: Option<Cells>,
+}
+
+/// Which cells of a row are read.
+struct Cells {
+    columns: Vec<usize>,
+    dates: Vec<usize>,
+    /// How many a row has.
+    n: usize,
+}
+
+impl<'a, R: BufRead> CsvRows<'a, R> {
+    /// The given columns of what `place` names, in their order; those of [`CALENDAR`], which stand behind the others, are made from the
+    /// column of dates: the one called `date`, else the one that a file's would be.
+    ///
+    /// # Errors
+    /// [`Error::Data`] where the first line cannot be read.
+    pub fn new(mut input: R, place: Message, columns: &[&'a str], date: Option<&'a str>) -> Result<Self> {
+        let mut first = Vec::new();
+        while first.iter().all(u8::is_ascii_whitespace) {
+            if input.read_until(b'\n', &mut first).map_err(|error| unreadable(&place, None, &error))? == 0 {
+                break;
+            }
+        }
+        let delimiter = Dialect::new(&first).delimiter;
+        let mut reader = ReaderBuilder::new();
+        reader.delimiter(delimiter).has_headers(false).flexible(true).trim(Trim::All);
+        let names: Vec<&str> = columns.iter().copied().filter(|name| !CALENDAR.contains(name)).collect();
+        Ok(CsvRows {
+            reader: reader.from_reader(std::io::Read::chain(Cursor::new(first), input)),
+            record: StringRecord::new(),
+            may_have_commas: delimiter != b',',
+            decimal_comma: false,
+            place,
+            needs_dates: names.len() < columns.len(),
+            names,
+            date,
+            header: None,
+            cells: None,
+        })
+    }
+
+    /// The next row's values, one a column; none behind the last row.
+    ///
+    /// # Errors
+    /// [`Error::Data`], naming the line, for: a header without one of the columns, a row of another length than the first, a cell that is
+    /// no finite number or no time, text that is not UTF-8.
+    pub fn next_row(&mut self) -> Result<Option<Vec<f64>>> {
+        if !self.read()? {
+            return Ok(None);
+        }
+        let cells = match self.cells.take() {
+            Some(cells) => cells,
+            None if self.is_header() => {
+                self.header = Some(self.record.iter().map(String::from).collect());
+                let columns = self.named()?;
+                if !self.read()? {
+                    return Ok(None);
+                }
+                Cells { columns, dates: self.dates()?, n: self.header.as_ref().map_or(0, Vec::len) }
+            }
+            None if self.needs_dates => {
+                return Err(self.wrong(
+                    message!("there is no header"),
+                    message!("the checkpoint reads the time of day: give one that names the column of dates too"),
+                ));
+            }
+            None => Cells { columns: (0..self.names.len()).collect(), dates: Vec::new(), n: self.names.len() },
+        };
+        if self.record.len() != cells.n {
+            return Err(self.wrong(message!("{} cells where {} are expected", self.record.len(), cells.n), self.needed()));
+        }
+        self.decimal_comma |= self.may_have_commas && cells.columns.iter().any(|&column| is_decimal_comma(&self.record[column]));
+        let row = self.parse(&cells)?;
+        self.cells = Some(cells);
+        Ok(Some(row))
+    }
+
+    fn read(&mut self) -> Result<bool> {
+        let read = self.reader.read_record(&mut self.record);
+        read.map_err(|error| unreadable(&self.place, error.position().map(csv::Position::line), &error))
+    }
+
+    fn is_header(&self) -> bool {
+        self.record.iter().any(|cell| self.names.contains(&cell))
+    }
+
+    /// Where the header has the columns.
+    fn named(&self) -> Result<Vec<usize>> {
+        let find = |name: &&str| self.record.iter().position(|cell| cell == *name);
+        let missing: Vec<&str> = self.names.iter().copied().filter(|name| find(name).is_none()).collect();
+        if missing.is_empty() {
+            return Ok(self.names.iter().filter_map(find).collect());
+        }
+        Err(self.wrong(message!("the header has no column {}", missing.join(", ")), message!("name every column of the checkpoint")))
+    }
+
+    /// Where the row below the header has its date.
+    fn dates(&self) -> Result<Vec<usize>> {
+        if !self.needs_dates {
+            return Ok(Vec::new());
+        }
+        let header = self.header.as_deref().unwrap_or_default();
+        let is_free = |column: usize| !self.names.contains(&header[column].as_str());
+        let dates = date_columns(self.place.clone(), header, self.date, self.record.as_byte_record(), is_free)?;
+        if dates.is_empty() {
+            let needed = message!("the checkpoint reads the time of day: give a column of dates with times");
+            return Err(self.wrong(message!("there is no column of dates"), needed));
+        }
+        Ok(dates)
+    }
+
+    fn parse(&self, cells: &Cells) -> Result<Vec<f64>> {
+        let cell = |column: usize| self.record.get(column).unwrap_or_default();
+        let value = |(name, &column): (&&str, &usize)| match number(cell(column), self.decimal_comma) {
+            Some(value) if value.is_finite() => Ok(value),
+            _ => Err(self.wrong(message!("{} is {}, no finite number", name, format!("{:?}", cell(column))), self.needed())),
+        };
+        let mut row = self.names.iter().zip(&cells.columns).map(value).collect::<Result<Vec<_>>>()?;
+        if self.needs_dates {
+            let date = cells.dates.iter().map(|&column| cell(column)).collect::<Vec<_>>().join(" ");
+            let waves = calendar_of(&date).ok_or_else(|| {
+                self.wrong(message!("{} is not a date", format!("{date:?}")), message!("write dates as 2024-01-31 16:00"))
+            })?;
+            row.extend(waves);
+        }
+        Ok(row)
+    }
+
+    fn needed(&self) -> Message {
+        message!("give rows of {}, or a header that names them", self.names.join(", "))
+    }
+
+    fn wrong(&self, what: Message, remedy: Message) -> Error {
+        let line = self.record.position().map_or(0, csv::Position::line);
+        Error::Data { place: at_line(&self.place, line), what, remedy }
+    }
+}
+
+fn at_line(place: &Message, line: u64) -> Message {
+    message!("{}:{}").with(place.clone()).with(Message::verbatim(line))
+}
+
+fn unreadable(place: &Message, line: Option<u64>, error: &impl std::fmt::Display) -> Error {
+    Error::Data {
+        place: line.map_or_else(|| place.clone(), |line| at_line(place, line)),
+        what: message!("cannot be read ({})", error),
+        remedy: message!("give CSV rows in UTF-8"),
+    }
+}
