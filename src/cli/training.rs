@@ -69,13 +69,13 @@ pub struct TrainingArgs {
     /// What is done to each window before the model and undone after it [default: last or mean-std, with which a linear map is better on the
     /// validation windows; bench: last]
     #[arg(long, value_enum)]
-    window_norm: Option<WindowNorm>,
+    window_norm: Option<Normalisation>,
     /// In which units the loss is taken [default: balanced; bench: window]
     #[arg(long, value_enum, value_name = "UNITS")]
-    loss_units: Option<LossUnitsName>,
+    loss_units: Option<LossUnits>,
     /// When the order of the training windows is drawn [default: epoch; bench: once]
     #[arg(long, value_enum)]
-    shuffle: Option<ShuffleName>,
+    shuffle: Option<Shuffle>,
     /// Of the first parameters and the order of the windows
     #[arg(long, default_value_t = 0)]
     pub seed: u64,
@@ -159,17 +159,6 @@ const MOST_EPOCHS: usize = 100;
 /// Windows that are chosen from.
 const WINDOWS: [usize; 8] = [8, 16, 32, 64, 96, 192, 336, 512];
 
-/// `--window-norm`.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
-enum WindowNorm {
-    /// Subtract the window's last value, divide by its one-step deviation
-    Last,
-    /// Subtract the window's mean, divide by its deviation
-    MeanStd,
-    /// Nothing: the lab as it was
-    None,
-}
-
 /// `--linear-skip`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
 enum LinearSkip {
@@ -179,26 +168,6 @@ enum LinearSkip {
     Shared,
     /// One for all and one of each target's own
     Own,
-}
-
-/// `--loss-units`.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
-enum LossUnitsName {
-    /// Those of each normalised window
-    Window,
-    /// Those of the scaled series
-    Series,
-    /// Squared errors of the series over the window's scale
-    Balanced,
-}
-
-/// `--shuffle`.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
-enum ShuffleName {
-    /// Once: every epoch takes the same windows in the same order
-    Once,
-    /// Anew for every epoch
-    Epoch,
 }
 
 /// `--loss`.
@@ -279,12 +248,7 @@ impl TrainingArgs {
 
     /// The same with a window and its normalisation.
     pub fn with_window(&self, window: usize, normalisation: Normalisation) -> Self {
-        let window_norm = match normalisation {
-            Normalisation::Last => WindowNorm::Last,
-            Normalisation::MeanStd => WindowNorm::MeanStd,
-            Normalisation::None => WindowNorm::None,
-        };
-        TrainingArgs { window: Some(window), window_norm: Some(window_norm), ..self.clone() }
+        TrainingArgs { window: Some(window), window_norm: Some(normalisation), ..self.clone() }
     }
 
     /// The same with a batch and as many epochs as fit so many training windows of so many targets.
@@ -329,9 +293,7 @@ impl TrainingArgs {
     /// The normalisations that come into question.
     pub fn normalisations(&self) -> Vec<Normalisation> {
         match self.window_norm {
-            Some(WindowNorm::Last) => vec![Normalisation::Last],
-            Some(WindowNorm::MeanStd) => vec![Normalisation::MeanStd],
-            Some(WindowNorm::None) => vec![Normalisation::None],
+            Some(normalisation) => vec![normalisation],
             None if self.is_lab => vec![Normalisation::Last],
             None => vec![Normalisation::Last, Normalisation::MeanStd],
         }
@@ -359,7 +321,7 @@ impl TrainingArgs {
 
     fn linear_skip(&self) -> LinearSkip {
         // Only where windows have units of their own is there a map that is good from the start.
-        let has_start = self.window() <= Linear::LONGEST_WINDOW && self.window_norm != Some(WindowNorm::None);
+        let has_start = self.window() <= Linear::LONGEST_WINDOW && self.window_norm != Some(Normalisation::None);
         let is_default = !self.is_lab && !self.carry_state && has_start;
         self.linear_skip.unwrap_or(if is_default { LinearSkip::Shared } else { LinearSkip::None })
     }
@@ -370,9 +332,9 @@ impl TrainingArgs {
 
     fn shuffle(&self) -> Shuffle {
         match self.shuffle {
-            Some(ShuffleName::Once) => Shuffle::Once,
+            Some(shuffle) => shuffle,
             None if self.is_lab || self.carry_state => Shuffle::Once,
-            Some(ShuffleName::Epoch) | None => Shuffle::Epoch,
+            None => Shuffle::Epoch,
         }
     }
 
@@ -436,12 +398,7 @@ impl TrainingArgs {
             learning_rate: self.lr.unwrap_or(default_rate),
             schedule: self.schedule(),
             loss: self.loss(),
-            loss_units: match self.loss_units {
-                Some(LossUnitsName::Series) => LossUnits::Series,
-                Some(LossUnitsName::Window) => LossUnits::Window,
-                None if self.is_lab => LossUnits::Window,
-                Some(LossUnitsName::Balanced) | None => LossUnits::Balanced,
-            },
+            loss_units: self.loss_units.unwrap_or(if self.is_lab { LossUnits::Window } else { LossUnits::Balanced }),
             l1: self.l1,
             clip_norm: (self.clip_norm != 0.0).then_some(self.clip_norm),
             clip_value: self.clip_value,

@@ -64,15 +64,15 @@ struct CpuSession<'a> {
 /// What a program's operations run through: it is given each with what executes it.
 type Step<'a> = dyn FnMut(&Op, &mut dyn FnMut(&Op)) + Send + 'a;
 
-/// Multiplications below which a program is done sooner than another thread is awake.
-const LEAST_WORK: usize = 1 << 20;
+/// Floating-point operations below which a program is done sooner than another thread is awake.
+const LEAST_FLOPS: usize = 1 << 21;
 
 impl<'a> CpuSession<'a> {
     fn new(graph: &'a Graph) -> Self {
         product::prepare();
         let ops = graph.programs().iter().flat_map(|(_, ops)| ops);
         let scratch = ops.map(|op| scratch(op, graph)).max().unwrap_or(0);
-        let is_small = |ops: &[Op]| ops.iter().map(|op| work(op, graph)).sum::<usize>() < LEAST_WORK;
+        let is_small = |ops: &[Op]| ops.iter().map(|op| op.flops(graph)).sum::<usize>() < LEAST_FLOPS;
         let differentiates = graph.programs().iter().flat_map(|(_, ops)| ops).any(|op| matches!(op, Op::SelectiveScanBackward(_)));
         let small = graph.programs().iter().map(|(_, ops)| is_small(ops)).collect();
         CpuSession { memory: Memory::new(graph), scratch: Zeros::new(scratch), small, differentiates }
@@ -145,24 +145,6 @@ impl Session for CpuSession<'_> {
         });
         let operations = graph.program(program).iter().map(|op| (op.name(), op.work(graph))).collect();
         Box::pin(async { Ok(Profile { clock: Clock::Processor, operations, spans }) })
-    }
-}
-
-/// Multiplications of an operation, roughly.
-fn work(op: &Op, graph: &Graph) -> usize {
-    let product = |rows: Tensor, matrix: Tensor| graph.spec(rows).rows() * graph.spec(matrix).len();
-    match op {
-        Op::Attention(op) => op.inputs.pairs(graph) * graph.spec(op.y).columns(),
-        Op::AttentionBackward(op) => 3 * op.forward.inputs.pairs(graph) * graph.spec(op.grad_y).columns(),
-        Op::AttentionAppend(op) => 2 * graph.spec(op.k).len(),
-        Op::Iterate(op) => op.flops(graph),
-        Op::Linear(op) => product(op.x, op.weight),
-        Op::LinearBackward(op) => 2 * product(op.x, op.weight),
-        Op::MinGru(op) => product(op.h, op.u),
-        Op::MinGruBackward(op) => 3 * product(op.forward.h, op.forward.u),
-        Op::SelectiveScan(op) => product(op.y, op.inputs.a),
-        Op::SelectiveScanBackward(op) => 3 * product(op.inputs.u, op.inputs.a),
-        _ => op.inputs().into_iter().chain(op.outputs()).map(|tensor| graph.spec(tensor).len()).sum(),
     }
 }
 

@@ -16,14 +16,21 @@ use crate::ops::{Gather, Rescale, Restore};
 /// What a window's features are shifted and scaled by.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
 #[serde(rename_all = "snake_case")]
+#[cfg_attr(feature = "cli", derive(clap::ValueEnum))]
 pub enum Normalisation {
-    /// Shift 0, scale 1.
-    None,
+    /// Subtract the window's last value, divide by its one-step deviation
+    ///
     /// Shift: the last value. Scale: the root mean square of the window's one-step differences.
     #[default]
     Last,
+    /// Subtract the window's mean, divide by its deviation
+    ///
     /// Shift: the mean. Scale: the population's standard deviation.
     MeanStd,
+    /// Nothing: the lab as it was
+    ///
+    /// Shift 0, scale 1.
+    None,
 }
 
 /// Which windows of which series.

@@ -10,24 +10,36 @@ use crate::schedule::Schedule;
 /// In which units the loss is taken.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
+#[cfg_attr(feature = "cli", derive(clap::ValueEnum))]
 pub enum LossUnits {
-    /// Those of the window, as the model sees it: every window counts alike, however little it moves.
+    /// Those of each normalised window
+    ///
+    /// As the model sees it: every window counts alike, however little it moves.
     #[default]
     Window,
-    /// Those of the scaled series, in which forecasts are scored: windows that move much count most.
+    /// Those of the scaled series
+    ///
+    /// In which forecasts are scored: windows that move much count most.
     Series,
-    /// Between the two: a squared error of the series is divided by the window's scale.
+    /// Squared errors of the series over the window's scale
+    ///
+    /// Between the two.
     Balanced,
 }
 
 /// When the order of the training windows is drawn.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
+#[cfg_attr(feature = "cli", derive(clap::ValueEnum))]
 pub enum Shuffle {
-    /// Once: every epoch takes the same windows in the same order, so that the epochs' losses compare.
+    /// Once: every epoch takes the same windows in the same order
+    ///
+    /// So the epochs' losses compare.
     #[default]
     Once,
-    /// Anew for every epoch, over all windows.
+    /// Anew for every epoch
+    ///
+    /// Over all windows.
     Epoch,
 }
 
