@@ -220,6 +220,36 @@ fn pack(@builtin(global_invocation_id) global: vec3<u32>, @builtin(num_workgroup
     workspace[index] = value;
 }
 
+// What AHEAD steps read of a channel, loaded together: no load may pass a store before it, and each would be waited for.
+struct Inputs {
+    delta: array<f32, AHEAD>,
+    u: array<f32, AHEAD>,
+}
+
+// Of the positions from `first` on; behind `end` the last one again.
+fn inputs_of(lane: Lane, first: u32, end: u32) -> Inputs {
+    var inputs: Inputs;
+    for (var t = 0u; t < AHEAD; t++) {
+        let row = lane.batch * params.n_step + step_at(min(first + t, end - 1u));
+        inputs.delta[t] = delta[params.delta_offset + row * params.delta_stride + lane.channel];
+        inputs.u[t] = u[params.u_offset + row * params.u_stride + lane.channel];
+    }
+    return inputs;
+}
+
+// Likewise SiLU(z), or 1 where there is no z.
+fn gates_of(lane: Lane, first: u32, end: u32) -> array<f32, AHEAD> {
+    var gates: array<f32, AHEAD>;
+    for (var t = 0u; t < AHEAD; t++) {
+        let row = lane.batch * params.n_step + step_at(min(first + t, end - 1u));
+        gates[t] = 1.0;
+        if HAS_Z {
+            gates[t] = silu(z[params.z_offset + row * params.z_stride + lane.channel]);
+        }
+    }
+    return gates;
+}
+
 // The outputs of one chunk, and the states at its borders.
 @compute @workgroup_size(LANES)
 fn forward(
@@ -253,27 +283,31 @@ fn forward(
             borders[at_border + quad] = to_border(h[quad]);
         }
         let end = min((span + 1u) * SPAN, params.n_step);
-        for (var position = span * SPAN; position < end; position++) {
-            let step = step_at(position);
-            let row = lane.batch * params.n_step + step;
-            let at_row = row_at(lane.batch, step);
-            let dt = step_size(delta[params.delta_offset + row * params.delta_stride + lane.channel] + channel.y);
-            let u_t = u[params.u_offset + row * params.u_stride + lane.channel];
-            if is_cut(at_row) {
-                for (var quad = 0u; quad < QUADS; quad++) {
-                    h[quad] = vec4<f32>();
+        for (var first = span * SPAN; first < end; first += AHEAD) {
+            let inputs = inputs_of(lane, first, end);
+            let gates = gates_of(lane, first, end);
+            for (var t = 0u; t < AHEAD; t++) {
+                if first + t >= end {
+                    continue;
                 }
+                let step = step_at(first + t);
+                let row = lane.batch * params.n_step + step;
+                let at_row = row_at(lane.batch, step);
+                let dt = step_size(inputs.delta[t] + channel.y);
+                let u_t = inputs.u[t];
+                if is_cut(at_row) {
+                    for (var quad = 0u; quad < QUADS; quad++) {
+                        h[quad] = vec4<f32>();
+                    }
+                }
+                var read_out = vec4<f32>();
+                for (var quad = 0u; quad < QUADS; quad++) {
+                    h[quad] = power_of_two(dt * decay_rate[quad]) * h[quad] + dt * u_t * workspace[at_row + quad];
+                    read_out += h[quad] * workspace[at_row + QUADS + quad];
+                }
+                let y_t = read_out.x + read_out.y + read_out.z + read_out.w + channel.x * u_t;
+                y[params.y_offset + row * params.y_stride + lane.channel] = y_t * gates[t];
             }
-            var read_out = vec4<f32>();
-            for (var quad = 0u; quad < QUADS; quad++) {
-                h[quad] = power_of_two(dt * decay_rate[quad]) * h[quad] + dt * u_t * workspace[at_row + quad];
-                read_out += h[quad] * workspace[at_row + QUADS + quad];
-            }
-            var y_t = read_out.x + read_out.y + read_out.z + read_out.w + channel.x * u_t;
-            if HAS_Z {
-                y_t *= silu(z[params.z_offset + row * params.z_stride + lane.channel]);
-            }
-            y[params.y_offset + row * params.y_stride + lane.channel] = y_t;
         }
     }
     if lane.chunk + 1u == params.n_chunk {

@@ -16,13 +16,18 @@ fn summarize_forward(@builtin(global_invocation_id) global: vec3<u32>, @builtin(
         return;
     }
     var summary = vec2(1.0, 0.0);
-    for (var position = lane.first; position < lane.end; position++) {
-        let at = p_at(lane, row_of(lane, position));
-        let z = sigmoids(p[at]);
-        if is_border(lane.batch, position) {
-            summary = vec2(0.0);
+    for (var first = lane.first; first < lane.end; first += AHEAD) {
+        var inputs: array<Inputs, AHEAD>;
+        for (var i = 0u; i < AHEAD; i++) {
+            inputs[i] = inputs_at(lane, min(first + i, lane.end - 1u));
         }
-        summary = z.negative * summary + vec2(0.0, z.positive * candidate(p[at + params.n_hidden]));
+        for (var i = 0u; i < AHEAD; i++) {
+            if first + i < lane.end {
+                let z = sigmoids(inputs[i].gate);
+                let entering = select(summary, vec2(0.0), is_border(lane.batch, first + i));
+                summary = z.negative * entering + vec2(0.0, z.positive * candidate(inputs[i].candidate));
+            }
+        }
     }
     chunks[chunk_at(lane.batch, lane.chunk, lane.channel)] = to_chunk(summary);
 }
@@ -46,11 +51,20 @@ fn summarize_backward(@builtin(global_invocation_id) global: vec3<u32>, @builtin
         return;
     }
     var summary = vec2(1.0, 0.0);
-    for (var position = lane.end; position > lane.first; position--) {
-        let row = row_of(lane, position - 1u);
-        summary = sigmoid(-p[p_at(lane, row)]) * (summary + vec2(0.0, grad_h_of(lane, row)));
-        if is_border(lane.batch, position - 1u) {
-            summary = vec2(0.0);
+    let n_step = lane.end - lane.first;
+    for (var done = 0u; done < n_step; done += AHEAD) {
+        var gates: array<Value, AHEAD>;
+        var grads: array<Value, AHEAD>;
+        for (var i = 0u; i < AHEAD; i++) {
+            let row = row_of(lane, lane.end - 1u - min(done + i, n_step - 1u));
+            gates[i] = p[p_at(lane, row)];
+            grads[i] = grad_h_of(lane, row);
+        }
+        for (var i = 0u; i < AHEAD; i++) {
+            if done + i < n_step {
+                let leaving = sigmoid(-gates[i]) * (summary + vec2(0.0, grads[i]));
+                summary = select(leaving, vec2(0.0), is_border(lane.batch, lane.end - 1u - done - i));
+            }
         }
     }
     chunks[chunk_at(lane.batch, lane.chunk, lane.channel)] = to_chunk(summary);

@@ -23,6 +23,16 @@ fn row_channel(lane: Lane, i: u32) -> Lane {
     return Lane(lane.exists, lane.batch, lane.chunk, lane.channel + i, lane.first, lane.end);
 }
 
+fn row_step_forward(lane: Lane, i: u32, position: u32, before: Value) -> Value {
+    let of_value = row_channel(lane, i);
+    return step_forward(of_value, position, inputs_at(of_value, position), before);
+}
+
+fn row_step_backward(lane: Lane, i: u32, position: u32, carry: Value) -> Value {
+    let of_value = row_channel(lane, i);
+    return step_backward(of_value, position, known_at(of_value, position), carry);
+}
+
 @compute @workgroup_size(ROW_LANES)
 fn forward_rows(
     @builtin(workgroup_id) group: vec3<u32>,
@@ -38,13 +48,13 @@ fn forward_rows(
         state.values[i] = initial(lane.batch, lane.channel + i);
     }
     for (var position = lane.first; position < lane.end; position++) {
-        state.values[0] = step_forward(lane, position, state.values[0]);
+        state.values[0] = row_step_forward(lane, 0u, position, state.values[0]);
         if ROW_VALUES > 1u {
-            state.values[1] = step_forward(row_channel(lane, 1u), position, state.values[1]);
+            state.values[1] = row_step_forward(lane, 1u, position, state.values[1]);
         }
         if ROW_VALUES > 2u {
-            state.values[2] = step_forward(row_channel(lane, 2u), position, state.values[2]);
-            state.values[3] = step_forward(row_channel(lane, 3u), position, state.values[3]);
+            state.values[2] = row_step_forward(lane, 2u, position, state.values[2]);
+            state.values[3] = row_step_forward(lane, 3u, position, state.values[3]);
         }
     }
     for (var i = 0u; i < ROW_VALUES; i++) {
@@ -69,13 +79,13 @@ fn backward_rows(
     }
     for (var left = lane.end; left > lane.first; left--) {
         let position = left - 1u;
-        carry.values[0] = step_backward(lane, position, carry.values[0]);
+        carry.values[0] = row_step_backward(lane, 0u, position, carry.values[0]);
         if ROW_VALUES > 1u {
-            carry.values[1] = step_backward(row_channel(lane, 1u), position, carry.values[1]);
+            carry.values[1] = row_step_backward(lane, 1u, position, carry.values[1]);
         }
         if ROW_VALUES > 2u {
-            carry.values[2] = step_backward(row_channel(lane, 2u), position, carry.values[2]);
-            carry.values[3] = step_backward(row_channel(lane, 3u), position, carry.values[3]);
+            carry.values[2] = row_step_backward(lane, 2u, position, carry.values[2]);
+            carry.values[3] = row_step_backward(lane, 3u, position, carry.values[3]);
         }
     }
     for (var i = 0u; i < ROW_VALUES; i++) {

@@ -36,6 +36,7 @@ const fn variant(shared: &'static [&'static str]) -> Shader {
             ("SUBGROUPS", Constant::Bool(false)),
             ("F16", Constant::Bool(false)),
             ("CARRIED", Constant::U32(CARRIED as u32)),
+            ("AHEAD", Constant::U32(1)),
             ("HAS_INITIAL_STATE", Constant::Bool(false)),
             ("HAS_RESET", Constant::Bool(false)),
             ("HAS_GRAD_H", Constant::Bool(false)),
@@ -217,11 +218,17 @@ impl Operation for MinGruScanBackward {
     }
 }
 
-/// Invocations that fill a GPU: the `chunked` kernel cuts the run into chunks until there are as many.
+/// Invocations that fill a GPU: where sequences and channels give fewer, the `chunked` kernel cuts the run into chunks.
 const FILLING: usize = 1 << 14;
+
+/// Invocations that it then cuts it into: once there are chunks, more of them cost little, and loads of as many span a large GPU's latency.
+const CUT_INTO: usize = 1 << 16;
 
 /// The fewest steps of a chunk: shorter ones spend more on carries than they gain.
 const MIN_CHUNK: usize = 32;
+
+/// Steps that an invocation of a real GPU loads together: few invocations have all its memory to wait for.
+const AHEAD: usize = 8;
 
 /// Channels that one workgroup of `carry_subgroup.wgsl` carries.
 const CARRIED: usize = 16;
@@ -246,6 +253,8 @@ struct Layout {
     n_hidden: usize,
     chunk_steps: usize,
     n_chunk: usize,
+    /// Steps that an invocation loads together.
+    ahead: usize,
 }
 
 impl Layout {
@@ -262,10 +271,12 @@ impl Layout {
             _ => Variant::Plain,
         };
         let chunked = !matches!(kernel, "sequential" | "rows");
-        let wanted_chunks = FILLING.div_ceil((n_batch * n_hidden).max(1));
+        let n_lane = (n_batch * n_hidden).max(1);
+        let wanted_chunks = if n_lane < FILLING { CUT_INTO.div_ceil(n_lane) } else { 1 };
         let chunk_steps = if chunked { n_step.div_ceil(wanted_chunks).max(MIN_CHUNK) } else { n_step };
         let chunk_steps = chunk_steps.clamp(1, MOST_ITERATIONS);
-        Layout { variant, n_batch, n_hidden, chunk_steps, n_chunk: n_step.div_ceil(chunk_steps).max(1) }
+        let ahead = if chunked { AHEAD } else { 1 };
+        Layout { variant, n_batch, n_hidden, chunk_steps, n_chunk: n_step.div_ceil(chunk_steps).max(1), ahead }
     }
 
     /// Of the entries for whole sequences, chunks and rows.
@@ -361,6 +372,7 @@ impl Window {
             .constant("ROW_VALUES", values)
             .constant("SUBGROUPS", layout.variant == Variant::Subgroup)
             .constant("F16", layout.variant == Variant::F16)
+            .constant("AHEAD", layout.ahead)
             .bind("p", stretch.part(op.p))
             .bind_optional("reset", op.recurrence.reset.map(|reset| stretch.sequences.part(reset)))
             .param("n_batch", layout.n_batch)

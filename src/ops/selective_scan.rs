@@ -42,6 +42,7 @@ const fn variant(shared: &'static [&'static str]) -> Shader {
             ("N_STATE", Constant::U32(16)),
             ("QUADS", Constant::U32(4)),
             ("SPAN", Constant::U32(SPAN as u32)),
+            ("AHEAD", Constant::U32(1)),
             ("PARTIAL", Constant::U32(PARTIAL as u32)),
             ("HAS_D", Constant::Bool(false)),
             ("HAS_Z", Constant::Bool(false)),
@@ -71,8 +72,11 @@ const WALKING_BUFFERS: u32 = 9;
 /// Workgroups that walk, for each thread of a software GPU to have some.
 const WALKING: usize = 2;
 
-/// Invocations that fill a GPU: the `chunked` kernel cuts the run into chunks until there are as many.
+/// Invocations that fill a GPU: where sequences and channels give fewer, the `chunked` kernel cuts the run into chunks.
 const FILLING: usize = 1 << 14;
+
+/// Invocations that it then cuts it into: once there are chunks, more of them cost little, and loads of as many span a large GPU's latency.
+const CUT_INTO: usize = 1 << 16;
 
 /// The most spans of a chunk on a software GPU, so that the loops over its steps stay below the 65,535 iterations that Mesa's drivers run.
 const MOST_CHUNK_SPANS: usize = 512;
@@ -473,6 +477,8 @@ struct Layout {
     n_span: usize,
     chunk_spans: usize,
     n_chunk: usize,
+    /// Steps that an invocation loads together: those of a span on a real GPU, where few invocations have all its memory to wait for.
+    ahead: usize,
     row_quads: usize,
     states_start: usize,
     rows_start: usize,
@@ -497,7 +503,8 @@ impl Layout {
             _ => Variant::Plain,
         };
         let chunked = kernel == "chunked" || variant != Variant::Plain && !plan.traits().software;
-        let wanted_chunks = FILLING.div_ceil(n_batch * n_channel);
+        let n_lane = n_batch * n_channel;
+        let wanted_chunks = if n_lane < FILLING { CUT_INTO.div_ceil(n_lane) } else { 1 };
         let chunk_spans = match chunked {
             _ if walked => n_span,
             true => n_span.div_ceil(wanted_chunks).max(MIN_CHUNK_SPANS),
@@ -529,6 +536,7 @@ impl Layout {
             n_span,
             chunk_spans,
             n_chunk,
+            ahead: if chunked { SPAN } else { 1 },
             row_quads,
             states_start,
             rows_start,
@@ -610,6 +618,7 @@ impl Window {
             .constant("N_STATE", layout.n_state)
             .constant("QUADS", layout.quads)
             .constant("HAS_RESET", inputs.recurrence.reset.is_some())
+            .constant("AHEAD", layout.ahead)
             .bind("workspace", workspace)
             .param("n_batch", layout.n_batch)
             .param("n_step", layout.n_step)
