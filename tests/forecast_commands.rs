@@ -239,6 +239,8 @@ fn a_backtest_sees_nothing_of_what_comes_after_an_origin() {
     refuses(folder.path(), "backtest --device cpu --csv loads.csv --targets north --origins 300", &["--origins", "300"]);
     refuses(folder.path(), "backtest --device cpu --csv loads.csv --targets north --split 0.5", &["--split", "--valid-share"]);
     refuses(folder.path(), "train --model min-gru --device cpu --csv loads.csv --targets north,north", &["--targets", "north twice"]);
+    let wave = "train --model min-gru --device cpu --csv loads.csv --targets north --features north,calendar:day.sin.1";
+    refuses(folder.path(), wave, &["--features", "calendar:day.sin.1 is read by --calendar on"]);
     refuses(
         folder.path(),
         "backtest --device cpu --csv loads.csv --targets north --window 24 --horizon 6 --test-rows 3",

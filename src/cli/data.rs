@@ -200,6 +200,11 @@ impl LayoutArgs {
         if let Some((_, name)) = twice {
             return Err(Error::given("--targets", message!("it names {} twice", name)));
         }
+        for (option, names) in [("--targets", &targets), ("--features", &features)] {
+            if let Some(name) = names.iter().find(|name| CALENDAR.contains(&name.as_str())) {
+                return Err(Error::given(option, message!("{} is read by --calendar on", name)));
+            }
+        }
         let named = Self::named(&targets, &features);
         let columns = match &named {
             Some(names) => Columns::Named(names),

@@ -413,6 +413,7 @@ pub static CHINESE: &[(&str, &str)] = &[
     ("is no training", "不是训练"),
     ("name another --out-dir, or give the --space, --seed and series that it was begun with", "请指定另一个 --out-dir，或给出开始时的 --space、--seed 和序列"),
     ("trial {} was run on other values of the series", "试验 {} 是用另一些序列数值运行的"),
+    ("{} is read by --calendar on", "{} 由 --calendar on 读取"),
     ("it names {} twice", "{} 重复出现"),
     ("is written by this command already", "已由本命令写入"),
     ("{} is of a single run: take it out", "{} 只适用于单次运行：请去掉"),
