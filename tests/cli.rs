@@ -326,6 +326,7 @@ fn a_stream_takes_a_file_as_it_was_trained_on() {
     };
     refuses("20.5\n", &["standard input:1", "no header", "column of dates"]);
     refuses("load;other\n20,5;1\n", &["standard input:2", "no column of dates"]);
+    refuses("time;load\n20,5\n", &["standard input:2", "1 cells where 2"]);
     refuses("time;load\nnoon;20,5\n", &["standard input:2", "\"noon\" is not a date", "2024-01-31 16:00"]);
 }
 

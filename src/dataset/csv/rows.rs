@@ -29,7 +29,6 @@ pub struct CsvRows<'a, R> {
     needs_dates: bool,
     /// The column of dates, where it is named.
     date: Option<&'a str>,
-    header: Option<Vec<String>>,
     cells: Option<Cells>,
 }
 
@@ -67,7 +66,6 @@ impl<'a, R: BufRead> CsvRows<'a, R> {
             needs_dates: names.len() < columns.len(),
             names,
             date,
-            header: None,
             cells: None,
         })
     }
@@ -84,12 +82,13 @@ impl<'a, R: BufRead> CsvRows<'a, R> {
         let cells = match self.cells.take() {
             Some(cells) => cells,
             None if self.is_header() => {
-                self.header = Some(self.record.iter().map(String::from).collect());
+                let header: Vec<String> = self.record.iter().map(String::from).collect();
                 let columns = self.named()?;
                 if !self.read()? {
                     return Ok(None);
                 }
-                Cells { columns, dates: self.dates()?, n: self.header.as_ref().map_or(0, Vec::len) }
+                self.check_len(header.len())?;
+                Cells { columns, dates: self.dates(&header)?, n: header.len() }
             }
             None if self.needs_dates => {
                 return Err(self.wrong(
@@ -99,9 +98,7 @@ impl<'a, R: BufRead> CsvRows<'a, R> {
             }
             None => Cells { columns: (0..self.names.len()).collect(), dates: Vec::new(), n: self.names.len() },
         };
-        if self.record.len() != cells.n {
-            return Err(self.wrong(message!("{} cells where {} are expected", self.record.len(), cells.n), self.needed()));
-        }
+        self.check_len(cells.n)?;
         self.decimal_comma |= self.may_have_commas && cells.columns.iter().any(|&column| is_decimal_comma(&self.record[column]));
         let row = self.parse(&cells)?;
         self.cells = Some(cells);
@@ -111,6 +108,13 @@ impl<'a, R: BufRead> CsvRows<'a, R> {
     fn read(&mut self) -> Result<bool> {
         let read = self.reader.read_record(&mut self.record);
         read.map_err(|error| unreadable(&self.place, error.position().map(csv::Position::line), &error))
+    }
+
+    fn check_len(&self, n: usize) -> Result<()> {
+        if self.record.len() == n {
+            return Ok(());
+        }
+        Err(self.wrong(message!("{} cells where {} are expected", self.record.len(), n), self.needed()))
     }
 
     fn is_header(&self) -> bool {
@@ -128,11 +132,10 @@ impl<'a, R: BufRead> CsvRows<'a, R> {
     }
 
     /// Where the row below the header has its date.
-    fn dates(&self) -> Result<Vec<usize>> {
+    fn dates(&self, header: &[String]) -> Result<Vec<usize>> {
         if !self.needs_dates {
             return Ok(Vec::new());
         }
-        let header = self.header.as_deref().unwrap_or_default();
         let is_free = |column: usize| !self.names.contains(&header[column].as_str());
         let dates = date_columns(self.place.clone(), header, self.date, self.record.as_byte_record(), is_free)?;
         if dates.is_empty() {
