@@ -221,7 +221,7 @@ impl Operation for MinGruScanBackward {
 /// Invocations that fill a GPU: where sequences and channels give fewer, the `chunked` kernel cuts the run into chunks.
 const FILLING: usize = 1 << 14;
 
-/// Invocations that it then cuts it into: once there are chunks, more of them cost little, and loads of as many span a large GPU's latency.
+/// Invocations that it then cuts it into, at most: loads of as many span a large GPU's latency.
 const CUT_INTO: usize = 1 << 16;
 
 /// The fewest steps of a chunk: shorter ones spend more on carries than they gain.
@@ -272,7 +272,9 @@ impl Layout {
         };
         let chunked = !matches!(kernel, "sequential" | "rows");
         let n_lane = (n_batch * n_hidden).max(1);
-        let wanted_chunks = if n_lane < FILLING { CUT_INTO.div_ceil(n_lane) } else { 1 };
+        // to carry from one chunk to the next is waited for as AHEAD steps are
+        let most_chunks = (n_step / AHEAD).isqrt().max(1);
+        let wanted_chunks = if n_lane < FILLING { CUT_INTO.div_ceil(n_lane).min(most_chunks) } else { 1 };
         let chunk_steps = if chunked { n_step.div_ceil(wanted_chunks).max(MIN_CHUNK) } else { n_step };
         let chunk_steps = chunk_steps.clamp(1, MOST_ITERATIONS);
         let ahead = if chunked { AHEAD } else { 1 };

@@ -75,7 +75,7 @@ const WALKING: usize = 2;
 /// Invocations that fill a GPU: where sequences and channels give fewer, the `chunked` kernel cuts the run into chunks.
 const FILLING: usize = 1 << 14;
 
-/// Invocations that it then cuts it into: once there are chunks, more of them cost little, and loads of as many span a large GPU's latency.
+/// Invocations that it then cuts it into, at most: loads of as many span a large GPU's latency.
 const CUT_INTO: usize = 1 << 16;
 
 /// The most spans of a chunk on a software GPU, so that the loops over its steps stay below the 65,535 iterations that Mesa's drivers run.
@@ -504,7 +504,8 @@ impl Layout {
         };
         let chunked = kernel == "chunked" || variant != Variant::Plain && !plan.traits().software;
         let n_lane = n_batch * n_channel;
-        let wanted_chunks = if n_lane < FILLING { CUT_INTO.div_ceil(n_lane) } else { 1 };
+        // to carry from one chunk to the next is waited for as a span is
+        let wanted_chunks = if n_lane < FILLING { CUT_INTO.div_ceil(n_lane).min(n_span.isqrt()).max(1) } else { 1 };
         let chunk_spans = match chunked {
             _ if walked => n_span,
             true => n_span.div_ceil(wanted_chunks).max(MIN_CHUNK_SPANS),

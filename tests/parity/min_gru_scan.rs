@@ -54,7 +54,7 @@ fn more_steps_than_software_drivers_count() {
 #[test]
 fn many_chunks() {
     for kernel in kernels() {
-        check(Some(kernel), [1, 5000, 3], true, true, false);
+        check(Some(kernel), [1, 20_000, 3], true, true, false);
         check(Some(kernel), [3, 300, 37], true, false, true);
     }
 }
