@@ -109,21 +109,22 @@ fn grad_h_of(lane: Lane, row: u32) -> Value {
     return Value();
 }
 
-// What a step reads of p.
+// What a step reads.
 struct Inputs {
     gate: Value,
     candidate: Value,
+    is_border: bool, // behind the position before
 }
 
 fn inputs_at(lane: Lane, position: u32) -> Inputs {
     let at = p_at(lane, row_of(lane, position));
-    return Inputs(p[at], p[at + params.n_hidden]);
+    return Inputs(p[at], p[at + params.n_hidden], is_border(lane.batch, position));
 }
 
 // Writes the state at a position, given the one before, and returns it.
 fn step_forward(lane: Lane, position: u32, inputs: Inputs, before: Value) -> Value {
     let z = sigmoids(inputs.gate);
-    let entering = select(before, Value(), is_border(lane.batch, position));
+    let entering = select(before, Value(), inputs.is_border);
     let state = z.negative * entering + z.positive * candidate(inputs.candidate);
     h[h_at(lane, position)] = state;
     return state;
@@ -168,15 +169,16 @@ struct Known {
 }
 
 fn known_at(lane: Lane, position: u32) -> Known {
+    let inputs = inputs_at(lane, position);
     var previous = Value();
-    if !is_border(lane.batch, position) {
+    if !inputs.is_border {
         if position == 0u {
             previous = initial(lane.batch, lane.channel);
         } else {
             previous = h[h_at(lane, position - 1u)];
         }
     }
-    return Known(inputs_at(lane, position), previous, grad_h_of(lane, row_of(lane, position)));
+    return Known(inputs, previous, grad_h_of(lane, row_of(lane, position)));
 }
 
 // Writes the gradients at a position, given that of its state by the positions behind, and returns that of the state before.
@@ -188,7 +190,7 @@ fn step_backward(lane: Lane, position: u32, known: Known, carry: Value) -> Value
         grad_p[to] = e * (candidate(known.inputs.candidate) - known.previous) * z.positive * z.negative;
         grad_p[to + params.n_hidden] = e * z.positive * candidate_derivative(known.inputs.candidate);
     }
-    return select(e * z.negative, Value(), is_border(lane.batch, position));
+    return select(e * z.negative, Value(), known.inputs.is_border);
 }
 
 // Writes the gradients of a chunk, given that of the state that leaves it, and returns that of the state that enters it.

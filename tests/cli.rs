@@ -325,9 +325,11 @@ fn a_stream_takes_a_file_as_it_was_trained_on() {
         assert!(output.status.code() == Some(2) && parts.iter().all(|part| message.contains(part)), "{input:?}: {message}");
     };
     refuses("20.5\n", &["standard input:1", "no header", "column of dates"]);
-    refuses("load;other\n20,5;1\n", &["standard input:2", "no column of dates"]);
+    refuses("load;other\n20,5;1\n", &["standard input:2", "no column of dates with times"]);
+    refuses("date;load\n2024-01-31;20,5\n", &["standard input:2", "no column of dates with times", "--date"]);
+    refuses("time;load\n2024-01-31 16:00;20,512\n", &["load is \"20,512\"", "write it as 20.512"]);
     refuses("time;load\n20,5\n", &["standard input:2", "1 cells where 2"]);
-    refuses("time;load\nnoon;20,5\n", &["standard input:2", "\"noon\" is not a date", "2024-01-31 16:00"]);
+    refuses("time;load\n2024-01-31 16:00;20,5\nnoon;20,5\n", &["standard input:3", "\"noon\" is not a date", "2024-01-31 16:00"]);
 }
 
 /// Once one run in thirty was killed while it exited: the driver's libraries were unloaded before the process was done with them.

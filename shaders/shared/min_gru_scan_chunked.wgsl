@@ -24,7 +24,7 @@ fn summarize_forward(@builtin(global_invocation_id) global: vec3<u32>, @builtin(
         for (var i = 0u; i < AHEAD; i++) {
             if first + i < lane.end {
                 let z = sigmoids(inputs[i].gate);
-                let entering = select(summary, vec2(0.0), is_border(lane.batch, first + i));
+                let entering = select(summary, vec2(0.0), inputs[i].is_border);
                 summary = z.negative * entering + vec2(0.0, z.positive * candidate(inputs[i].candidate));
             }
         }

@@ -90,8 +90,8 @@ enum Command {
     ///
     /// Reads CSV rows and prints a line after each: the forecast in the columns' units, its steps, targets and quantiles one after another.
     /// The first row is a header where it names a column of the checkpoint; other columns are then left out. Without a header, rows hold
-    /// the checkpoint's columns alone, in their order. The first row tells the delimiter; where that is no comma, 12,5 is a number. Where the
-    /// checkpoint reads the time of day, a header names the column of dates too.
+    /// the checkpoint's columns alone, in their order. The first row tells the delimiter; where that is no comma, 12,5 is a number, and once
+    /// such has come, 12,500. Where the checkpoint reads the time of day, a header names the column of dates too.
     ///
     /// A model trained with --window-norm none takes one step a row and keeps its state from the first row on. Other models normalise each
     /// window by itself: the last window is forecast anew after every row, and the lines of the rows before the first full window are empty.

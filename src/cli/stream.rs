@@ -7,7 +7,7 @@ use std::process::ExitCode;
 use super::device::{Device, DeviceArgs};
 use crate::backend::Backend;
 use crate::checkpoint::{Checkpoint, Description};
-use crate::dataset::{CsvRows, Scaler};
+use crate::dataset::{CALENDAR, CsvRows, Scaler};
 use crate::error::{Error, Result};
 use crate::graph::Graph;
 use crate::model::{ForecasterConfig, ModelKind, StepGraph, Stream, WindowGraph, WindowStream};
@@ -101,10 +101,13 @@ pub async fn run(args: &Args) -> Result<ExitCode> {
     if args.cache.is_some() && !(description.model.model == ModelKind::Hybrid && matches!(recorded, Recorded::Steps(_))) {
         return Err(Error::given("--cache", message!("it needs a hybrid that was trained with --window-norm none")));
     }
+    let columns: Vec<&str> = description.layout.columns().collect();
+    if args.date.is_some() && !columns.iter().any(|name| CALENDAR.contains(name)) {
+        return Err(Error::given("--date", message!("it needs a checkpoint that reads the time of day")));
+    }
     let device = Device::open(&args.device).await?;
     let parameters = tensors.parameters(&place, recorded.graph())?;
     let mut loaded = recorded.load(device.backend(), &parameters).await?;
-    let columns: Vec<&str> = description.layout.columns().collect();
     let mut rows = CsvRows::new(io::stdin().lock(), message!("standard input"), &columns, args.date.as_deref())?;
     let mut output = io::stdout().lock();
     while let Some(row) = rows.next_row()? {

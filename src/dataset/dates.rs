@@ -103,14 +103,24 @@ impl Format {
 }
 
 /// The columns [`CALENDAR`] of one row by its date alone; none where that is no time.
-pub(crate) fn calendar_of(date: &str) -> Option<[f64; CALENDAR.len()]> {
-    let keys = Keys::new(&Dates { name: String::new(), text: vec![date.into()] }).filter(|keys| keys.unit.is_some())?;
-    Some(std::array::from_fn(|index| wave(index, share_of_day(keys.keys[0]))))
+pub(super) fn calendar_of(date: &str) -> Option<[f64; CALENDAR.len()]> {
+    let shares = one(date).shares_of_day()?;
+    Some(std::array::from_fn(|index| wave(index, shares[0])))
 }
 
-/// The time of day as a share of it.
-fn share_of_day(key: i128) -> f64 {
-    key.rem_euclid(DAY) as f64 / DAY as f64
+/// Whether a date is written with a time of day.
+pub(super) fn has_time(date: &str) -> bool {
+    Keys::new(&one(date)).is_some_and(|keys| match keys.format {
+        Format::Number => keys.unit.is_some(),
+        Format::Instant => true,
+        Format::Iso => date.contains(':'),
+        Format::Pattern(pattern) => pattern.contains("%H"),
+    })
+}
+
+/// A column of one date.
+fn one(date: &str) -> Dates {
+    Dates { name: String::new(), text: vec![date.into()] }
 }
 
 /// A column of [`CALENDAR`] at a share of the day.
@@ -336,9 +346,20 @@ impl Dates {
     /// The time of day of each row as a share of the day, in the clock of the dates themselves; none where all have the same, as dates
     /// without a time do, or where they are no times.
     pub fn time_of_day(&self) -> Option<Vec<f64>> {
-        let keys = Keys::new(self).filter(|keys| keys.unit.is_some())?;
-        let shares: Vec<f64> = keys.keys.iter().copied().map(share_of_day).collect();
+        let shares = self.shares_of_day()?;
         shares.iter().any(|share| *share != shares[0]).then_some(shares)
+    }
+
+    /// The time of day of each row as a share of the day; none where they are no times.
+    fn shares_of_day(&self) -> Option<Vec<f64>> {
+        let keys = Keys::new(self).filter(|keys| keys.unit.is_some())?;
+        // an instant's own clock, which summer time sets otherwise than that of the last
+        let clock = |(&key, text): (&i128, &String)| match keys.format {
+            Format::Instant => Some(Format::Instant.key(text)? + i128::from(offset(text)?.seconds()) * SECOND),
+            _ => Some(key),
+        };
+        let shares = keys.keys.iter().zip(&self.text).map(|row| clock(row).map(|key| key.rem_euclid(DAY) as f64 / DAY as f64));
+        shares.collect()
     }
 
     /// The columns [`CALENDAR`], each `(row)`, where the dates have times of day.
@@ -482,6 +503,18 @@ mod tests {
         assert_eq!(order.push("2024-11-03T01:30:00-04:00"), Ok(()));
         assert_eq!(order.push("2024-11-03T01:00:00-05:00"), Ok(()));
         assert!(!order.is_backward());
+    }
+
+    #[test]
+    fn a_time_of_day_is_that_of_the_rows_own_clock() {
+        let instants = ["2024-01-01T12:00:00-05:00", "2024-07-01T12:00:00-04:00", "2024-07-01T18:00:00-04:00"];
+        assert_eq!(dates(&instants).time_of_day(), Some(vec![0.5, 0.5, 0.75]));
+        for (date, wave) in [(instants[0], Some(-1.0)), ("2024-01-31 06:00", Some(0.0)), ("1704110400", Some(-1.0)), ("noon", None)] {
+            let cosine = calendar_of(date).map(|waves| waves[1].round());
+            assert_eq!(cosine.map(|cosine| cosine + 0.0), wave, "{date}");
+        }
+        assert!(has_time("2024-01-31 00:00") && has_time("20240131T000000") && has_time("1704110400"));
+        assert!(!has_time("2024-01-31") && !has_time("20240131") && !has_time("31.01.2024") && !has_time("noon"));
     }
 
     #[test]

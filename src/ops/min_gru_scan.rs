@@ -1,6 +1,6 @@
 //! minGRU, whose gates see only the input, as a scan: see `reference/min_gru_scan.rs`.
 
-use super::{Operation, QUAD, Recurrence, SINGLE, Stretch, present, rows_fit, width};
+use super::{AHEAD, Operation, QUAD, Recurrence, SINGLE, Stretch, present, rows_fit, wanted_chunks, width};
 use crate::error::{Error, Result};
 use crate::gpu::{Constant, Kernel, LANES, MOST_ITERATIONS, Operand, Planner, Shader};
 use crate::graph::{Gradients, Graph, Tensor};
@@ -218,17 +218,8 @@ impl Operation for MinGruScanBackward {
     }
 }
 
-/// Invocations that fill a GPU: where sequences and channels give fewer, the `chunked` kernel cuts the run into chunks.
-const FILLING: usize = 1 << 14;
-
-/// Invocations that it then cuts it into, at most: loads of as many span a large GPU's latency.
-const CUT_INTO: usize = 1 << 16;
-
 /// The fewest steps of a chunk: shorter ones spend more on carries than they gain.
 const MIN_CHUNK: usize = 32;
-
-/// Steps that an invocation of a real GPU loads together: few invocations have all its memory to wait for.
-const AHEAD: usize = 8;
 
 /// Channels that one workgroup of `carry_subgroup.wgsl` carries.
 const CARRIED: usize = 16;
@@ -271,11 +262,8 @@ impl Layout {
             _ => Variant::Plain,
         };
         let chunked = !matches!(kernel, "sequential" | "rows");
-        let n_lane = (n_batch * n_hidden).max(1);
-        // to carry from one chunk to the next is waited for as AHEAD steps are
-        let most_chunks = (n_step / AHEAD).isqrt().max(1);
-        let wanted_chunks = if n_lane < FILLING { CUT_INTO.div_ceil(n_lane).min(most_chunks) } else { 1 };
-        let chunk_steps = if chunked { n_step.div_ceil(wanted_chunks).max(MIN_CHUNK) } else { n_step };
+        let n_wanted = wanted_chunks(n_batch * n_hidden, n_step);
+        let chunk_steps = if chunked { n_step.div_ceil(n_wanted).max(MIN_CHUNK) } else { n_step };
         let chunk_steps = chunk_steps.clamp(1, MOST_ITERATIONS);
         let ahead = if chunked { AHEAD } else { 1 };
         Layout { variant, n_batch, n_hidden, chunk_steps, n_chunk: n_step.div_ceil(chunk_steps).max(1), ahead }

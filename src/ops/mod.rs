@@ -325,6 +325,22 @@ fn rows_fit(plan: &Planner, tensors: &[Tensor], n_row: usize) -> bool {
     4 * (row * n_row + 64) as u64 <= plan.traits().max_binding
 }
 
+/// Steps of a scan that an invocation of a real GPU loads together: few invocations have all its memory to wait for.
+const AHEAD: usize = 8;
+
+/// Invocations that fill a GPU: a scan of fewer is cut into chunks.
+const FILLING: usize = 1 << 14;
+
+/// Invocations that it is then cut into: loads of as many span a large GPU's latency.
+const CUT_INTO: usize = 1 << 16;
+
+/// Chunks of a scan of so many channels in all, on a real GPU; no more than are carried through in the time of one, as what is carried is
+/// waited for like [`AHEAD`] steps.
+fn wanted_chunks(n_channel: usize, n_step: usize) -> usize {
+    let most = if n_channel < FILLING { CUT_INTO.div_ceil(n_channel.max(1)) } else { 1 };
+    most.min((n_step / AHEAD).isqrt()).max(1)
+}
+
 /// A kernel's name and what it needs of an adapter.
 type Named = (&'static str, Option<Need>);
 

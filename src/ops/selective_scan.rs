@@ -1,6 +1,6 @@
 //! Selective scan (S6), the recurrence of Mamba, and its gradient.
 
-use super::{Operation, Recurrence, SINGLE, Sequences, Stretch, present, rows_fit};
+use super::{Operation, Recurrence, SINGLE, Sequences, Stretch, present, rows_fit, wanted_chunks};
 use crate::error::Result;
 use crate::gpu::{Constant, Kernel, LANES, MOST_ITERATIONS, Operand, Planner, Shader};
 use crate::graph::{Gradients, Graph, Tensor};
@@ -71,12 +71,6 @@ const WALKING_BUFFERS: u32 = 9;
 
 /// Workgroups that walk, for each thread of a software GPU to have some.
 const WALKING: usize = 2;
-
-/// Invocations that fill a GPU: where sequences and channels give fewer, the `chunked` kernel cuts the run into chunks.
-const FILLING: usize = 1 << 14;
-
-/// Invocations that it then cuts it into, at most: loads of as many span a large GPU's latency.
-const CUT_INTO: usize = 1 << 16;
 
 /// The most spans of a chunk on a software GPU, so that the loops over its steps stay below the 65,535 iterations that Mesa's drivers run.
 const MOST_CHUNK_SPANS: usize = 512;
@@ -503,12 +497,10 @@ impl Layout {
             _ => Variant::Plain,
         };
         let chunked = kernel == "chunked" || variant != Variant::Plain && !plan.traits().software;
-        let n_lane = n_batch * n_channel;
-        // to carry from one chunk to the next is waited for as a span is
-        let wanted_chunks = if n_lane < FILLING { CUT_INTO.div_ceil(n_lane).min(n_span.isqrt()).max(1) } else { 1 };
+        let n_wanted = wanted_chunks(n_batch * n_channel, n_step);
         let chunk_spans = match chunked {
             _ if walked => n_span,
-            true => n_span.div_ceil(wanted_chunks).max(MIN_CHUNK_SPANS),
+            true => n_span.div_ceil(n_wanted).max(MIN_CHUNK_SPANS),
             false if plan.traits().software => {
                 // loops over the states of a step; those of the sums by subgroups are not unrolled
                 let loops = if variant == Variant::Subgroup { quads } else { quads.div_ceil(4) };

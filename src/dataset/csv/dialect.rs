@@ -81,6 +81,17 @@ fn kind(cell: &[u8], delimiter: u8) -> Kind {
     }
 }
 
+/// The delimiter of a table of which only the first line is known and the columns that are wanted: the one by which the line names most of
+/// them, or has as many cells.
+pub(super) fn delimiter_of(line: &[u8], names: &[&str]) -> u8 {
+    let fit = |delimiter: u8| {
+        let row = rows(line, delimiter).into_iter().next().unwrap_or_default();
+        let n_named = row.iter().filter(|cell| str::from_utf8(cell).is_ok_and(|cell| names.contains(&cell.trim()))).count();
+        (n_named, row.len() == names.len())
+    };
+    DELIMITERS.into_iter().max_by_key(|&delimiter| fit(delimiter)).unwrap_or(b',')
+}
+
 /// The number that a cell's text is.
 pub(super) fn number(text: &str, decimal_comma: bool) -> Option<f64> {
     match text.split_once(',') {
@@ -116,6 +127,17 @@ mod tests {
         assert_eq!(dialect("a;b\n1,5;2,25\n3,5;4\n"), (';', true, true));
         assert_eq!(dialect("name,note\n\"a\",\"x; y\"\n"), (',', true, false));
         assert_eq!(dialect("Close\n1\n2\n"), (',', true, false));
+    }
+
+    #[test]
+    fn a_line_that_names_columns_tells_its_delimiter() {
+        let delimiter = |line: &str, names: &[&str]| char::from(delimiter_of(line.as_bytes(), names));
+        assert_eq!(delimiter("time;load;x\n", &["load"]), ';');
+        assert_eq!(delimiter("time,Temp (C|F)\n", &["Temp (C|F)"]), ',');
+        assert_eq!(delimiter("1.0,\t2.0\n", &["a", "b"]), ',');
+        assert_eq!(delimiter("1,5;2,5\n", &["a", "b"]), ';');
+        assert_eq!(delimiter("50\n", &["a"]), ',');
+        assert_eq!(delimiter("", &["a"]), ',');
     }
 
     #[test]

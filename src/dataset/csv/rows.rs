@@ -1,14 +1,14 @@
 //! Rows of a table one by one, as they come.
 
-use std::io::{BufRead, Chain, Cursor};
+use std::io::{BufRead, Chain, Cursor, Read};
 
 use csv::{Reader, ReaderBuilder, StringRecord, Trim};
 
 use super::date_columns;
-use super::dialect::{Dialect, is_decimal_comma, number};
+use super::dialect::{delimiter_of, is_decimal_comma, number};
 use crate::Message;
 use crate::dataset::CALENDAR;
-use crate::dataset::dates::calendar_of;
+use crate::dataset::dates::{calendar_of, has_time};
 use crate::error::{Error, Result};
 
 /// Reads rows of known columns, each as soon as its line has come. The first line tells the delimiter, as it does in a file; it is a
@@ -53,12 +53,12 @@ impl<'a, R: BufRead> CsvRows<'a, R> {
                 break;
             }
         }
-        let delimiter = Dialect::new(&first).delimiter;
+        let names: Vec<&str> = columns.iter().copied().filter(|name| !CALENDAR.contains(name)).collect();
+        let delimiter = delimiter_of(&first, &names);
         let mut reader = ReaderBuilder::new();
         reader.delimiter(delimiter).has_headers(false).flexible(true).trim(Trim::All);
-        let names: Vec<&str> = columns.iter().copied().filter(|name| !CALENDAR.contains(name)).collect();
         Ok(CsvRows {
-            reader: reader.from_reader(std::io::Read::chain(Cursor::new(first), input)),
+            reader: reader.from_reader(Cursor::new(first).chain(input)),
             record: StringRecord::new(),
             may_have_commas: delimiter != b',',
             decimal_comma: false,
@@ -79,30 +79,33 @@ impl<'a, R: BufRead> CsvRows<'a, R> {
         if !self.read()? {
             return Ok(None);
         }
-        let cells = match self.cells.take() {
-            Some(cells) => cells,
-            None if self.is_header() => {
-                let header: Vec<String> = self.record.iter().map(String::from).collect();
-                let columns = self.named()?;
-                if !self.read()? {
-                    return Ok(None);
-                }
-                self.check_len(header.len())?;
-                Cells { columns, dates: self.dates(&header)?, n: header.len() }
-            }
-            None if self.needs_dates => {
-                return Err(self.wrong(
-                    message!("there is no header"),
-                    message!("the checkpoint reads the time of day: give one that names the column of dates too"),
-                ));
-            }
-            None => Cells { columns: (0..self.names.len()).collect(), dates: Vec::new(), n: self.names.len() },
-        };
+        if self.cells.is_none() && !self.begin()? {
+            return Ok(None);
+        }
+        let Some(cells) = &self.cells else { return Ok(None) };
         self.check_len(cells.n)?;
         self.decimal_comma |= self.may_have_commas && cells.columns.iter().any(|&column| is_decimal_comma(&self.record[column]));
-        let row = self.parse(&cells)?;
-        self.cells = Some(cells);
-        Ok(Some(row))
+        self.parse(cells).map(Some)
+    }
+
+    /// Finds the columns by the first row, and goes on to the row below it where that is a header; whether there is a row to parse.
+    fn begin(&mut self) -> Result<bool> {
+        if !self.is_header() {
+            if self.needs_dates {
+                let needed = message!("the checkpoint reads the time of day: give one that names the column of dates too");
+                return Err(self.wrong(message!("there is no header"), needed));
+            }
+            self.cells = Some(Cells { columns: (0..self.names.len()).collect(), dates: Vec::new(), n: self.names.len() });
+            return Ok(true);
+        }
+        let header: Vec<String> = self.record.iter().map(String::from).collect();
+        let columns = self.named()?;
+        if !self.read()? {
+            return Ok(false);
+        }
+        self.check_len(header.len())?;
+        self.cells = Some(Cells { columns, dates: self.dates(&header)?, n: header.len() });
+        Ok(true)
     }
 
     fn read(&mut self) -> Result<bool> {
@@ -138,9 +141,9 @@ impl<'a, R: BufRead> CsvRows<'a, R> {
         }
         let is_free = |column: usize| !self.names.contains(&header[column].as_str());
         let dates = date_columns(self.place.clone(), header, self.date, self.record.as_byte_record(), is_free)?;
-        if dates.is_empty() {
-            let needed = message!("the checkpoint reads the time of day: give a column of dates with times");
-            return Err(self.wrong(message!("there is no column of dates"), needed));
+        if dates.is_empty() || !has_time(&self.date_in(&dates)) {
+            let needed = message!("the checkpoint reads the time of day: give one, or name it by --date");
+            return Err(self.wrong(message!("there is no column of dates with times"), needed));
         }
         Ok(dates)
     }
@@ -149,17 +152,29 @@ impl<'a, R: BufRead> CsvRows<'a, R> {
         let cell = |column: usize| self.record.get(column).unwrap_or_default();
         let value = |(name, &column): (&&str, &usize)| match number(cell(column), self.decimal_comma) {
             Some(value) if value.is_finite() => Ok(value),
-            _ => Err(self.wrong(message!("{} is {}, no finite number", name, format!("{:?}", cell(column))), self.needed())),
+            _ => {
+                let text = cell(column);
+                let needed = match number(text, self.may_have_commas) {
+                    Some(_) => message!("a comma before three digits may part thousands: write it as {}", text.replace(',', ".")),
+                    None => self.needed(),
+                };
+                Err(self.wrong(message!("{} is {}, no finite number", name, format!("{text:?}")), needed))
+            }
         };
         let mut row = self.names.iter().zip(&cells.columns).map(value).collect::<Result<Vec<_>>>()?;
         if self.needs_dates {
-            let date = cells.dates.iter().map(|&column| cell(column)).collect::<Vec<_>>().join(" ");
+            let date = self.date_in(&cells.dates);
             let waves = calendar_of(&date).ok_or_else(|| {
                 self.wrong(message!("{} is not a date", format!("{date:?}")), message!("write dates as 2024-01-31 16:00"))
             })?;
             row.extend(waves);
         }
         Ok(row)
+    }
+
+    /// The row's date, of the cells that have it.
+    fn date_in(&self, cells: &[usize]) -> String {
+        cells.iter().map(|&column| self.record.get(column).unwrap_or_default()).collect::<Vec<_>>().join(" ")
     }
 
     fn needed(&self) -> Message {
