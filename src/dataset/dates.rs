@@ -113,7 +113,7 @@ pub(super) fn has_time(date: &str) -> bool {
     Keys::new(&one(date)).is_some_and(|keys| match keys.format {
         Format::Number => keys.unit.is_some(),
         Format::Instant => true,
-        Format::Iso => date.contains(':'),
+        Format::Iso => date.contains([':', 'T']),
         Format::Pattern(pattern) => pattern.contains("%H"),
     })
 }
