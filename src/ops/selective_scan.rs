@@ -1,6 +1,6 @@
 //! Selective scan (S6), the recurrence of Mamba, and its gradient.
 
-use super::{Operation, Recurrence, SINGLE, Sequences, Stretch, present, rows_fit, wanted_chunks};
+use super::{AHEAD, Operation, Recurrence, SINGLE, Sequences, Stretch, present, rows_fit, wanted_chunks};
 use crate::error::Result;
 use crate::gpu::{Constant, Kernel, LANES, MOST_ITERATIONS, Operand, Planner, Shader};
 use crate::graph::{Gradients, Graph, Tensor};
@@ -471,7 +471,7 @@ struct Layout {
     n_span: usize,
     chunk_spans: usize,
     n_chunk: usize,
-    /// Steps that an invocation loads together: those of a span on a real GPU, where few invocations have all its memory to wait for.
+    /// Steps of a span that an invocation loads together.
     ahead: usize,
     row_quads: usize,
     states_start: usize,
@@ -529,7 +529,7 @@ impl Layout {
             n_span,
             chunk_spans,
             n_chunk,
-            ahead: if chunked { SPAN } else { 1 },
+            ahead: if chunked { AHEAD } else { 1 },
             row_quads,
             states_start,
             rows_start,
