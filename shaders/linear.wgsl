@@ -90,19 +90,26 @@ fn block_at(term: u32, quad: u32) -> u32 {
     return term * TILE_QUADS + (quad ^ term);
 }
 
-// Element of a factor, read at a place that exists; 0 beyond its rows and beyond the terms of the split.
-fn element_a(row: u32, term: u32, end: u32) -> f32 {
+// Element of a factor; beyond its rows and terms one that exists.
+fn near_a(row: u32, term: u32) -> f32 {
     let near_row = min(row, params.n_product_row - 1u);
     let near_term = min(term, params.n_term - 1u);
-    let at = select(near_row * params.a_stride + near_term, near_term * params.a_stride + near_row, A_BY_TERM);
-    return select(0.0, a[params.a_offset + at], row < params.n_product_row && term < end);
+    return a[params.a_offset + select(near_row * params.a_stride + near_term, near_term * params.a_stride + near_row, A_BY_TERM)];
+}
+
+fn near_b(column: u32, term: u32) -> f32 {
+    let near_column = min(column, params.n_product_column - 1u);
+    let near_term = min(term, params.n_term - 1u);
+    return b[params.b_offset + select(near_column * params.b_stride + near_term, near_term * params.b_stride + near_column, B_BY_TERM)];
+}
+
+// 0 beyond its rows and beyond the terms of the split
+fn element_a(row: u32, term: u32, end: u32) -> f32 {
+    return select(0.0, near_a(row, term), row < params.n_product_row && term < end);
 }
 
 fn element_b(column: u32, term: u32, end: u32) -> f32 {
-    let near_column = min(column, params.n_product_column - 1u);
-    let near_term = min(term, params.n_term - 1u);
-    let at = select(near_column * params.b_stride + near_term, near_term * params.b_stride + near_column, B_BY_TERM);
-    return select(0.0, b[params.b_offset + at], column < params.n_product_column && term < end);
+    return select(0.0, near_b(column, term), column < params.n_product_column && term < end);
 }
 
 // (term, quad) of a vector that an invocation loads, so that neighbours read neighbouring elements
@@ -110,28 +117,30 @@ fn term_and_quad(vector: u32, by_term: bool) -> vec2<u32> {
     return select(vec2(vector % TERMS, vector / TERMS), vec2(vector / TILE_QUADS, vector % TILE_QUADS), by_term);
 }
 
-fn load_a(vector: u32, row: u32, term: u32, end: u32) -> vec4<f32> {
+// Four rows of a term. What is beyond the factor is made 0 where it is stored: there the load has had its time.
+fn load_a(vector: u32, row: u32, term: u32) -> vec4<f32> {
     let place = term_and_quad(vector, A_BY_TERM);
     let r = row + 4u * place.y;
     let t = term + place.x;
-    return vec4(element_a(r, t, end), element_a(r + 1u, t, end), element_a(r + 2u, t, end), element_a(r + 3u, t, end));
+    return vec4(near_a(r, t), near_a(r + 1u, t), near_a(r + 2u, t), near_a(r + 3u, t));
 }
 
-fn load_b(vector: u32, column: u32, term: u32, end: u32) -> vec4<f32> {
+fn load_b(vector: u32, column: u32, term: u32) -> vec4<f32> {
     let place = term_and_quad(vector, B_BY_TERM);
     let c = column + 4u * place.y;
     let t = term + place.x;
-    return vec4(element_b(c, t, end), element_b(c + 1u, t, end), element_b(c + 2u, t, end), element_b(c + 3u, t, end));
+    return vec4(near_b(c, t), near_b(c + 1u, t), near_b(c + 2u, t), near_b(c + 3u, t));
 }
 
-fn store_a(vector: u32, start: u32, value: vec4<f32>) {
+// Of a block that has n_term terms; rows beyond the factor are sums that nobody reads.
+fn store_a(vector: u32, start: u32, value: vec4<f32>, n_term: u32) {
     let place = term_and_quad(vector, A_BY_TERM);
-    blocks_a[start + block_at(place.x, place.y)] = value;
+    blocks_a[start + block_at(place.x, place.y)] = select(vec4<f32>(), value, place.x < n_term);
 }
 
-fn store_b(vector: u32, start: u32, value: vec4<f32>) {
+fn store_b(vector: u32, start: u32, value: vec4<f32>, n_term: u32) {
     let place = term_and_quad(vector, B_BY_TERM);
-    blocks_b[start + block_at(place.x, place.y)] = value;
+    blocks_b[start + block_at(place.x, place.y)] = select(vec4<f32>(), value, place.x < n_term);
 }
 
 fn product_bias(column: u32) -> vec4<f32> {
@@ -211,18 +220,18 @@ fn multiply_tiles(
     var next_b: array<vec4<f32>, LOADS>;
     for (var i = 0u; i < LOADS; i++) {
         let vector = index + i * SIDE * SIDE;
-        store_a(vector, 0u, load_a(vector, row, first, end));
-        store_b(vector, 0u, load_b(vector, column, first, end));
+        store_a(vector, 0u, load_a(vector, row, first), end - first);
+        store_b(vector, 0u, load_b(vector, column, first), end - first);
     }
     workgroupBarrier();
     var tile: Tile;
     for (var block = 0u; block < n_block; block++) {
+        let next = first + (block + 1u) * TERMS; // the first term of the next block
         if block + 1u < n_block {
-            let term = first + (block + 1u) * TERMS;
             for (var i = 0u; i < LOADS; i++) {
                 let vector = index + i * SIDE * SIDE;
-                next_a[i] = load_a(vector, row, term, end);
-                next_b[i] = load_b(vector, column, term, end);
+                next_a[i] = load_a(vector, row, next);
+                next_b[i] = load_b(vector, column, next);
             }
         }
         let start = block % 2u * BLOCK;
@@ -238,8 +247,8 @@ fn multiply_tiles(
         if block + 1u < n_block {
             for (var i = 0u; i < LOADS; i++) {
                 let vector = index + i * SIDE * SIDE;
-                store_a(vector, BLOCK - start, next_a[i]);
-                store_b(vector, BLOCK - start, next_b[i]);
+                store_a(vector, BLOCK - start, next_a[i], end - next);
+                store_b(vector, BLOCK - start, next_b[i], end - next);
             }
         }
         workgroupBarrier();

@@ -131,24 +131,21 @@ fn step_forward(lane: Lane, position: u32, inputs: Inputs, before: Value) -> Val
 }
 
 // Writes the states of a chunk, given the one that enters it, and returns the one that leaves it. AHEAD steps are loaded together: no load
-// may pass a store before it, and each would be waited for.
+// may pass a store before it, and each would be waited for. A load that only a branch needs is moved behind it, so there is none.
 fn run_forward(lane: Lane, entering: Value) -> Value {
     var state = entering;
-    for (var first = lane.first; first < lane.end; first += AHEAD) {
-        // SwiftShader takes three times as long by way of the array
-        if AHEAD == 1u {
-            state = step_forward(lane, first, inputs_at(lane, first), state);
-            continue;
-        }
+    var position = lane.first;
+    for (; AHEAD > 1u && position + AHEAD <= lane.end; position += AHEAD) {
         var inputs: array<Inputs, AHEAD>;
         for (var i = 0u; i < AHEAD; i++) {
-            inputs[i] = inputs_at(lane, min(first + i, lane.end - 1u));
+            inputs[i] = inputs_at(lane, position + i);
         }
         for (var i = 0u; i < AHEAD; i++) {
-            if first + i < lane.end {
-                state = step_forward(lane, first + i, inputs[i], state);
-            }
+            state = step_forward(lane, position + i, inputs[i], state);
         }
+    }
+    for (; position < lane.end; position++) {
+        state = step_forward(lane, position, inputs_at(lane, position), state);
     }
     return state;
 }
@@ -170,15 +167,11 @@ struct Known {
 
 fn known_at(lane: Lane, position: u32) -> Known {
     let inputs = inputs_at(lane, position);
-    var previous = Value();
-    if !inputs.is_border {
-        if position == 0u {
-            previous = initial(lane.batch, lane.channel);
-        } else {
-            previous = h[h_at(lane, position - 1u)];
-        }
+    var previous = h[h_at(lane, max(position, 1u) - 1u)];
+    if position == 0u {
+        previous = initial(lane.batch, lane.channel);
     }
-    return Known(inputs, previous, grad_h_of(lane, row_of(lane, position)));
+    return Known(inputs, select(previous, Value(), inputs.is_border), grad_h_of(lane, row_of(lane, position)));
 }
 
 // Writes the gradients at a position, given that of its state by the positions behind, and returns that of the state before.
@@ -196,22 +189,18 @@ fn step_backward(lane: Lane, position: u32, known: Known, carry: Value) -> Value
 // Writes the gradients of a chunk, given that of the state that leaves it, and returns that of the state that enters it.
 fn run_backward(lane: Lane, leaving: Value) -> Value {
     var carry = leaving;
-    let n_step = lane.end - lane.first;
-    for (var done = 0u; done < n_step; done += AHEAD) {
-        if AHEAD == 1u {
-            let position = lane.end - 1u - done;
-            carry = step_backward(lane, position, known_at(lane, position), carry);
-            continue;
-        }
+    var end = lane.end;
+    for (; AHEAD > 1u && end >= lane.first + AHEAD; end -= AHEAD) {
         var known: array<Known, AHEAD>;
         for (var i = 0u; i < AHEAD; i++) {
-            known[i] = known_at(lane, lane.end - 1u - min(done + i, n_step - 1u));
+            known[i] = known_at(lane, end - 1u - i);
         }
         for (var i = 0u; i < AHEAD; i++) {
-            if done + i < n_step {
-                carry = step_backward(lane, lane.end - 1u - done - i, known[i], carry);
-            }
+            carry = step_backward(lane, end - 1u - i, known[i], carry);
         }
+    }
+    for (; end > lane.first; end--) {
+        carry = step_backward(lane, end - 1u, known_at(lane, end - 1u), carry);
     }
     return carry;
 }

@@ -16,7 +16,7 @@
 //   rows      (batch, step, row_quads)          B by quads, C by quads, and with a reset mask (1 where the state is cut, 0, 0, 0)
 //   slots     (batch, chunk, channel, QUADS + 1)   summary of a chunk and (sum of delta, 1 if the state is cut in it, 0, 0), then what is
 //                                               carried into it; at last its part of grad_A and (grad_D, grad_delta_bias, 0, 0)
-//   borders   (batch, span, channel, QUADS)     backward only, not `walked`
+//   borders   (batch, span, channel, QUADS)     backward only, where they are copied
 //   sums      (group, batch, step, 2 QUADS)     backward only: grad_B and grad_C, summed over the channels of one workgroup, or of one
 //                                               invocation that walks
 
@@ -43,7 +43,6 @@ struct Params {
     from_zero: u32, // `walked`: whether the states are zero at first
     accumulate: u32, // whether sums go on from a window before
     is_reverse: u32,
-    delta_softplus: u32,
     u_offset: u32,
     u_stride: u32,
     delta_offset: u32,
@@ -160,7 +159,7 @@ fn is_cut(row: u32) -> bool {
 }
 
 fn step_size(biased_delta: f32) -> f32 {
-    if params.delta_softplus != 0u {
+    if DELTA_SOFTPLUS {
         return softplus(biased_delta);
     }
     return biased_delta;
@@ -220,37 +219,7 @@ fn pack(@builtin(global_invocation_id) global: vec3<u32>, @builtin(num_workgroup
     workspace[index] = value;
 }
 
-// What AHEAD steps read of a channel, loaded together: no load may pass a store before it, and each would be waited for.
-struct Inputs {
-    delta: array<f32, AHEAD>,
-    u: array<f32, AHEAD>,
-}
-
-// Of the positions from `first` on; behind `end` the last one again.
-fn inputs_of(lane: Lane, first: u32, end: u32) -> Inputs {
-    var inputs: Inputs;
-    for (var t = 0u; t < AHEAD; t++) {
-        let row = lane.batch * params.n_step + step_at(min(first + t, end - 1u));
-        inputs.delta[t] = delta[params.delta_offset + row * params.delta_stride + lane.channel];
-        inputs.u[t] = u[params.u_offset + row * params.u_stride + lane.channel];
-    }
-    return inputs;
-}
-
-// Likewise SiLU(z), or 1 where there is no z.
-fn gates_of(lane: Lane, first: u32, end: u32) -> array<f32, AHEAD> {
-    var gates: array<f32, AHEAD>;
-    for (var t = 0u; t < AHEAD; t++) {
-        let row = lane.batch * params.n_step + step_at(min(first + t, end - 1u));
-        gates[t] = 1.0;
-        if HAS_Z {
-            gates[t] = silu(z[params.z_offset + row * params.z_stride + lane.channel]);
-        }
-    }
-    return gates;
-}
-
-// The outputs of one chunk, and the states at its borders.
+// The outputs of a whole run, and the states at its borders: `sequential`.
 @compute @workgroup_size(LANES)
 fn forward(
     @builtin(workgroup_id) workgroup: vec3<u32>,
@@ -279,35 +248,31 @@ fn forward(
     }
     for (var span = first_span; span < end_span; span++) {
         let at_border = saved_at(lane.batch, span, lane.channel);
-        for (var quad = 0u; quad < QUADS; quad++) {
+        for (var quad = 0u; SAVES_BORDERS && quad < QUADS; quad++) {
             borders[at_border + quad] = to_border(h[quad]);
         }
         let end = min((span + 1u) * SPAN, params.n_step);
-        for (var first = span * SPAN; first < end; first += AHEAD) {
-            let inputs = inputs_of(lane, first, end);
-            let gates = gates_of(lane, first, end);
-            for (var t = 0u; t < AHEAD; t++) {
-                if first + t >= end {
-                    continue;
-                }
-                let step = step_at(first + t);
-                let row = lane.batch * params.n_step + step;
-                let at_row = row_at(lane.batch, step);
-                let dt = step_size(inputs.delta[t] + channel.y);
-                let u_t = inputs.u[t];
-                if is_cut(at_row) {
-                    for (var quad = 0u; quad < QUADS; quad++) {
-                        h[quad] = vec4<f32>();
-                    }
-                }
-                var read_out = vec4<f32>();
+        for (var position = span * SPAN; position < end; position++) {
+            let step = step_at(position);
+            let row = lane.batch * params.n_step + step;
+            let at_row = row_at(lane.batch, step);
+            let dt = step_size(delta[params.delta_offset + row * params.delta_stride + lane.channel] + channel.y);
+            let u_t = u[params.u_offset + row * params.u_stride + lane.channel];
+            if is_cut(at_row) {
                 for (var quad = 0u; quad < QUADS; quad++) {
-                    h[quad] = power_of_two(dt * decay_rate[quad]) * h[quad] + dt * u_t * workspace[at_row + quad];
-                    read_out += h[quad] * workspace[at_row + QUADS + quad];
+                    h[quad] = vec4<f32>();
                 }
-                let y_t = read_out.x + read_out.y + read_out.z + read_out.w + channel.x * u_t;
-                y[params.y_offset + row * params.y_stride + lane.channel] = y_t * gates[t];
             }
+            var read_out = vec4<f32>();
+            for (var quad = 0u; quad < QUADS; quad++) {
+                h[quad] = power_of_two(dt * decay_rate[quad]) * h[quad] + dt * u_t * workspace[at_row + quad];
+                read_out += h[quad] * workspace[at_row + QUADS + quad];
+            }
+            var y_t = read_out.x + read_out.y + read_out.z + read_out.w + channel.x * u_t;
+            if HAS_Z {
+                y_t *= silu(z[params.z_offset + row * params.z_stride + lane.channel]);
+            }
+            y[params.y_offset + row * params.y_stride + lane.channel] = y_t;
         }
     }
     if lane.chunk + 1u == params.n_chunk {
@@ -320,13 +285,76 @@ fn forward(
     }
 }
 
-// Copies the saved borders into the workspace: one invocation a vector.
-@compute @workgroup_size(LANES)
-fn pack_borders(@builtin(global_invocation_id) global: vec3<u32>, @builtin(num_workgroups) workgroups: vec3<u32>) {
-    let index = global.y * workgroups.x * LANES + global.x;
-    if index < params.n_batch * params.n_span * params.n_channel * QUADS {
-        workspace[params.borders_start + index] = vec4<f32>(saved_borders[params.saved_borders_offset / BORDER_FLOATS + index]);
+// What a channel reads and gives in the steps of a span.
+struct Steps {
+    u: array<f32, SPAN>,
+    dt: array<f32, SPAN>,
+    slope: array<f32, SPAN>, // of dt
+    grad_read_out: array<f32, SPAN>,
+    grad_gate: array<f32, SPAN>,
+    read_out: array<f32, SPAN>,
+    grad_x: array<f32, SPAN>,
+    grad_dt: array<f32, SPAN>,
+}
+
+// Loads first and then computes: what is loaded behind a branch would be waited for alone. A step past the end changes nothing: its size and
+// its gradient are 0.
+fn steps_of(lane: Lane, start: u32, bias: f32) -> Steps {
+    var steps: Steps;
+    var biased: array<f32, SPAN>;
+    var gates: array<f32, SPAN>;
+    for (var t = 0u; t < SPAN; t++) {
+        let row = lane.batch * params.n_step + step_at(min(start + t, params.n_step - 1u));
+        biased[t] = delta[params.delta_offset + row * params.delta_stride + lane.channel] + bias;
+        steps.u[t] = u[params.u_offset + row * params.u_stride + lane.channel];
+        if HAS_GRAD_Y {
+            steps.grad_read_out[t] = grad_y[params.grad_y_offset + row * params.grad_y_stride + lane.channel];
+        }
+        if HAS_Z {
+            gates[t] = z[params.z_offset + row * params.z_stride + lane.channel];
+        }
     }
+    for (var t = 0u; t < SPAN; t++) {
+        let exists = lane.exists && start + t < params.n_step;
+        steps.dt[t] = select(0.0, step_size(biased[t]), exists);
+        steps.slope[t] = select(1.0, sigmoid(biased[t]), DELTA_SOFTPLUS);
+        let grad = select(0.0, steps.grad_read_out[t], exists);
+        steps.grad_read_out[t] = grad;
+        if HAS_Z {
+            steps.grad_read_out[t] = grad * silu(gates[t]);
+            steps.grad_gate[t] = grad * silu_derivative(gates[t]);
+        }
+    }
+    return steps;
+}
+
+// Four states of a channel in the steps of a span.
+struct Quad {
+    decay_rate: vec4<f32>,
+    decay: array<vec4<f32>, SPAN>,
+    decayed: array<vec4<f32>, SPAN>,
+    grad_h: vec4<f32>, // behind the step that comes next
+    grad_rate: vec4<f32>,
+}
+
+// One step backward. Its number is written out by the caller: where a compiler does not unroll, a register cannot be found by a number.
+fn lane_step_backward(t: u32, index: u32, at_row: u32, quad: u32, steps: ptr<function, Steps>, states: ptr<function, Quad>) {
+    let b_t = workspace[at_row + quad];
+    let c_t = workspace[at_row + QUADS + quad];
+    let dt = (*steps).dt[t];
+    let x = dt * (*steps).u[t];
+    let grad_read_out = (*steps).grad_read_out[t];
+    let decayed = (*states).decayed[t];
+    let h_t = decayed + x * b_t;
+    let grad_h = (*states).grad_h + grad_read_out * c_t;
+    keep_term(2u * t, index, x * grad_h);
+    keep_term(2u * t + 1u, index, grad_read_out * h_t);
+    (*steps).read_out[t] += dot(h_t, c_t);
+    (*steps).grad_x[t] += dot(grad_h, b_t);
+    let through_decay = grad_h * decayed;
+    (*steps).grad_dt[t] += dot(through_decay, (*states).decay_rate);
+    (*states).grad_rate += through_decay * dt;
+    (*states).grad_h = grad_h * (*states).decay[t];
 }
 
 // The gradients of one chunk, walked from its last step to its first, span by span; within a span four states at a time.
@@ -352,98 +380,60 @@ fn run_backward(workgroup: vec3<u32>, workgroups: vec3<u32>, index: u32) {
     var grad_bias = 0.0;
 
     for (var span = end_span; span > first_span; span--) {
-        let at_border = params.borders_start + border_at(lane.batch, span - 1u, lane.channel);
         let start = (span - 1u) * SPAN;
-        var u_t: array<f32, SPAN>;
-        var dt: array<f32, SPAN>;
-        var slope: array<f32, SPAN>;
-        var grad_read_out: array<f32, SPAN>;
-        var grad_gate: array<f32, SPAN>;
+        var steps = steps_of(lane, start, channel.y);
+        var at_rows: array<u32, SPAN>;
         for (var t = 0u; t < SPAN; t++) {
-            // A step past the end changes nothing: its size and its gradient are 0.
-            let exists = lane.exists && start + t < params.n_step;
-            let row = lane.batch * params.n_step + step_at(min(start + t, params.n_step - 1u));
-            let biased = delta[params.delta_offset + row * params.delta_stride + lane.channel] + channel.y;
-            dt[t] = select(0.0, step_size(biased), exists);
-            slope[t] = select(1.0, sigmoid(biased), params.delta_softplus != 0u);
-            u_t[t] = u[params.u_offset + row * params.u_stride + lane.channel];
-            var grad = 0.0;
-            if HAS_GRAD_Y {
-                grad = select(0.0, grad_y[params.grad_y_offset + row * params.grad_y_stride + lane.channel], exists);
-            }
-            grad_read_out[t] = grad;
-            grad_gate[t] = 0.0;
-            if HAS_Z {
-                let z_t = z[params.z_offset + row * params.z_stride + lane.channel];
-                grad_read_out[t] = grad * silu(z_t);
-                grad_gate[t] = grad * silu_derivative(z_t);
-            }
+            at_rows[t] = row_at(lane.batch, step_at(min(start + t, params.n_step - 1u)));
         }
-        var read_out: array<f32, SPAN>;
-        var grad_x: array<f32, SPAN>;
-        var grad_dt: array<f32, SPAN>;
         for (var quad = 0u; quad < QUADS; quad++) {
-            let decay_rate = workspace[at_channel + quad];
-            var h = workspace[at_border + quad];
-            var decay: array<vec4<f32>, SPAN>;
-            var decayed: array<vec4<f32>, SPAN>;
+            var states: Quad;
+            states.decay_rate = workspace[at_channel + quad];
+            states.grad_h = carry[quad];
+            var h = state_before(border_at(lane.batch, span - 1u, lane.channel) + quad);
             for (var t = 0u; t < SPAN; t++) {
-                let at_row = row_at(lane.batch, step_at(min(start + t, params.n_step - 1u)));
-                decay[t] = power_of_two(dt[t] * decay_rate);
-                if is_cut(at_row) && start + t < params.n_step {
-                    decay[t] = vec4<f32>();
+                states.decay[t] = power_of_two(steps.dt[t] * states.decay_rate);
+                if is_cut(at_rows[t]) && start + t < params.n_step {
+                    states.decay[t] = vec4<f32>();
                 }
-                decayed[t] = decay[t] * h;
-                h = decayed[t] + dt[t] * u_t[t] * workspace[at_row + quad];
+                states.decayed[t] = states.decay[t] * h;
+                h = states.decayed[t] + steps.dt[t] * steps.u[t] * workspace[at_rows[t] + quad];
             }
-            var grad_h = carry[quad];
-            var grad_rate = vec4<f32>();
-            for (var round = SPAN / ROUND; round > 0u; round--) {
-                for (var i = ROUND; i > 0u; i--) {
-                    let t = (round - 1u) * ROUND + i - 1u;
-                    let at_row = row_at(lane.batch, step_at(min(start + t, params.n_step - 1u)));
-                    let b_t = workspace[at_row + quad];
-                    let c_t = workspace[at_row + QUADS + quad];
-                    let x = dt[t] * u_t[t];
-                    let h_t = decayed[t] + x * b_t;
-                    grad_h += grad_read_out[t] * c_t;
-                    keep_term(2u * i - 2u, index, x * grad_h);
-                    keep_term(2u * i - 1u, index, grad_read_out[t] * h_t);
-                    read_out[t] += dot(h_t, c_t);
-                    grad_x[t] += dot(grad_h, b_t);
-                    let through_decay = grad_h * decayed[t];
-                    grad_dt[t] += dot(through_decay, decay_rate);
-                    grad_rate += through_decay * dt[t];
-                    grad_h *= decay[t];
-                }
-                workgroupBarrier();
-                let sum = sum_terms(index);
-                let position = start + (round - 1u) * ROUND + index / 2u;
-                if index < 2u * ROUND && position < params.n_step && lane.batch < params.n_batch {
-                    let row = (lane.group * params.n_batch + lane.batch) * params.n_step + step_at(position);
-                    workspace[params.sums_start + row * 2u * QUADS + index % 2u * QUADS + quad] = sum;
-                }
+            lane_step_backward(7u, index, at_rows[7], quad, &steps, &states);
+            lane_step_backward(6u, index, at_rows[6], quad, &steps, &states);
+            lane_step_backward(5u, index, at_rows[5], quad, &steps, &states);
+            lane_step_backward(4u, index, at_rows[4], quad, &steps, &states);
+            lane_step_backward(3u, index, at_rows[3], quad, &steps, &states);
+            lane_step_backward(2u, index, at_rows[2], quad, &steps, &states);
+            lane_step_backward(1u, index, at_rows[1], quad, &steps, &states);
+            lane_step_backward(0u, index, at_rows[0], quad, &steps, &states);
+            workgroupBarrier();
+            let sum = sum_terms(index);
+            let position = start + index / 2u;
+            if index < 2u * SPAN && position < params.n_step && lane.batch < params.n_batch {
+                let row = (lane.group * params.n_batch + lane.batch) * params.n_step + step_at(position);
+                workspace[params.sums_start + row * 2u * QUADS + index % 2u * QUADS + quad] = sum;
             }
-            carry[quad] = grad_h;
-            grad_a[quad] += grad_rate;
+            carry[quad] = states.grad_h;
+            grad_a[quad] += states.grad_rate;
         }
         for (var t = 0u; t < SPAN; t++) {
             let row = lane.batch * params.n_step + step_at(min(start + t, params.n_step - 1u));
             let exists = lane.exists && start + t < params.n_step;
-            let grad_biased = (grad_dt[t] / LOG2_E + grad_x[t] * u_t[t]) * slope[t];
-            grad_d += grad_read_out[t] * u_t[t];
+            let grad_biased = (steps.grad_dt[t] / LOG2_E + steps.grad_x[t] * steps.u[t]) * steps.slope[t];
+            grad_d += steps.grad_read_out[t] * steps.u[t];
             grad_bias += select(0.0, grad_biased, exists);
             if exists {
                 if HAS_GRAD_U {
                     grad_u[params.grad_u_offset + row * params.grad_u_stride + lane.channel] =
-                        grad_read_out[t] * channel.x + grad_x[t] * dt[t];
+                        steps.grad_read_out[t] * channel.x + steps.grad_x[t] * steps.dt[t];
                 }
                 if HAS_GRAD_DELTA {
                     grad_delta[params.grad_delta_offset + row * params.grad_delta_stride + lane.channel] = grad_biased;
                 }
                 if HAS_GRAD_Z {
                     grad_z[params.grad_z_offset + row * params.grad_z_stride + lane.channel] =
-                        grad_gate[t] * (read_out[t] + channel.x * u_t[t]);
+                        steps.grad_gate[t] * (steps.read_out[t] + channel.x * steps.u[t]);
                 }
             }
         }

@@ -1,13 +1,11 @@
-// Sums over the channels of a workgroup, in a fixed order: ROUND steps of grad_B and grad_C for one quad.
+// Sums over the channels of a workgroup, in a fixed order: the steps of a span, grad_B and grad_C, for one quad.
 
 // a term of each channel
-var<workgroup> tile: array<array<vec4<f32>, LANES>, 2u * ROUND>;
+var<workgroup> tile: array<array<vec4<f32>, LANES>, 2u * SPAN>;
 
-// Steps whose sums over channels are taken together.
-const ROUND = 8u;
 // Rows of the tile that one invocation sums.
 const TILE_ROWS = LANES / PARTS;
-const PARTS = LANES / (2u * ROUND);
+const PARTS = LANES / (2u * SPAN);
 
 fn keep_term(column: u32, index: u32, term: vec4<f32>) {
     tile[column][index] = term;
@@ -16,8 +14,8 @@ fn keep_term(column: u32, index: u32, term: vec4<f32>) {
 // Sums the tile over its lanes: first TILE_ROWS of them by each invocation, then PARTS of these sums by some.
 // The caller has passed a barrier after the tile was written; a barrier is passed before the return.
 fn sum_terms(index: u32) -> vec4<f32> {
-    let column = index % (2u * ROUND);
-    let first = index / (2u * ROUND) * TILE_ROWS;
+    let column = index % (2u * SPAN);
+    let first = index / (2u * SPAN) * TILE_ROWS;
     var sum = vec4<f32>();
     for (var i = 0u; i < TILE_ROWS; i++) {
         sum += tile[column][first + (i + column) % TILE_ROWS];
@@ -25,7 +23,7 @@ fn sum_terms(index: u32) -> vec4<f32> {
     tile[column][first] = sum;
     workgroupBarrier();
     var total = vec4<f32>();
-    if index < 2u * ROUND {
+    if index < 2u * SPAN {
         for (var part = 0u; part < PARTS; part++) {
             total += tile[column][part * TILE_ROWS];
         }

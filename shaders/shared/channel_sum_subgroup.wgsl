@@ -1,12 +1,10 @@
 // Sums over the channels of a workgroup: first by subgroup, in registers, then over its subgroups; a quarter of the workgroup memory of
 // channel_sum.wgsl at most. The order is the driver's, and the same in every run.
 
-// Steps whose sums over channels are taken together.
-const ROUND = 8u;
 // Subgroups have four invocations at least.
 const MOST_SUBGROUPS = LANES / 4u;
 
-var<workgroup> subgroup_sums: array<array<vec4<f32>, MOST_SUBGROUPS>, 2u * ROUND>;
+var<workgroup> subgroup_sums: array<array<vec4<f32>, MOST_SUBGROUPS>, 2u * SPAN>;
 
 // (subgroup, invocation in it, subgroups of the workgroup)
 var<private> place: vec3<u32>;
@@ -21,7 +19,7 @@ fn keep_term(column: u32, index: u32, term: vec4<f32>) {
 // The caller has passed a barrier after the last term was kept; a barrier is passed before the return.
 fn sum_terms(index: u32) -> vec4<f32> {
     var total = vec4<f32>();
-    if index < 2u * ROUND {
+    if index < 2u * SPAN {
         for (var subgroup = 0u; subgroup < place.z; subgroup++) {
             total += subgroup_sums[index][subgroup];
         }

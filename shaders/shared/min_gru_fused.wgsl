@@ -1,5 +1,6 @@
 // `fused`: a workgroup runs ROWS rows and all channels through `count` positions, states in workgroup memory. An invocation owns hidden
-// channels: of each it computes ROWS rows of the batch, so that a weight that it reads meets ROWS states.
+// channels: of each it computes ROWS rows of the batch, so that a weight that it reads meets ROWS states. It loads TOGETHER weights before it
+// takes the first, as each would be waited for.
 
 @group(0) @binding(14) var<storage, read> u_transposed: array<f32>; // (hidden, 3 hidden): neighbouring channels read neighbouring weights
 @group(0) @binding(15) var<storage, read_write> transposed: array<f32>; // the same, to be written
@@ -16,6 +17,9 @@ fn transpose_weights(@builtin(global_invocation_id) global: vec3<u32>, @builtin(
 fn transposed_weight(k: u32, row: u32) -> f32 {
     return u_transposed[3 * HIDDEN * k + row];
 }
+
+// 8 weights, or as many as divide HIDDEN
+const TOGETHER = 1 + u32(HIDDEN % 2 == 0) + 2 * u32(HIDDEN % 4 == 0) + 4 * u32(HIDDEN % 8 == 0);
 
 // rows of the batch, four to a vector
 alias Rows = array<vec4<f32>, QUADS>;
@@ -52,12 +56,18 @@ fn forward(
         for (var channel = lane; channel < HIDDEN; channel += WIDTH) {
             var product_z: Rows;
             var product_r: Rows;
-            for (var k = 0u; k < HIDDEN; k++) {
-                let u_z = transposed_weight(k, channel);
-                let u_r = transposed_weight(k, HIDDEN + channel);
-                for (var quad = 0u; quad < QUADS; quad++) {
-                    product_z[quad] += u_z * state[k * QUADS + quad];
-                    product_r[quad] += u_r * state[k * QUADS + quad];
+            for (var k = 0u; k < HIDDEN; k += TOGETHER) {
+                var u_z: array<f32, TOGETHER>;
+                var u_r: array<f32, TOGETHER>;
+                for (var i = 0u; i < TOGETHER; i++) {
+                    u_z[i] = transposed_weight(k + i, channel);
+                    u_r[i] = transposed_weight(k + i, HIDDEN + channel);
+                }
+                for (var i = 0u; i < TOGETHER; i++) {
+                    for (var quad = 0u; quad < QUADS; quad++) {
+                        product_z[quad] += u_z[i] * state[(k + i) * QUADS + quad];
+                        product_r[quad] += u_r[i] * state[(k + i) * QUADS + quad];
+                    }
                 }
             }
             for (var i = 0u; i < ROWS; i++) {
@@ -74,10 +84,15 @@ fn forward(
         workgroupBarrier();
         for (var channel = lane; channel < HIDDEN; channel += WIDTH) {
             var product_h: Rows;
-            for (var k = 0u; k < HIDDEN; k++) {
-                let u_h = transposed_weight(k, 2 * HIDDEN + channel);
-                for (var quad = 0u; quad < QUADS; quad++) {
-                    product_h[quad] += u_h * reset_state[k * QUADS + quad];
+            for (var k = 0u; k < HIDDEN; k += TOGETHER) {
+                var u_h: array<f32, TOGETHER>;
+                for (var i = 0u; i < TOGETHER; i++) {
+                    u_h[i] = transposed_weight(k + i, 2 * HIDDEN + channel);
+                }
+                for (var i = 0u; i < TOGETHER; i++) {
+                    for (var quad = 0u; quad < QUADS; quad++) {
+                        product_h[quad] += u_h[i] * reset_state[(k + i) * QUADS + quad];
+                    }
                 }
             }
             for (var i = 0u; i < ROWS; i++) {
@@ -118,10 +133,15 @@ fn backward(
         let position = params.first + left - 1;
         for (var channel = lane; channel < HIDDEN; channel += WIDTH) {
             var q: Rows;
-            for (var k = 0u; k < HIDDEN; k++) {
-                let u_h = u[params.u_offset + (2 * HIDDEN + k) * HIDDEN + channel];
-                for (var quad = 0u; quad < QUADS; quad++) {
-                    q[quad] += u_h * grad_p_h[k * QUADS + quad];
+            for (var k = 0u; k < HIDDEN; k += TOGETHER) {
+                var u_h: array<f32, TOGETHER>;
+                for (var i = 0u; i < TOGETHER; i++) {
+                    u_h[i] = u[params.u_offset + (2 * HIDDEN + k + i) * HIDDEN + channel];
+                }
+                for (var i = 0u; i < TOGETHER; i++) {
+                    for (var quad = 0u; quad < QUADS; quad++) {
+                        q[quad] += u_h[i] * grad_p_h[(k + i) * QUADS + quad];
+                    }
                 }
             }
             for (var i = 0u; i < ROWS; i++) {
@@ -137,11 +157,17 @@ fn backward(
         workgroupBarrier();
         for (var channel = lane; channel < HIDDEN; channel += WIDTH) {
             var product: Rows;
-            for (var k = 0u; k < HIDDEN; k++) {
-                let u_z = u[params.u_offset + k * HIDDEN + channel];
-                let u_r = u[params.u_offset + (HIDDEN + k) * HIDDEN + channel];
-                for (var quad = 0u; quad < QUADS; quad++) {
-                    product[quad] += u_z * grad_p_z[k * QUADS + quad] + u_r * grad_p_r[k * QUADS + quad];
+            for (var k = 0u; k < HIDDEN; k += TOGETHER) {
+                var u_z: array<f32, TOGETHER>;
+                var u_r: array<f32, TOGETHER>;
+                for (var i = 0u; i < TOGETHER; i++) {
+                    u_z[i] = u[params.u_offset + (k + i) * HIDDEN + channel];
+                    u_r[i] = u[params.u_offset + (HIDDEN + k + i) * HIDDEN + channel];
+                }
+                for (var i = 0u; i < TOGETHER; i++) {
+                    for (var quad = 0u; quad < QUADS; quad++) {
+                        product[quad] += u_z[i] * grad_p_z[(k + i) * QUADS + quad] + u_r[i] * grad_p_r[(k + i) * QUADS + quad];
+                    }
                 }
             }
             for (var i = 0u; i < ROWS; i++) {

@@ -9,6 +9,13 @@ fn chunk_at(batch: u32, chunk: u32, channel: u32) -> u32 {
     return (batch * params.n_chunk + chunk) * params.n_hidden + channel;
 }
 
+// a map and then a step
+fn with_step(summary: vec2<f32>, inputs: Inputs) -> vec2<f32> {
+    let z = sigmoids(inputs.gate);
+    let entering = select(summary, vec2(0.0), inputs.is_border);
+    return z.negative * entering + vec2(0.0, z.positive * candidate(inputs.candidate));
+}
+
 @compute @workgroup_size(LANES)
 fn summarize_forward(@builtin(global_invocation_id) global: vec3<u32>, @builtin(num_workgroups) workgroups: vec3<u32>) {
     let lane = lane_of(global, workgroups);
@@ -16,18 +23,18 @@ fn summarize_forward(@builtin(global_invocation_id) global: vec3<u32>, @builtin(
         return;
     }
     var summary = vec2(1.0, 0.0);
-    for (var first = lane.first; first < lane.end; first += AHEAD) {
+    var position = lane.first;
+    for (; AHEAD > 1u && position + AHEAD <= lane.end; position += AHEAD) {
         var inputs: array<Inputs, AHEAD>;
         for (var i = 0u; i < AHEAD; i++) {
-            inputs[i] = inputs_at(lane, min(first + i, lane.end - 1u));
+            inputs[i] = inputs_at(lane, position + i);
         }
         for (var i = 0u; i < AHEAD; i++) {
-            if first + i < lane.end {
-                let z = sigmoids(inputs[i].gate);
-                let entering = select(summary, vec2(0.0), inputs[i].is_border);
-                summary = z.negative * entering + vec2(0.0, z.positive * candidate(inputs[i].candidate));
-            }
+            summary = with_step(summary, inputs[i]);
         }
+    }
+    for (; position < lane.end; position++) {
+        summary = with_step(summary, inputs_at(lane, position));
     }
     chunks[chunk_at(lane.batch, lane.chunk, lane.channel)] = to_chunk(summary);
 }
@@ -44,6 +51,23 @@ fn forward_chunk(@builtin(global_invocation_id) global: vec3<u32>, @builtin(num_
     }
 }
 
+// What a step backward reads that the summary needs.
+struct GradientStep {
+    gate: Value,
+    grad_h: Value,
+    is_border: bool, // behind the position before
+}
+
+fn gradient_step_at(lane: Lane, position: u32) -> GradientStep {
+    let row = row_of(lane, position);
+    return GradientStep(p[p_at(lane, row)], grad_h_of(lane, row), is_border(lane.batch, position));
+}
+
+// a map and then a step backward
+fn with_gradient_step(summary: vec2<f32>, step: GradientStep) -> vec2<f32> {
+    return select(sigmoid(-step.gate) * (summary + vec2(0.0, step.grad_h)), vec2(0.0), step.is_border);
+}
+
 @compute @workgroup_size(LANES)
 fn summarize_backward(@builtin(global_invocation_id) global: vec3<u32>, @builtin(num_workgroups) workgroups: vec3<u32>) {
     let lane = lane_of(global, workgroups);
@@ -51,21 +75,18 @@ fn summarize_backward(@builtin(global_invocation_id) global: vec3<u32>, @builtin
         return;
     }
     var summary = vec2(1.0, 0.0);
-    let n_step = lane.end - lane.first;
-    for (var done = 0u; done < n_step; done += AHEAD) {
-        var gates: array<Value, AHEAD>;
-        var grads: array<Value, AHEAD>;
+    var end = lane.end;
+    for (; AHEAD > 1u && end >= lane.first + AHEAD; end -= AHEAD) {
+        var steps: array<GradientStep, AHEAD>;
         for (var i = 0u; i < AHEAD; i++) {
-            let row = row_of(lane, lane.end - 1u - min(done + i, n_step - 1u));
-            gates[i] = p[p_at(lane, row)];
-            grads[i] = grad_h_of(lane, row);
+            steps[i] = gradient_step_at(lane, end - 1u - i);
         }
         for (var i = 0u; i < AHEAD; i++) {
-            if done + i < n_step {
-                let leaving = sigmoid(-gates[i]) * (summary + vec2(0.0, grads[i]));
-                summary = select(leaving, vec2(0.0), is_border(lane.batch, lane.end - 1u - done - i));
-            }
+            summary = with_gradient_step(summary, steps[i]);
         }
+    }
+    for (; end > lane.first; end--) {
+        summary = with_gradient_step(summary, gradient_step_at(lane, end - 1u));
     }
     chunks[chunk_at(lane.batch, lane.chunk, lane.channel)] = to_chunk(summary);
 }

@@ -22,25 +22,21 @@ fn summarize_forward(
     var cut = 0.0;
     let start = lane.chunk * params.chunk_spans * SPAN;
     let end = min(start + params.chunk_spans * SPAN, params.n_step);
-    for (var first = start; first < end; first += AHEAD) {
-        let inputs = inputs_of(lane, first, end);
-        for (var t = 0u; t < AHEAD; t++) {
-            if first + t >= end {
-                continue;
-            }
-            let at_row = row_at(lane.batch, step_at(first + t));
-            let dt = step_size(inputs.delta[t] + bias);
-            let x = dt * inputs.u[t];
-            if is_cut(at_row) {
-                cut = 1.0;
-                for (var quad = 0u; quad < QUADS; quad++) {
-                    h[quad] = vec4<f32>();
-                }
-            }
-            total += dt;
+    for (var position = start; position < end; position++) {
+        let step = step_at(position);
+        let row = lane.batch * params.n_step + step;
+        let at_row = row_at(lane.batch, step);
+        let dt = step_size(delta[params.delta_offset + row * params.delta_stride + lane.channel] + bias);
+        let x = dt * u[params.u_offset + row * params.u_stride + lane.channel];
+        if is_cut(at_row) {
+            cut = 1.0;
             for (var quad = 0u; quad < QUADS; quad++) {
-                h[quad] = power_of_two(dt * decay_rate[quad]) * h[quad] + x * workspace[at_row + quad];
+                h[quad] = vec4<f32>();
             }
+        }
+        total += dt;
+        for (var quad = 0u; quad < QUADS; quad++) {
+            h[quad] = power_of_two(dt * decay_rate[quad]) * h[quad] + x * workspace[at_row + quad];
         }
     }
     let at_slot = slot_at(lane.batch, lane.chunk, lane.channel);
@@ -72,35 +68,26 @@ fn summarize_backward(
     var cut = 0.0;
     let start = lane.chunk * params.chunk_spans * SPAN;
     let end = min(start + params.chunk_spans * SPAN, params.n_step);
-    for (var behind = end; behind > start; behind -= min(AHEAD, behind - start)) {
-        var dt: array<f32, AHEAD>;
-        var grad_read_out: array<f32, AHEAD>;
-        for (var t = 0u; t < AHEAD; t++) {
-            let row = lane.batch * params.n_step + step_at(behind - 1u - min(t, behind - start - 1u));
-            dt[t] = step_size(delta[params.delta_offset + row * params.delta_stride + lane.channel] + bias);
-            grad_read_out[t] = 0.0;
-            if HAS_GRAD_Y {
-                grad_read_out[t] = grad_y[params.grad_y_offset + row * params.grad_y_stride + lane.channel];
-            }
-            if HAS_Z {
-                grad_read_out[t] *= silu(z[params.z_offset + row * params.z_stride + lane.channel]);
-            }
+    for (var position = end; position > start; position--) {
+        let step = step_at(position - 1u);
+        let row = lane.batch * params.n_step + step;
+        let at_row = row_at(lane.batch, step);
+        let dt = step_size(delta[params.delta_offset + row * params.delta_stride + lane.channel] + bias);
+        var grad_read_out = 0.0;
+        if HAS_GRAD_Y {
+            grad_read_out = grad_y[params.grad_y_offset + row * params.grad_y_stride + lane.channel];
         }
-        for (var t = 0u; t < AHEAD; t++) {
-            if t >= behind - start {
-                continue;
-            }
-            let at_row = row_at(lane.batch, step_at(behind - 1u - t));
-            total += dt[t];
+        if HAS_Z {
+            grad_read_out *= silu(z[params.z_offset + row * params.z_stride + lane.channel]);
+        }
+        total += dt;
+        for (var quad = 0u; quad < QUADS; quad++) {
+            grad_h[quad] = power_of_two(dt * decay_rate[quad]) * (grad_h[quad] + grad_read_out * workspace[at_row + QUADS + quad]);
+        }
+        if is_cut(at_row) {
+            cut = 1.0;
             for (var quad = 0u; quad < QUADS; quad++) {
-                grad_h[quad] =
-                    power_of_two(dt[t] * decay_rate[quad]) * (grad_h[quad] + grad_read_out[t] * workspace[at_row + QUADS + quad]);
-            }
-            if is_cut(at_row) {
-                cut = 1.0;
-                for (var quad = 0u; quad < QUADS; quad++) {
-                    grad_h[quad] = vec4<f32>();
-                }
+                grad_h[quad] = vec4<f32>();
             }
         }
     }

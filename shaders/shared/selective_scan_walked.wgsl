@@ -88,7 +88,7 @@ fn enter_step(t: u32, near: u32, exists: bool, bias: f32) {
     let biased = delta[at.delta + near] + bias;
     walked_steps[t].is_cut = is_cut(at.row) && at.exists;
     walked_steps[t].dt = select(0.0, step_size(biased), exists && at.exists);
-    walked_steps[t].slope = select(1.0, sigmoid(biased), params.delta_softplus != 0u);
+    walked_steps[t].slope = select(1.0, sigmoid(biased), DELTA_SOFTPLUS);
     walked_steps[t].u = u[at.u + near];
     walked_steps[t].read_out = 0.0;
 }
@@ -219,7 +219,7 @@ fn walk_quad(walk: Walk, quad: u32) {
     let at_state = walk.at_state + quad;
     walked_rate = workspace[walk.at_channel + quad];
     walked_h = select(workspace[at_state], vec4<f32>(), walk.span == 0u && params.from_zero != 0u);
-    if walk.exists {
+    if SAVES_BORDERS && walk.exists {
         borders[params.borders_offset / BORDER_FLOATS + walk.at_border + quad] = to_border(walked_h);
     }
     step_output(0u, quad);

@@ -270,6 +270,11 @@ impl<'a> Planner<'a> {
         self.graph
     }
 
+    /// Whether any operation of any program reads a tensor.
+    pub fn is_read(&self, tensor: Tensor) -> bool {
+        self.graph.programs().iter().flat_map(|(_, ops)| ops).any(|op| op.inputs().contains(&tensor))
+    }
+
     /// The adapter.
     pub fn traits(&self) -> &'a Traits {
         self.traits

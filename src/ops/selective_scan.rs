@@ -1,35 +1,59 @@
 //! Selective scan (S6), the recurrence of Mamba, and its gradient.
 
-use super::{AHEAD, Operation, Recurrence, SINGLE, Sequences, Stretch, present, rows_fit, wanted_chunks};
+use super::{FILLING, Operation, Recurrence, SINGLE, Sequences, Stretch, present, rows_fit, wanted_chunks};
 use crate::error::Result;
 use crate::gpu::{Constant, Kernel, LANES, MOST_ITERATIONS, Operand, Planner, Shader};
 use crate::graph::{Gradients, Graph, Tensor};
 
 const NAME: &str = "selective_scan";
 
+/// For adapters that bind eight storage buffers, and for software GPUs.
 pub(crate) const SHADER: Shader = variant(&[
     SINGLE,
     ACTIVATION,
     EXPONENTIAL,
     CHANNEL_SUM,
     BORDER_F32,
+    include_str!("../../shaders/shared/border_copied.wgsl"),
     CHUNKED,
+    TEAM,
     include_str!("../../shaders/shared/selective_scan_walked.wgsl"),
 ]);
 
+/// Reads saved states where they lie.
+const BOUND_SHADER: Shader = variant(&[SINGLE, ACTIVATION, EXPONENTIAL, CHANNEL_SUM, BORDER_F32, BORDER_BOUND, CHUNKED, TEAM]);
+
 /// Sums over channels by subgroup operations.
-const SUBGROUP_SHADER: Shader =
-    variant(&[SINGLE, ACTIVATION, EXPONENTIAL, include_str!("../../shaders/shared/channel_sum_subgroup.wgsl"), BORDER_F32, CHUNKED]);
+const SUBGROUP_SHADER: Shader = variant(&[
+    SINGLE,
+    ACTIVATION,
+    EXPONENTIAL,
+    include_str!("../../shaders/shared/channel_sum_subgroup.wgsl"),
+    BORDER_F32,
+    BORDER_BOUND,
+    CHUNKED,
+    TEAM,
+]);
 
 /// Saves states in half the bytes: for y and last_state as right as the others where the run is one chunk, else to 11 bits, as gradients are.
-const F16_SHADER: Shader =
-    variant(&[SINGLE, ACTIVATION, EXPONENTIAL, CHANNEL_SUM, include_str!("../../shaders/shared/border_f16.wgsl"), CHUNKED]);
+const F16_SHADER: Shader = variant(&[
+    SINGLE,
+    ACTIVATION,
+    EXPONENTIAL,
+    CHANNEL_SUM,
+    include_str!("../../shaders/shared/border_f16.wgsl"),
+    BORDER_BOUND,
+    CHUNKED,
+    TEAM,
+]);
 
 const ACTIVATION: &str = include_str!("../../shaders/shared/activation.wgsl");
 const EXPONENTIAL: &str = include_str!("../../shaders/shared/exponential.wgsl");
 const CHANNEL_SUM: &str = include_str!("../../shaders/shared/channel_sum.wgsl");
 const BORDER_F32: &str = include_str!("../../shaders/shared/border_f32.wgsl");
+const BORDER_BOUND: &str = include_str!("../../shaders/shared/border_bound.wgsl");
 const CHUNKED: &str = include_str!("../../shaders/shared/selective_scan_chunked.wgsl");
+const TEAM: &str = include_str!("../../shaders/shared/selective_scan_team.wgsl");
 
 const fn variant(shared: &'static [&'static str]) -> Shader {
     Shader {
@@ -42,8 +66,10 @@ const fn variant(shared: &'static [&'static str]) -> Shader {
             ("N_STATE", Constant::U32(16)),
             ("QUADS", Constant::U32(4)),
             ("SPAN", Constant::U32(SPAN as u32)),
-            ("AHEAD", Constant::U32(1)),
+            ("AHEAD", Constant::U32(8)),
             ("PARTIAL", Constant::U32(PARTIAL as u32)),
+            ("DELTA_SOFTPLUS", Constant::Bool(false)),
+            ("SAVES_BORDERS", Constant::Bool(false)),
             ("HAS_D", Constant::Bool(false)),
             ("HAS_Z", Constant::Bool(false)),
             ("HAS_DELTA_BIAS", Constant::Bool(false)),
@@ -66,8 +92,8 @@ const PARTIAL: usize = 8;
 /// The most vectors of states that are walked: more would not stay in a processor's nearest cache.
 const MOST_WALKED_QUADS: usize = 4;
 
-/// Storage buffers that the backward walk binds.
-const WALKING_BUFFERS: u32 = 9;
+/// Storage buffers that a backward pass binds which does not copy the saved states.
+const BOUND_BUFFERS: u32 = 9;
 
 /// Workgroups that walk, for each thread of a software GPU to have some.
 const WALKING: usize = 2;
@@ -77,6 +103,21 @@ const MOST_CHUNK_SPANS: usize = 512;
 
 /// The fewest spans of a chunk: shorter ones spend more on carries than they gain.
 const MIN_CHUNK_SPANS: usize = 8;
+
+/// As [`FILLING`], of a backward pass, where no others share an invocation's channel.
+const FILLING_BACKWARD: usize = 1 << 15;
+
+/// Bytes of workgroup memory that a team takes at most: as many as every GPU has, and so few that several teams run side by side.
+const TEAM_MEMORY: usize = 16 << 10;
+
+/// Steps that a team takes together, whose states are so many vectors of four: most of a span whose step sizes, B, C and sums of outputs fit
+/// its memory.
+fn steps_ahead(quads: usize) -> Option<usize> {
+    let held = quads.div_ceil(4);
+    let parts = quads.div_ceil(held);
+    let of_step = 8 * LANES + 32 * held * parts + 4 + 4 * parts * (LANES + 8);
+    [8, 4, 2, 1].into_iter().find(|ahead| ahead * of_step <= TEAM_MEMORY)
+}
 
 /// What the scan reads; shapes are checked by [`Graph::selective_scan`].
 #[derive(Clone, Copy, Debug)]
@@ -270,26 +311,29 @@ impl Operation for SelectiveScan {
     fn encode(&self, plan: &mut Planner) -> Result<()> {
         let inputs = &self.inputs;
         let tensors = present([Some(inputs.u), Some(inputs.delta), Some(inputs.b), Some(inputs.c), inputs.z, Some(self.y)]);
-        let windows = Window::all(plan, inputs, &tensors, |layout| layout.borders_start);
-        let workspace = plan.scratch(windows.iter().map(|window| 4 * window.layout.borders_start).max().unwrap_or(0));
+        let (windows, workspace) = Window::all(plan, inputs, &tensors, false);
         let flops = self.flops(plan.graph());
+        let saves_borders = plan.is_read(self.borders);
         for window in windows {
             let layout = &window.layout;
             window.pack(plan, inputs, workspace, inputs.recurrence.initial_state, !window.stretch.begins())?;
             if layout.n_chunk > 1 {
                 window
-                    .kernel(plan, "summarize_forward", inputs, workspace)
+                    .kernel(plan, layout.entry(["summarize_forward", "summarize_forward_team"]), inputs, workspace)
                     .bind("u", window.stretch.part(inputs.u))
                     .bind("delta", window.stretch.part(inputs.delta))
+                    .bind_optional("z", None::<Tensor>)
                     .groups(layout.n_workgroup())?;
                 window
                     .kernel(plan, "carry_forward", inputs, workspace)
                     .bind("borders", window.borders(self.borders))
                     .lanes(layout.n_batch * layout.n_channel * layout.quads)?;
             }
+            let entry = if layout.n_block > 0 { "walk_forward" } else { layout.entry(["forward", "forward_team"]) };
             for (first_span, end_span) in layout.walks().into_iter().rev() {
                 window
-                    .kernel(plan, if layout.n_block > 0 { "walk_forward" } else { "forward" }, inputs, workspace)
+                    .kernel(plan, entry, inputs, workspace)
+                    .constant("SAVES_BORDERS", saves_borders)
                     .flops(window.stretch.share(flops) / layout.n_span * (end_span - first_span))
                     .bind("u", window.stretch.part(inputs.u))
                     .bind("delta", window.stretch.part(inputs.delta))
@@ -346,8 +390,7 @@ impl Operation for SelectiveScanBackward {
         let inputs = &self.inputs;
         let given = present([Some(inputs.u), Some(inputs.delta), Some(inputs.b), Some(inputs.c), inputs.z, self.grad_y]);
         let targets = present([self.grad_u, self.grad_delta, self.grad_z, self.grad_b, self.grad_c]);
-        let windows = Window::all(plan, inputs, &[given, targets].concat(), |layout| layout.end);
-        let workspace = plan.scratch(windows.iter().map(|window| 4 * window.layout.end).max().unwrap_or(0));
+        let (windows, workspace) = Window::all(plan, inputs, &[given, targets].concat(), true);
         for (index, window) in windows.iter().rev().enumerate() {
             self.encode_window(plan, window, workspace, index > 0)?;
         }
@@ -363,7 +406,7 @@ impl SelectiveScanBackward {
         let part = |tensor: Tensor| window.stretch.part(tensor);
         let (z, grad_y) = (inputs.z.map(part), self.grad_y.map(part));
         window.pack(plan, inputs, workspace, self.grad_last_state, !window.stretch.ends())?;
-        if layout.n_block == 0 {
+        if layout.copies_borders {
             window
                 .kernel(plan, "pack_borders", inputs, workspace)
                 .bind("saved_borders", window.borders(self.borders))
@@ -371,7 +414,7 @@ impl SelectiveScanBackward {
         }
         if layout.n_chunk > 1 {
             window
-                .kernel(plan, "summarize_backward", inputs, workspace)
+                .kernel(plan, layout.entry(["summarize_backward", "summarize_backward_team"]), inputs, workspace)
                 .bind("delta", part(inputs.delta))
                 .bind_optional("z", z)
                 .bind_optional("grad_y", grad_y)
@@ -451,6 +494,7 @@ struct Parts {
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Variant {
     Plain,
+    Bound,
     Subgroup,
     F16,
 }
@@ -466,13 +510,14 @@ struct Layout {
     n_group: usize,
     /// Blocks of channels of a workgroup that walks, else 0.
     n_block: usize,
+    copies_borders: bool,
     /// Parts of the sums over channels.
     n_sum: usize,
     n_span: usize,
     chunk_spans: usize,
     n_chunk: usize,
-    /// Steps of a span that an invocation loads together.
-    ahead: usize,
+    /// Steps that a team takes together; none where an invocation has all states of a channel.
+    ahead: Option<usize>,
     row_quads: usize,
     states_start: usize,
     rows_start: usize,
@@ -484,7 +529,13 @@ struct Layout {
 
 impl Layout {
     /// Of a window, by a kernel.
-    fn of(plan: &Planner, inputs: &SelectiveScanInputs, [n_batch, n_step, n_channel, n_state]: [usize; 4], kernel: &str) -> Self {
+    fn of(
+        plan: &Planner,
+        inputs: &SelectiveScanInputs,
+        [n_batch, n_step, n_channel, n_state]: [usize; 4],
+        kernel: &str,
+        is_backward: bool,
+    ) -> Self {
         let walked = kernel == "walked";
         let quads = n_state.div_ceil(4);
         let n_span = n_step.div_ceil(SPAN);
@@ -494,10 +545,12 @@ impl Layout {
         let variant = match kernel {
             "subgroup" => Variant::Subgroup,
             "f16" => Variant::F16,
+            "chunked" if plan.traits().max_storage_buffers >= BOUND_BUFFERS => Variant::Bound,
             _ => Variant::Plain,
         };
+        let copies_borders = variant == Variant::Plain && !walked;
         let chunked = kernel == "chunked" || variant != Variant::Plain && !plan.traits().software;
-        let n_wanted = wanted_chunks(n_batch * n_channel, n_step);
+        let n_wanted = wanted_chunks(n_batch * n_channel, n_step, if is_backward { FILLING_BACKWARD } else { FILLING });
         let chunk_spans = match chunked {
             _ if walked => n_span,
             true => n_span.div_ceil(n_wanted).max(MIN_CHUNK_SPANS),
@@ -514,8 +567,8 @@ impl Layout {
         let rows_start = states_start + n_batch * n_channel * quads;
         let slots_start = rows_start + n_batch * n_step * row_quads;
         let borders_start = slots_start + n_batch * n_chunk * n_channel * (quads + 1);
-        let sums_start = borders_start + if walked { 0 } else { n_batch * n_span * n_channel * quads };
-        let end = sums_start + n_sum * n_batch * n_step * 2 * quads;
+        let sums_start = borders_start + if copies_borders { n_batch * n_span * n_channel * quads } else { 0 };
+        let end = if is_backward { sums_start + n_sum * n_batch * n_step * 2 * quads } else { borders_start };
         Layout {
             variant,
             n_batch,
@@ -525,11 +578,12 @@ impl Layout {
             quads,
             n_group,
             n_block,
+            copies_borders,
             n_sum,
             n_span,
             chunk_spans,
             n_chunk,
-            ahead: if chunked { AHEAD } else { 1 },
+            ahead: if chunked { steps_ahead(quads) } else { None },
             row_quads,
             states_start,
             rows_start,
@@ -538,6 +592,11 @@ impl Layout {
             sums_start,
             end,
         }
+    }
+
+    /// Of the entries for one invocation a channel, and for a team.
+    fn entry(&self, [single, team]: [&'static str; 2]) -> &'static str {
+        if self.ahead.is_some() { team } else { single }
     }
 
     /// First span and the span behind the last of each dispatch, from the last to the first: all spans, unless they are walked.
@@ -566,22 +625,23 @@ struct Window {
 }
 
 impl Window {
-    /// As many sequences, or spans of one, as can be bound of `tensors` `(batch, step, ..)`, of the borders and of the workspace, which ends
-    /// at a section.
-    fn all(plan: &Planner, inputs: &SelectiveScanInputs, tensors: &[Tensor], end: impl Fn(&Layout) -> usize) -> Vec<Window> {
+    /// As many sequences, or spans of one, as can be bound of `tensors` `(batch, step, ..)`, of the borders and of the workspace; and this.
+    fn all(plan: &mut Planner, inputs: &SelectiveScanInputs, tensors: &[Tensor], is_backward: bool) -> (Vec<Window>, Operand) {
         let shape = &plan.spec(inputs.u).shape;
         let (n_batch, n_step, n_channel, n_state) = (shape[0], shape[1], shape[2], plan.spec(inputs.a).columns());
         let kernel = kernel(plan, [n_batch, n_step, n_channel, n_state]);
-        let layout = |n_batch: usize, n_step: usize| Layout::of(plan, inputs, [n_batch, n_step, n_channel, n_state], kernel);
+        let layout = |n_batch: usize, n_step: usize| Layout::of(plan, inputs, [n_batch, n_step, n_channel, n_state], kernel, is_backward);
         let fits = |n_batch: usize, n_step: usize| {
             let layout = layout(n_batch, n_step);
             // what is bound of the borders, too, may begin 64 elements before them
-            let most = (16 * layout.n_border() + 256).max(16 * end(&layout));
+            let most = (16 * layout.n_border() + 256).max(16 * layout.end);
             most as u64 <= plan.traits().max_binding && rows_fit(plan, tensors, n_batch * n_step)
         };
         let stretches = Stretch::all(n_batch, n_step, inputs.recurrence.reverse, SPAN, fits);
         let window = |stretch: Stretch| Window { stretch, layout: layout(stretch.sequences.count, stretch.n_step) };
-        stretches.into_iter().map(window).collect()
+        let windows: Vec<_> = stretches.into_iter().map(window).collect();
+        let n_vector = windows.iter().map(|window| window.layout.end).max().unwrap_or(0);
+        (windows, plan.scratch(4 * n_vector))
     }
 
     /// Of the saved borders.
@@ -602,6 +662,7 @@ impl Window {
         let layout = &self.layout;
         let (shader, entry): (&'static Shader, _) = match layout.variant {
             Variant::Plain => (&SHADER, entry),
+            Variant::Bound => (&BOUND_SHADER, entry),
             Variant::Subgroup => (&SUBGROUP_SHADER, if entry == "backward" { "backward_subgroup" } else { entry }),
             Variant::F16 => (&F16_SHADER, entry),
         };
@@ -610,8 +671,9 @@ impl Window {
             .constant("F16", layout.variant == Variant::F16)
             .constant("N_STATE", layout.n_state)
             .constant("QUADS", layout.quads)
+            .constant("DELTA_SOFTPLUS", inputs.delta_softplus)
             .constant("HAS_RESET", inputs.recurrence.reset.is_some())
-            .constant("AHEAD", layout.ahead)
+            .constant("AHEAD", layout.ahead.unwrap_or(1))
             .bind("workspace", workspace)
             .param("n_batch", layout.n_batch)
             .param("n_step", layout.n_step)
@@ -629,7 +691,6 @@ impl Window {
             .param("n_whole_step", self.stretch.n_whole_step)
             .param("first_step", self.stretch.first_step)
             .param("is_reverse", inputs.recurrence.reverse)
-            .param("delta_softplus", inputs.delta_softplus)
     }
 
     /// Copies the small tensors, and the state that the walk begins with unless it is kept, into the workspace.
@@ -661,12 +722,16 @@ impl Window {
 /// an end.
 fn kernel<'a>(plan: &Planner<'a>, sizes: [usize; 4]) -> &'a str {
     let traits = plan.traits();
-    let is_able = !traits.name.contains("SwiftShader") && traits.max_storage_buffers >= WALKING_BUFFERS;
-    let walks = is_able && sizes[3].div_ceil(4) <= MOST_WALKED_QUADS;
+    let binds_states = traits.max_storage_buffers >= BOUND_BUFFERS;
+    let walks = binds_states && !traits.name.contains("SwiftShader") && sizes[3].div_ceil(4) <= MOST_WALKED_QUADS;
     let rule = match traits.software {
         _ if traits.name.contains("llvmpipe") => &["walked", "sequential"][..],
         true => &["sequential"],
         false => &["chunked"],
     };
-    plan.chosen(NAME, &sizes, rule, |kernel| kernel != "walked" || walks)
+    plan.chosen(NAME, &sizes, rule, |kernel| match kernel {
+        "walked" => walks,
+        "subgroup" | "f16" => binds_states,
+        _ => true,
+    })
 }
