@@ -8,7 +8,8 @@ use std::io::Write;
 use flate2::Compression;
 use flate2::write::GzEncoder;
 use proptest::prelude::*;
-use scanrnn::dataset::{Columns, CsvOptions, CsvTables, Missing, Table, read_csv};
+use scanrnn::Message;
+use scanrnn::dataset::{Columns, CsvOptions, CsvRows, CsvTables, Missing, Table, read_csv};
 
 /// Reads `content` as `data.csv`; texts are given without the folder.
 fn read_with(content: impl AsRef<[u8]>, options: &CsvOptions<'_>) -> Result<(Vec<Table>, Vec<String>), String> {
@@ -196,5 +197,18 @@ proptest! {
             }
             Err(message) => prop_assert_eq!(message.lines().count(), 1, "{:?}", message),
         }
+    }
+}
+
+/// A reader of CSV ends a row at the return and takes what follows for the beginning of the next.
+#[test]
+fn a_stream_names_the_line_of_a_cell_whatever_ends_lines() {
+    for end in ["\n", "\r\n"] {
+        let text = ["Close", "1", "2", "x"].join(end);
+        let mut rows = CsvRows::new(text.as_bytes(), Message::from("rows"), &["Close"], None).expect("a header");
+        assert_eq!(rows.next_row().expect("a row"), Some(vec![1.0]));
+        assert_eq!(rows.next_row().expect("a row"), Some(vec![2.0]));
+        let error = rows.next_row().expect_err("no number").to_string();
+        assert!(error.contains("rows:4"), "{end:?}: {error}");
     }
 }

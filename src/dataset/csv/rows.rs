@@ -17,6 +17,8 @@ use crate::error::{Error, Result};
 pub struct CsvRows<'a, R> {
     reader: Reader<Chain<Cursor<Vec<u8>>, R>>,
     record: StringRecord,
+    /// Lines end by `\r\n`, of which a row that is not the first begins with the second: its line is counted one too low.
+    has_returns: bool,
     /// `12,5` is a number: the delimiter is no comma.
     may_have_commas: bool,
     /// So is `12,500`: such a number has come.
@@ -55,11 +57,13 @@ impl<'a, R: BufRead> CsvRows<'a, R> {
         }
         let names: Vec<&str> = columns.iter().copied().filter(|name| !CALENDAR.contains(name)).collect();
         let delimiter = delimiter_of(&first, &names);
+        let has_returns = first.ends_with(b"\r\n");
         let mut reader = ReaderBuilder::new();
         reader.delimiter(delimiter).has_headers(false).flexible(true).trim(Trim::All);
         Ok(CsvRows {
             reader: reader.from_reader(Cursor::new(first).chain(input)),
             record: StringRecord::new(),
+            has_returns,
             may_have_commas: delimiter != b',',
             decimal_comma: false,
             place,
@@ -110,7 +114,11 @@ impl<'a, R: BufRead> CsvRows<'a, R> {
 
     fn read(&mut self) -> Result<bool> {
         let read = self.reader.read_record(&mut self.record);
-        read.map_err(|error| unreadable(&self.place, error.position().map(csv::Position::line), &error))
+        read.map_err(|error| unreadable(&self.place, error.position().map(|position| self.line(position)), &error))
+    }
+
+    fn line(&self, position: &csv::Position) -> u64 {
+        position.line() + u64::from(self.has_returns && position.byte() > 0)
     }
 
     fn check_len(&self, n: usize) -> Result<()> {
@@ -182,7 +190,7 @@ impl<'a, R: BufRead> CsvRows<'a, R> {
     }
 
     fn wrong(&self, what: Message, remedy: Message) -> Error {
-        let line = self.record.position().map_or(0, csv::Position::line);
+        let line = self.record.position().map_or(0, |position| self.line(position));
         Error::Data { place: at_line(&self.place, line), what, remedy }
     }
 }
