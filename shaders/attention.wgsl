@@ -193,7 +193,7 @@ fn past_of(batch: u32) -> u32 {
 // What is known of a query before the tiles are met. Dispatched for one range of distances to a border after the other.
 @compute @workgroup_size(LANES)
 fn prepare(@builtin(global_invocation_id) global: vec3<u32>, @builtin(num_workgroups) workgroups: vec3<u32>) {
-    let index = global.y * workgroups.x * LANES + global.x;
+    let index = invocation_of(global, workgroups);
     let step = params.first_query + index % params.n_query;
     let head = index / params.n_query % params.n_head;
     let batch = index / params.n_query / params.n_head;

@@ -72,7 +72,7 @@ struct Item {
 }
 
 fn item_of(global: vec3<u32>, workgroups: vec3<u32>) -> Item {
-    let index = global.y * workgroups.x * LANES + global.x;
+    let index = invocation_of(global, workgroups);
     let chunk = index / params.n_channel % params.n_chunk;
     let first = params.first_position + chunk * CHUNK;
     let end = min(first + CHUNK, params.reach_position);

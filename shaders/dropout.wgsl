@@ -29,7 +29,7 @@ fn mix_bits(bits: u32) -> u32 {
 
 @compute @workgroup_size(LANES)
 fn dropout(@builtin(global_invocation_id) global: vec3<u32>, @builtin(num_workgroups) workgroups: vec3<u32>) {
-    let index = global.y * workgroups.x * LANES + global.x;
+    let index = invocation_of(global, workgroups);
     if index >= params.n_row * params.n_column {
         return;
     }

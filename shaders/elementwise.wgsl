@@ -24,7 +24,7 @@ struct Element {
 }
 
 fn element(global: vec3<u32>, workgroups: vec3<u32>) -> Element {
-    let index = global.y * workgroups.x * LANES + global.x;
+    let index = invocation_of(global, workgroups);
     return Element(index < params.n_row * params.n_column, index / params.n_column, index % params.n_column);
 }
 

@@ -56,7 +56,7 @@ fn products(v: Column) -> Column {
 
 @compute @workgroup_size(LANES)
 fn multiply_add(@builtin(global_invocation_id) global: vec3<u32>, @builtin(num_workgroups) workgroups: vec3<u32>) {
-    let column = global.y * workgroups.x * LANES + global.x;
+    let column = invocation_of(global, workgroups);
     if column >= params.n_column {
         return;
     }
@@ -74,7 +74,7 @@ fn exponentials(v: Column) -> Column {
 
 @compute @workgroup_size(LANES)
 fn exponential(@builtin(global_invocation_id) global: vec3<u32>, @builtin(num_workgroups) workgroups: vec3<u32>) {
-    let column = global.y * workgroups.x * LANES + global.x;
+    let column = invocation_of(global, workgroups);
     if column >= params.n_column {
         return;
     }

@@ -259,7 +259,7 @@ fn multiply_tiles(
 // product = the sum of its parts, in their order, and the bias; one invocation an element
 @compute @workgroup_size(LANES)
 fn sum_parts(@builtin(global_invocation_id) global: vec3<u32>, @builtin(num_workgroups) workgroups: vec3<u32>) {
-    let index = global.y * workgroups.x * LANES + global.x;
+    let index = invocation_of(global, workgroups);
     let row = index / params.n_product_column;
     let column = index % params.n_product_column;
     if row >= params.n_product_row {
@@ -283,7 +283,7 @@ struct PartOfRows {
 }
 
 fn part_of_rows(global: vec3<u32>, workgroups: vec3<u32>) -> PartOfRows {
-    let index = global.y * workgroups.x * LANES + global.x;
+    let index = invocation_of(global, workgroups);
     let first = index / params.n_out * params.part_rows;
     return PartOfRows(spread(index % params.n_out, params.n_out), first, min(first + params.part_rows, params.n_row));
 }
@@ -309,7 +309,7 @@ fn multiply_column(@builtin(global_invocation_id) global: vec3<u32>, @builtin(nu
 // Of one row of values: product (row) = the sum of rows (row, out) values (out), and the bias; one invocation a row.
 @compute @workgroup_size(LANES)
 fn multiply_rows(@builtin(global_invocation_id) global: vec3<u32>, @builtin(num_workgroups) workgroups: vec3<u32>) {
-    let row = global.y * workgroups.x * LANES + global.x;
+    let row = invocation_of(global, workgroups);
     if row >= params.n_row {
         return;
     }

@@ -134,7 +134,7 @@ fn forward_collect(@builtin(local_invocation_index) lane: u32) {
 // grad_prediction = derivative / n_whole; one invocation an element
 @compute @workgroup_size(LANES)
 fn backward(@builtin(global_invocation_id) global: vec3<u32>, @builtin(num_workgroups) workgroups: vec3<u32>) {
-    let element = global.y * workgroups.x * LANES + global.x;
+    let element = invocation_of(global, workgroups);
     if element >= params.n_element {
         return;
     }

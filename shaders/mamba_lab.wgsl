@@ -71,7 +71,7 @@ struct Params {
 @group(0) @binding(20) var<storage, read_write> grad_initial_state: array<Value>; // (batch, state)
 
 fn lane_of(global: vec3<u32>, workgroups: vec3<u32>) -> u32 {
-    return global.y * workgroups.x * LANES + global.x;
+    return invocation_of(global, workgroups);
 }
 
 fn n_row() -> u32 {

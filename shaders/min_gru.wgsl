@@ -188,7 +188,7 @@ fn begin_carry(row: u32, channel: u32) {
 // the state before position 0; one invocation a Value
 @compute @workgroup_size(LANES)
 fn begin(@builtin(global_invocation_id) global: vec3<u32>, @builtin(num_workgroups) groups: vec3<u32>) {
-    let index = global.y * groups.x * LANES + global.x;
+    let index = invocation_of(global, groups);
     if index < params.n_batch * CHANNELS {
         let row = index / CHANNELS;
         let channel = index % CHANNELS;

@@ -73,7 +73,7 @@ struct Lane {
 
 // Of (batch, chunk, channel) in row-major order.
 fn lane_of(global: vec3<u32>, workgroups: vec3<u32>) -> Lane {
-    let index = global.y * workgroups.x * LANES + global.x;
+    let index = invocation_of(global, workgroups);
     let channel = index % params.n_hidden;
     let chunk = index / params.n_hidden % params.n_chunk;
     let batch = index / params.n_hidden / params.n_chunk;

@@ -75,7 +75,7 @@ fn sgd(@builtin(global_invocation_id) global: vec3<u32>, @builtin(num_workgroups
     let n_lane = workgroups.x * workgroups.y * LANES;
     let rate = learning_rate();
     let factor = clip_factor();
-    for (var index = global.y * workgroups.x * LANES + global.x; index < params.n_parameter; index += n_lane) {
+    for (var index = invocation_of(global, workgroups); index < params.n_parameter; index += n_lane) {
         let w = parameters[index];
         var g = clipped(gradients[index], factor) + params.weight_decay * w;
         if HAS_FIRST {
@@ -94,7 +94,7 @@ fn adam(@builtin(global_invocation_id) global: vec3<u32>, @builtin(num_workgroup
     let factor = clip_factor();
     let step_size = rate / correction(params.log_decay_first);
     let root_correction = sqrt(correction(params.log_decay_second));
-    for (var index = global.y * workgroups.x * LANES + global.x; index < params.n_parameter; index += n_lane) {
+    for (var index = invocation_of(global, workgroups); index < params.n_parameter; index += n_lane) {
         var w = parameters[index];
         var g = clipped(gradients[index], factor);
         if DECOUPLED {
@@ -115,7 +115,7 @@ fn rms_prop(@builtin(global_invocation_id) global: vec3<u32>, @builtin(num_workg
     let n_lane = workgroups.x * workgroups.y * LANES;
     let rate = learning_rate();
     let factor = clip_factor();
-    for (var index = global.y * workgroups.x * LANES + global.x; index < params.n_parameter; index += n_lane) {
+    for (var index = invocation_of(global, workgroups); index < params.n_parameter; index += n_lane) {
         let w = parameters[index];
         let g = clipped(gradients[index], factor) + params.weight_decay * w;
         let v = params.decay_second * second[index] + params.gain_second * g * g;
@@ -133,7 +133,7 @@ fn rms_prop(@builtin(global_invocation_id) global: vec3<u32>, @builtin(num_workg
 @compute @workgroup_size(LANES)
 fn l1_penalty(@builtin(global_invocation_id) global: vec3<u32>, @builtin(num_workgroups) workgroups: vec3<u32>) {
     let n_lane = workgroups.x * workgroups.y * LANES;
-    for (var index = global.y * workgroups.x * LANES + global.x; index < params.n_parameter; index += n_lane) {
+    for (var index = invocation_of(global, workgroups); index < params.n_parameter; index += n_lane) {
         penalised[index] += params.strength * mask[index] * sign(values[index]);
     }
 }

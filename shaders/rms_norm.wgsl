@@ -103,7 +103,7 @@ fn backward_input(
 // sums of grad_y n over blocks of BLOCK rows, whose first is first_block; one invocation a block and channel
 @compute @workgroup_size(LANES)
 fn backward_weight_partial(@builtin(global_invocation_id) global: vec3<u32>, @builtin(num_workgroups) workgroups: vec3<u32>) {
-    let item = global.y * workgroups.x * LANES + global.x;
+    let item = invocation_of(global, workgroups);
     let first = item / params.n_channel * BLOCK;
     let channel = item % params.n_channel;
     if first >= params.n_row {

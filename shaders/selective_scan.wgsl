@@ -168,7 +168,7 @@ fn step_size(biased_delta: f32) -> f32 {
 // Copies what is small into the workspace, padded to vectors: one invocation a vector.
 @compute @workgroup_size(LANES)
 fn pack(@builtin(global_invocation_id) global: vec3<u32>, @builtin(num_workgroups) workgroups: vec3<u32>) {
-    let lane = global.y * workgroups.x * LANES + global.x;
+    let lane = invocation_of(global, workgroups);
     let is_behind_states = params.keep_states != 0u && lane >= params.states_start;
     let index = lane + select(0u, params.rows_start - params.states_start, is_behind_states);
     var value = vec4<f32>();
@@ -453,7 +453,7 @@ fn run_backward(workgroup: vec3<u32>, workgroups: vec3<u32>, index: u32) {
 // A vector is one component of each row.
 @compute @workgroup_size(LANES)
 fn sum_parts(@builtin(global_invocation_id) global: vec3<u32>, @builtin(num_workgroups) workgroups: vec3<u32>) {
-    let index = global.y * workgroups.x * LANES + global.x;
+    let index = invocation_of(global, workgroups);
     let n_quad = (params.n_column + 3u) / 4u;
     let row = index / n_quad;
     let quad = index % n_quad;

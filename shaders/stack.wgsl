@@ -27,7 +27,7 @@ struct Element {
 }
 
 fn element(global: vec3<u32>, workgroups: vec3<u32>) -> Element {
-    let index = global.y * workgroups.x * LANES + global.x;
+    let index = invocation_of(global, workgroups);
     let tall_row = index / params.n_column;
     let column = index % params.n_column;
     let own = (params.first_part + tall_row / params.n_row) * params.n_own + column;

@@ -125,7 +125,7 @@ fn gather(
 // out[counter[0] n_batch + batch] = prediction scale + shift of its target; one invocation an element of the prediction
 @compute @workgroup_size(LANES)
 fn restore(@builtin(global_invocation_id) global: vec3<u32>, @builtin(num_workgroups) workgroups: vec3<u32>) {
-    let index = global.y * workgroups.x * LANES + global.x;
+    let index = invocation_of(global, workgroups);
     let n_column = params.n_target * params.n_level;
     let batch = index / (params.horizon * n_column);
     let item = counter[0] * params.n_whole_batch + params.first_batch + batch;
@@ -144,7 +144,7 @@ fn restore(@builtin(global_invocation_id) global: vec3<u32>, @builtin(num_workgr
 // out = prediction factor, where the factor is the scale of the target or scale / sqrt(max(scale, 0.1)); one invocation an element
 @compute @workgroup_size(LANES)
 fn rescale(@builtin(global_invocation_id) global: vec3<u32>, @builtin(num_workgroups) workgroups: vec3<u32>) {
-    let index = global.y * workgroups.x * LANES + global.x;
+    let index = invocation_of(global, workgroups);
     let n_column = params.n_target * params.n_level;
     let batch = index / (params.horizon * n_column);
     if batch >= params.n_batch {

@@ -18,7 +18,7 @@ struct NewRow {
 }
 
 fn new_row_of(global: vec3<u32>, workgroups: vec3<u32>) -> NewRow {
-    let index = global.y * workgroups.x * LANES + global.x;
+    let index = invocation_of(global, workgroups);
     let batch = index / params.n_channel / params.n_query;
     let step = params.first_query + index / params.n_channel % params.n_query;
     var row = params.n_past;
@@ -73,7 +73,7 @@ fn append_backward(@builtin(global_invocation_id) global: vec3<u32>, @builtin(nu
 // One invocation counts the rows of one batch row's cache.
 @compute @workgroup_size(LANES)
 fn grow(@builtin(global_invocation_id) global: vec3<u32>, @builtin(num_workgroups) workgroups: vec3<u32>) {
-    let batch = global.y * workgroups.x * LANES + global.x;
+    let batch = invocation_of(global, workgroups);
     if batch >= params.n_batch {
         return;
     }

@@ -9,7 +9,7 @@ fn pass_chunk(at: u32, entering: f32) -> f32 {
 
 @compute @workgroup_size(LANES)
 fn carry_forward(@builtin(global_invocation_id) global: vec3<u32>, @builtin(num_workgroups) workgroups: vec3<u32>) {
-    let index = global.y * workgroups.x * LANES + global.x;
+    let index = invocation_of(global, workgroups);
     let batch = index / params.n_hidden;
     let channel = index % params.n_hidden;
     if batch >= params.n_batch {
@@ -23,7 +23,7 @@ fn carry_forward(@builtin(global_invocation_id) global: vec3<u32>, @builtin(num_
 
 @compute @workgroup_size(LANES)
 fn carry_backward(@builtin(global_invocation_id) global: vec3<u32>, @builtin(num_workgroups) workgroups: vec3<u32>) {
-    let index = global.y * workgroups.x * LANES + global.x;
+    let index = invocation_of(global, workgroups);
     let batch = index / params.n_hidden;
     let channel = index % params.n_hidden;
     if batch >= params.n_batch {

@@ -159,7 +159,7 @@ fn multiply_resident(
 // a streamed factor: one invocation four terms of four rows
 @compute @workgroup_size(LANES)
 fn pack_rows(@builtin(global_invocation_id) global: vec3<u32>, @builtin(num_workgroups) workgroups: vec3<u32>) {
-    let index = global.y * workgroups.x * LANES + global.x;
+    let index = invocation_of(global, workgroups);
     let n_quad = params.n_pack_row / 4u;
     let quads = index / (HELD_TERMS / 4u);
     let row = quads % n_quad * 4u;

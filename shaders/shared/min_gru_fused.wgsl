@@ -7,7 +7,7 @@
 
 @compute @workgroup_size(LANES)
 fn transpose_weights(@builtin(global_invocation_id) global: vec3<u32>, @builtin(num_workgroups) groups: vec3<u32>) {
-    let index = global.y * groups.x * LANES + global.x;
+    let index = invocation_of(global, groups);
     if index < 3 * HIDDEN * HIDDEN {
         transposed[index] = u[params.u_offset + index % (3 * HIDDEN) * HIDDEN + index / (3 * HIDDEN)];
     }

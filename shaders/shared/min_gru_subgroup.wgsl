@@ -17,7 +17,7 @@ const OWN_ROWS = max(QUADS / 2, 1u);
 // U, or the transposes where IS_TRANSPOSED is set; one invocation 4 x 4 weights
 @compute @workgroup_size(LANES)
 fn copy_weights(@builtin(global_invocation_id) global: vec3<u32>, @builtin(num_workgroups) groups: vec3<u32>) {
-    let index = global.y * groups.x * LANES + global.x;
+    let index = invocation_of(global, groups);
     let gate = index / (CHANNELS * CHANNELS);
     if gate >= 3 {
         return;

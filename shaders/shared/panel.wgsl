@@ -20,7 +20,7 @@ fn packed_element(row: u32, term: u32) -> f32 {
 // one invocation four terms of a row of a panel
 @compute @workgroup_size(LANES)
 fn pack(@builtin(global_invocation_id) global: vec3<u32>, @builtin(num_workgroups) workgroups: vec3<u32>) {
-    let index = global.y * workgroups.x * LANES + global.x;
+    let index = invocation_of(global, workgroups);
     let panel_len = 2u * params.slice; // vectors
     let n_panel = (params.n_pack_row + PANEL - 1u) / PANEL;
     let n_slice = (params.n_pack_term + params.slice - 1u) / params.slice;
@@ -68,7 +68,7 @@ fn source_block(row: u32, term: u32) -> mat4x4<f32> {
 // one invocation four terms of four rows of a panel
 @compute @workgroup_size(LANES)
 fn pack_fours(@builtin(global_invocation_id) global: vec3<u32>, @builtin(num_workgroups) workgroups: vec3<u32>) {
-    let index = global.y * workgroups.x * LANES + global.x;
+    let index = invocation_of(global, workgroups);
     let n_panel = (params.n_pack_row + PANEL - 1u) / PANEL;
     let n_slice = (params.n_pack_term + params.slice - 1u) / params.slice;
     let panel = index / (params.slice / 2u);

@@ -107,7 +107,7 @@ struct Carrier {
 }
 
 fn carrier_of(global: vec3<u32>, workgroups: vec3<u32>) -> Carrier {
-    let index = global.y * workgroups.x * LANES + global.x;
+    let index = invocation_of(global, workgroups);
     let batch = index / QUADS / params.n_channel;
     return Carrier(batch < params.n_batch, batch, index / QUADS % params.n_channel, index % QUADS);
 }

@@ -455,7 +455,7 @@ impl Kernel<'_, '_> {
     }
 
     /// Dispatches one invocation an item, in workgroups of `LANES`, spread over x and y where they are many:
-    /// the item is `global.y * workgroups.x * LANES + global.x`.
+    /// the item is `invocation_of(global, workgroups)`.
     ///
     /// # Errors
     /// As [`Kernel::workgroups`].

@@ -108,6 +108,13 @@ pub const WINDOW_BYTES: u64 = 64 << 10;
 /// Invocations of a workgroup where the order of work is a plain list: `LANES` in every shader.
 pub const LANES: usize = 64;
 
+/// The number of an invocation in such a list, in every shader.
+const INVOCATION: &str = "
+fn invocation_of(global: vec3<u32>, workgroups: vec3<u32>) -> u32 {
+    return global.y * workgroups.x * LANES + global.x;
+}
+";
+
 impl Shader {
     /// The module's text under the given constants.
     pub fn assemble(&self, constants: &[(&'static str, Constant)]) -> String {
@@ -115,7 +122,7 @@ impl Shader {
         // directives come before all else
         let mut text: String =
             parts().flat_map(|part| part.lines().take_while(|line| is_directive(line))).map(|line| format!("{line}\n")).collect();
-        text += &format!("const LANES = {LANES}u;\n");
+        text += &format!("const LANES = {LANES}u;\n{INVOCATION}");
         let chosen = |name: &str| constants.iter().find(|(given, _)| *given == name).map(|(_, value)| *value);
         for (name, default) in self.constants {
             text += &match chosen(name).unwrap_or(*default) {
