@@ -103,15 +103,6 @@ fn near_b(column: u32, term: u32) -> f32 {
     return b[params.b_offset + select(near_column * params.b_stride + near_term, near_term * params.b_stride + near_column, B_BY_TERM)];
 }
 
-// 0 beyond its rows and beyond the terms of the split
-fn element_a(row: u32, term: u32, end: u32) -> f32 {
-    return select(0.0, near_a(row, term), row < params.n_product_row && term < end);
-}
-
-fn element_b(column: u32, term: u32, end: u32) -> f32 {
-    return select(0.0, near_b(column, term), column < params.n_product_column && term < end);
-}
-
 // (term, quad) of a vector that an invocation loads, so that neighbours read neighbouring elements
 fn term_and_quad(vector: u32, by_term: bool) -> vec2<u32> {
     return select(vec2(vector % TERMS, vector / TERMS), vec2(vector / TILE_QUADS, vector % TILE_QUADS), by_term);
@@ -132,15 +123,15 @@ fn load_b(vector: u32, column: u32, term: u32) -> vec4<f32> {
     return vec4(near_b(c, t), near_b(c + 1u, t), near_b(c + 2u, t), near_b(c + 3u, t));
 }
 
-// Of a block that has n_term terms; rows beyond the factor are sums that nobody reads.
-fn store_a(vector: u32, start: u32, value: vec4<f32>, n_term: u32) {
+// Of a block from whose first term on the split has n_left; rows beyond the factor are sums that nobody reads.
+fn store_a(vector: u32, start: u32, value: vec4<f32>, n_left: u32) {
     let place = term_and_quad(vector, A_BY_TERM);
-    blocks_a[start + block_at(place.x, place.y)] = select(vec4<f32>(), value, place.x < n_term);
+    blocks_a[start + block_at(place.x, place.y)] = select(vec4<f32>(), value, place.x < n_left);
 }
 
-fn store_b(vector: u32, start: u32, value: vec4<f32>, n_term: u32) {
+fn store_b(vector: u32, start: u32, value: vec4<f32>, n_left: u32) {
     let place = term_and_quad(vector, B_BY_TERM);
-    blocks_b[start + block_at(place.x, place.y)] = select(vec4<f32>(), value, place.x < n_term);
+    blocks_b[start + block_at(place.x, place.y)] = select(vec4<f32>(), value, place.x < n_left);
 }
 
 fn product_bias(column: u32) -> vec4<f32> {

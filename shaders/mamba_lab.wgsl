@@ -70,10 +70,6 @@ struct Params {
 @group(0) @binding(19) var<storage, read_write> grad_d: array<Value>; // (hidden)
 @group(0) @binding(20) var<storage, read_write> grad_initial_state: array<Value>; // (batch, state)
 
-fn lane_of(global: vec3<u32>, workgroups: vec3<u32>) -> u32 {
-    return invocation_of(global, workgroups);
-}
-
 fn n_row() -> u32 {
     return params.n_batch * (params.end_position - params.first_position);
 }
@@ -110,7 +106,7 @@ struct Strip {
 }
 
 fn strip_of(global: vec3<u32>, workgroups: vec3<u32>) -> Strip {
-    let lane = lane_of(global, workgroups);
+    let lane = invocation_of(global, workgroups);
     let nth = lane / params.n_hidden;
     let channel = spread(lane % params.n_hidden, params.n_hidden);
     return Strip(nth, channel, min(nth * STRIP, n_row()), min((nth + 1u) * STRIP, n_row()));
@@ -135,7 +131,7 @@ fn gates(@builtin(global_invocation_id) global: vec3<u32>, @builtin(num_workgrou
 
 @compute @workgroup_size(LANES)
 fn scan(@builtin(global_invocation_id) global: vec3<u32>, @builtin(num_workgroups) workgroups: vec3<u32>) {
-    let lane = lane_of(global, workgroups);
+    let lane = invocation_of(global, workgroups);
     if lane >= params.n_batch * params.n_state {
         return;
     }
@@ -185,7 +181,7 @@ fn backward_output(@builtin(global_invocation_id) global: vec3<u32>, @builtin(nu
 
 @compute @workgroup_size(LANES)
 fn backward_scan(@builtin(global_invocation_id) global: vec3<u32>, @builtin(num_workgroups) workgroups: vec3<u32>) {
-    let lane = lane_of(global, workgroups);
+    let lane = invocation_of(global, workgroups);
     if lane >= params.n_batch * params.n_state {
         return;
     }

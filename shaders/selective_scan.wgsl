@@ -2,8 +2,9 @@
 // y_t    = (sum over n of h_t[n] C_t[n] + D u_t) SiLU(z_t)
 //
 // One invocation has one channel of one batch and all its states, four to a vector, over one chunk of steps: the whole run, where
-// batches times channels fill the device (`sequential`: one chunk), or a part of it (`chunked`), and then a pass of summaries and one of
-// carries between chunks come first. One workgroup has LANES neighbouring channels of one batch and one chunk.
+// batches times channels fill the device, or a part of it, and then a pass of summaries and one of carries between chunks come first.
+// One workgroup has LANES neighbouring channels of one batch and one chunk. Where a run is `chunked`, some invocations share a channel in what
+// does not have to sum over channels: shared/selective_scan_team.wgsl.
 // `subgroup` sums over channels by subgroup operations; `f16` saves states as 16-bit floats.
 // A chunk consists of spans of SPAN steps. Forward saves the states at the borders of the spans; backward recomputes them inside.
 // Steps are counted as `position` in the order in which they are visited, and as `step` where they lie in memory.
@@ -110,7 +111,8 @@ const LOG2_E = 1.4426950408889634;
 // The invocation's place.
 struct Lane {
     exists: bool,
-    batch: u32,
+    has_batch: bool,
+    batch: u32, // of those that there are
     chunk: u32,
     group: u32,
     channel: u32,
@@ -121,8 +123,10 @@ fn lane_of(workgroup: vec3<u32>, workgroups: vec3<u32>, index: u32) -> Lane {
     let group = flat % params.n_group;
     let chunk = flat / params.n_group % params.n_chunk;
     let batch = flat / params.n_group / params.n_chunk;
+    let has_batch = batch < params.n_batch;
     let channel = group * LANES + index;
-    return Lane(batch < params.n_batch && channel < params.n_channel, batch, chunk, group, min(channel, params.n_channel - 1u));
+    let exists = has_batch && channel < params.n_channel;
+    return Lane(exists, has_batch, min(batch, params.n_batch - 1u), chunk, group, min(channel, params.n_channel - 1u));
 }
 
 fn step_at(position: u32) -> u32 {
@@ -219,7 +223,7 @@ fn pack(@builtin(global_invocation_id) global: vec3<u32>, @builtin(num_workgroup
     workspace[index] = value;
 }
 
-// The outputs of a whole run, and the states at its borders: `sequential`.
+// The outputs of one chunk, and the states at its borders.
 @compute @workgroup_size(LANES)
 fn forward(
     @builtin(workgroup_id) workgroup: vec3<u32>,
@@ -410,7 +414,7 @@ fn run_backward(workgroup: vec3<u32>, workgroups: vec3<u32>, index: u32) {
             workgroupBarrier();
             let sum = sum_terms(index);
             let position = start + index / 2u;
-            if index < 2u * SPAN && position < params.n_step && lane.batch < params.n_batch {
+            if index < 2u * SPAN && position < params.n_step && lane.has_batch {
                 let row = (lane.group * params.n_batch + lane.batch) * params.n_step + step_at(position);
                 workspace[params.sums_start + row * 2u * QUADS + index % 2u * QUADS + quad] = sum;
             }

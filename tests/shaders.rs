@@ -264,6 +264,19 @@ fn a_kernel_that_does_not_take_the_shape_leaves_the_choice_to_the_rule() {
 }
 
 #[test]
+fn a_scan_keeps_to_the_invocations_of_a_workgroup() {
+    let shape = Shape { batch: 2, length: 100, channels: 70, state: 16 };
+    let measured = build(Benchmark::SelectiveScan, shape, true).expect("fits");
+    for max_invocations in [64, 128, 256] {
+        let (modules, traits) = (Modules::default(), Traits { max_invocations, ..Traits::webgpu_default() });
+        let mut planner = Planner::new(&measured.graph, &modules, &traits);
+        let dispatches = planner.program(measured.graph.program(measured.program)).expect("fits");
+        let has_team = dispatches.iter().any(|dispatch| dispatch.entry.ends_with("_team"));
+        assert_eq!(has_team, max_invocations == 256, "at most {max_invocations} invocations");
+    }
+}
+
+#[test]
 fn every_shader_is_mirrored_in_reference_host_half_and_parity_test() {
     let root = Path::new(env!("CARGO_MANIFEST_DIR"));
     let stems = |folder: &str, extension: &str| -> BTreeSet<String> {

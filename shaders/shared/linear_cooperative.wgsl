@@ -19,6 +19,15 @@ var<workgroup> halves_b: array<f16, 2u * HALVES>; // (upper or lower, product co
 var<workgroup> largest: array<vec2<f32>, INVOCATIONS>; // of a block of a and b, by subgroup
 var<workgroup> quarters: array<f32, 4u * MATRIX * MATRIX>; // a matrix of each quarter
 
+// Element of a factor; 0 beyond its rows and beyond the terms of the split.
+fn element_a(row: u32, term: u32, end: u32) -> f32 {
+    return select(0.0, near_a(row, term), row < params.n_product_row && term < end);
+}
+
+fn element_b(column: u32, term: u32, end: u32) -> f32 {
+    return select(0.0, near_b(column, term), column < params.n_product_column && term < end);
+}
+
 // (row, term) of an element of a block that an invocation loads, so that neighbours read neighbouring elements
 fn row_and_term(element: u32, by_term: bool) -> vec2<u32> {
     return select(vec2(element / MATRIX_TERMS, element % MATRIX_TERMS), vec2(element % SPAN, element / SPAN), by_term);

@@ -328,14 +328,14 @@ fn rows_fit(plan: &Planner, tensors: &[Tensor], n_row: usize) -> bool {
 /// Steps of a scan that an invocation of a real GPU loads together: few invocations have all its memory to wait for.
 const AHEAD: usize = 8;
 
-/// Invocations that fill a GPU: a scan of fewer is cut into chunks.
+/// Channels of all sequences that fill a GPU: a scan of fewer is cut into chunks.
 const FILLING: usize = 1 << 14;
 
-/// Invocations that it is then cut into: loads of as many span a large GPU's latency.
+/// Channels of all chunks that it is then cut into: loads of as many span a large GPU's latency.
 const CUT_INTO: usize = 1 << 16;
 
-/// Chunks of a scan of so many channels in all, of which `filling` need none, on a real GPU; no more than are carried through in the time of one, as what is carried is
-/// waited for like [`AHEAD`] steps.
+/// Chunks of a scan of so many channels in all, of which `filling` need none, on a real GPU; no more than are carried through in the time of
+/// one, as what is carried is waited for like [`AHEAD`] steps.
 fn wanted_chunks(n_channel: usize, n_step: usize, filling: usize) -> usize {
     let most = if n_channel < filling { CUT_INTO.div_ceil(n_channel.max(1)) } else { 1 };
     most.min((n_step / AHEAD).isqrt()).max(1)

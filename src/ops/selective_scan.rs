@@ -7,7 +7,7 @@ use crate::graph::{Gradients, Graph, Tensor};
 
 const NAME: &str = "selective_scan";
 
-/// For adapters that bind eight storage buffers, and for software GPUs.
+/// Copies saved states for its backward pass: for adapters that bind eight storage buffers, `sequential`, and `walked`, which does not.
 pub(crate) const SHADER: Shader = variant(&[
     SINGLE,
     ACTIVATION,
@@ -61,6 +61,7 @@ const fn variant(shared: &'static [&'static str]) -> Shader {
         source: include_str!("../../shaders/selective_scan.wgsl"),
         shared,
         constants: &[
+            ("BOUND", Constant::Bool(false)),
             ("SUBGROUPS", Constant::Bool(false)),
             ("F16", Constant::Bool(false)),
             ("N_STATE", Constant::U32(16)),
@@ -104,17 +105,20 @@ const MOST_CHUNK_SPANS: usize = 512;
 /// The fewest spans of a chunk: shorter ones spend more on carries than they gain.
 const MIN_CHUNK_SPANS: usize = 8;
 
-/// As [`FILLING`], of a backward pass, where no others share an invocation's channel.
+/// As [`FILLING`], of a backward pass, in which an invocation has a whole channel.
 const FILLING_BACKWARD: usize = 1 << 15;
 
 /// Bytes of workgroup memory that a team takes at most: as many as every GPU has, and so few that several teams run side by side.
 const TEAM_MEMORY: usize = 16 << 10;
 
 /// Steps that a team takes together, whose states are so many vectors of four: most of a span whose step sizes, B, C and sums of outputs fit
-/// its memory.
-fn steps_ahead(quads: usize) -> Option<usize> {
+/// its memory; none where its invocations are more than an adapter runs together.
+fn steps_ahead(quads: usize, max_invocations: u32) -> Option<usize> {
     let held = quads.div_ceil(4);
     let parts = quads.div_ceil(held);
+    if LANES * parts > max_invocations as usize {
+        return None;
+    }
     let of_step = 8 * LANES + 32 * held * parts + 4 + 4 * parts * (LANES + 8);
     [8, 4, 2, 1].into_iter().find(|ahead| ahead * of_step <= TEAM_MEMORY)
 }
@@ -259,7 +263,9 @@ impl Graph {
         inputs.recurrence.check(self, NAME, n_batch, n_step, &[n_batch, n_channel, n_state])?;
         let y = self.tensor(label, &[n_batch, n_step, n_channel]);
         let last_state = self.tensor(&format!("{label}.last_state"), &[n_batch, n_channel, n_state]);
-        let borders = self.tensor(&format!("{label}.borders"), &[n_batch, n_step.div_ceil(SPAN), n_channel, n_state.next_multiple_of(4)]);
+        // in pairs, so that half of a span's can be bound, as 16-bit floats take it
+        let pairs = n_channel * n_state.next_multiple_of(4) / 2;
+        let borders = self.tensor(&format!("{label}.borders"), &[n_batch, n_step.div_ceil(SPAN), pairs, 2]);
         self.push(SelectiveScan { inputs: *inputs, y, last_state, borders });
         Ok((y, last_state))
     }
@@ -313,7 +319,7 @@ impl Operation for SelectiveScan {
         let tensors = present([Some(inputs.u), Some(inputs.delta), Some(inputs.b), Some(inputs.c), inputs.z, Some(self.y)]);
         let (windows, workspace) = Window::all(plan, inputs, &tensors, false);
         let flops = self.flops(plan.graph());
-        let saves_borders = plan.is_read(self.borders);
+        let is_read = plan.is_read(self.borders);
         for window in windows {
             let layout = &window.layout;
             window.pack(plan, inputs, workspace, inputs.recurrence.initial_state, !window.stretch.begins())?;
@@ -333,7 +339,8 @@ impl Operation for SelectiveScan {
             for (first_span, end_span) in layout.walks().into_iter().rev() {
                 window
                     .kernel(plan, entry, inputs, workspace)
-                    .constant("SAVES_BORDERS", saves_borders)
+                    // a walk takes seconds to compile, once for all programs
+                    .constant("SAVES_BORDERS", is_read || layout.n_block > 0)
                     .flops(window.stretch.share(flops) / layout.n_span * (end_span - first_span))
                     .bind("u", window.stretch.part(inputs.u))
                     .bind("delta", window.stretch.part(inputs.delta))
@@ -510,6 +517,7 @@ struct Layout {
     n_group: usize,
     /// Blocks of channels of a workgroup that walks, else 0.
     n_block: usize,
+    /// Whether the workspace has a copy of the saved states.
     copies_borders: bool,
     /// Parts of the sums over channels.
     n_sum: usize,
@@ -583,7 +591,7 @@ impl Layout {
             n_span,
             chunk_spans,
             n_chunk,
-            ahead: if chunked { steps_ahead(quads) } else { None },
+            ahead: if chunked { steps_ahead(quads, plan.traits().max_invocations) } else { None },
             row_quads,
             states_start,
             rows_start,
@@ -644,11 +652,12 @@ impl Window {
         (windows, plan.scratch(4 * n_vector))
     }
 
-    /// Of the saved borders.
+    /// Of the saved borders, whose places do not depend on how a pass cuts its windows.
     fn borders(&self, tensor: Tensor) -> Operand {
         let Stretch { sequences: Sequences { first, count, of }, first_position, n_whole_step, .. } = self.stretch;
         let n_span = n_whole_step.div_ceil(SPAN);
-        Operand::Part { tensor, first: first * n_span + first_position / SPAN, count: count * self.layout.n_span, of: of * n_span }
+        let halves = if self.layout.variant == Variant::F16 { 2 } else { 1 };
+        Operand::Part { tensor, first: first * n_span + first_position / SPAN, count: count * self.layout.n_span, of: halves * of * n_span }
     }
 
     /// Starts a dispatch with the workspace bound and everything set that is the same for all of them.
@@ -667,6 +676,8 @@ impl Window {
             Variant::F16 => (&F16_SHADER, entry),
         };
         plan.kernel(shader, entry)
+            // which of the shaders it is: modules are told apart by their constants
+            .constant("BOUND", layout.variant == Variant::Bound)
             .constant("SUBGROUPS", layout.variant == Variant::Subgroup)
             .constant("F16", layout.variant == Variant::F16)
             .constant("N_STATE", layout.n_state)

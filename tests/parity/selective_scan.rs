@@ -191,6 +191,15 @@ fn states_saved_as_16_bit_floats() {
         let (y, last_state) = case.graph.selective_scan("y", &inputs).expect("shapes fit");
         case.check(&[y, last_state]);
     }
+    // forward and backward cut windows of their own
+    for (bytes, reverse) in [(32 << 10, false), (32 << 10, true), (8 << 10, false), (8 << 10, true)] {
+        let (mut case, inputs) = case(5, 70, 3, 5, Options { reset: true, reverse, ..FULL });
+        case.force_kernel("selective_scan", "f16");
+        case.allow_rounding(1.0 / 2048.0);
+        case.limit_binding(bytes);
+        let (y, last_state) = case.graph.selective_scan("y", &inputs).expect("shapes fit");
+        case.check(&[y, last_state]);
+    }
 }
 
 #[test]
