@@ -428,6 +428,22 @@ fn a_checkpoint_scores_on_a_series_too_short_to_train_on() {
 }
 
 #[test]
+fn mambas_train_and_score_with_the_sizes_they_were_given() {
+    let folder = folder();
+    for options in [
+        "--model mamba --d-state 5 --d-conv 7 --expand 3",
+        "--model hybrid --d-state 3 --d-conv 2 --expand 1",
+        "--model mamba-lab --d-state 6",
+    ] {
+        let train = format!("train {options} --device cpu --csv prices.csv {SMALL} --checkpoint sized.safetensors");
+        let trained = scanrnn(folder.path(), &train);
+        assert!(trained.status.success(), "{options}: {}", stderr(&trained));
+        let scored = scanrnn(folder.path(), "evaluate --checkpoint sized.safetensors --device cpu --csv prices.csv");
+        assert!(scored.status.success(), "{options}: {}", stderr(&scored));
+    }
+}
+
+#[test]
 fn a_hybrid_trains_and_scores_with_the_heads_it_was_given() {
     let folder = folder();
     let train =
@@ -524,8 +540,11 @@ fn options_of_another_choice_or_out_of_range_are_refused() {
     refused("--weight-decay nan", &["--weight-decay"]);
     refused("--schedule cosine --min-lr 0.1 --lr 0.01 --window 8 --batch 8", &["--min-lr is 0.1: must be at most --lr 0.01"]);
     refused("--lr -1", &["--lr is -1: must be a finite number above 0"]);
-    refused("--heads 2", &["--heads is 2: it needs the model hybrid"]);
-    refused("--models all --attention-every 3", &["--attention-every is 3: it needs the model hybrid"]);
+    refused("--heads 2", &["--heads is 2: it is an option of hybrid"]);
+    refused("--models all --attention-every 3", &["--attention-every is 3: it is an option of hybrid"]);
+    refused("--models mamba-lab --d-conv 3", &["--d-conv is 3: it is an option of mamba, hybrid"]);
+    refused("--models min-gru --d-state 8", &["--d-state is 8: it is an option of mamba-lab, mamba, hybrid"]);
+    refused("--models mamba --d-conv 1", &["--d-conv is 1: must be at least 2"]);
     refused("--models hybrid,mamba --heads 3 --hidden 8", &["--heads", "--hidden 8"]);
     refused("--loss quantile --quantiles 0.1,0.9", &["--quantiles is 0.1,0.9: 0.5 must be one of them"]);
     refused("--epochs 18446744073709551615", &["--epochs", "must be at most"]);

@@ -36,6 +36,15 @@ pub struct TrainingArgs {
     /// Heads of attention (hybrid)
     #[arg(long, default_value_t = 4)]
     heads: usize,
+    /// States of a channel (mamba, hybrid), or of the layer (mamba-lab)
+    #[arg(long, value_name = "STATES", default_value_t = 16)]
+    d_state: usize,
+    /// Taps of the convolution (mamba, hybrid)
+    #[arg(long, value_name = "TAPS", default_value_t = 4)]
+    d_conv: usize,
+    /// Inner channels for each hidden one (mamba, hybrid)
+    #[arg(long, value_name = "CHANNELS", default_value_t = 2)]
+    expand: usize,
     /// Each layer runs over the window in both directions
     #[arg(long)]
     pub bidirectional: bool,
@@ -221,10 +230,20 @@ impl TrainingArgs {
     /// [`Error::Option`] naming the first that cannot.
     pub fn check(&self, kinds: &[ModelKind]) -> Result<()> {
         let defaults = ForecasterConfig::new(ModelKind::Hybrid, self.hidden());
-        let of_attention = [("--attention-every", self.attention_every, defaults.attention_every), ("--heads", self.heads, defaults.heads)];
-        let changed = of_attention.into_iter().find(|(_, value, default)| value != default);
-        if let Some((option, value, _)) = changed.filter(|_| !kinds.contains(&ModelKind::Hybrid)) {
-            return Err(Error::option(option, value, message!("it needs the model hybrid, which alone has attention")));
+        let (attention, blocks) = ([ModelKind::Hybrid], [ModelKind::Mamba, ModelKind::Hybrid]);
+        let stateful = [ModelKind::MambaLab, ModelKind::Mamba, ModelKind::Hybrid];
+        let of_some = [
+            ("--attention-every", self.attention_every, defaults.attention_every, &attention[..]),
+            ("--heads", self.heads, defaults.heads, &attention),
+            ("--d-state", self.d_state, defaults.d_state, &stateful),
+            ("--d-conv", self.d_conv, defaults.d_conv, &blocks),
+            ("--expand", self.expand, defaults.expand, &blocks),
+        ];
+        for (option, value, default, models) in of_some {
+            if value != default && !models.iter().any(|model| kinds.contains(model)) {
+                let names: Vec<&str> = models.iter().map(|model| model.name()).collect();
+                return Err(Error::option(option, value, message!("it is an option of {}", names.join(", "))));
+            }
         }
         kinds.iter().try_for_each(|&kind| {
             let (model, config) = (self.model(kind), self.config(kind)?);
@@ -358,6 +377,9 @@ impl TrainingArgs {
             independent: self.channels == Channels::Independent,
             attention_every: self.attention_every,
             heads: self.heads,
+            d_state: self.d_state,
+            d_conv: self.d_conv,
+            expand: self.expand,
             ..ForecasterConfig::new(kind, self.hidden())
         }
     }
