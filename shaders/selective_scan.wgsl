@@ -3,8 +3,8 @@
 //
 // One invocation has one channel of one batch and all its states, four to a vector, over one chunk of steps: the whole run, where
 // batches times channels fill the device, or a part of it, and then a pass of summaries and one of carries between chunks come first.
-// One workgroup has LANES neighbouring channels of one batch and one chunk. Where a run is `chunked`, some invocations share a channel in what
-// does not have to sum over channels: shared/selective_scan_team.wgsl.
+// One workgroup has LANES neighbouring channels of one batch and one chunk. Of `chunked`, and on real GPUs of `subgroup` and `f16`, some
+// invocations share a channel in all that does not sum over channels: shared/selective_scan_team.wgsl.
 // `subgroup` sums over channels by subgroup operations; `f16` saves states as 16-bit floats.
 // A chunk consists of spans of SPAN steps. Forward saves the states at the borders of the spans; backward recomputes them inside.
 // Steps are counted as `position` in the order in which they are visited, and as `step` where they lie in memory.
@@ -151,6 +151,10 @@ fn slot_at(batch: u32, chunk: u32, channel: u32) -> u32 {
 
 fn saved_at(batch: u32, span: u32, channel: u32) -> u32 {
     return params.borders_offset / BORDER_FLOATS + border_at(batch, span, channel);
+}
+
+fn saved_state(at_border: u32) -> vec4<f32> {
+    return vec4<f32>(saved_borders[params.saved_borders_offset / BORDER_FLOATS + at_border]);
 }
 
 // without the section's start: the forward pass has the borders in a tensor of their own
@@ -301,8 +305,8 @@ struct Steps {
     grad_dt: array<f32, SPAN>,
 }
 
-// Loads first and then computes: what is loaded behind a branch would be waited for alone. A step past the end changes nothing: its size and
-// its gradient are 0.
+// Loads first and then computes: what is loaded behind a branch would be waited for alone. A step past the end changes nothing: its size
+// and its gradient are 0.
 fn steps_of(lane: Lane, start: u32, bias: f32) -> Steps {
     var steps: Steps;
     var biased: array<f32, SPAN>;

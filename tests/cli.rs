@@ -430,14 +430,17 @@ fn a_checkpoint_scores_on_a_series_too_short_to_train_on() {
 #[test]
 fn mambas_train_and_score_with_the_sizes_they_were_given() {
     let folder = folder();
-    for options in [
-        "--model mamba --d-state 5 --d-conv 7 --expand 3",
-        "--model hybrid --d-state 3 --d-conv 2 --expand 1",
-        "--model mamba-lab --d-state 6",
+    for (options, sizes) in [
+        ("--model mamba --d-state 5 --d-conv 7 --expand 3", [5, 7, 3]),
+        ("--model hybrid --d-state 3 --d-conv 2 --expand 1", [3, 2, 1]),
+        ("--model mamba-lab --d-state 6", [6, 4, 2]),
     ] {
         let train = format!("train {options} --device cpu --csv prices.csv {SMALL} --checkpoint sized.safetensors");
         let trained = scanrnn(folder.path(), &train);
         assert!(trained.status.success(), "{options}: {}", stderr(&trained));
+        let bytes = std::fs::read(folder.path().join("sized.safetensors")).expect("a checkpoint");
+        let model = Checkpoint::parse("sized.safetensors", &bytes).expect("a checkpoint").description.model;
+        assert_eq!([model.d_state, model.d_conv, model.expand], sizes, "{options}");
         let scored = scanrnn(folder.path(), "evaluate --checkpoint sized.safetensors --device cpu --csv prices.csv");
         assert!(scored.status.success(), "{options}: {}", stderr(&scored));
     }

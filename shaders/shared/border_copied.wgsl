@@ -5,7 +5,7 @@
 fn pack_borders(@builtin(global_invocation_id) global: vec3<u32>, @builtin(num_workgroups) workgroups: vec3<u32>) {
     let index = invocation_of(global, workgroups);
     if index < params.n_batch * params.n_span * params.n_channel * QUADS {
-        workspace[params.borders_start + index] = vec4<f32>(saved_borders[params.saved_borders_offset / BORDER_FLOATS + index]);
+        workspace[params.borders_start + index] = saved_state(index);
     }
 }
 

@@ -1,6 +1,6 @@
 // `fused`: a workgroup runs ROWS rows and all channels through `count` positions, states in workgroup memory. An invocation owns hidden
-// channels: of each it computes ROWS rows of the batch, so that a weight that it reads meets ROWS states. It loads TOGETHER weights before it
-// takes the first, as each would be waited for.
+// channels: of each it computes ROWS rows of the batch, so that a weight that it reads meets ROWS states. It loads TOGETHER weights before
+// it takes the first, as each would be waited for.
 
 @group(0) @binding(14) var<storage, read> u_transposed: array<f32>; // (hidden, 3 hidden): neighbouring channels read neighbouring weights
 @group(0) @binding(15) var<storage, read_write> transposed: array<f32>; // the same, to be written

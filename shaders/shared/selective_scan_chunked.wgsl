@@ -1,4 +1,5 @@
-// `chunked`: what comes before the scan of several chunks, a summary of each and what is carried from one to the next.
+// What comes before the scan of several chunks: a summary of each, by one invocation a channel (by some: selective_scan_team.wgsl), and
+// what is carried from one to the next.
 
 // One chunk from a zero state: the state that it ends with, and the sum of its step sizes.
 @compute @workgroup_size(LANES)

@@ -1,7 +1,7 @@
-// On real GPUs: MEMBERS invocations share a channel, HELD quads of its states each; a workgroup has LANES neighbouring channels of one batch and
-// one chunk. AHEAD steps are taken together. What they read is loaded while the steps before are computed: no load may pass a store before
-// it, and few invocations have all a GPU's memory to wait for. Step sizes and gates are computed once, a channel and step an invocation; B
-// and C, the same for all channels, lie in workgroup memory.
+// `chunked`, and on real GPUs `subgroup` and `f16`: MEMBERS invocations share a channel, HELD quads of its states each; a workgroup has
+// LANES neighbouring channels of one batch and one chunk. AHEAD steps are taken together. What they read is to be loaded while the steps
+// before are computed: no load may pass a store before it, and few invocations have all a GPU's memory to wait for. Step sizes and gates are
+// computed once, a channel and step an invocation; B and C, the same for all channels, lie in workgroup memory.
 
 const HELD = (QUADS + 3u) / 4u;
 const MEMBERS = (QUADS + HELD - 1u) / HELD;
@@ -29,12 +29,10 @@ struct Chunk {
 }
 
 fn chunk_of(workgroup: vec3<u32>, workgroups: vec3<u32>) -> Chunk {
-    let flat = workgroup.y * workgroups.x + workgroup.x;
-    let number = flat / params.n_group % params.n_chunk;
-    let batch = flat / params.n_group / params.n_chunk;
-    let first = number * params.chunk_spans * SPAN;
+    let lane = lane_of(workgroup, workgroups, 0u);
+    let first = lane.chunk * params.chunk_spans * SPAN;
     let end = min(first + params.chunk_spans * SPAN, params.n_step);
-    return Chunk(batch < params.n_batch, min(batch, params.n_batch - 1u), number, flat % params.n_group, first, end);
+    return Chunk(lane.has_batch, lane.batch, lane.chunk, lane.group, first, end);
 }
 
 // An invocation's place in it.
@@ -97,8 +95,7 @@ fn fetch_common(chunk: Chunk, member: Member, first: u32) -> Fetched {
         fetched.rows[i] = workspace[params.rows_start + row * params.row_quads + quad];
     }
     if HAS_RESET {
-        let row = row_of(chunk, first + member.index % AHEAD);
-        fetched.cut = u32(workspace[params.rows_start + row * params.row_quads + 2u * QUADS].x != 0.0);
+        fetched.cut = u32(is_cut(params.rows_start + row_of(chunk, first + member.index % AHEAD) * params.row_quads));
     }
     return fetched;
 }
@@ -258,7 +255,8 @@ fn forward_team(
             let quad = member.first_quad + i;
             workspace[at_state + quad] = h[i];
             for (var n = 0u; n < min(4u, N_STATE - 4u * quad); n++) {
-                last_state[params.last_state_offset + (chunk.batch * params.n_channel + member.channel) * N_STATE + 4u * quad + n] = h[i][n];
+                let row = chunk.batch * params.n_channel + member.channel;
+                last_state[params.last_state_offset + row * N_STATE + 4u * quad + n] = h[i][n];
             }
         }
     }

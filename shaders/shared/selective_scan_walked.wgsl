@@ -219,7 +219,7 @@ fn walk_quad(walk: Walk, quad: u32) {
     let at_state = walk.at_state + quad;
     walked_rate = workspace[walk.at_channel + quad];
     walked_h = select(workspace[at_state], vec4<f32>(), walk.span == 0u && params.from_zero != 0u);
-    if SAVES_BORDERS && walk.exists {
+    if walk.exists {
         borders[params.borders_offset / BORDER_FLOATS + walk.at_border + quad] = to_border(walked_h);
     }
     step_output(0u, quad);
@@ -246,7 +246,7 @@ fn walk_quad_backward(walk: Walk, quad: u32) {
     let at_slot = walk.at_slot + quad;
     let is_first = walk.span + 1u == params.n_span;
     walked_rate = workspace[walk.at_channel + quad];
-    walked_h = vec4<f32>(saved_borders[params.saved_borders_offset / BORDER_FLOATS + walk.at_border + quad]);
+    walked_h = saved_state(walk.at_border + quad);
     walked_grad_h = select(workspace[at_state], vec4<f32>(), is_first && params.from_zero != 0u);
     walked_grad_rate = select(workspace[at_slot], vec4<f32>(), is_first);
     step_forward(0u, quad);

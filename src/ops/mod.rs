@@ -334,8 +334,8 @@ const FILLING: usize = 1 << 14;
 /// Channels of all chunks that it is then cut into: loads of as many span a large GPU's latency.
 const CUT_INTO: usize = 1 << 16;
 
-/// Chunks of a scan of so many channels in all, of which `filling` need none, on a real GPU; no more than are carried through in the time of
-/// one, as what is carried is waited for like [`AHEAD`] steps.
+/// Chunks of a scan of so many channels in all, of which `filling` need none, on a real GPU; no more than are carried through in the time
+/// of one, as what is carried is waited for like [`AHEAD`] steps.
 fn wanted_chunks(n_channel: usize, n_step: usize, filling: usize) -> usize {
     let most = if n_channel < filling { CUT_INTO.div_ceil(n_channel.max(1)) } else { 1 };
     most.min((n_step / AHEAD).isqrt()).max(1)

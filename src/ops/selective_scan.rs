@@ -7,7 +7,8 @@ use crate::graph::{Gradients, Graph, Tensor};
 
 const NAME: &str = "selective_scan";
 
-/// Copies saved states for its backward pass: for adapters that bind eight storage buffers, `sequential`, and `walked`, which does not.
+/// For `sequential`, and for `chunked` where eight storage buffers can be bound, which copy saved states for the backward pass; and for
+/// `walked`, which reads them where they lie.
 pub(crate) const SHADER: Shader = variant(&[
     SINGLE,
     ACTIVATION,
@@ -61,9 +62,7 @@ const fn variant(shared: &'static [&'static str]) -> Shader {
         source: include_str!("../../shaders/selective_scan.wgsl"),
         shared,
         constants: &[
-            ("BOUND", Constant::Bool(false)),
-            ("SUBGROUPS", Constant::Bool(false)),
-            ("F16", Constant::Bool(false)),
+            ("VARIANT", Constant::U32(0)),
             ("N_STATE", Constant::U32(16)),
             ("QUADS", Constant::U32(4)),
             ("SPAN", Constant::U32(SPAN as u32)),
@@ -111,8 +110,8 @@ const FILLING_BACKWARD: usize = 1 << 15;
 /// Bytes of workgroup memory that a team takes at most: as many as every GPU has, and so few that several teams run side by side.
 const TEAM_MEMORY: usize = 16 << 10;
 
-/// Steps that a team takes together, whose states are so many vectors of four: most of a span whose step sizes, B, C and sums of outputs fit
-/// its memory; none where its invocations are more than an adapter runs together.
+/// Steps that a team takes together, whose states are so many vectors of four: most of a span whose step sizes, B, C and sums of outputs
+/// fit its memory; none where not one fits, or where its invocations are more than an adapter runs together.
 fn steps_ahead(quads: usize, max_invocations: u32) -> Option<usize> {
     let held = quads.div_ceil(4);
     let parts = quads.div_ceil(held);
@@ -157,7 +156,8 @@ pub struct SelectiveScan {
     pub y: Tensor,
     /// `(batch, channel, state)`: the state after the step that is visited last.
     pub last_state: Tensor,
-    /// `(batch, span, channel, padded state)`: the state before every `SPAN`-th step in the order of visits, for the gradient on a GPU.
+    /// `(batch, span, channel * padded state / 2, 2)`: the states before every `SPAN`-th step in the order of visits, for the gradient; the
+    /// CPU has those of its own chunks there.
     pub borders: Tensor,
 }
 
@@ -676,10 +676,8 @@ impl Window {
             Variant::F16 => (&F16_SHADER, entry),
         };
         plan.kernel(shader, entry)
-            // which of the shaders it is: modules are told apart by their constants
-            .constant("BOUND", layout.variant == Variant::Bound)
-            .constant("SUBGROUPS", layout.variant == Variant::Subgroup)
-            .constant("F16", layout.variant == Variant::F16)
+            // modules of one name are told apart by their constants
+            .constant("VARIANT", layout.variant as usize)
             .constant("N_STATE", layout.n_state)
             .constant("QUADS", layout.quads)
             .constant("DELTA_SOFTPLUS", inputs.delta_softplus)
