@@ -24,7 +24,7 @@ fn summarize_forward(@builtin(global_invocation_id) global: vec3<u32>, @builtin(
     }
     var summary = vec2(1.0, 0.0);
     var position = lane.first;
-    for (; AHEAD > 1u && position + AHEAD <= lane.end; position += AHEAD) {
+    for (; position + AHEAD <= lane.end; position += AHEAD) {
         var inputs: array<Inputs, AHEAD>;
         for (var i = 0u; i < AHEAD; i++) {
             inputs[i] = inputs_at(lane, position + i);
@@ -76,7 +76,7 @@ fn summarize_backward(@builtin(global_invocation_id) global: vec3<u32>, @builtin
     }
     var summary = vec2(1.0, 0.0);
     var end = lane.end;
-    for (; AHEAD > 1u && end >= lane.first + AHEAD; end -= AHEAD) {
+    for (; end >= lane.first + AHEAD; end -= AHEAD) {
         var steps: array<GradientStep, AHEAD>;
         for (var i = 0u; i < AHEAD; i++) {
             steps[i] = gradient_step_at(lane, end - 1u - i);

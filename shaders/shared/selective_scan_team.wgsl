@@ -170,6 +170,11 @@ fn prepare_backward(member: Member, fetched: Fetched, scalars: vec4<f32>) {
     prepare_rows(member, fetched);
 }
 
+// Whether the states are cut before one of AHEAD steps.
+fn is_cut_before(t: u32) -> bool {
+    return HAS_RESET && cuts[t] != 0u;
+}
+
 fn decay_rates_of(member: Member) -> array<vec4<f32>, HELD> {
     var rates: array<vec4<f32>, HELD>;
     for (var i = 0u; i < HELD; i++) {
@@ -223,10 +228,8 @@ fn forward_team(
             }
         }
         for (var t = 0u; t < count; t++) {
-            if HAS_RESET && cuts[t] != 0u {
-                for (var i = 0u; i < HELD; i++) {
-                    h[i] = vec4<f32>();
-                }
+            if is_cut_before(t) {
+                h = array<vec4<f32>, HELD>();
             }
             let size = sizes[t][index / MEMBERS];
             var read_out = vec4<f32>();
@@ -296,11 +299,9 @@ fn summarize_forward_team(
         workgroupBarrier();
         fetched = fetch_forward(chunk, member, first + AHEAD);
         for (var t = 0u; t < min(AHEAD, chunk.end - first); t++) {
-            if HAS_RESET && cuts[t] != 0u {
+            if is_cut_before(t) {
                 cut = 1.0;
-                for (var i = 0u; i < HELD; i++) {
-                    h[i] = vec4<f32>();
-                }
+                h = array<vec4<f32>, HELD>();
             }
             let size = sizes[t][index / MEMBERS];
             total += size.x;
@@ -343,11 +344,9 @@ fn summarize_backward_team(
                 let c = held_rows[t][ROW_LEN / 2u + member.first_quad + i];
                 grad_h[i] = power_of_two(size.x * decay_rate[i]) * (grad_h[i] + size.y * c);
             }
-            if HAS_RESET && cuts[t] != 0u {
+            if is_cut_before(t) {
                 cut = 1.0;
-                for (var i = 0u; i < HELD; i++) {
-                    grad_h[i] = vec4<f32>();
-                }
+                grad_h = array<vec4<f32>, HELD>();
             }
         }
         workgroupBarrier();
