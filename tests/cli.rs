@@ -25,9 +25,13 @@ fn stderr(output: &Output) -> String {
 
 /// `scanrnn stream` over lines of standard input.
 fn stream(folder: &Path, checkpoint: &str, device: &str, input: &str) -> Output {
+    stream_by(folder, checkpoint, device, input, &[])
+}
+
+fn stream_by(folder: &Path, checkpoint: &str, device: &str, input: &str, options: &[&str]) -> Output {
     use std::io::Write;
     let mut command = Command::new(env!("CARGO_BIN_EXE_scanrnn"));
-    command.current_dir(folder).args(["stream", "--checkpoint", checkpoint, "--device", device]);
+    command.current_dir(folder).args(["stream", "--checkpoint", checkpoint, "--device", device]).args(options);
     command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
     let mut child = command.spawn().expect("the binary runs");
     // A command that has refused its checkpoint reads nothing.
@@ -372,11 +376,14 @@ fn a_stream_refuses_bad_rows_and_what_needs_the_future() {
     };
     train("--window-norm none");
     refuses("50\n51\nhigh\n", &["standard input:3", "Close", "high"]);
-    refuses("Close\n50\nNaN\n", &["standard input:3", "NaN"]);
+    refuses("Close\n50\nNaN\n", &["standard input:3", "NaN", "--missing"]);
     refuses("50\n51,52\n", &["standard input:2", "2 cells"]);
     refuses("Date,Price\n2020-01-01,50\n", &["standard input:1", "Close"]);
     refuses("Date,Close\n2020-01-01\n", &["standard input:2", "1 cells where 2"]);
     assert_eq!(stdout(&stream(folder.path(), "mamba.safetensors", "cpu", "")), "");
+    let dropped = stream_by(folder.path(), "mamba.safetensors", "cpu", "Close\n50\nNaN\n51\n", &["--missing", "drop"]);
+    let whole = stream(folder.path(), "mamba.safetensors", "cpu", "50\n51\n");
+    assert_eq!(stdout(&dropped), stdout(&whole).replacen('\n', "\n\n", 1), "{}", stderr(&dropped));
     train("--bidirectional");
     refuses("50\n", &["mamba.safetensors", "bidirectional"]);
 }

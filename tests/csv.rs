@@ -200,15 +200,33 @@ proptest! {
     }
 }
 
-/// A reader of CSV ends a row at the return and takes what follows for the beginning of the next.
+/// A reader of CSV ends a row at the return, takes what follows for the beginning of the next, and passes over empty lines.
 #[test]
 fn a_stream_names_the_line_of_a_cell_whatever_ends_lines() {
     for end in ["\n", "\r\n"] {
-        let text = ["Close", "1", "2", "x"].join(end);
-        let mut rows = CsvRows::new(text.as_bytes(), Message::from("rows"), &["Close"], None).expect("a header");
+        let text = ["", "Close", "1", "", "", "2", "x"].join(end);
+        let mut rows = CsvRows::new(text.as_bytes(), Message::from("rows"), &["Close"], None, Missing::Error).expect("a header");
         assert_eq!(rows.next_row().expect("a row"), Some(vec![1.0]));
         assert_eq!(rows.next_row().expect("a row"), Some(vec![2.0]));
         let error = rows.next_row().expect_err("no number").to_string();
-        assert!(error.contains("rows:4"), "{end:?}: {error}");
+        assert!(error.contains("rows:7"), "{end:?}: {error}");
     }
+}
+
+#[test]
+fn a_stream_drops_or_fills_rows_without_a_value() {
+    let text = "Close,Volume\n,5\n1,NA\n2,6\nnull,\n3,7\n";
+    let rows = |missing| -> Vec<Vec<f64>> {
+        let rows = CsvRows::new(text.as_bytes(), Message::from("rows"), &["Close", "Volume"], None, missing);
+        let mut rows = rows.expect("a header");
+        std::iter::from_fn(|| rows.next_row().expect("a row")).collect()
+    };
+    let as_text = |rows: Vec<Vec<f64>>| format!("{rows:?}");
+    assert_eq!(as_text(rows(Missing::Drop)), "[[NaN, 5.0], [1.0, NaN], [2.0, 6.0], [NaN, NaN], [3.0, 7.0]]");
+    assert_eq!(as_text(rows(Missing::ForwardFill)), "[[NaN, 5.0], [1.0, 5.0], [2.0, 6.0], [2.0, 6.0], [3.0, 7.0]]");
+    let new = |missing| CsvRows::new(text.as_bytes(), Message::from("rows"), &["Close", "Volume"], None, missing);
+    let error = new(Missing::Error).expect("a header").next_row().expect_err("an empty cell").to_string();
+    assert!(error.contains("rows:2") && error.contains("--missing"), "{error}");
+    let error = new(Missing::Interpolate).err().expect("rows to come").to_string();
+    assert!(error.contains("interpolate"), "{error}");
 }

@@ -7,7 +7,7 @@ use std::process::ExitCode;
 use super::device::{Device, DeviceArgs};
 use crate::backend::Backend;
 use crate::checkpoint::{Checkpoint, Description};
-use crate::dataset::{CALENDAR, CsvRows, Scaler};
+use crate::dataset::{CALENDAR, CsvRows, Missing, Scaler};
 use crate::error::{Error, Result};
 use crate::graph::Graph;
 use crate::model::{ForecasterConfig, ModelKind, StepGraph, Stream, WindowGraph, WindowStream};
@@ -26,6 +26,9 @@ pub struct Args {
     /// The column of dates [default: one called date, time or the like, else the first that begins with a date]
     #[arg(long, value_name = "NAME")]
     date: Option<String>,
+    /// What is done about cells without a value; the line of a row that is left out is empty
+    #[arg(long, value_enum, default_value = "error", value_name = "RULE")]
+    missing: Missing,
 }
 
 /// What a checkpoint is streamed by.
@@ -108,11 +111,12 @@ pub async fn run(args: &Args) -> Result<ExitCode> {
     let device = Device::open(&args.device).await?;
     let parameters = tensors.parameters(&place, recorded.graph())?;
     let mut loaded = recorded.load(device.backend(), &parameters).await?;
-    let mut rows = CsvRows::new(io::stdin().lock(), message!("standard input"), &columns, args.date.as_deref())?;
+    let mut rows = CsvRows::new(io::stdin().lock(), message!("standard input"), &columns, args.date.as_deref(), args.missing)?;
     let mut output = io::stdout().lock();
     while let Some(row) = rows.next_row()? {
         let row: Vec<f32> = row.iter().zip(scalers).map(|(&value, scaler)| scaler.scale(value) as f32).collect();
-        let forecast = loaded.step(&row).await?;
+        let is_left_out = row.iter().any(|value| value.is_nan());
+        let forecast = if is_left_out { None } else { loaded.step(&row).await? };
         let line = forecast.map_or_else(String::new, |forecast| text(&forecast, scalers, &description.model));
         match writeln!(output, "{line}").and_then(|()| output.flush()) {
             // Whoever reads has seen enough.

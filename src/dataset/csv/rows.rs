@@ -1,11 +1,12 @@
 //! Rows of a table one by one, as they come.
 
-use std::io::{BufRead, Chain, Cursor, Read};
+use std::io::{self, BufRead, Read};
 
 use csv::{Reader, ReaderBuilder, StringRecord, Trim};
 
 use super::date_columns;
 use super::dialect::{delimiter_of, is_decimal_comma, number};
+use super::missing::{Missing, is_missing};
 use crate::Message;
 use crate::dataset::CALENDAR;
 use crate::dataset::dates::{calendar_of, has_time};
@@ -15,10 +16,8 @@ use crate::error::{Error, Result};
 /// header where it names one of the columns, and others are then left out. Where the delimiter is no comma, `12,5` is a number, and once
 /// such has come, `12,500`.
 pub struct CsvRows<'a, R> {
-    reader: Reader<Chain<Cursor<Vec<u8>>, R>>,
+    reader: Reader<Lines<R>>,
     record: StringRecord,
-    /// Lines end by `\r\n`, of which a row that is not the first begins with the second: its line is counted one too low.
-    has_returns: bool,
     /// `12,5` is a number: the delimiter is no comma.
     may_have_commas: bool,
     /// So is `12,500`: such a number has come.
@@ -31,7 +30,45 @@ pub struct CsvRows<'a, R> {
     needs_dates: bool,
     /// The column of dates, where it is named.
     date: Option<&'a str>,
+    missing: Missing,
+    /// The last value of each of `names`; NaN before its first.
+    last: Vec<f64>,
     cells: Option<Cells>,
+}
+
+/// Hands on no more than a line a read, so that its number is that of the line which was read last.
+struct Lines<R> {
+    input: R,
+    line: Vec<u8>,
+    /// Bytes of the line that were handed on.
+    n_read: usize,
+    number: u64,
+}
+
+impl<R: BufRead> Lines<R> {
+    fn new(input: R) -> Self {
+        Lines { input, line: Vec::new(), n_read: 0, number: 0 }
+    }
+
+    /// Goes on to the next line; whether there is one.
+    fn advance(&mut self) -> io::Result<bool> {
+        self.line.clear();
+        self.n_read = 0;
+        let is_there = self.input.read_until(b'\n', &mut self.line)? > 0;
+        self.number += u64::from(is_there);
+        Ok(is_there)
+    }
+}
+
+impl<R: BufRead> Read for Lines<R> {
+    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        if self.n_read == self.line.len() {
+            self.advance()?;
+        }
+        let n = (&self.line[self.n_read..]).read(buffer)?;
+        self.n_read += n;
+        Ok(n)
+    }
 }
 
 /// Which cells of a row are read.
@@ -47,38 +84,42 @@ impl<'a, R: BufRead> CsvRows<'a, R> {
     /// column of dates: the one called `date`, else the one that a file's would be.
     ///
     /// # Errors
-    /// [`Error::Data`] where the first line cannot be read.
-    pub fn new(mut input: R, place: Message, columns: &[&'a str], date: Option<&'a str>) -> Result<Self> {
-        let mut first = Vec::new();
-        while first.iter().all(u8::is_ascii_whitespace) {
-            if input.read_until(b'\n', &mut first).map_err(|error| unreadable(&place, None, &error))? == 0 {
+    /// [`Error::Data`] where the first line cannot be read. [`Error::Option`] for [`Missing::Interpolate`], which asks for rows to come.
+    pub fn new(input: R, place: Message, columns: &[&'a str], date: Option<&'a str>, missing: Missing) -> Result<Self> {
+        if missing == Missing::Interpolate {
+            let expected = message!("the rows after a gap have not come yet: choose error, drop or forward-fill");
+            return Err(Error::Option { option: "--missing".into(), got: Message::verbatim("interpolate"), expected });
+        }
+        let mut lines = Lines::new(input);
+        while lines.line.iter().all(u8::is_ascii_whitespace) {
+            if !lines.advance().map_err(|error| unreadable(&place, None, &error))? {
                 break;
             }
         }
         let names: Vec<&str> = columns.iter().copied().filter(|name| !CALENDAR.contains(name)).collect();
-        let delimiter = delimiter_of(&first, &names);
-        let has_returns = first.ends_with(b"\r\n");
+        let delimiter = delimiter_of(&lines.line, &names);
         let mut reader = ReaderBuilder::new();
         reader.delimiter(delimiter).has_headers(false).flexible(true).trim(Trim::All);
         Ok(CsvRows {
-            reader: reader.from_reader(Cursor::new(first).chain(input)),
+            reader: reader.from_reader(lines),
             record: StringRecord::new(),
-            has_returns,
             may_have_commas: delimiter != b',',
             decimal_comma: false,
             place,
             needs_dates: names.len() < columns.len(),
+            last: vec![f64::NAN; names.len()],
             names,
             date,
+            missing,
             cells: None,
         })
     }
 
-    /// The next row's values, one a column; none behind the last row.
+    /// The next row's values, one a column, NaN where a cell has none and is not filled; none behind the last row.
     ///
     /// # Errors
     /// [`Error::Data`], naming the line, for: a header without one of the columns, a row of another length than the first, a cell that is
-    /// no finite number or no time, text that is not UTF-8.
+    /// no finite number or no time, one without a value by [`Missing::Error`], text that is not UTF-8.
     pub fn next_row(&mut self) -> Result<Option<Vec<f64>>> {
         if !self.read()? {
             return Ok(None);
@@ -89,7 +130,11 @@ impl<'a, R: BufRead> CsvRows<'a, R> {
         let Some(cells) = &self.cells else { return Ok(None) };
         self.check_len(cells.n)?;
         self.decimal_comma |= self.may_have_commas && cells.columns.iter().any(|&column| is_decimal_comma(&self.record[column]));
-        self.parse(cells).map(Some)
+        let row = self.parse(cells)?;
+        if self.missing == Missing::ForwardFill {
+            self.last.copy_from_slice(&row[..self.names.len()]);
+        }
+        Ok(Some(row))
     }
 
     /// Finds the columns by the first row, and goes on to the row below it where that is a header; whether there is a row to parse.
@@ -114,11 +159,7 @@ impl<'a, R: BufRead> CsvRows<'a, R> {
 
     fn read(&mut self) -> Result<bool> {
         let read = self.reader.read_record(&mut self.record);
-        read.map_err(|error| unreadable(&self.place, error.position().map(|position| self.line(position)), &error))
-    }
-
-    fn line(&self, position: &csv::Position) -> u64 {
-        position.line() + u64::from(self.has_returns && position.byte() > 0)
+        read.map_err(|error| unreadable(&self.place, Some(self.reader.get_ref().number), &error))
     }
 
     fn check_len(&self, n: usize) -> Result<()> {
@@ -158,18 +199,22 @@ impl<'a, R: BufRead> CsvRows<'a, R> {
 
     fn parse(&self, cells: &Cells) -> Result<Vec<f64>> {
         let cell = |column: usize| self.record.get(column).unwrap_or_default();
-        let value = |(name, &column): (&&str, &usize)| match number(cell(column), self.decimal_comma) {
+        let value = |((name, &column), &last): ((&&str, &usize), &f64)| match number(cell(column), self.decimal_comma) {
             Some(value) if value.is_finite() => Ok(value),
+            _ if is_missing(cell(column)) && self.missing != Missing::Error => Ok(last),
             _ => {
                 let text = cell(column);
                 let needed = match number(text, self.may_have_commas) {
-                    Some(_) => message!("a comma before three digits may part thousands: write it as {}", text.replace(',', ".")),
-                    None => self.needed(),
+                    Some(value) if value.is_finite() => {
+                        message!("a comma before three digits may part thousands: write it as {}", text.replace(',', "."))
+                    }
+                    _ if is_missing(text) => message!("fill it in, or choose --missing drop or forward-fill"),
+                    _ => self.needed(),
                 };
                 Err(self.wrong(message!("{} is {}, no finite number", name, format!("{text:?}")), needed))
             }
         };
-        let mut row = self.names.iter().zip(&cells.columns).map(value).collect::<Result<Vec<_>>>()?;
+        let mut row = self.names.iter().zip(&cells.columns).zip(&self.last).map(value).collect::<Result<Vec<_>>>()?;
         if self.needs_dates {
             let date = self.date_in(&cells.dates);
             let waves = calendar_of(&date).ok_or_else(|| {
@@ -190,8 +235,7 @@ impl<'a, R: BufRead> CsvRows<'a, R> {
     }
 
     fn wrong(&self, what: Message, remedy: Message) -> Error {
-        let line = self.record.position().map_or(0, |position| self.line(position));
-        Error::Data { place: at_line(&self.place, line), what, remedy }
+        Error::Data { place: at_line(&self.place, self.reader.get_ref().number), what, remedy }
     }
 }
 
