@@ -107,6 +107,16 @@ impl Error {
         Error::Option { option: option.into(), got: message!("given"), expected }
     }
 
+    /// A file that cannot be read.
+    pub(crate) fn reading(path: impl Into<PathBuf>, source: std::io::Error) -> Self {
+        Error::File { path: path.into(), action: message!("read"), source }
+    }
+
+    /// A file that cannot be written.
+    pub(crate) fn writing(path: impl Into<PathBuf>, source: std::io::Error) -> Self {
+        Error::File { path: path.into(), action: message!("write"), source }
+    }
+
     /// A data error.
     pub fn data(place: impl Into<Message>, what: Message, remedy: Message) -> Self {
         Error::Data { place: place.into(), what, remedy }

@@ -11,7 +11,7 @@ use crate::{Error, Result};
 /// # Errors
 /// [`Error::File`] if the file cannot be written.
 pub(crate) fn save(path: &Path, write: impl FnOnce(&mut BufWriter<&File>) -> io::Result<()>) -> Result<()> {
-    try_save(path, write).map_err(|source| Error::File { path: path.into(), action: message!("write"), source })
+    try_save(path, write).map_err(|source| Error::writing(path, source))
 }
 
 /// Reads a whole file.
@@ -19,7 +19,7 @@ pub(crate) fn save(path: &Path, write: impl FnOnce(&mut BufWriter<&File>) -> io:
 /// # Errors
 /// [`Error::File`] if it cannot be read.
 pub(crate) fn read(path: &Path) -> Result<Vec<u8>> {
-    std::fs::read(path).map_err(|source| Error::File { path: path.into(), action: message!("read"), source })
+    std::fs::read(path).map_err(|source| Error::reading(path, source))
 }
 
 /// Reads a whole file of text.
@@ -27,7 +27,7 @@ pub(crate) fn read(path: &Path) -> Result<Vec<u8>> {
 /// # Errors
 /// [`Error::File`] if it cannot be read or is not UTF-8.
 pub(crate) fn read_text(path: &Path) -> Result<String> {
-    std::fs::read_to_string(path).map_err(|source| Error::File { path: path.into(), action: message!("read"), source })
+    std::fs::read_to_string(path).map_err(|source| Error::reading(path, source))
 }
 
 /// Creates a folder, and those above it, where they are not there.
@@ -94,7 +94,7 @@ pub(crate) fn check_writable(paths: impl IntoIterator<Item = impl AsRef<Path>>) 
             let what = message!("there is no folder {}", folder(path).display());
             return Err(Error::data(path.display(), what, message!("create it, or name another file to write")));
         }
-        check(path).map_err(|source| Error::File { path: path.into(), action: message!("write"), source })
+        check(path).map_err(|source| Error::writing(path, source))
     })
 }
 

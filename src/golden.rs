@@ -68,7 +68,7 @@ impl std::fmt::Display for Worst {
 /// # Errors
 /// [`Error::File`] where the folder cannot be read.
 pub fn list(folder: &Path) -> Result<Vec<PathBuf>> {
-    let fail = |source| Error::File { path: folder.into(), action: message!("read"), source };
+    let fail = |source| Error::reading(folder, source);
     let mut paths = Vec::new();
     for entry in std::fs::read_dir(folder).map_err(fail)? {
         let path = entry.map_err(fail)?.path();

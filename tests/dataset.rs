@@ -374,7 +374,6 @@ fn request(folder: &Path, csv: &[PathBuf]) -> Request<'static> {
         save_folder: folder.into(),
         options: CsvOptions { columns: CLOSE, ..CsvOptions::default() },
         seed: Some(3),
-        lang: scanrnn::report::Lang::En,
     }
 }
 

@@ -185,7 +185,6 @@ fn request<'a>(folder: &Path, server: Server) -> Request<'a> {
         save_folder: folder.into(),
         options: CsvOptions { columns: Columns::Named(&["Close"]), ..CsvOptions::default() },
         seed: Some(0),
-        lang: scanrnn::report::Lang::En,
     }
 }
 

@@ -237,7 +237,6 @@ fn a_backtest_sees_nothing_of_what_comes_after_an_origin() {
     let sliding = origins("loads.csv", "--sliding 100");
     assert!(sliding.iter().all(|origin| origin["training_rows"] == 80));
     refuses(folder.path(), "backtest --device cpu --csv loads.csv --targets north --origins 300", &["--origins", "300"]);
-    refuses(folder.path(), "backtest --device cpu --csv loads.csv --targets north --split 0.5", &["--split", "--valid-share"]);
     refuses(folder.path(), "train --model min-gru --device cpu --csv loads.csv --targets north,north", &["--targets", "north twice"]);
     let wave = "train --model min-gru --device cpu --csv loads.csv --targets north --features north,calendar:day.sin.1";
     refuses(folder.path(), wave, &["--features", "calendar:day.sin.1 is read by --calendar on"]);
@@ -497,7 +496,6 @@ fn a_checkpoint_is_used_on_rows_that_are_said_and_named() {
     assert_eq!(warning(evaluate), "");
     assert!(warning(&format!("{evaluate} --split 0.3,0.3,0.4")).contains("has seen"));
     refuses(path, "forecast --checkpoint run/best.safetensors --device cpu", &["prices of AAPL", "--csv"]);
-    refuses(path, "forecast --checkpoint run/best.safetensors --csv loads.csv --season 24", &["--season is given", "leave it out"]);
     // a state that is carried comes from the first row, as in a stream
     let carried = "--window-norm none --carry-state --calendar off --targets north --window 6 --horizon 1 --hidden 8 --batch 4 --epochs 2";
     succeeds(path, &format!("train --model mamba --device cpu --csv loads.csv {carried} --run-dir carried"));

@@ -181,7 +181,7 @@ fn the_linear_baseline_is_best_where_the_series_is_linear() {
     let columns: Vec<Vec<f64>> = (0..2).map(|_| (0..1500).map(|_| values()).collect()).collect();
     let layout = Layout { partition: Partition::Shares([0.7, 0.1, 0.2]), scaling: Scaling::Standard, ..layout(2, 16, 2) };
     let windows = Windows::new(&[table(columns)], &layout).expect("windows");
-    let baselines = Baseline::all(None, Linear::fit(&windows, Normalisation::None));
+    let baselines = Baseline::all(1, Linear::fit(&windows, Normalisation::None));
     let names: Vec<String> = baselines.iter().map(Baseline::name).collect();
     assert_eq!(names, ["persistence", "drift", "linear"]);
     let mse: Vec<f64> = baselines.iter().map(|baseline| baseline.evaluate(&windows, windows.test(), 1).overall.original.mse).collect();
@@ -194,7 +194,7 @@ fn the_linear_baseline_is_best_where_the_series_is_linear() {
 #[test]
 fn a_constant_series_has_scores_that_say_so() {
     let windows = Windows::new(&[table(vec![vec![5.0; 60]])], &layout(1, 4, 2)).expect("windows");
-    for baseline in Baseline::all(Some(2), Linear::fit(&windows, Normalisation::Last)) {
+    for baseline in Baseline::all(2, Linear::fit(&windows, Normalisation::Last)) {
         let scores = baseline.evaluate(&windows, windows.valid(), 2).overall;
         assert_eq!((scores.original.mse, scores.smape), (0.0, 0.0), "{}", baseline.name());
         assert!(scores.mase.is_nan() && scores.original.r2.is_nan());
@@ -206,7 +206,7 @@ fn the_linear_baseline_is_left_out_where_its_matrices_would_be_large() {
     for (window, expected) in [(8, true), (4097, false)] {
         let values = (0..2 * window + 8).map(|row| (row as f64 / 3.0).sin()).collect();
         let windows = Windows::new(&[table(vec![values])], &layout(1, window, 1)).expect("windows");
-        let baselines = Baseline::all(None, Linear::fit(&windows, Normalisation::Last));
+        let baselines = Baseline::all(1, Linear::fit(&windows, Normalisation::Last));
         assert_eq!(baselines.iter().any(|baseline| matches!(baseline, Baseline::Linear(_))), expected, "{window} steps");
     }
 }

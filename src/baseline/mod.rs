@@ -26,9 +26,9 @@ pub enum Baseline {
 }
 
 impl Baseline {
-    /// All baselines: the seasonal one where there is a season, the linear one where there is a fit.
-    pub fn all(season: Option<usize>, linear: Option<Linear>) -> Vec<Baseline> {
-        let seasonal = season.filter(|&season| season > 1).map(|season| Baseline::SeasonalNaive { season });
+    /// All baselines: the seasonal one where a season has several rows (1 is none), the linear one where there is a fit.
+    pub fn all(season: usize, linear: Option<Linear>) -> Vec<Baseline> {
+        let seasonal = (season > 1).then_some(Baseline::SeasonalNaive { season });
         let linear = linear.map(Baseline::Linear);
         [Baseline::Persistence].into_iter().chain(seasonal).chain([Baseline::Drift]).chain(linear).collect()
     }

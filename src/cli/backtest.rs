@@ -6,11 +6,10 @@ use std::process::ExitCode;
 
 use serde_json::{Map, Value, json};
 
-use super::data::{DataArgs, LayoutArgs, series, sources, title};
+use super::data::{DataArgs, LayoutArgs, SeasonArgs, series, sources, title};
 use super::device::{Device, DeviceArgs};
 use super::experiment::{self, spread};
 use super::pictures;
-use super::scores::is_synthetic;
 use super::setting::Setting;
 use super::training::TrainingArgs;
 use crate::baseline::{Baseline, Linear};
@@ -24,7 +23,6 @@ use crate::report::table::significant;
 use crate::report::{Lang, Table};
 
 #[derive(Debug, clap::Args)]
-#[command(mut_arg("split", |split| split.hide(true)))]
 pub struct Args {
     /// Model: min-gru, min-gru-scan, mamba-lab, mamba or hybrid
     #[arg(long, default_value = "min-gru-scan")]
@@ -50,6 +48,8 @@ pub struct Args {
     data: DataArgs,
     #[command(flatten)]
     layout: LayoutArgs,
+    #[command(flatten)]
+    season: SeasonArgs,
     /// Folder for the pictures
     #[arg(long, default_value = "backtest", value_name = "DIR")]
     out_dir: PathBuf,
@@ -100,13 +100,11 @@ struct Kept {
 
 pub async fn run(args: &Args, lang: Lang) -> Result<ExitCode> {
     args.training.check(&[args.model])?;
-    if args.layout.has_split() {
-        return Err(Error::given("--split", message!("parts follow from --origins, --test-rows and --valid-share here")));
-    }
     crate::file::create_folder(&args.out_dir)?;
     crate::file::check_outputs(&args.json, args.data.files().iter().chain(&args.config))?;
     let (training, texts) = (&args.training, lang.texts());
-    let (tables, layout) = args.layout.tables(&args.data, training, args.out_dir.clone(), lang)?;
+    // each fold has parts of its own
+    let (tables, layout) = args.layout.tables(&args.data, Partition::Rows([0; 3]), training, args.out_dir.clone(), lang)?;
     let [table] = &tables[..] else {
         return Err(Error::Option {
             option: "--csv".into(),
@@ -116,10 +114,9 @@ pub async fn run(args: &Args, lang: Lang) -> Result<ExitCode> {
     };
     let folds = folds(args, table.n_row())?;
     // What is chosen from the series is chosen at the first origin, once.
-    let first = folds[0].setting(args, table, &layout, training, None, lang)?;
+    let first = folds[0].setting(table, &layout, training, &args.season, lang)?;
     let (training, layout, season) = (first.training.clone(), first.windows.layout().clone(), first.season);
-    let device = Device::open(&args.device).await?;
-    println!("{}", device.announcement(&args.device.device, lang));
+    let device = Device::open(&args.device, lang).await?;
 
     let mut walk =
         Walk { args, table, layout: &layout, training: &training, season, device: &device, lang, first: Some(first), kept: None };
@@ -133,25 +130,17 @@ pub async fn run(args: &Args, lang: Lang) -> Result<ExitCode> {
         println!("{}", fill(texts.origin_line, [&format!("{:3}", index + 1), &origin.date, &mse, &ratio]));
         let picture = args.out_dir.join(format!("origin-{:02}.png", index + 1));
         let drawn = |lang| picture_of(&origin, &step.setting, &step.forecasts, args, lang);
-        if let Some(warning) = chart::write(lang, &picture, drawn)?
-            && index == 0
-        {
-            eprintln!("{}", fill(texts.warning, [warning]));
-        }
+        let warning = chart::write(lang, &picture, drawn)?;
+        warning.filter(|_| index == 0).inspect(|warning| super::warn(warning, lang));
         origins.push(origin);
     }
 
     print!("\n{}", text(&origins, args, lang));
-    if is_synthetic(table) {
-        println!("{}", texts.made_up);
-    }
+    super::say_if_made_up(&tables, lang);
     let picture = args.out_dir.join("backtest.png");
     chart::write(lang, &picture, |lang| overview(&origins, table, &layout, args, lang))?;
     println!("{}", fill(texts.pictures, [&picture.display().to_string()]));
-    if let Some(path) = &args.json {
-        super::save_json(path, &figures(&origins, args, &device, season))?;
-        println!("{}", fill(texts.figures, [&path.display().to_string()]));
-    }
+    super::save_figures(args.json.as_deref(), || figures(&origins, args, &device, season), lang)?;
     Ok(ExitCode::SUCCESS)
 }
 
@@ -193,7 +182,7 @@ impl Walk<'_> {
         }
         let setting = match self.first.take() {
             Some(first) => first,
-            None => fold.setting(args, table, layout, training, Some(season), lang)?,
+            None => fold.setting(table, layout, training, &SeasonArgs::known(season), lang)?,
         };
         let outcome = experiment::run(args.model, &setting, training.seed, device, title, lang).await?;
         let best_epoch = Some(outcome.fit.best_epoch);
@@ -208,55 +197,40 @@ impl Walk<'_> {
         Origin {
             row: fold.origin(),
             date: self.date(fold),
-            n_train: partition_rows(&fold.partition)[0],
+            n_train: fold.parts[0],
             best_epoch: step.best_epoch,
             model: experiment::evaluate(windows, &step.forecasts, &self.training.loss(), self.season),
-            baselines: Baseline::all(Some(self.season), step.setting.linear.clone()).into_iter().map(scored).collect(),
+            baselines: Baseline::all(self.season, step.setting.linear.clone()).into_iter().map(scored).collect(),
         }
     }
 
     /// The date of an origin, or its row.
     fn date(&self, fold: &Fold) -> String {
-        let row = fold.origin();
-        self.table.dates().map_or_else(|| row.to_string(), |dates| dates.text[row].clone())
+        self.table.row_name(fold.origin())
     }
 }
 
-/// The rows of the series that an origin sees, the last of them scored, and their parts.
+/// The rows of the series that an origin sees, the last of them scored.
 #[derive(Debug, PartialEq)]
 struct Fold {
     rows: Range<usize>,
-    partition: Partition,
+    /// Rows of each part: training, validation, test.
+    parts: [usize; 3],
 }
 
 impl Fold {
     /// The first row that is scored.
     fn origin(&self) -> usize {
-        self.rows.end - partition_rows(&self.partition)[2]
+        self.rows.end - self.parts[2]
     }
 
     fn layout(&self, layout: &Layout) -> Layout {
-        Layout { partition: self.partition, ..layout.clone() }
+        Layout { partition: Partition::Rows(self.parts), ..layout.clone() }
     }
 
-    fn setting(
-        &self,
-        args: &Args,
-        table: &Data,
-        layout: &Layout,
-        training: &TrainingArgs,
-        season: Option<usize>,
-        lang: Lang,
-    ) -> Result<Setting> {
+    fn setting(&self, table: &Data, layout: &Layout, training: &TrainingArgs, season: &SeasonArgs, lang: Lang) -> Result<Setting> {
         let tables = vec![table.between(self.rows.clone())?];
-        Setting::new(&args.data, tables, &self.layout(layout), training, season, lang)
-    }
-}
-
-fn partition_rows(partition: &Partition) -> [usize; 3] {
-    match partition {
-        Partition::Rows(rows) => *rows,
-        Partition::Shares(_) => [0; 3],
+        Setting::new(tables, &self.layout(layout), training, season, lang)
     }
 }
 
@@ -286,7 +260,7 @@ fn folds(args: &Args, n_row: usize) -> Result<Vec<Fold>> {
         let start = args.sliding.map_or(0, |rows| origin.saturating_sub(rows));
         let n_valid = (((origin - start) as f64 * args.valid_share) as usize).max(horizon);
         let n_train = (origin - start).saturating_sub(n_valid);
-        Fold { rows: start..origin + test_rows, partition: Partition::Rows([n_train, n_valid, test_rows]) }
+        Fold { rows: start..origin + test_rows, parts: [n_train, n_valid, test_rows] }
     };
     Ok((0..args.origins).map(fold).collect())
 }
@@ -369,7 +343,7 @@ fn overview(origins: &[Origin], table: &Data, layout: &Layout, args: &Args, lang
     Chart {
         title: title(std::slice::from_ref(table), layout, lang),
         remarks: vec![fill(texts.source, [&sources(std::slice::from_ref(table), lang)])],
-        is_synthetic: is_synthetic(table),
+        is_synthetic: table.is_synthetic(),
         legend: vec![(args.model.name().into(), Look::Model(0)), (texts.persistence.into(), Look::Baseline)],
         panels: vec![Panel::Scores {
             heading: texts.error_by_origin.into(),

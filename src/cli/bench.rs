@@ -6,11 +6,11 @@ use std::time::Instant;
 
 use serde_json::json;
 
-use super::data::{DataArgs, LayoutArgs, series, title};
+use super::data::{DataArgs, LayoutArgs, SeasonArgs, SplitArgs, series, title};
 use super::device::{Device, DeviceArgs};
 use super::profile::{self, ProfileArgs};
 use super::progress::Progress;
-use super::scores::{self, Comparison as Scored, is_synthetic};
+use super::scores::{self, Scoreboard};
 use super::setting::Setting;
 use super::training::TrainingArgs;
 use crate::backend::Backend;
@@ -36,6 +36,10 @@ pub struct Args {
     data: DataArgs,
     #[command(flatten)]
     layout: LayoutArgs,
+    #[command(flatten)]
+    split: SplitArgs,
+    #[command(flatten)]
+    season: SeasonArgs,
     /// Models to compare, separated by commas, or `all`: the four of linear cost
     #[arg(long, default_value = "min-gru,mamba")]
     models: String,
@@ -72,12 +76,11 @@ pub async fn run(args: &Args, lang: Lang) -> Result<ExitCode> {
     let picture_path = args.out_dir.join(PICTURE);
     let trace = args.profile.path(&args.out_dir);
     crate::file::check_outputs([&picture_path].into_iter().chain(&args.json).chain(&trace), args.data.files())?;
-    let setting = Setting::read(&args.data, &args.layout, &args.training.of_lab(), args.out_dir.clone(), lang)?;
+    let setting = Setting::read(&args.data, &args.layout, &args.split, &args.season, &args.training.of_lab(), args.out_dir.clone(), lang)?;
     let Setting { tables, windows, training, linear, season } = &setting;
     let table = single(tables, windows)?;
     let season = *season;
-    let device = Device::open(&args.device).await?;
-    println!("{}", device.announcement(&args.device.device, lang));
+    let device = Device::open(&args.device, lang).await?;
 
     let mut outcomes = Vec::new();
     let mut since_start = None;
@@ -88,7 +91,7 @@ pub async fn run(args: &Args, lang: Lang) -> Result<ExitCode> {
     }
 
     let baselines = scores::baselines(season, linear.clone(), lang);
-    let mut scored = Scored::new(windows, windows.valid(), season, &baselines, lang);
+    let mut scored = Scoreboard::new(windows, windows.valid(), season, &baselines, lang);
     for outcome in &outcomes {
         scored.add(outcome.kind.name(), &outcome.fit.forecasts, &training.loss());
     }
@@ -108,14 +111,8 @@ pub async fn run(args: &Args, lang: Lang) -> Result<ExitCode> {
         profile::show(&profiles, &Roofline::measure(device.backend()).await?, path, lang)?;
     }
     let drawn = |lang| comparison(lang, table, &setting, &outcomes, &persistence);
-    if let Some(warning) = picture::write(lang, &picture_path, drawn)? {
-        eprintln!("{}", fill(lang.texts().warning, [warning]));
-    }
-    println!("{}", fill(lang.texts().picture, [&picture_path.display().to_string()]));
-    if let Some(path) = &args.json {
-        super::save_json(path, &report(&outcomes, &scored, &device, table, since_start, training))?;
-        println!("{}", fill(lang.texts().figures, [&path.display().to_string()]));
-    }
+    super::say_drawn(&picture_path, picture::write(lang, &picture_path, drawn)?, lang);
+    super::save_figures(args.json.as_deref(), || report(&outcomes, &scored, &device, table, since_start, training), lang)?;
     Ok(ExitCode::SUCCESS)
 }
 
@@ -226,7 +223,6 @@ fn comparison(lang: Lang, table: &Data, setting: &Setting, outcomes: &[Outcome],
     let layout = windows.layout();
     let (scaler, values) = (&windows.scalers()[0][0], table.column(&layout.targets[0]).unwrap_or_default());
     let target = |start: usize| start + training.window();
-    let date = |row: usize| table.dates().map_or_else(|| row.to_string(), |dates| dates.text[row].clone());
     let model = |outcome: &Outcome| Model {
         name: outcome.kind.name().into(),
         epochs: outcome
@@ -245,16 +241,21 @@ fn comparison(lang: Lang, table: &Data, setting: &Setting, outcomes: &[Outcome],
         series: title(std::slice::from_ref(table), layout, lang),
         unit: None,
         source: lang.message(&table.source().message()),
-        is_synthetic: is_synthetic(table),
+        is_synthetic: table.is_synthetic(),
         settings: fill(lang.texts().settings, numbers.each_ref().map(String::as_str)),
-        rows: windows.valid().iter().map(target).map(|row| Row { date: date(row), actual: values[row], last: values[row - 1] }).collect(),
+        rows: windows
+            .valid()
+            .iter()
+            .map(target)
+            .map(|row| Row { date: table.row_name(row), actual: values[row], last: values[row - 1] })
+            .collect(),
         models: outcomes.iter().map(model).collect(),
     }
 }
 
 fn report(
     outcomes: &[Outcome],
-    scored: &Scored<'_>,
+    scored: &Scoreboard<'_>,
     device: &Device,
     table: &Data,
     since_start: f64,
@@ -285,7 +286,7 @@ fn report(
         "adapter": device.backend().name(),
         "kernels": device.kernels(),
         "first_step_seconds": since_start,
-        "data": { "source": table.source().to_string(), "synthetic": is_synthetic(table), "column": scored.target(), "rows": table.n_row() },
+        "data": { "source": table.source().to_string(), "synthetic": table.is_synthetic(), "column": scored.target(), "rows": table.n_row() },
         "settings": {
             "window": training.window(), "hidden": training.hidden(), "batch": training.batch(),
             "epochs": training.epochs(), "seed": training.seed, "loss": training.loss(),

@@ -47,8 +47,7 @@ pub async fn run(args: &Args, lang: Lang) -> Result<ExitCode> {
     shape.check()?;
     let trace = args.profile.path(Path::new("."));
     crate::file::check_outputs(args.json.iter().chain(&trace), [])?;
-    let device = Device::open(&args.device).await?;
-    println!("{}", device.announcement(&args.device.device, lang));
+    let device = Device::open(&args.device, lang).await?;
     let texts = lang.texts();
     let backend: &dyn Backend = device.backend();
     let measured = build(args.op, shape, true)?;
@@ -70,9 +69,9 @@ pub async fn run(args: &Args, lang: Lang) -> Result<ExitCode> {
         println!();
         profile::show(&[(&args.op.name(), profile)], &roofline, path, lang)?;
     }
-    if let Some(path) = &args.json {
-        let Timing { forward, forward_backward: both } = &timing;
-        let figures = json!({
+    let Timing { forward, forward_backward: both } = &timing;
+    let figures = || {
+        json!({
             "op": args.op.name(),
             "batch": args.batch,
             "length": args.length,
@@ -90,9 +89,9 @@ pub async fn run(args: &Args, lang: Lang) -> Result<ExitCode> {
             "copy_gb_per_s": roofline.bytes_per_ms / 1e6,
             "multiply_add_gflop_per_s": roofline.flops_per_ms / 1e6,
             "exponentials_g_per_s": roofline.exponentials_per_ms / 1e6,
-        });
-        super::save_json(path, &figures)?;
-    }
+        })
+    };
+    super::save_figures(args.json.as_deref(), figures, lang)?;
     Ok(ExitCode::SUCCESS)
 }
 

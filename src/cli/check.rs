@@ -23,8 +23,7 @@ pub async fn run(args: &Args, lang: Lang) -> Result<ExitCode> {
     if paths.is_empty() {
         return Err(Error::data(args.golden.display(), message!("holds no case"), message!("name a folder of .safetensors files")));
     }
-    let device = Device::open(&args.device).await?;
-    println!("{}", device.announcement(&args.device.device, lang));
+    let device = Device::open(&args.device, lang).await?;
     let texts = lang.texts();
     let (mut passed, mut failed) = (0, 0);
     for path in paths {

@@ -5,10 +5,10 @@ use std::process::ExitCode;
 
 use serde_json::{Value, json};
 
-use super::data::{DataArgs, LayoutArgs, sources, title};
+use super::data::{DataArgs, LayoutArgs, SeasonArgs, SplitArgs, sources, title};
 use super::device::{Device, DeviceArgs};
 use super::experiment::{self, spread};
-use super::scores::{self, is_synthetic};
+use super::scores;
 use super::setting::Setting;
 use super::training::TrainingArgs;
 use crate::dataset::{Table as Data, Windows};
@@ -38,6 +38,10 @@ pub struct Args {
     data: DataArgs,
     #[command(flatten)]
     layout: LayoutArgs,
+    #[command(flatten)]
+    split: SplitArgs,
+    #[command(flatten)]
+    season: SeasonArgs,
     /// Folder for the picture
     #[arg(long, default_value = ".", value_name = "DIR")]
     out_dir: PathBuf,
@@ -83,25 +87,16 @@ pub async fn run(args: &Args, lang: Lang) -> Result<ExitCode> {
     crate::file::create_folder(&args.out_dir)?;
     let picture = args.out_dir.join(PICTURE);
     crate::file::check_outputs([&picture].into_iter().chain(&args.json), args.data.files().iter().chain(&args.config))?;
-    let setting = Setting::read(&args.data, &args.layout, &args.training, args.out_dir.clone(), lang)?;
+    let setting = Setting::read(&args.data, &args.layout, &args.split, &args.season, &args.training, args.out_dir.clone(), lang)?;
     let Setting { tables, windows, season, .. } = &setting;
-    let device = Device::open(&args.device).await?;
-    println!("{}", device.announcement(&args.device.device, lang));
+    let device = Device::open(&args.device, lang).await?;
     let entries = entries(&kinds, args.seeds, &setting, &device, lang).await?;
 
-    let texts = lang.texts();
-    print!("\n{}", text(&entries, windows, args.seeds, texts));
-    if tables.iter().any(is_synthetic) {
-        println!("{}", texts.made_up);
-    }
-    if let Some(warning) = chart::write(lang, &picture, |lang| chart(&entries, tables, windows, args, lang))? {
-        eprintln!("{}", fill(lang.texts().warning, [warning]));
-    }
-    println!("{}", fill(texts.picture, [&picture.display().to_string()]));
-    if let Some(path) = &args.json {
-        super::save_json(path, &figures(&entries, windows, &device, *season))?;
-        println!("{}", fill(texts.figures, [&path.display().to_string()]));
-    }
+    print!("\n{}", text(&entries, windows, args.seeds, lang.texts()));
+    super::say_if_made_up(tables, lang);
+    let warning = chart::write(lang, &picture, |lang| chart(&entries, tables, windows, args, lang))?;
+    super::say_drawn(&picture, warning, lang);
+    super::save_figures(args.json.as_deref(), || figures(&entries, windows, &device, *season), lang)?;
     Ok(ExitCode::SUCCESS)
 }
 
@@ -215,7 +210,7 @@ fn chart(entries: &[Entry], tables: &[Data], windows: &Windows, args: &Args, lan
             fill(texts.source, [&sources(tables, lang)]),
             fill(texts.ahead, [&windows.layout().window.to_string(), &horizon.to_string()]),
         ],
-        is_synthetic: tables.iter().any(is_synthetic),
+        is_synthetic: tables.iter().any(Data::is_synthetic),
         legend: shown().map(|entry| (entry.name.clone(), entry.look)).collect(),
         panels,
         n_column: 1,

@@ -37,9 +37,6 @@ pub struct DataArgs {
     /// Base address of the price server
     #[arg(long, hide = true)]
     download_from: Option<String>,
-    /// Rows of a season, for the seasonal baseline and MASE [default: found in the training rows; 1 for none]
-    #[arg(long, value_name = "ROWS")]
-    season: Option<usize>,
 }
 
 impl DataArgs {
@@ -53,16 +50,8 @@ impl DataArgs {
         &self.csv
     }
 
-    /// Whether a season is given.
-    pub fn has_season(&self) -> bool {
-        self.season.is_some()
-    }
-
     /// Reads the series, or makes one up by `seed` where none is found; prints each step.
     pub fn tables(&self, columns: Columns<'_>, save_folder: PathBuf, seed: Option<u64>, lang: Lang) -> Result<Vec<Table>> {
-        if self.season == Some(0) {
-            return Err(Error::option("--season", 0, message!("must be at least 1")));
-        }
         let (named, with_calendar) = match &columns {
             Columns::Named(names) => {
                 let read: Vec<&str> = names.iter().copied().filter(|name| !CALENDAR.contains(name)).collect();
@@ -85,9 +74,8 @@ impl DataArgs {
             save_folder,
             options: CsvOptions { columns, date: self.date.as_deref(), id: self.id.as_deref(), missing: self.missing },
             seed,
-            lang,
         };
-        let tables = prices::resolve(&request, &mut |line| println!("{}", fill(lang.texts().data, [line])))?;
+        let tables = prices::resolve(&request, &mut |note| println!("{}", fill(lang.texts().data, [&lang.message(&note)])))?;
         if with_calendar { tables.iter().map(Table::with_calendar).collect() } else { Ok(tables) }
     }
 
@@ -98,14 +86,30 @@ impl DataArgs {
         let is_made_up = description.sources.contains(&Source::Synthetic { seed }.to_string());
         self.tables(Columns::Named(&columns), ".".into(), is_made_up.then_some(seed), lang)
     }
+}
+
+/// The option of a season, for scores.
+#[derive(Debug, clap::Args)]
+pub struct SeasonArgs {
+    /// Rows of a season, for the seasonal baseline and MASE [default: found in the training rows; 1 for none]
+    #[arg(long, value_name = "ROWS")]
+    season: Option<usize>,
+}
+
+impl SeasonArgs {
+    /// A season that is known: so many rows, or 1 for none.
+    pub fn known(rows: usize) -> Self {
+        SeasonArgs { season: Some(rows) }
+    }
 
     /// Rows of a season of the windows; 1 where there is none.
     ///
     /// # Errors
     /// [`Error::Option`] where a season is given that no series' training rows can be compared with.
-    pub fn season(&self, windows: &Windows) -> Result<usize> {
+    pub fn of(&self, windows: &Windows) -> Result<usize> {
         let n_row = windows.members().iter().map(|member| member.split.train_end).max().unwrap_or(0);
         match self.season {
+            Some(0) => Err(Error::option("--season", 0, message!("must be at least 1"))),
             Some(season) if season >= n_row => {
                 Err(Error::option("--season", season, message!("must be below {}, the training rows of the longest series", n_row)))
             }
@@ -130,9 +134,14 @@ pub struct LayoutArgs {
     /// How columns are scaled, fitted on training rows [default: standard; bench: minmax]
     #[arg(long, value_enum)]
     scaler: Option<Scaling>,
+}
+
+/// The option of the parts of each series.
+#[derive(Debug, clap::Args)]
+pub struct SplitArgs {
     /// Training, validation and test part in time order: 0.7,0.1,0.2 or rows as 8640,2880,2880; 0.8 leaves the rest to validation
-    #[arg(long, default_value = SPLIT, value_name = "PARTS")]
-    split: Partition,
+    #[arg(long = "split", default_value = "0.8", value_name = "PARTS")]
+    pub partition: Partition,
 }
 
 /// `--calendar`.
@@ -169,15 +178,7 @@ fn is_all(names: &[String]) -> bool {
     matches!(names, [name] if name == "all")
 }
 
-/// Parts where none are given: no test part.
-const SPLIT: &str = "0.8";
-
 impl LayoutArgs {
-    /// Whether other parts are given than those without it.
-    pub fn has_split(&self) -> bool {
-        SPLIT.parse().ok() != Some(self.split)
-    }
-
     /// Names of the columns to read; none where the file's own columns decide.
     fn named<'a>(targets: &'a [String], features: &'a [String]) -> Option<Vec<&'a str>> {
         if is_all(targets) || is_all(features) || (targets.is_empty() && features.is_empty()) {
@@ -193,8 +194,15 @@ impl LayoutArgs {
     }
 
     /// Reads the series, and how they become windows, but for the windows' length; prints each step.
-    pub fn tables(&self, data: &DataArgs, training: &TrainingArgs, save_folder: PathBuf, lang: Lang) -> Result<(Vec<Table>, Layout)> {
-        let (horizon, is_lab) = (training.horizon, training.is_lab());
+    pub fn tables(
+        &self,
+        data: &DataArgs,
+        partition: Partition,
+        training: &TrainingArgs,
+        save_folder: PathBuf,
+        lang: Lang,
+    ) -> Result<(Vec<Table>, Layout)> {
+        let is_lab = training.is_lab();
         let (targets, features) = (flat(&self.targets), flat(&self.features));
         let twice = targets.iter().enumerate().find(|(at, name)| targets[..*at].contains(name));
         if let Some((_, name)) = twice {
@@ -213,7 +221,7 @@ impl LayoutArgs {
         };
         let mut tables = data.tables(columns, save_folder, Some(training.seed), lang)?;
         let has_times = || tables.iter().all(|table| table.dates().is_some_and(|dates| dates.time_of_day().is_some()));
-        let mut layout = self.layout(&tables, &targets, horizon, is_lab);
+        let mut layout = self.layout(&tables, &targets, partition, training);
         match self.calendar {
             Some(Calendar::On) => layout.covariates.extend(CALENDAR.map(String::from)),
             None if is_lab => {}
@@ -226,7 +234,7 @@ impl LayoutArgs {
         Ok((tables, layout))
     }
 
-    fn layout(&self, tables: &[Table], targets: &[String], horizon: usize, is_lab: bool) -> Layout {
+    fn layout(&self, tables: &[Table], targets: &[String], partition: Partition, training: &TrainingArgs) -> Layout {
         let names = tables.first().map(Table::names).unwrap_or_default();
         let close = || names.iter().find(|name| name.eq_ignore_ascii_case("close"));
         let targets = match targets {
@@ -239,10 +247,10 @@ impl LayoutArgs {
             targets,
             covariates,
             channels: Channels::Mixed,
-            scaling: self.scaler.unwrap_or(if is_lab { Scaling::MinMax } else { Scaling::Standard }),
-            partition: self.split,
+            scaling: self.scaler.unwrap_or(if training.is_lab() { Scaling::MinMax } else { Scaling::Standard }),
+            partition,
             window: 1,
-            horizon,
+            horizon: training.horizon,
         }
     }
 }

@@ -108,8 +108,15 @@ impl Drop for OpenedGpu {
 }
 
 impl Device {
+    /// Opens what `--device` asks for, and says what was taken.
+    pub async fn open(args: &DeviceArgs, lang: Lang) -> Result<Device> {
+        let device = Self::open_silently(args).await?;
+        println!("{}", device.announcement(&args.device, lang));
+        Ok(device)
+    }
+
     /// Opens what `--device` asks for.
-    pub async fn open(args: &DeviceArgs) -> Result<Device> {
+    pub async fn open_silently(args: &DeviceArgs) -> Result<Device> {
         let Some(mut gpu) = args.gpu().await? else {
             let option = match args {
                 DeviceArgs { kernels, .. } if !kernels.is_empty() => "--kernel",
@@ -158,7 +165,7 @@ impl Device {
     }
 
     /// One line about what was taken.
-    pub fn announcement(&self, asked: &str, lang: Lang) -> String {
+    fn announcement(&self, asked: &str, lang: Lang) -> String {
         let texts = lang.texts();
         let remarks = match self {
             Device::Cpu(_) if asked == "auto" => texts.no_hardware.into(),

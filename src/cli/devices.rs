@@ -25,9 +25,7 @@ pub async fn run(args: &Args, lang: Lang) -> Result<ExitCode> {
         println!("{}", lang.texts().no_adapter);
     }
     println!("cpu    {}", Cpu.name());
-    if let Some(path) = &args.json {
-        super::save_json(path, &serde_json::json!({ "adapters": adapters, "cpu": Cpu.name() }))?;
-    }
+    super::save_figures(args.json.as_deref(), || serde_json::json!({ "adapters": adapters, "cpu": Cpu.name() }), lang)?;
     Ok(ExitCode::SUCCESS)
 }
 

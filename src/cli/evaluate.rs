@@ -5,9 +5,9 @@ use std::process::ExitCode;
 
 use serde_json::json;
 
-use super::data::{DataArgs, say_left_out, series};
+use super::data::{DataArgs, SeasonArgs, say_left_out, series};
 use super::device::{Device, DeviceArgs};
-use super::scores::{self, Comparison};
+use super::scores::{self, Scoreboard};
 use crate::baseline::Linear;
 use crate::checkpoint::Checkpoint;
 use crate::dataset::{Layout, Partition, Table, Windows};
@@ -25,6 +25,8 @@ pub struct Args {
     device: DeviceArgs,
     #[command(flatten)]
     data: DataArgs,
+    #[command(flatten)]
+    season: SeasonArgs,
     /// Training, validation and test part, as for training [default: the checkpoint's]
     #[arg(long, value_name = "PARTS")]
     split: Option<Partition>,
@@ -52,11 +54,10 @@ pub async fn run(args: &Args, lang: Lang) -> Result<ExitCode> {
     };
     if windows.members().iter().any(|member| member.split.train_end < trained(&tables[member.table])) {
         let warning = fill(lang.texts().scored_on_training, [&description.layout.partition.to_string()]);
-        eprintln!("{}", fill(lang.texts().warning, [&warning]));
+        super::warn(&warning, lang);
     }
-    let season = args.data.season(&windows)?;
-    let device = Device::open(&args.device).await?;
-    println!("{}", device.announcement(&args.device.device, lang));
+    let season = args.season.of(&windows)?;
+    let device = Device::open(&args.device, lang).await?;
     let series = series(&windows);
     let evaluator = Evaluator::new(model, training, &series)?;
     let parameters = tensors.parameters(&place, evaluator.graph())?;
@@ -64,13 +65,11 @@ pub async fn run(args: &Args, lang: Lang) -> Result<ExitCode> {
     let mut figures = json!({ "device": device.kind(), "adapter": device.backend().name(), "model": model.model });
     for (part, starts) in [("validation", windows.valid()), ("test", windows.test())].into_iter().filter(|(_, starts)| !starts.is_empty()) {
         let forecasts = evaluator.forecast(device.backend(), &series, starts, &parameters).await?;
-        let mut comparison = Comparison::new(&windows, starts, season, &baselines, lang);
+        let mut comparison = Scoreboard::new(&windows, starts, season, &baselines, lang);
         comparison.add(model.model.name(), &forecasts, &training.loss);
         print!("\n{}{}", comparison.text(part, &tables), comparison.coverage());
         figures[part] = comparison.json();
     }
-    if let Some(path) = &args.json {
-        super::save_json(path, &figures)?;
-    }
+    super::save_figures(args.json.as_deref(), || figures, lang)?;
     Ok(ExitCode::SUCCESS)
 }

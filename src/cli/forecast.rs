@@ -8,17 +8,15 @@ use csv::Writer;
 use super::data::{DataArgs, sources};
 use super::device::{Device, DeviceArgs};
 use super::pictures::{self, MOST_PANELS};
-use super::scores::is_synthetic;
-use super::stream::Recorded;
 use crate::checkpoint::{Checkpoint, Description};
 use crate::dataset::{CALENDAR, Dates, Scaler, Table};
 use crate::error::{Error, Result};
+use crate::model::StreamGraph;
 use crate::report::Lang;
 use crate::report::chart::{self, Chart, Line, Look, Panel, Places};
 use crate::report::language::fill;
 
 #[derive(Debug, clap::Args)]
-#[command(mut_arg("season", |season| season.hide(true)))]
 pub struct Args {
     /// The checkpoint that `train` wrote
     #[arg(long, value_name = "FILE")]
@@ -56,9 +54,6 @@ struct Model<'a> {
 }
 
 pub async fn run(args: &Args, lang: Lang) -> Result<ExitCode> {
-    if args.data.has_season() {
-        return Err(Error::given("--season", message!("a season is for scores, and a forecast has none: leave it out")));
-    }
     let place = args.checkpoint.display().to_string();
     let Checkpoint { mut description, tensors } = super::read_checkpoint(&args.checkpoint)?;
     crate::file::check_outputs([&args.out, &args.picture], args.data.files().iter().chain([&args.checkpoint]))?;
@@ -70,38 +65,33 @@ pub async fn run(args: &Args, lang: Lang) -> Result<ExitCode> {
     description.model.cache = description.training.window + horizon;
     let tables = args.data.tables_for(&description, lang)?;
     let scalers = description.scalers_of(&place, &tables)?;
-    let recorded = Recorded::new(&description)?;
-    let device = Device::open(&args.device).await?;
-    println!("{}", device.announcement(&args.device.device, lang));
-    let parameters = tensors.parameters(&place, recorded.graph())?;
+    let graph = StreamGraph::new(&description.model, description.training.window, description.training.normalisation)?;
+    let device = Device::open(&args.device, lang).await?;
+    let parameters = tensors.parameters(&place, graph.graph())?;
 
     let loss = &description.training.loss;
     let (levels, n_level) = (loss.levels(), loss.columns_per_output());
     let model = Model { description: &description, levels, n_level, central: loss.central_column() };
     let mut futures = Vec::new();
     for (table, scalers) in tables.iter().zip(&scalers) {
-        futures.push(model.future(table, scalers, horizon, &recorded, &parameters, &device).await?);
+        futures.push(model.future(table, scalers, horizon, &graph, &parameters, &device).await?);
     }
     save(&args.out, &tables, &futures, &model, args.data.id())?;
     let texts = lang.texts();
     for (table, _) in tables.iter().zip(&futures).filter(|(table, future)| table.dates().is_some() && future.dates.is_empty()) {
         let warning = fill(texts.no_dates_ahead, [&lang.message(&table.source().message())]);
-        eprintln!("{}", fill(texts.warning, [&warning]));
+        super::warn(&warning, lang);
     }
     if n_level > 1 && horizon > description.model.horizon {
         let sizes = [description.model.horizon, horizon].map(|size| size.to_string());
         let warning = fill(texts.quantiles_beyond, sizes.each_ref().map(String::as_str));
-        eprintln!("{}", fill(texts.warning, [&warning]));
+        super::warn(&warning, lang);
     }
     let [targets, out] = [lang.list(&description.layout.targets), args.out.display().to_string()];
     println!("{}", fill(texts.forecast_rows, [&horizon.to_string(), &targets, &out]));
-    if let Some(warning) = chart::write(lang, &args.picture, |lang| picture(&tables, &futures, &model, horizon, lang))? {
-        eprintln!("{}", fill(lang.texts().warning, [warning]));
-    }
-    println!("{}", fill(texts.picture, [&args.picture.display().to_string()]));
-    if tables.iter().any(is_synthetic) {
-        println!("{}", texts.made_up);
-    }
+    let warning = chart::write(lang, &args.picture, |lang| picture(&tables, &futures, &model, horizon, lang))?;
+    super::say_drawn(&args.picture, warning, lang);
+    super::say_if_made_up(&tables, lang);
     Ok(ExitCode::SUCCESS)
 }
 
@@ -137,7 +127,7 @@ impl Model<'_> {
         table: &Table,
         scalers: &[Scaler],
         horizon: usize,
-        recorded: &Recorded,
+        graph: &StreamGraph,
         parameters: &[Vec<f32>],
         device: &Device,
     ) -> Result<Future> {
@@ -166,7 +156,7 @@ impl Model<'_> {
             let first = if self.description.training.carry_state { 0 } else { n_row - window };
             let rows = (first..n_row).map(of_row);
             let n_here = features.iter().filter(|&&column| column < n_target).count();
-            let forecast = self.member(rows, n_here, horizon, &ahead, recorded, parameters, device).await?;
+            let forecast = self.member(rows, n_here, horizon, &ahead, graph, parameters, device).await?;
             for (index, value) in forecast.into_iter().enumerate() {
                 let column = features[index / self.n_level % n_here];
                 targets[column].push(scalers[column].inverse(f64::from(value)));
@@ -183,11 +173,11 @@ impl Model<'_> {
         n_target: usize,
         horizon: usize,
         ahead: &[Vec<f32>],
-        recorded: &Recorded,
+        graph: &StreamGraph,
         parameters: &[Vec<f32>],
         device: &Device,
     ) -> Result<Vec<f32>> {
-        let mut stream = recorded.load(device.backend(), parameters).await?;
+        let mut stream = graph.load(device.backend(), parameters).await?;
         let mut next = Vec::new();
         for row in rows {
             next = stream.step(&row).await?.unwrap_or_default();
@@ -257,7 +247,7 @@ fn picture(tables: &[Table], futures: &[Future], model: &Model<'_>, horizon: usi
         let values = table.column(name).unwrap_or_default();
         let first = table.n_row().saturating_sub((3 * horizon).max(model.description.training.window).max(60));
         let n_history = table.n_row() - first;
-        let past = (first..table.n_row()).map(|row| table.dates().map_or_else(|| row.to_string(), |dates| dates.text[row].clone()));
+        let past = (first..table.n_row()).map(|row| table.row_name(row));
         let to_come = (0..horizon).map(|row| future.dates.get(row).cloned().unwrap_or_else(|| (table.n_row() + row).to_string()));
         let levels = |row: usize| &future.targets[target][row * model.n_level..(row + 1) * model.n_level];
         let mut line = Line::new(Look::Model(0), n_history, (0..horizon).map(|row| levels(row)[model.central]));
@@ -287,7 +277,7 @@ fn picture(tables: &[Table], futures: &[Future], model: &Model<'_>, horizon: usi
     Chart {
         title: fill(texts.forecast_title, [&lang.list(&layout.targets), &horizon.to_string()]),
         remarks,
-        is_synthetic: tables.iter().any(is_synthetic),
+        is_synthetic: tables.iter().any(Table::is_synthetic),
         legend: vec![(texts.actual.into(), Look::Actual), (model.description.model.model.name().into(), Look::Model(0))],
         n_column: if panels.len() > 1 { 2 } else { 1 },
         panels,

@@ -55,6 +55,7 @@ use clap::{Arg, CommandFactory, FromArgMatches, Parser, Subcommand};
 pub use help::FRAMES;
 
 use crate::checkpoint::Checkpoint;
+use crate::dataset::Table;
 use crate::error::{Error, Result};
 use crate::report::Lang;
 use crate::report::language::fill;
@@ -178,6 +179,32 @@ fn run_command(line: Vec<OsString>, command: &clap::Command, places: &config::Pl
 /// Reads a checkpoint that `train` wrote.
 fn read_checkpoint(path: &std::path::Path) -> Result<Checkpoint> {
     Checkpoint::parse(&path.display().to_string(), &crate::file::read(path)?)
+}
+
+/// Shows a warning.
+fn warn(text: &str, lang: Lang) {
+    eprintln!("{}", fill(lang.texts().warning, [text]));
+}
+
+/// Says that series are made up, where one is.
+fn say_if_made_up(tables: &[Table], lang: Lang) {
+    if tables.iter().any(Table::is_synthetic) {
+        println!("{}", lang.texts().made_up);
+    }
+}
+
+/// Says where a picture is, with the warning that drawing it gave.
+fn say_drawn(path: &std::path::Path, warning: Option<&str>, lang: Lang) {
+    warning.inspect(|warning| warn(warning, lang));
+    println!("{}", fill(lang.texts().picture, [&path.display().to_string()]));
+}
+
+/// Writes figures to the file that `--json` names, if it does, and says so.
+fn save_figures(path: Option<&std::path::Path>, figures: impl FnOnce() -> serde_json::Value, lang: Lang) -> Result<()> {
+    let Some(path) = path else { return Ok(()) };
+    save_json(path, &figures())?;
+    println!("{}", fill(lang.texts().figures, [&path.display().to_string()]));
+    Ok(())
 }
 
 /// Writes JSON to a file, whole or not at all.

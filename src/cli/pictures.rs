@@ -1,7 +1,6 @@
 //! The charts of a training: its curves, and what it forecast beside what came.
 
 use super::data::sources;
-use super::scores::is_synthetic;
 use crate::dataset::{Table, Windows};
 use crate::ops::Loss;
 use crate::report::Lang;
@@ -55,7 +54,7 @@ pub fn forecasts(name: &str, title: String, tables: &[Table], windows: &Windows,
     Chart {
         title,
         remarks,
-        is_synthetic: tables.iter().any(is_synthetic),
+        is_synthetic: tables.iter().any(Table::is_synthetic),
         legend: vec![(texts.actual.into(), Look::Actual), (name.into(), Look::Model(0))],
         n_column: if panels.len() > 1 { 2 } else { 1 },
         panels,
@@ -97,10 +96,9 @@ fn panels(tables: &[Table], windows: &Windows, forecasts: &[f32], loss: &Loss) -
                     }
                 }
             }
-            let date = |row: usize| tables[0].dates().map_or_else(|| row.to_string(), |dates| dates.text[row].clone());
             panels.push(Panel::Lines {
                 heading: name.clone(),
-                x: Places::Rows((first..last).map(date).collect()),
+                x: Places::Rows((first..last).map(|row| tables[0].row_name(row)).collect()),
                 y_label: name,
                 lines: vec![Line::new(Look::Actual, 0, values[first..last].iter().copied()), line],
                 level: None,

@@ -85,7 +85,7 @@ impl RunFolder {
     fn open(path: &Path) -> Result<Self> {
         let file = path.join(METRICS);
         let metrics = OpenOptions::new().append(true).create(true).open(&file);
-        let metrics = metrics.map_err(|source| Error::File { path: file, action: message!("write"), source })?;
+        let metrics = metrics.map_err(|source| Error::writing(file, source))?;
         Ok(RunFolder { path: path.into(), metrics, events: EventFile::create(path)? })
     }
 
@@ -143,6 +143,6 @@ impl RunFolder {
     /// [`Error::File`] where it cannot be written.
     pub fn line(&mut self, value: &Value) -> Result<()> {
         let written = writeln!(self.metrics, "{value}").and_then(|()| self.metrics.flush());
-        written.map_err(|source| Error::File { path: self.file(METRICS), action: message!("write"), source })
+        written.map_err(|source| Error::writing(self.file(METRICS), source))
     }
 }

@@ -3,7 +3,7 @@
 use serde_json::{Map, Value, json};
 
 use crate::baseline::{Baseline, Linear};
-use crate::dataset::{Source, Starts, Table as Data, Windows};
+use crate::dataset::{Starts, Table as Data, Windows};
 use crate::metrics::{Evaluation, Scores};
 use crate::ops::Loss;
 use crate::report::language::{Texts, fill};
@@ -18,7 +18,7 @@ struct Entry {
 }
 
 /// Scores of models and baselines on the same windows.
-pub struct Comparison<'a> {
+pub struct Scoreboard<'a> {
     texts: &'static Texts,
     windows: &'a Windows,
     starts: &'a Starts,
@@ -28,12 +28,12 @@ pub struct Comparison<'a> {
     baselines: Vec<Entry>,
 }
 
-impl<'a> Comparison<'a> {
+impl<'a> Scoreboard<'a> {
     /// The baselines' scores on the windows that begin at `starts`, to be shown in `lang`. A season of 1 is none.
     pub fn new(windows: &'a Windows, starts: &'a Starts, season: usize, baselines: &[Baseline], lang: Lang) -> Self {
         let scored = |baseline: &Baseline| Entry { name: baseline.name(), evaluation: baseline.evaluate(windows, starts, season) };
         let baselines = baselines.iter().map(scored).collect();
-        Comparison { texts: lang.texts(), windows, starts, season, models: Vec::new(), baselines }
+        Scoreboard { texts: lang.texts(), windows, starts, season, models: Vec::new(), baselines }
     }
 
     /// Adds a model's forecasts of the same windows, `(window, horizon, target, level)`, scaled.
@@ -57,7 +57,7 @@ impl<'a> Comparison<'a> {
         let tables = self.tables(part).iter().map(Table::to_string).collect::<Vec<_>>();
         let mut text = format!("{}{}", tables.join("\n"), self.units(data));
         text.extend(self.warnings().iter().map(|line| format!("{line}\n")));
-        if data.iter().any(is_synthetic) {
+        if data.iter().any(Data::is_synthetic) {
             text += &format!("{}\n", self.texts.made_up);
         }
         text
@@ -181,7 +181,7 @@ pub fn baselines(season: usize, linear: Option<Linear>, lang: Lang) -> Vec<Basel
     if season > 1 {
         println!("{}", fill(lang.texts().season, [&season.to_string()]));
     }
-    Baseline::all(Some(season), linear)
+    Baseline::all(season, linear)
 }
 
 /// What training ended with, where that is not its last epoch.
@@ -195,9 +195,4 @@ pub fn stopped(name: &str, fit: &Fit, lang: Lang) -> String {
         0 => fill(texts.never_better, [name, &n_epoch]) + "\n",
         epoch => fill(texts.stopped, [name, &n_epoch, &epoch.to_string()]) + "\n",
     }
-}
-
-/// Whether a series is made up.
-pub fn is_synthetic(table: &Data) -> bool {
-    matches!(table.source(), Source::Synthetic { .. })
 }

@@ -2,7 +2,7 @@
 
 use std::path::PathBuf;
 
-use super::data::{DataArgs, LayoutArgs, say_left_out, series};
+use super::data::{DataArgs, LayoutArgs, SeasonArgs, SplitArgs, say_left_out, series};
 use super::training::TrainingArgs;
 use crate::baseline::Linear;
 use crate::dataset::{Layout, Table, Windows};
@@ -32,31 +32,31 @@ impl Setting {
     ///
     /// # Errors
     /// Whatever is wrong with the series, or with windows in them.
-    pub fn read(data: &DataArgs, layout: &LayoutArgs, training: &TrainingArgs, folder: PathBuf, lang: Lang) -> Result<Self> {
-        let (tables, layout) = layout.tables(data, training, folder, lang)?;
-        Self::new(data, tables, &layout, training, None, lang)
+    pub fn read(
+        data: &DataArgs,
+        layout: &LayoutArgs,
+        split: &SplitArgs,
+        season: &SeasonArgs,
+        training: &TrainingArgs,
+        folder: PathBuf,
+        lang: Lang,
+    ) -> Result<Self> {
+        let (tables, layout) = layout.tables(data, split.partition, training, folder, lang)?;
+        Self::new(tables, &layout, training, season, lang)
     }
 
     /// Cuts series into windows, whatever their length in `layout`. Of the lengths and normalisations that come into question, some with
     /// which a linear map forecasts the validation windows as well as with any other are taken, and shown: the longest where there is a
-    /// season, which shows itself in many windows and seldom in the validation windows alone, else the shortest. A season that is known is not
-    /// looked for.
+    /// season, which shows itself in many windows and seldom in the validation windows alone, else the shortest.
     ///
     /// # Errors
-    /// As [`Windows::new`].
-    pub fn new(
-        data: &DataArgs,
-        tables: Vec<Table>,
-        layout: &Layout,
-        training: &TrainingArgs,
-        season: Option<usize>,
-        lang: Lang,
-    ) -> Result<Self> {
+    /// As [`Windows::new`] and [`SeasonArgs::of`].
+    pub fn new(tables: Vec<Table>, layout: &Layout, training: &TrainingArgs, season: &SeasonArgs, lang: Lang) -> Result<Self> {
         let cut = |window| Windows::new(&tables, &Layout { window, ..layout.clone() });
         let (lengths, normalisations) = (training.windows(n_train_row(&tables, layout)?), training.normalisations());
         let longest = lengths.iter().copied().max().unwrap_or(1);
         let windows = cut(longest)?;
-        let season = season.map_or_else(|| data.season(&windows), Ok)?;
+        let season = season.of(&windows)?;
         let linear = Linear::choose(&windows, &lengths, &normalisations, season > 1);
         let chosen = |linear: &Linear| (linear.weight.nrows(), linear.normalisation);
         let (window, normalisation) = linear.as_ref().map_or((lengths[0], normalisations[0]), chosen);

@@ -5,13 +5,10 @@ use std::path::PathBuf;
 use std::process::ExitCode;
 
 use super::device::{Device, DeviceArgs};
-use crate::backend::Backend;
-use crate::checkpoint::{Checkpoint, Description};
+use crate::checkpoint::Checkpoint;
 use crate::dataset::{CALENDAR, CsvRows, Missing, Scaler};
 use crate::error::{Error, Result};
-use crate::graph::Graph;
-use crate::model::{ForecasterConfig, ModelKind, StepGraph, Stream, WindowGraph, WindowStream};
-use crate::ops::Normalisation;
+use crate::model::{ForecasterConfig, ModelKind, StreamGraph};
 
 #[derive(Debug, clap::Args)]
 pub struct Args {
@@ -31,59 +28,6 @@ pub struct Args {
     missing: Missing,
 }
 
-/// What a checkpoint is streamed by.
-pub(super) enum Recorded {
-    /// Its step form, with states that are kept.
-    Steps(StepGraph),
-    /// Its last window, which is normalised by itself.
-    Windows(WindowGraph),
-}
-
-impl Recorded {
-    /// Records the form that a checkpoint allows.
-    pub fn new(description: &Description) -> Result<Self> {
-        let (model, training) = (&description.model, &description.training);
-        let windows = || WindowGraph::new(model, training.window, training.normalisation).map(Recorded::Windows);
-        match training.normalisation {
-            // what has no step form is forecast window by window
-            Normalisation::None => StepGraph::new(model, 1).map(Recorded::Steps).or_else(|_| windows()),
-            _ => windows(),
-        }
-    }
-
-    /// For its parameters' names and shapes.
-    pub fn graph(&self) -> &Graph {
-        match self {
-            Recorded::Steps(steps) => steps.graph(),
-            Recorded::Windows(windows) => windows.graph(),
-        }
-    }
-
-    /// On a device, before its first row.
-    pub async fn load<'a>(&'a self, backend: &'a dyn Backend, parameters: &[Vec<f32>]) -> Result<Loaded<'a>> {
-        Ok(match self {
-            Recorded::Steps(steps) => Loaded::Steps(steps.load(backend, parameters).await?),
-            Recorded::Windows(windows) => Loaded::Windows(windows.load(backend, parameters).await?),
-        })
-    }
-}
-
-/// A stream of either form.
-pub(super) enum Loaded<'a> {
-    Steps(Stream<'a>),
-    Windows(WindowStream<'a>),
-}
-
-impl Loaded<'_> {
-    /// Takes a row; the forecast after it, none before the first full window.
-    pub async fn step(&mut self, row: &[f32]) -> Result<Option<Vec<f32>>> {
-        match self {
-            Loaded::Steps(stream) => stream.step(row).await.map(Some),
-            Loaded::Windows(stream) => stream.step(row).await,
-        }
-    }
-}
-
 pub async fn run(args: &Args) -> Result<ExitCode> {
     let place = args.checkpoint.display().to_string();
     let Checkpoint { mut description, tensors } = super::read_checkpoint(&args.checkpoint)?;
@@ -100,28 +44,29 @@ pub async fn run(args: &Args) -> Result<ExitCode> {
         let what = message!("was trained on several series, each with scalers of its own; a stream is one series");
         return Err(Error::data(place, what, message!("train on one series")));
     };
-    let recorded = Recorded::new(&description)?;
-    if args.cache.is_some() && !(description.model.model == ModelKind::Hybrid && matches!(recorded, Recorded::Steps(_))) {
+    let (window, normalisation) = (description.training.window, description.training.normalisation);
+    let graph = StreamGraph::new(&description.model, window, normalisation)?;
+    if args.cache.is_some() && !(description.model.model == ModelKind::Hybrid && matches!(graph, StreamGraph::Steps(_))) {
         return Err(Error::given("--cache", message!("it needs a hybrid that was trained with --window-norm none")));
     }
     let columns: Vec<&str> = description.layout.columns().collect();
     if args.date.is_some() && !columns.iter().any(|name| CALENDAR.contains(name)) {
         return Err(Error::given("--date", message!("it needs a checkpoint that reads the time of day")));
     }
-    let device = Device::open(&args.device).await?;
-    let parameters = tensors.parameters(&place, recorded.graph())?;
-    let mut loaded = recorded.load(device.backend(), &parameters).await?;
+    let device = Device::open_silently(&args.device).await?;
+    let parameters = tensors.parameters(&place, graph.graph())?;
+    let mut stream = graph.load(device.backend(), &parameters).await?;
     let mut rows = CsvRows::new(io::stdin().lock(), message!("standard input"), &columns, args.date.as_deref(), args.missing)?;
     let mut output = io::stdout().lock();
     while let Some(row) = rows.next_row()? {
         let row: Vec<f32> = row.iter().zip(scalers).map(|(&value, scaler)| scaler.scale(value) as f32).collect();
         let is_left_out = row.iter().any(|value| value.is_nan());
-        let forecast = if is_left_out { None } else { loaded.step(&row).await? };
+        let forecast = if is_left_out { None } else { stream.step(&row).await? };
         let line = forecast.map_or_else(String::new, |forecast| text(&forecast, scalers, &description.model));
         match writeln!(output, "{line}").and_then(|()| output.flush()) {
             // Whoever reads has seen enough.
             Err(error) if error.kind() == io::ErrorKind::BrokenPipe => break,
-            written => written.map_err(|source| Error::File { path: "standard output".into(), action: message!("write"), source })?,
+            written => written.map_err(|source| Error::writing("standard output", source))?,
         }
     }
     Ok(ExitCode::SUCCESS)

@@ -10,12 +10,12 @@ use std::time::Instant;
 
 use serde_json::json;
 
-use super::data::{DataArgs, LayoutArgs, series, title};
+use super::data::{DataArgs, LayoutArgs, SeasonArgs, SplitArgs, series, title};
 use super::device::{Device, DeviceArgs};
 use super::pictures;
 use super::progress::Progress;
 use super::run_folder::{BEST, CONFIG, LAST, REPORT, RunFolder};
-use super::scores::{self, Comparison, is_synthetic};
+use super::scores::{self, Scoreboard};
 use super::setting::Setting;
 use super::training::TrainingArgs;
 use crate::Message;
@@ -40,6 +40,10 @@ pub struct Args {
     data: DataArgs,
     #[command(flatten)]
     layout: LayoutArgs,
+    #[command(flatten)]
+    split: SplitArgs,
+    #[command(flatten)]
+    season: SeasonArgs,
     /// Folder for what the run leaves: configuration, scores an epoch, TensorBoard events, checkpoint, pictures, report [default: runs/MODEL,
     /// with a number where that is taken]
     #[arg(long, value_name = "DIR")]
@@ -108,20 +112,20 @@ impl Args {
     /// The series, the windows in them, and what follows from them; `read` holds the series for others that are trained on the same.
     pub fn setting(&self, read: &mut Option<SeriesRead>, lang: Lang) -> Result<Setting> {
         let SeriesRead { tables, layout, .. } = self.series(read, lang)?;
-        Setting::new(&self.data, tables.clone(), layout, &self.training, None, lang)
+        Setting::new(tables.clone(), layout, &self.training, &self.season, lang)
     }
 
     /// The series, as `read` holds them, which is filled where it holds none or others.
     pub fn series<'a>(&self, read: &'a mut Option<SeriesRead>, lang: Lang) -> Result<&'a SeriesRead> {
         let training = &self.training;
-        let options = format!("{:?} {:?} {}", self.data, self.layout, training.horizon);
+        let options = format!("{:?} {:?} {:?} {}", self.data, self.layout, self.split, training.horizon);
         if read.as_ref().is_none_or(|read| read.options != options) {
             *read = None;
         }
         Ok(match read {
             Some(read) => read,
             None => {
-                let (tables, layout) = self.layout.tables(&self.data, training, ".".into(), lang)?;
+                let (tables, layout) = self.layout.tables(&self.data, self.split.partition, training, ".".into(), lang)?;
                 read.insert(SeriesRead { options, tables, layout })
             }
         })
@@ -146,8 +150,7 @@ pub async fn run(args: &Args, mut options: toml::Table, lang: Lang) -> Result<Ex
     let setting = args.setting(&mut None, lang)?;
     let Setting { tables, windows, training, linear, season } = &setting;
     let (config, season) = (training.config(args.model)?, *season);
-    let device = Device::open(&args.device).await?;
-    println!("{}", device.announcement(&args.device.device, lang));
+    let device = Device::open(&args.device, lang).await?;
     let series = series(windows);
     let mut trainer = setting.trainer(args.model, training.seed)?;
     if let Some(path) = &args.init_from {
@@ -187,7 +190,7 @@ pub async fn run(args: &Args, mut options: toml::Table, lang: Lang) -> Result<Ex
     let mut figures = json!({ "device": device.kind(), "adapter": device.backend().name(), "model": args.model });
     let mut comparisons = Vec::new();
     for (part, starts, forecasts) in &parts {
-        let mut comparison = Comparison::new(windows, starts, season, &baselines, lang);
+        let mut comparison = Scoreboard::new(windows, starts, season, &baselines, lang);
         comparison.add(name, forecasts, &config.loss);
         print!("\n{}{}", comparison.text(part, tables), comparison.coverage());
         figures[*part] = comparison.json();
@@ -195,9 +198,7 @@ pub async fn run(args: &Args, mut options: toml::Table, lang: Lang) -> Result<Ex
     }
     println!("{}", scores::stopped(name, &fit, lang));
     folder.line(&figures)?;
-    if let Some(path) = &args.json {
-        super::save_json(path, &figures)?;
-    }
+    super::save_figures(args.json.as_deref(), || figures, lang)?;
     let scored = parts.last().map_or(&[][..], |(_, _, forecasts)| forecasts);
     let run = Run { args, lang, options: &options, tables, windows, comparisons: &comparisons, fit: &fit, forecasts: scored };
     run.report(&folder)?;
@@ -302,7 +303,7 @@ struct Run<'a> {
     tables: &'a [Table],
     windows: &'a Windows,
     /// By the names of their parts.
-    comparisons: &'a [(&'static str, Comparison<'a>)],
+    comparisons: &'a [(&'static str, Scoreboard<'a>)],
     fit: &'a Fit,
     /// Of the windows that are scored.
     forecasts: &'a [f32],
@@ -313,9 +314,7 @@ impl Run<'_> {
     fn report(&self, folder: &RunFolder) -> Result<()> {
         let (lang, name) = (self.lang, self.args.model.name());
         let (typeface, warning) = Typeface::system(lang);
-        if let Some(warning) = warning {
-            eprintln!("{}", fill(lang.texts().warning, [warning]));
-        }
+        warning.inspect(|warning| super::warn(warning, lang));
         let drawn_in = typeface.lang();
         let heading = |lang| title(self.tables, self.windows.layout(), lang);
         let persistence = self.comparisons[0].1.persistence().scaled.mse;
@@ -326,7 +325,7 @@ impl Run<'_> {
         ];
         let texts = lang.texts();
         let mut parts = Vec::new();
-        if self.tables.iter().any(is_synthetic) {
+        if self.tables.iter().any(Table::is_synthetic) {
             parts.push(Part::Warning(texts.synthetic.into()));
         }
         for (part, comparison) in self.comparisons {

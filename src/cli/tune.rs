@@ -87,8 +87,7 @@ pub async fn run(args: &Args, lang: Option<Lang>) -> Result<ExitCode> {
     let series = format!("{:016x}", parsed[0].series(&mut read, lang)?.fingerprint());
     crate::file::create_folder(&args.out_dir)?;
     let log = Log::open(&args.out_dir.join(TRIALS), &trials, space.fixed_text(), series)?;
-    let device = Device::open(parsed[0].device()).await?;
-    println!("{}", device.announcement(&parsed[0].device().device, lang));
+    let device = Device::open(parsed[0].device(), lang).await?;
     let search = Search { args, space, trials, log, device, lang };
     let last = search.run(epochs, read).await?;
     search.show(&last, epochs);
@@ -385,7 +384,7 @@ impl Log {
             writer.write_record(record)?;
             writer.flush()
         };
-        written().map_err(|source| Error::File { path: self.path.clone(), action: message!("write"), source })
+        written().map_err(|source| Error::writing(self.path.clone(), source))
     }
 }
 

@@ -6,9 +6,8 @@ use jiff::Timestamp;
 
 use super::download::{Server, check_ticker, csv_path};
 use super::{Columns, CsvOptions, CsvTables, Table, read_csv, synthetic};
+use crate::Message;
 use crate::error::{Error, Result};
-use crate::report::Lang;
-use crate::report::language::fill;
 
 /// The first day that is downloaded, 2000-01-01, in Unix seconds.
 const FIRST_SECOND: i64 = 946_684_800;
@@ -34,8 +33,6 @@ pub struct Request<'a> {
     pub options: CsvOptions<'a>,
     /// Of the synthetic series; none where such a series cannot stand in for prices that are not there.
     pub seed: Option<u64>,
-    /// Of what is announced.
-    pub lang: Lang,
 }
 
 /// Finds the prices, a table for each series, and announces each step in one line.
@@ -44,15 +41,14 @@ pub struct Request<'a> {
 /// A ticker that cannot be one; a file that is named but missing, or cannot be used; no such column; a folder that cannot be written; no
 /// prices where a synthetic series cannot stand in for them.
 /// A download that fails is announced and is no error.
-pub fn resolve(request: &Request<'_>, announce: &mut dyn FnMut(&str)) -> Result<Vec<Table>> {
-    let texts = request.lang.texts();
+pub fn resolve(request: &Request<'_>, announce: &mut dyn FnMut(Message)) -> Result<Vec<Table>> {
     if let Some(ticker) = request.download {
         check_ticker(ticker)?;
         let seconds = FIRST_SECOND..Timestamp::now().as_second();
-        announce(&fill(texts.downloading, [ticker, &request.server.base_url]));
+        announce(message!("downloading daily prices of {} from {}", ticker, &request.server.base_url));
         match request.server.daily_prices(ticker, seconds) {
             Ok(table) => return Ok(vec![save(request, &table, &csv_path(&request.save_folder, ticker), announce)?]),
-            Err(error) => announce(&fill(texts.download_failed, [&request.lang.message(&error.message())])),
+            Err(error) => announce(message!("download failed: {}").with(error.message())),
         }
     }
 
@@ -64,12 +60,11 @@ pub fn resolve(request: &Request<'_>, announce: &mut dyn FnMut(&str)) -> Result<
         for path in files {
             let CsvTables { tables, notes } = read_csv(&path, &request.options)?;
             let n_row: usize = tables.iter().map(Table::n_row).sum();
-            let [n_row, n_series, path] = [n_row.to_string(), tables.len().to_string(), path.display().to_string()];
-            announce(&match request.options.id {
-                Some(_) => fill(texts.read_series, [&n_row, &n_series, &path]),
-                None => fill(texts.read_rows, [&n_row, &path]),
+            announce(match request.options.id {
+                Some(_) => message!("read {} rows of {} series from {}", n_row, tables.len(), path.display()),
+                None => message!("read {} rows from {}", n_row, path.display()),
             });
-            notes.iter().for_each(|note| announce(&request.lang.message(note)));
+            notes.into_iter().for_each(&mut *announce);
             all.extend(tables);
         }
         return Ok(all);
@@ -78,20 +73,19 @@ pub fn resolve(request: &Request<'_>, announce: &mut dyn FnMut(&str)) -> Result<
     let Some(seed) = request.seed else {
         return Err(Error::data(message!("prices of {}", ticker), message!("are not there"), message!("name a file by --csv")));
     };
-    announce(&fill(texts.no_local, [ticker]));
+    announce(message!("no local prices of {}: a SYNTHETIC series is used, which no market ever quoted", ticker));
     let table = synthetic::daily_prices(SYNTHETIC_ROWS, seed)?;
     Ok(vec![save(request, &table, &csv_path(&request.save_folder, "synthetic"), announce)?])
 }
 
 /// Saves a table that was just made, and keeps the columns that are wanted.
-fn save(request: &Request<'_>, table: &Table, path: &Path, announce: &mut dyn FnMut(&str)) -> Result<Table> {
+fn save(request: &Request<'_>, table: &Table, path: &Path, announce: &mut dyn FnMut(Message)) -> Result<Table> {
     let wanted = match request.options.columns {
         Columns::All => table.clone(),
         Columns::CloseOrAll => table.select(&["Close"])?,
         Columns::Named(names) => table.select(names)?,
     };
     table.save_csv(path)?;
-    let figures = [table.n_row().to_string(), request.lang.message(&table.source().message()), path.display().to_string()];
-    announce(&fill(request.lang.texts().saved_rows, figures.each_ref().map(String::as_str)));
+    announce(message!("saved {} rows of {} to {}", table.n_row()).with(table.source().message()).with(path.display().into()));
     Ok(wanted)
 }

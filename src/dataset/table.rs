@@ -166,6 +166,19 @@ impl Table {
         self.dates.as_ref()
     }
 
+    /// A row's date, or its number where there are no dates.
+    ///
+    /// # Panics
+    /// If there is no such row.
+    pub fn row_name(&self, row: usize) -> String {
+        self.dates.as_ref().map_or_else(|| row.to_string(), |dates| dates.text[row].clone())
+    }
+
+    /// Whether the values are made up, which every output must then say.
+    pub fn is_synthetic(&self) -> bool {
+        matches!(self.source, Source::Synthetic { .. })
+    }
+
     /// The columns' names, without the dates'.
     pub fn names(&self) -> &[String] {
         &self.names

@@ -11,6 +11,7 @@ pub mod min_gru_scan;
 mod packing;
 mod quantiles;
 mod stream;
+mod stream_graph;
 mod window_stream;
 
 pub use forecaster::{Forecast, Forecaster, ForecasterConfig, ModelKind, Pass};
@@ -19,6 +20,7 @@ pub use layer::Layer;
 pub use packing::{Packing, Place};
 pub use quantiles::rearrange;
 pub use stream::{StepGraph, Stream};
+pub use stream_graph::{LoadedStream, StreamGraph};
 pub use window_stream::{WindowGraph, WindowStream};
 
 use crate::graph::{Init, Tensor};

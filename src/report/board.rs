@@ -32,7 +32,7 @@ impl EventFile {
             .map(|number| folder.join(format!("events.out.tfevents.{seconds:010}.scanrnn.{number}")))
             .find(|path| !path.exists())
             .unwrap_or_else(|| folder.join("events.out.tfevents"));
-        let file = File::create_new(&path).map_err(|source| Error::File { path: path.clone(), action: message!("write"), source })?;
+        let file = File::create_new(&path).map_err(|source| Error::writing(path.clone(), source))?;
         let mut events = EventFile { path, file };
         let mut version = Event::new();
         version.set_file_version("brain.Event:2".into());
@@ -67,7 +67,7 @@ impl EventFile {
     fn push(&mut self, mut event: Event) -> Result<()> {
         event.set_wall_time(now().as_secs_f64());
         let written = event.write_to_bytes().map_err(std::io::Error::other).and_then(|bytes| self.file.write_all(&record(&bytes)));
-        written.map_err(|source| Error::File { path: self.path.clone(), action: message!("write"), source })
+        written.map_err(|source| Error::writing(self.path.clone(), source))
     }
 }
 

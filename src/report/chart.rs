@@ -1,6 +1,5 @@
 //! Pictures made of panels: training curves, forecasts with their bands, scores side by side.
 
-use std::io::Write;
 use std::path::Path;
 
 use plotters::prelude::*;
@@ -120,10 +119,7 @@ impl Line {
 /// # Errors
 /// [`Error::File`](crate::Error::File) where `path` cannot be written; what was there before is then still there.
 pub fn write(lang: Lang, path: &Path, chart: impl FnOnce(Lang) -> Chart) -> Result<Option<&'static str>> {
-    let (typeface, warning) = Typeface::system(lang);
-    let bytes = png(&chart(typeface.lang()), &typeface)?;
-    crate::file::save(path, |writer| writer.write_all(&bytes))?;
-    Ok(warning)
+    super::write_picture(lang, path, |typeface| png(&chart(typeface.lang()), typeface))
 }
 
 /// The picture as the bytes of a PNG file, 2000 pixels wide. Values that are not finite are left out.

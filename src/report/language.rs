@@ -125,12 +125,6 @@ texts! {
         "{}：{} % 的实际值不高于分位数 {} 的预测；其 pinball 损失为 {}。";
     data: "data: {}", "数据：{}";
     left_out: "{} of {} series have no window and are left out: {}", "{} 个序列（共 {} 个）没有窗口，已略去：{}";
-    downloading: "downloading daily prices of {} from {}", "下载 {} 的日价格，来源 {}";
-    download_failed: "download failed: {}", "下载失败：{}";
-    read_rows: "read {} rows from {}", "读取 {} 行：{}";
-    read_series: "read {} rows of {} series from {}", "读取 {} 行，共 {} 个序列：{}";
-    no_local: "no local prices of {}: a SYNTHETIC series is used, which no market ever quoted", "没有 {} 的本地价格：改用合成数据，没有任何市场报过";
-    saved_rows: "saved {} rows of {} to {}", "已将 {} 行（{}）写入 {}";
     device: "device: {}{}", "设备：{}{}";
     no_hardware: " (no hardware GPU was found)", "（未找到硬件 GPU）";
     software: "; a software adapter: the CPU computes, expect no GPU's speed", "；软件适配器：由 CPU 计算，不会有 GPU 的速度";

@@ -1,6 +1,5 @@
 //! The picture of a comparison: losses, errors and predictions of every model.
 
-use std::io::Write;
 use std::ops::Range;
 use std::path::Path;
 
@@ -73,10 +72,7 @@ pub struct Epoch {
 /// # Errors
 /// [`Error::File`](crate::Error::File) where `path` cannot be written; what was there before is then still there.
 pub fn write(lang: Lang, path: &Path, comparison: impl FnOnce(Lang) -> Comparison) -> Result<Option<&'static str>> {
-    let (typeface, warning) = Typeface::system(lang);
-    let bytes = png(&comparison(typeface.lang()), &typeface)?;
-    crate::file::save(path, |writer| writer.write_all(&bytes))?;
-    Ok(warning)
+    super::write_picture(lang, path, |typeface| png(&comparison(typeface.lang()), typeface))
 }
 
 /// The picture as the bytes of a PNG file, 2000 x 1120 pixels. Values that are not finite are left out.

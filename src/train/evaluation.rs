@@ -1,7 +1,7 @@
 //! How windows are forecast in evaluation.
 
 use super::TrainingConfig;
-use super::programs::Side;
+use super::programs::WindowProgram;
 use crate::backend::Session;
 use crate::dataset::Starts;
 use crate::error::{Error, Result};
@@ -60,7 +60,7 @@ impl EvaluationPlan {
         &self,
         session: &mut dyn Session,
         graph: &Graph,
-        side: &Side,
+        side: &WindowProgram,
         windows: &Starts,
         n_row: usize,
     ) -> Result<Vec<f32>> {

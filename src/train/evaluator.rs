@@ -1,7 +1,7 @@
 //! Forecasts of windows by parameters that are given.
 
 use super::evaluation::EvaluationPlan;
-use super::programs::{Recorder, SeriesTensors, Side};
+use super::programs::{Recorder, SeriesTensors, WindowProgram};
 use super::{Series, TrainingConfig};
 use crate::backend::{Backend, write_parameters};
 use crate::dataset::Starts;
@@ -32,7 +32,7 @@ pub struct Evaluator {
     graph: Graph,
     plan: EvaluationPlan,
     series: SeriesTensors,
-    side: Side,
+    side: WindowProgram,
     n_feature: usize,
     /// Rows that a window and its forecast take.
     n_needed: usize,

@@ -23,7 +23,7 @@ use crate::graph::{Graph, Tensor};
 use crate::model::ForecasterConfig;
 use crate::ops::{Rescaling, Update};
 use evaluation::EvaluationPlan;
-use programs::{BestParameters, Recorder, SeriesTensors, Side, l1_penalty};
+use programs::{BestParameters, Recorder, SeriesTensors, WindowProgram, l1_penalty};
 
 /// Scaled series, one below another, and the windows in them that are trained on and scored.
 #[derive(Clone, Debug)]
@@ -119,8 +119,8 @@ pub struct Trainer {
     slice: usize,
     plan: EvaluationPlan,
     series: SeriesTensors,
-    train: Side,
-    evaluation: Side,
+    train: WindowProgram,
+    evaluation: WindowProgram,
     losses: Tensor,
     learning_rates: Tensor,
     /// Values of the mask of the L1 penalty, where there is one.

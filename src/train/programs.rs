@@ -32,7 +32,7 @@ impl BestParameters {
 
 /// A program, training or evaluation, and its tensors.
 #[derive(Debug)]
-pub(super) struct Side {
+pub(super) struct WindowProgram {
     pub(super) program: Program,
     /// First rows of the windows, `(step, batch)`.
     pub(super) starts: Tensor,
@@ -43,7 +43,7 @@ pub(super) struct Side {
     pub(super) states: Vec<Tensor>,
 }
 
-impl Side {
+impl WindowProgram {
     /// Writes the rows at which windows begin, of as many steps as are run next or fewer than there is room for, and the count of steps
     /// before them.
     pub(super) fn begin(&self, session: &mut dyn Session, graph: &Graph, starts: &[u32], n_before: usize) -> Result<()> {
@@ -85,7 +85,7 @@ pub(super) struct Recorder<'a> {
 }
 
 /// A program under construction.
-pub(super) struct Recorded {
+pub(super) struct OpenProgram {
     pub(super) starts: Tensor,
     pub(super) counter: Tensor,
     pub(super) window: Window,
@@ -103,7 +103,7 @@ impl<'a> Recorder<'a> {
     }
 
     /// The program that forecasts windows, for evaluations of `n_window` of them.
-    pub(super) fn evaluation(&self, graph: &mut Graph, n_window: usize) -> Result<(EvaluationPlan, Side)> {
+    pub(super) fn evaluation(&self, graph: &mut Graph, n_window: usize) -> Result<(EvaluationPlan, WindowProgram)> {
         let plan = EvaluationPlan::new(self.config, n_window, self.model);
         let evaluation = self.record(graph, "evaluation", plan.sizes(), false)?;
         let evaluation = self.finish(graph, "evaluation", evaluation, &plan.forecasts(self.model.horizon))?;
@@ -117,7 +117,7 @@ impl<'a> Recorder<'a> {
         name: &str,
         [n_step, n_batch, length]: [usize; 3],
         is_training: bool,
-    ) -> Result<Recorded> {
+    ) -> Result<OpenProgram> {
         let starts = graph.indices(&format!("{name}.starts"), &[n_step, n_batch]);
         let counter = graph.indices(&format!("{name}.counter"), &[2]);
         let TrainingConfig { normalisation, dropout, seed, carry_state, .. } = *self.config;
@@ -133,19 +133,19 @@ impl<'a> Recorder<'a> {
         } else {
             self.forecaster.forward(graph, window.x, &pass)?
         };
-        Ok(Recorded { starts, counter, window, forecast, states })
+        Ok(OpenProgram { starts, counter, window, forecast, states })
     }
 
     /// Collects the forecasts, hands the states to the next run, and closes the program.
-    pub(super) fn finish(&self, graph: &mut Graph, name: &str, recorded: Recorded, shape: &[usize]) -> Result<Side> {
-        let Recorded { starts, counter, window, forecast, states } = recorded;
+    pub(super) fn finish(&self, graph: &mut Graph, name: &str, recorded: OpenProgram, shape: &[usize]) -> Result<WindowProgram> {
+        let OpenProgram { starts, counter, window, forecast, states } = recorded;
         let forecasts = graph.tensor(&format!("{name}.forecasts"), shape);
         graph.restore(forecast.y, &window, counter, forecasts)?;
         for (&x, &y) in forecast.last_states.iter().zip(&states) {
             graph.push(Elementwise::Copy { x, y });
         }
         graph.advance(counter)?;
-        Ok(Side { program: graph.finish(name), starts, counter, forecasts, states })
+        Ok(WindowProgram { program: graph.finish(name), starts, counter, forecasts, states })
     }
 }
 

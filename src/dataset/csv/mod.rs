@@ -108,11 +108,11 @@ pub fn read_csv(path: &Path, options: &CsvOptions<'_>) -> Result<CsvTables> {
     let error = |what: Message, remedy: Message| Error::data(&place, what, remedy);
     let mut file = open(path).map_err(|source| match source.kind() {
         io::ErrorKind::NotFound => error(message!("no such file"), message!("check the path")),
-        _ => Error::File { path: path.into(), action: message!("read"), source },
+        _ => Error::reading(path, source),
     })?;
     let mut sample = Vec::new();
     let read = file.by_ref().take(SAMPLE as u64).read_to_end(&mut sample);
-    read.map_err(|source| Error::File { path: path.into(), action: message!("read"), source })?;
+    read.map_err(|source| Error::reading(path, source))?;
     let whole_lines = if sample.len() < SAMPLE { sample.len() } else { sample.iter().rposition(|&byte| byte == b'\n').unwrap_or(SAMPLE) };
     let dialect = Dialect::new(&sample[..whole_lines]);
     let mut reader = ReaderBuilder::new()
@@ -463,7 +463,7 @@ fn csv_error(path: &Path, error: csv::Error) -> Error {
             what: message!("the row has {} cells, the header has {}", len, expected_len),
             remedy: message!("give every row as many cells as the header"),
         },
-        ErrorKind::Io(source) => Error::File { path: path.into(), action: message!("read"), source },
+        ErrorKind::Io(source) => Error::reading(path, source),
         other => Error::Data {
             place: message!("{}:{}", path.display(), line),
             what: Message::verbatim(format!("{other:?}")),

@@ -1,0 +1,70 @@
+//! Forecasts of a stream of rows, by whichever form the model has for it.
+
+use super::{ForecasterConfig, StepGraph, Stream, WindowGraph, WindowStream};
+use crate::backend::Backend;
+use crate::error::Result;
+use crate::graph::Graph;
+use crate::ops::Normalisation;
+
+/// The program that a model is streamed by.
+#[derive(Debug)]
+pub enum StreamGraph {
+    /// The step form, with states that are kept from row to row.
+    Steps(StepGraph),
+    /// A forecast from the last window, which is normalised by itself.
+    Windows(WindowGraph),
+}
+
+impl StreamGraph {
+    /// Records the step form where windows are not normalised and the model has one, else the forecast from a window of so many rows.
+    ///
+    /// # Errors
+    /// As [`WindowGraph::new`].
+    pub fn new(config: &ForecasterConfig, window: usize, normalisation: Normalisation) -> Result<Self> {
+        let windows = || WindowGraph::new(config, window, normalisation).map(StreamGraph::Windows);
+        match normalisation {
+            Normalisation::None => StepGraph::new(config, 1).map(StreamGraph::Steps).or_else(|_| windows()),
+            _ => windows(),
+        }
+    }
+
+    /// The graph, for its parameters' names and shapes.
+    pub fn graph(&self) -> &Graph {
+        match self {
+            StreamGraph::Steps(steps) => steps.graph(),
+            StreamGraph::Windows(windows) => windows.graph(),
+        }
+    }
+
+    /// Loads the program on a backend, before its first row, with the values of all parameters, in the order of [`Graph::parameters`].
+    ///
+    /// # Errors
+    /// As [`StepGraph::load`] and [`WindowGraph::load`].
+    pub async fn load<'a>(&'a self, backend: &'a dyn Backend, parameters: &[Vec<f32>]) -> Result<LoadedStream<'a>> {
+        Ok(match self {
+            StreamGraph::Steps(steps) => LoadedStream::Steps(steps.load(backend, parameters).await?),
+            StreamGraph::Windows(windows) => LoadedStream::Windows(windows.load(backend, parameters).await?),
+        })
+    }
+}
+
+/// A stream of either form on a device.
+pub enum LoadedStream<'a> {
+    /// By the step form.
+    Steps(Stream<'a>),
+    /// By the last window.
+    Windows(WindowStream<'a>),
+}
+
+impl LoadedStream<'_> {
+    /// Takes a row, scaled, `(feature)`. Returns the forecast after it, `(horizon, target, level)`; none before the first full window.
+    ///
+    /// # Errors
+    /// As [`Stream::step`] and [`WindowStream::step`].
+    pub async fn step(&mut self, row: &[f32]) -> Result<Option<Vec<f32>>> {
+        match self {
+            LoadedStream::Steps(stream) => stream.step(row).await.map(Some),
+            LoadedStream::Windows(stream) => stream.step(row).await,
+        }
+    }
+}
