@@ -267,7 +267,6 @@ pub static CHINESE: &[(&str, &str)] = &[
     ("a number above 0", "须为大于 0 的数"),
     ("`{}` holds indices: use write_indices", "`{}` 存放的是索引：请用 write_indices"),
     ("`{}` holds numbers: use write", "`{}` 存放的是数值：请用 write"),
-    ("with a state that is carried, these windows need {} rows more before them or behind", "状态延续时，这些窗口之前或之后还需要 {} 行"),
     ("no parameter of the model is wanted from it", "模型没有任何参数需要从中读取"),
     ("more or fewer steps than its epochs have", "步数与其轮数不符"),
     ("has a configuration that cannot be: {}", "其配置不成立：{}"),

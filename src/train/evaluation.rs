@@ -4,12 +4,17 @@ use super::TrainingConfig;
 use super::programs::WindowProgram;
 use crate::backend::Session;
 use crate::dataset::Starts;
-use crate::error::{Error, Result};
+use crate::error::Result;
 use crate::graph::Graph;
 use crate::model::{ForecasterConfig, rearrange};
 
 /// Windows that an evaluation runs at once, at least, where they are not long, and most steps of a walk that it runs at once.
 const WIDTH: usize = 128;
+
+/// Rows behind a series of which a walk may read values, which no forecast that is kept comes from: it ends with a whole run.
+pub(super) fn spare_rows(config: &TrainingConfig, model: &ForecasterConfig) -> usize {
+    if config.carry_state { WIDTH + model.horizon } else { 0 }
+}
 
 /// Steps of all windows at once beyond which there are no more of them than in a batch of training.
 const MOST_STEPS: usize = 1 << 18;
@@ -55,16 +60,15 @@ impl EvaluationPlan {
         if self.is_walk { [self.n_run, self.width * horizon, n_column] } else { [self.n_run * self.width, horizon, n_column] }
     }
 
-    /// Forecasts of windows, `(window, horizon, target * level)`, in a series of `n_row` rows.
+    /// Forecasts of windows, `(window, horizon, target * level)`.
     pub(super) async fn run(
         &self,
         session: &mut dyn Session,
         graph: &Graph,
         side: &WindowProgram,
         windows: &Starts,
-        n_row: usize,
     ) -> Result<Vec<f32>> {
-        let (starts, n_behind) = self.starts(windows, n_row)?;
+        let (starts, n_behind) = self.starts(windows);
         let n_beside = if self.is_walk { 1 } else { self.width };
         let mut forecasts = Vec::new();
         side.clear_states(session, graph)?;
@@ -84,24 +88,21 @@ impl EvaluationPlan {
     }
 
     /// Rows at which the windows, or the parts of the walk, begin, run by run. The last run is filled up with the last window; a walk takes
-    /// rows before its first window instead, so that its runs are equally long, and where there are too few of them so many behind its last.
-    fn starts(&self, windows: &Starts, n_row: usize) -> Result<(Vec<u32>, usize)> {
+    /// rows before its first window instead, so that its runs are equally long, and where there are too few of them some behind its last: their
+    /// number comes with it.
+    fn starts(&self, windows: &Starts) -> (Vec<u32>, usize) {
         let (Some(first), Some(last)) = (windows.get(0), windows.len().checked_sub(1).and_then(|last| windows.get(last))) else {
-            return Ok((Vec::new(), 0));
+            return (Vec::new(), 0);
         };
         if self.is_walk {
             let n_walked = windows.len() + self.window - 1;
             let n_run = n_walked.div_ceil(self.width);
             let n_more = n_run * self.width - n_walked;
             let n_behind = n_more.saturating_sub(first);
-            if last + self.window + n_behind > n_row {
-                let what = message!("with a state that is carried, these windows need {} rows more before them or behind", n_behind);
-                return Err(Error::Unsupported { operation: "forecast", what });
-            }
             let first = first.saturating_sub(n_more);
-            return Ok(((0..n_run).map(|run| (first + run * self.width) as u32).collect(), n_behind));
+            return ((0..n_run).map(|run| (first + run * self.width) as u32).collect(), n_behind);
         }
         let n_item = windows.len().next_multiple_of(self.width);
-        Ok((windows.iter().chain(std::iter::repeat(last)).take(n_item).map(|row| row as u32).collect(), 0))
+        (windows.iter().chain(std::iter::repeat(last)).take(n_item).map(|row| row as u32).collect(), 0)
     }
 }

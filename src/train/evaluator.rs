@@ -76,6 +76,6 @@ impl Evaluator {
         let mut session = backend.load(&self.graph).await?;
         write_parameters(&mut *session, &self.graph, parameters)?;
         self.series.write(&mut *session, series)?;
-        self.plan.run(&mut *session, &self.graph, &self.side, windows, n_row).await
+        self.plan.run(&mut *session, &self.graph, &self.side, windows).await
     }
 }

@@ -1,6 +1,6 @@
 //! What a trainer records: the programs of a training step, of an evaluation and of early stopping.
 
-use super::evaluation::EvaluationPlan;
+use super::evaluation::{EvaluationPlan, spare_rows};
 use super::{Series, TrainingConfig};
 use crate::backend::Session;
 use crate::error::Result;
@@ -62,8 +62,10 @@ impl WindowProgram {
 /// The series on a device and which of its features are forecast.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct SeriesTensors {
-    /// `(row, features)`.
+    /// `(row, features)`, spare rows behind the series among them.
     values: Tensor,
+    /// Values of the spare rows.
+    n_spare: usize,
     /// The features that are forecast, `(target)`: the first ones.
     targets: Tensor,
     n_target: usize,
@@ -71,7 +73,10 @@ pub(super) struct SeriesTensors {
 
 impl SeriesTensors {
     pub(super) fn write(&self, session: &mut dyn Session, series: &Series<'_>) -> Result<()> {
-        session.write(self.values, series.values)?;
+        match self.n_spare {
+            0 => session.write(self.values, series.values)?,
+            n_spare => session.write(self.values, &[series.values, &vec![0.0; n_spare]].concat())?,
+        }
         session.write_indices(self.targets, &(0..self.n_target as u32).collect::<Vec<_>>())
     }
 }
@@ -97,9 +102,10 @@ impl<'a> Recorder<'a> {
     /// Adds the model and a series of `n_row` rows to a graph.
     pub(super) fn new(graph: &mut Graph, model: &'a ForecasterConfig, config: &'a TrainingConfig, n_row: usize) -> Result<Self> {
         let forecaster = Forecaster::new(graph, model)?;
-        let values = graph.input("series", &[n_row, model.features]);
+        let n_spare = spare_rows(config, model);
+        let values = graph.input("series", &[n_row + n_spare, model.features]);
         let targets = graph.indices("targets", &[model.targets]);
-        Ok(Recorder { config, model, forecaster, series: SeriesTensors { values, targets, n_target: model.targets } })
+        Ok(Recorder { config, model, forecaster, series: SeriesTensors { values, n_spare: n_spare * model.features, targets, n_target: model.targets } })
     }
 
     /// The program that forecasts windows, for evaluations of `n_window` of them.
