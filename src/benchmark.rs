@@ -40,6 +40,9 @@ impl Benchmark {
     }
 }
 
+/// Values that the sizes of a measurement may make, at most: `batch * length * channels * state`.
+const MOST_VALUES: usize = 1 << 36;
+
 /// Sizes of a measurement.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Shape {
@@ -57,12 +60,18 @@ impl Shape {
     /// Checks that every size can be used.
     ///
     /// # Errors
-    /// [`Error::Option`] naming the first that is zero.
+    /// [`Error::Option`] naming the first that is zero, or the largest where all together are more than a machine can hold.
     pub fn check(&self) -> Result<()> {
         let sizes = [("--batch", self.batch), ("--length", self.length), ("--channels", self.channels), ("--state", self.state)];
-        match sizes.into_iter().find(|(_, size)| *size == 0) {
-            Some((option, _)) => Err(Error::option(option, 0, message!("must be at least 1"))),
-            None => Ok(()),
+        if let Some((option, _)) = sizes.into_iter().find(|(_, size)| *size == 0) {
+            return Err(Error::option(option, 0, message!("must be at least 1")));
+        }
+        let n_value = sizes.into_iter().try_fold(1_usize, |product, (_, size)| product.checked_mul(size));
+        match (n_value.filter(|&n_value| n_value <= MOST_VALUES), sizes.into_iter().max_by_key(|(_, size)| *size)) {
+            (None, Some((option, size))) => {
+                Err(Error::option(option, size, message!("makes more than {} values with the other sizes: take fewer", MOST_VALUES)))
+            }
+            _ => Ok(()),
         }
     }
 }

@@ -1,6 +1,7 @@
 //! Checkpoints: named tensors with a configuration, in the safetensors format.
 
 use std::collections::{BTreeMap, HashMap, HashSet};
+use std::path::Path;
 
 use safetensors::tensor::{Dtype, SafeTensors, TensorView};
 use serde::{Deserialize, Serialize};
@@ -66,7 +67,8 @@ impl Tensors {
             let view = TensorView::new(Dtype::F32, tensor.shape.clone(), bytemuck::cast_slice(&tensor.values)).map_err(fail)?;
             views.push((name.as_str(), view));
         }
-        safetensors::serialize(views, Some(self.metadata.clone())).map_err(fail)
+        let metadata = (!self.metadata.is_empty()).then(|| self.metadata.clone());
+        safetensors::serialize(views, metadata).map_err(fail)
     }
 
     /// The values of a graph's parameters, by their names and in their order.
@@ -145,8 +147,8 @@ impl Description {
         if scalers.iter().flatten().all(is_sound) { Ok(()) } else { Err(message!("a scaler divides by no number")) }
     }
 
-    /// The scalers for tables: those of the series trained on, by their names in the column that tells series apart, or one by one where
-    /// they have none or several files have the same; those of a single series serve any table.
+    /// The scalers for tables: those of the series trained on, by their names in the column that tells series apart, else by their files, else
+    /// in their order, where neither names them all; those of a single series serve any table.
     ///
     /// # Errors
     /// [`Error::Data`] where the model was not trained on a series of that name, or the numbers of series differ; `place` names the
@@ -166,13 +168,29 @@ impl Description {
                 };
                 ids.into_iter().map(scalers).collect()
             }
-            (all, _) if all.len() == n_table => Ok(all.to_vec()),
+            (all, _) if all.len() == n_table => match self.by_source(tables) {
+                Some(places) => Ok(places.into_iter().map(|at| all[at].clone()).collect()),
+                None => Ok(all.to_vec()),
+            },
             (all, _) => Err(Error::data(
                 place,
                 message!("was trained on {} series, not {}", all.len(), n_table),
                 message!("give as many series, in the same order"),
             )),
         }
+    }
+
+    /// Which of the series trained on each table is: by where it comes from, else by the name of its file.
+    fn by_source(&self, tables: &[Table]) -> Option<Vec<usize>> {
+        let file_name =
+            |source: &String| Path::new(source).file_name().map_or_else(|| source.clone(), |name| name.to_string_lossy().into());
+        let find = |key: &dyn Fn(&String) -> String| {
+            let known: Vec<String> = self.sources.iter().map(key).collect();
+            let is_unique = known.iter().collect::<HashSet<_>>().len() == known.len();
+            let place = |table: &Table| known.iter().position(|source| *source == key(&table.source().to_string()));
+            is_unique.then(|| tables.iter().map(place).collect::<Option<Vec<_>>>()).flatten()
+        };
+        find(&String::clone).or_else(|| find(&file_name))
     }
 }
 

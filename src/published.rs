@@ -11,6 +11,8 @@
 //! | `layers.{i}.mixer.out_proj.weight` | `(d_model, d_inner)` |
 //! | `norm_f.weight` | `(d_model)` |
 
+use std::collections::HashMap;
+
 use crate::Message;
 use crate::checkpoint::{NamedTensor, Tensors};
 use crate::error::{Error, Result};
@@ -75,7 +77,9 @@ fn write(graph: &Graph, parameters: &[Vec<f32>], name: impl Fn(&str) -> Option<S
         let shape = graph.shape(parameter.tensor).to_vec();
         Some((name(&parameter.name)?, NamedTensor { shape, values: values.clone() }))
     };
-    Ok(Tensors { tensors: graph.parameters().iter().zip(parameters).filter_map(tensor).collect(), ..Tensors::default() })
+    // without this Hugging Face's transformers 4 refuses a file
+    let metadata = HashMap::from([("format".into(), "pt".into())]);
+    Ok(Tensors { metadata, tensors: graph.parameters().iter().zip(parameters).filter_map(tensor).collect() })
 }
 
 /// Values of parameters by their published names, `backbone.` left out.

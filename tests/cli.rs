@@ -526,6 +526,8 @@ fn bad_options_are_refused() {
     refuses(path, &format!("{bench} --models gru"), &["--models", "gru", "min-gru"]);
     refuses(path, "bench --csv prices.csv --device nonsense", &["nonsense"]);
     refuses(path, "bench-op linear --batch 0 --device cpu", &["--batch"]);
+    refuses(path, "bench-op linear --batch 1000000000 --length 1000000000 --device cpu", &["--length", "take fewer"]);
+    refuses(path, "bench-op linear --channels 18446744073709551615 --device cpu", &["--channels", "take fewer"]);
     refuses(path, "evaluate --checkpoint prices.csv --device cpu", &["prices.csv", "safetensors"]);
     refuses(path, "check --golden nowhere --device cpu", &["nowhere"]);
 }

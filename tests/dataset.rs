@@ -267,7 +267,7 @@ fn windows_that_cannot_be_are_refused() {
     assert_eq!(
         refused(20, 32, 1),
         "test: 20 rows give 16, 4, 0 for training, validation and test, but a window of 32 and a horizon of 1 need 33 rows in all and 1 for \
-         each part: none is left for training; use more rows or a smaller --window or --horizon"
+         each part: none is left for training; use more rows, other parts (--split), or a smaller window or horizon"
     );
     refused(1, 1, 1);
     refused(100, 4, 21);

@@ -199,8 +199,19 @@ fn a_download_is_saved_announced_and_read_again() {
     assert_eq!(lines.len(), 2, "{lines:?}");
     assert!(lines[0].starts_with("downloading daily prices of AAPL from http://"), "{lines:?}");
     assert!(lines[1].starts_with("saved 3 rows of AAPL from "), "{lines:?}");
-    let saved = fs::read_to_string(csv_path(folder.path(), "AAPL")).expect("the file");
+    let path = csv_path(folder.path(), "AAPL");
+    let saved = fs::read_to_string(&path).expect("the file");
     assert_eq!(saved.lines().take(2).collect::<Vec<_>>(), ["Date,Open,High,Low,Close,Volume", "2024-01-30,5,6,4,5.5,1000"]);
+
+    // an older download is replaced, any other file is left as it is
+    let again = |path: &Path| {
+        let (server, _asked) = serve(json("200 OK", PRICES), Duration::ZERO);
+        resolve(&request(path, server), &mut |_| ()).map(|_| ())
+    };
+    again(folder.path()).expect("replaced");
+    fs::write(&path, "Date,Close,Notes\n2024-01-30,1,mine\n").expect("written");
+    assert!(again(folder.path()).expect_err("another's file").to_string().contains("has other columns"));
+    assert!(fs::read_to_string(&path).expect("the file").contains("mine"));
 }
 
 #[test]

@@ -422,6 +422,12 @@ fn the_batch_follows_from_the_windows_and_is_recorded() {
         let config = std::fs::read_to_string(folder.path().join(format!("{batch}/config.toml"))).expect("a configuration");
         assert!(config.contains(&format!("batch = {batch}\n")), "{config}");
     }
+    // 160 windows: five rows of a batch walk through 32 rows each, four steps of 8
+    let carried = "--carry-state --window-norm none --calendar off --window 8 --batch 5 --horizon 1 --hidden 4 --lr 1e-9 --run-dir carried";
+    let carried = format!("train --model min-gru-scan --csv loads.csv --targets north --split 168,72 {carried} --device cpu");
+    succeeds(folder.path(), &carried);
+    let config = std::fs::read_to_string(folder.path().join("carried/config.toml")).expect("a configuration");
+    assert!(config.contains("epochs = 100\n"), "{config}");
 }
 
 #[test]
@@ -482,6 +488,21 @@ fn a_search_compares_like_with_like_and_its_best_can_be_trained() {
     let base = "model = \"min-gru-scan\"\ncsv = \"loads.csv\"\ndevice = \"cpu\"\nwindow = 24\n";
     refuses(folder.path(), tune(&format!("{base}features = [\"north\", \"south\"]\n")), &["features", "do not compare"]);
     refuses(folder.path(), tune(&format!("{base}resume = \"run\"\n")), &["resume", "single run"]);
+    refuses(folder.path(), tune(&format!("{base}linear-skip = [true, false]\n")), &["space.toml", "--linear-skip"]);
+    // trials with other windows are scored on the same rows, or not at all
+    let panel = (0..120).map(|row| format!("{row},a,{}\n", row % 7)).chain((0..30).map(|row| format!("{row},b,{}\n", row % 5)));
+    std::fs::write(folder.path().join("panel.csv"), format!("row,shop,sold\n{}", panel.collect::<String>())).expect("written");
+    let of_panel = base.replace("loads.csv\"", "panel.csv\"\nid = \"shop\"\ntargets = \"sold\"").replace("window = 24", "window = [8, 28]");
+    std::fs::write(folder.path().join("space.toml"), of_panel).expect("written");
+    refuses(
+        folder.path(),
+        "tune --space space.toml --trials 8 --epochs 1 --out-dir panel",
+        &["space.toml", "--window is 28", "b has too few"],
+    );
+    // nothing is recommended where nothing was learned
+    let diverging = format!("{base}lr = [1e30]\noptimizer = \"sgd\"\nlinear-skip = \"none\"\n");
+    refuses(folder.path(), &tune(&diverging).replace("--out-dir out", "--out-dir wild"), &["trials.csv", "diverged"]);
+    assert!(!folder.path().join("wild/best.toml").exists());
     succeeds(folder.path(), tune(&format!("{base}column = \"north\"\nfeatures = [\"north\", \"south\"]\n")));
     succeeds(folder.path(), "train --config out/best.toml --run-dir best");
 }
@@ -521,4 +542,91 @@ fn a_checkpoint_is_used_on_rows_that_are_said_and_named() {
     assert!(output.status.success() && stderr(&output).contains("keep no step"), "{output:?}");
     let forecast = std::fs::read_to_string(path.join("forecast.csv")).expect("rows");
     assert!(forecast.starts_with("shop,ahead,sold\na,1,") && forecast.contains("\nb,1,"), "{forecast}");
+    // a series that no window fits in is left out
+    let lines = std::fs::read_to_string(path.join("two.csv")).expect("rows");
+    std::fs::write(path.join("three.csv"), format!("{lines}2024-01-01,c,1\n2024-01-02,c,2\n")).expect("written");
+    succeeds(
+        path,
+        "train --model min-gru-scan --device cpu --csv three.csv --id shop --window 4 --hidden 4 --epochs 1 --season 1 --run-dir three",
+    );
+    let text = succeeds(path, "forecast --checkpoint three/best.safetensors --device cpu --csv three.csv --id shop");
+    assert!(text.contains("1 of 3 series have no window and are left out: c"), "{text}");
+    let forecast = std::fs::read_to_string(path.join("forecast.csv")).expect("rows");
+    assert!(forecast.contains("\nb,1,") && !forecast.contains("\nc,"), "{forecast}");
+}
+
+#[test]
+fn a_forecast_beyond_the_horizon_is_that_of_its_own_rows_appended() {
+    let folder = folder();
+    let path = folder.path();
+    let train =
+        "train --model mamba --device cpu --csv loads.csv --targets north --calendar off --window 8 --horizon 2 --hidden 4 --epochs 1";
+    succeeds(path, &format!("{train} --window-norm none --linear-skip none --run-dir run"));
+    let forecast = |csv: &str, horizon: usize| {
+        succeeds(path, &format!("forecast --checkpoint run/best.safetensors --device cpu --csv {csv} --horizon {horizon}"));
+        std::fs::read_to_string(path.join("forecast.csv")).expect("rows")
+    };
+    let (four, two) = (forecast("loads.csv", 4), forecast("loads.csv", 2));
+    let appended = two.lines().skip(1).map(|line| format!("{line},0\n")).collect::<String>();
+    std::fs::write(path.join("longer.csv"), loads(240) + &appended).expect("written");
+    let further = forecast("longer.csv", 2);
+    let numbers = |text: &str| {
+        text.lines().skip(1).map(|line| line.split(',').nth(1).expect("a cell").parse::<f64>().expect("a number")).collect::<Vec<_>>()
+    };
+    let (got, want) = (numbers(&four), [numbers(&two), numbers(&further)].concat());
+    assert!(got.iter().zip(&want).all(|(got, want)| (got - want).abs() < 1e-3), "{got:?} is not {want:?}");
+}
+
+#[test]
+fn series_of_several_files_are_known_by_their_names() {
+    let folder = folder();
+    let path = folder.path();
+    for (name, level) in [("big.csv", 4e4), ("small.csv", 50.0)] {
+        let rows = (0..120).map(|row| format!("{row},{}\n", level * (1.0 + 0.1 * (f64::from(row) / 5.0).sin())));
+        std::fs::write(path.join(name), format!("row,sold\n{}", rows.collect::<String>())).expect("written");
+    }
+    let train = "train --model min-gru-scan --device cpu --csv big.csv --csv small.csv --targets sold --window 8 --hidden 4 --epochs 1";
+    succeeds(path, &format!("{train} --window-norm none --linear-skip none --run-dir two"));
+    std::fs::create_dir(path.join("moved")).expect("a folder");
+    std::fs::rename(path.join("small.csv"), path.join("moved/small.csv")).expect("moved");
+    std::fs::rename(path.join("big.csv"), path.join("moved/big.csv")).expect("moved");
+    succeeds(path, "forecast --checkpoint two/best.safetensors --device cpu --csv moved/small.csv --csv moved/big.csv");
+    let forecast = std::fs::read_to_string(path.join("forecast.csv")).expect("rows");
+    let of = |name: &str| {
+        let line = forecast.lines().find(|line| line.contains(name)).expect("a series");
+        line.split(',').next_back().expect("a cell").parse::<f64>().expect("a number")
+    };
+    assert!(of("small.csv") < 100.0 && of("big.csv") > 2e4, "{forecast}");
+}
+
+#[test]
+fn a_checkpoint_takes_rows_as_they_come() {
+    let folder = folder();
+    let path = folder.path();
+    // times of day that keep no step: the calendar of rows to come is not needed within the model's own horizon
+    let minutes = (0..240).scan(0, |minute, row| {
+        *minute += 20 + row * row % 61;
+        Some(*minute)
+    });
+    let rows = minutes.enumerate().map(|(row, minute)| {
+        format!("2024-01-{:02} {:02}:{:02},{}\n", 1 + minute / 1440, minute / 60 % 24, minute % 60, (row as f64 / 7.0).sin())
+    });
+    std::fs::write(path.join("uneven.csv"), format!("date,load\n{}", rows.collect::<String>())).expect("written");
+    succeeds(
+        path,
+        "train --model min-gru-scan --device cpu --csv uneven.csv --window 8 --horizon 4 --hidden 4 --epochs 1 --run-dir uneven",
+    );
+    let forecast = "forecast --checkpoint uneven/best.safetensors --device cpu --csv uneven.csv";
+    succeeds(path, forecast);
+    refuses(path, &format!("{forecast} --horizon 5"), &["no step"]);
+    // rows that have none to train on are scored
+    let train = "train --model min-gru-scan --device cpu --csv loads.csv --targets north --calendar off --window 16 --hidden 4 --epochs 1";
+    succeeds(path, &format!("{train} --run-dir run"));
+    let short: String = loads(240).lines().take(25).map(|line| format!("{line}\n")).collect();
+    std::fs::write(path.join("short.csv"), &short).expect("written");
+    let text = succeeds(path, "evaluate --checkpoint run/best.safetensors --device cpu --csv short.csv --split 0.05,0.95");
+    assert!(text.contains("persistence") && !text.contains("NaN"), "{text}");
+    // no forecast is made of what float32 cannot hold
+    std::fs::write(path.join("wild.csv"), format!("{short}2024-01-02 00:00:00,1e300,1\n")).expect("written");
+    refuses(path, "forecast --checkpoint run/best.safetensors --device cpu --csv wild.csv", &["wild.csv", "1e300 is beyond float32"]);
 }

@@ -115,7 +115,9 @@ fn a_backbone_is_written_as_it_was_read() {
         found.map_or_else(|| vec![0.0; graph.spec(parameter.tensor).len()], |(_, values)| values.clone())
     };
     let parameters: Vec<_> = graph.parameters().iter().map(value).collect();
-    let bytes = write_backbone(&graph, &parameters).expect("its parameters").to_bytes().expect("a file");
+    let written = write_backbone(&graph, &parameters).expect("its parameters");
+    assert_eq!(written.metadata.get("format").map(String::as_str), Some("pt"));
+    let bytes = written.to_bytes().expect("a file");
     let shorter: Vec<Vec<f32>> = parameters.iter().map(|values| values[1..].to_vec()).collect();
     for wrong in [&parameters[1..], &shorter] {
         assert!(write_backbone(&graph, wrong).expect_err("refused").to_string().starts_with("published: "));

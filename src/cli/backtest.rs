@@ -101,7 +101,7 @@ struct Kept {
 pub async fn run(args: &Args, lang: Lang) -> Result<ExitCode> {
     args.training.check(&[args.model])?;
     crate::file::create_folder(&args.out_dir)?;
-    crate::file::check_outputs(&args.json, args.data.files().iter().chain(&args.config))?;
+    crate::file::check_outputs(&args.json, args.data.files(&args.out_dir).iter().chain(&args.config))?;
     let (training, texts) = (&args.training, lang.texts());
     // each fold has parts of its own
     let (tables, layout) = args.layout.tables(&args.data, Partition::Rows([0; 3]), training, args.out_dir.clone(), lang)?;

@@ -75,7 +75,7 @@ pub async fn run(args: &Args, lang: Lang) -> Result<ExitCode> {
     crate::file::create_folder(&args.out_dir)?;
     let picture_path = args.out_dir.join(PICTURE);
     let trace = args.profile.path(&args.out_dir);
-    crate::file::check_outputs([&picture_path].into_iter().chain(&args.json).chain(&trace), args.data.files())?;
+    crate::file::check_outputs([&picture_path].into_iter().chain(&args.json).chain(&trace), &args.data.files(&args.out_dir))?;
     let setting = Setting::read(&args.data, &args.layout, &args.split, &args.season, &args.training.of_lab(), args.out_dir.clone(), lang)?;
     let Setting { tables, windows, training, linear, season } = &setting;
     let table = single(tables, windows)?;

@@ -86,7 +86,7 @@ pub async fn run(args: &Args, lang: Lang) -> Result<ExitCode> {
     args.training.check(&kinds)?;
     crate::file::create_folder(&args.out_dir)?;
     let picture = args.out_dir.join(PICTURE);
-    crate::file::check_outputs([&picture].into_iter().chain(&args.json), args.data.files().iter().chain(&args.config))?;
+    crate::file::check_outputs([&picture].into_iter().chain(&args.json), args.data.files(&args.out_dir).iter().chain(&args.config))?;
     let setting = Setting::read(&args.data, &args.layout, &args.split, &args.season, &args.training, args.out_dir.clone(), lang)?;
     let Setting { tables, windows, season, .. } = &setting;
     let device = Device::open(&args.device, lang).await?;

@@ -91,29 +91,29 @@ pub fn with_config(line: Vec<OsString>, cli: &Command) -> Result<(Vec<OsString>,
             value => vec![value],
         };
         for value in values {
-            let text = match value {
-                Value::String(text) => text,
-                Value::Integer(number) => number.to_string(),
-                Value::Float(number) => number.to_string(),
-                Value::Boolean(is_set) if is_flag(arg) => {
-                    from_file.extend(is_set.then(|| OsString::from(format!("--{key}"))));
-                    continue;
-                }
-                Value::Boolean(is_set) => is_set.to_string(),
-                other => {
-                    return Err(wrong(
-                        &place,
-                        message!("{} is a {}", key, other.type_str()),
-                        message!("give a text, a number, true, false or a list"),
-                    ));
-                }
-            };
-            from_file.push(format!("--{key}={text}").into());
+            let unusable = |what| wrong(&place, what, message!("give a text, a number, true, false or a list"));
+            from_file.extend(argument(&key, &value, is_flag(arg)).map_err(unusable)?);
         }
     }
     let mut line = line;
     line.splice(at + 1..at + 1, from_file);
     Ok((line, places))
+}
+
+/// An option's value as the command line has it: `--name=value`, or `--name` for a flag that is set, and nothing for one that is not.
+///
+/// # Errors
+/// What is wrong with the value.
+pub fn argument(name: &str, value: &Value, is_flag: bool) -> Result<Option<OsString>, Message> {
+    let text = match value {
+        Value::String(text) => text.clone(),
+        Value::Integer(number) => number.to_string(),
+        Value::Float(number) => number.to_string(),
+        Value::Boolean(is_set) if is_flag => return Ok(is_set.then(|| format!("--{name}").into())),
+        Value::Boolean(is_set) => is_set.to_string(),
+        other => return Err(message!("{} is a {}", name, other.type_str())),
+    };
+    Ok(Some(format!("--{name}={text}").into()))
 }
 
 /// The language that a command line asks for: it is needed before the line is read, for `--help` ends the reading.
@@ -153,6 +153,11 @@ pub fn record(command: &Command, matches: &ArgMatches) -> Table {
 fn options(command: &Command) -> impl Iterator<Item = &Arg> {
     let here = ["config", "resume", "help", "version"];
     command.get_arguments().filter(move |arg| arg.get_long().is_some_and(|long| !here.contains(&long)))
+}
+
+/// Whether a command has a flag of this name.
+pub fn has_flag(command: &Command, name: &str) -> bool {
+    options(command).any(|arg| arg.get_long() == Some(name) && is_flag(arg))
 }
 
 fn is_flag(arg: &Arg) -> bool {

@@ -1,6 +1,6 @@
 //! Which series a command works on, and how they become windows.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use csv::{ReaderBuilder, StringRecord};
 
@@ -8,7 +8,7 @@ use super::training::TrainingArgs;
 use crate::Message;
 use crate::baseline::find_season;
 use crate::checkpoint::Description;
-use crate::dataset::download::Server;
+use crate::dataset::download::{Server, csv_path};
 use crate::dataset::prices::{self, Request};
 use crate::dataset::{CALENDAR, Channels, Columns, CsvOptions, Layout, Missing, Partition, Scaling, Source, Table, Windows};
 use crate::error::{Error, Result};
@@ -31,7 +31,7 @@ pub struct DataArgs {
     /// What is done about cells without a value
     #[arg(long, value_enum, default_value = "error", value_name = "RULE")]
     missing: Missing,
-    /// Download daily prices of a ticker first; where that fails, local prices are used
+    /// Download daily prices of a ticker first, and save them as TICKER_stock_data.csv; where that fails, local prices are used
     #[arg(long, value_name = "TICKER", conflicts_with = "csv")]
     download: Option<String>,
     /// Base address of the price server
@@ -45,9 +45,10 @@ impl DataArgs {
         self.id.as_deref()
     }
 
-    /// The files that it reads.
-    pub fn files(&self) -> &[PathBuf] {
-        &self.csv
+    /// The files that it reads, and the one in a folder that a download is saved to.
+    pub fn files(&self, save_folder: &Path) -> Vec<PathBuf> {
+        let downloaded = self.download.as_ref().map(|ticker| csv_path(save_folder, ticker));
+        self.csv.iter().cloned().chain(downloaded).collect()
     }
 
     /// Reads the series, or makes one up by `seed` where none is found; prints each step.
@@ -263,8 +264,13 @@ pub fn say_left_out(tables: &[Table], windows: &Windows, lang: Lang) {
     for (at, member) in windows.members().iter().enumerate() {
         is_used[member.table] |= has_window(at);
     }
+    say_unused(tables, &is_used, lang);
+}
+
+/// Names the series that are not used.
+pub fn say_unused(tables: &[Table], is_used: &[bool], lang: Lang) {
     let named = |table: &Table| table.source().id().cloned().unwrap_or_else(|| lang.message(&table.source().message()));
-    let left_out: Vec<String> = tables.iter().zip(is_used).filter(|(_, is_used)| !is_used).map(|(table, _)| named(table)).collect();
+    let left_out: Vec<String> = tables.iter().zip(is_used).filter(|(_, is_used)| !**is_used).map(|(table, _)| named(table)).collect();
     if !left_out.is_empty() {
         let [n_short, n_table] = [left_out.len(), tables.len()].map(|count| count.to_string());
         let line = fill(lang.texts().left_out, [&n_short, &n_table, &lang.list(&left_out)]);

@@ -1,6 +1,6 @@
 //! `evaluate`: a checkpoint scored on a series.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
 use serde_json::json;
@@ -36,7 +36,7 @@ pub struct Args {
 }
 
 pub async fn run(args: &Args, lang: Lang) -> Result<ExitCode> {
-    crate::file::check_outputs(&args.json, args.data.files().iter().chain([&args.checkpoint]))?;
+    crate::file::check_outputs(&args.json, args.data.files(Path::new(".")).iter().chain([&args.checkpoint]))?;
     let place = args.checkpoint.display().to_string();
     let Checkpoint { description, tensors } = super::read_checkpoint(&args.checkpoint)?;
     let (model, training) = (&description.model, &description.training);

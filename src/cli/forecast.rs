@@ -1,20 +1,21 @@
 //! `forecast`: the rows that come after a series' last one.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
 use csv::Writer;
 
-use super::data::{DataArgs, sources};
+use super::data::{DataArgs, say_unused, sources};
 use super::device::{Device, DeviceArgs};
 use super::pictures::{self, MOST_PANELS};
 use crate::checkpoint::{Checkpoint, Description};
 use crate::dataset::{CALENDAR, Dates, Scaler, Table};
 use crate::error::{Error, Result};
-use crate::model::StreamGraph;
+use crate::model::{StreamGraph, WindowGraph};
 use crate::report::Lang;
 use crate::report::chart::{self, Chart, Line, Look, Panel, Places};
 use crate::report::language::fill;
+use crate::train::TrainingConfig;
 
 #[derive(Debug, clap::Args)]
 pub struct Args {
@@ -55,20 +56,19 @@ struct Model<'a> {
 
 pub async fn run(args: &Args, lang: Lang) -> Result<ExitCode> {
     let place = args.checkpoint.display().to_string();
-    let Checkpoint { mut description, tensors } = super::read_checkpoint(&args.checkpoint)?;
-    crate::file::check_outputs([&args.out, &args.picture], args.data.files().iter().chain([&args.checkpoint]))?;
+    let Checkpoint { description, tensors } = super::read_checkpoint(&args.checkpoint)?;
+    crate::file::check_outputs([&args.out, &args.picture], args.data.files(Path::new(".")).iter().chain([&args.checkpoint]))?;
     if args.picture.extension().is_none_or(|extension| !extension.eq_ignore_ascii_case("png")) {
         return Err(Error::option("--picture", args.picture.display(), message!("must end in .png, the only format of pictures")));
     }
     let horizon = args.horizon.unwrap_or(description.model.horizon);
     check(&description, horizon)?;
-    description.model.cache = description.training.window + horizon;
     let tables = args.data.tables_for(&description, lang)?;
     let scalers = description.scalers_of(&place, &tables)?;
-    let graph = StreamGraph::new(&description.model, description.training.window, description.training.normalisation)?;
+    let (tables, scalers) = long_enough(tables, scalers, description.training.window, lang);
+    let graph = graph(&description)?;
     let device = Device::open(&args.device, lang).await?;
     let parameters = tensors.parameters(&place, graph.graph())?;
-
     let loss = &description.training.loss;
     let (levels, n_level) = (loss.levels(), loss.columns_per_output());
     let model = Model { description: &description, levels, n_level, central: loss.central_column() };
@@ -93,6 +93,25 @@ pub async fn run(args: &Args, lang: Lang) -> Result<ExitCode> {
     super::say_drawn(&args.picture, warning, lang);
     super::say_if_made_up(&tables, lang);
     Ok(ExitCode::SUCCESS)
+}
+
+/// The series that a window fits in, of several; the others are named and left out.
+fn long_enough(tables: Vec<Table>, scalers: Vec<Vec<Scaler>>, window: usize, lang: Lang) -> (Vec<Table>, Vec<Vec<Scaler>>) {
+    let is_used: Vec<bool> = tables.iter().map(|table| table.n_row() >= window).collect();
+    if !is_used.contains(&true) {
+        return (tables, scalers);
+    }
+    say_unused(&tables, &is_used, lang);
+    tables.into_iter().zip(scalers).zip(is_used).filter(|(_, is_used)| *is_used).map(|(series, _)| series).unzip()
+}
+
+/// The program that forecasts a row as the model was trained and scored: from the last window, or with the state carried from row to row.
+fn graph(description: &Description) -> Result<StreamGraph> {
+    let (model, TrainingConfig { window, normalisation, carry_state, .. }) = (&description.model, description.training.clone());
+    match carry_state {
+        true => StreamGraph::new(model, window, normalisation),
+        false => WindowGraph::new(model, window, normalisation).map(StreamGraph::Windows),
+    }
 }
 
 /// Checks that so many rows can be forecast.
@@ -144,17 +163,19 @@ impl Model<'_> {
         let n_target = layout.targets.len();
         let needs_dates = layout.covariates.iter().any(|name| CALENDAR.contains(&name.as_str()));
         let dates = match table.dates().map(|dates| dates.continued(horizon)) {
-            Some(Err(error)) if needs_dates => return Err(error),
+            // within the model's own horizon nothing is read of the rows to come
+            Some(Err(error)) if needs_dates && horizon > self.description.model.horizon => return Err(error),
             continued => continued.and_then(Result::ok).unwrap_or_default(),
         };
         let ahead = calendar_ahead(table, &dates, &scalers[n_target..]);
         let mut targets = vec![Vec::new(); n_target];
         for features in &layout.features() {
-            let of_row =
-                |row: usize| -> Vec<f32> { features.iter().map(|&column| scalers[column].scale(columns[column][row]) as f32).collect() };
+            let of_row = |row: usize| -> Result<Vec<f32>> {
+                features.iter().map(|&column| scalers[column].scaled(columns[column][row], || table.source().message())).collect()
+            };
             // a state that is carried comes from the first row on
             let first = if self.description.training.carry_state { 0 } else { n_row - window };
-            let rows = (first..n_row).map(of_row);
+            let rows = (first..n_row).map(of_row).collect::<Result<Vec<_>>>()?;
             let n_here = features.iter().filter(|&&column| column < n_target).count();
             let forecast = self.member(rows, n_here, horizon, &ahead, graph, parameters, device).await?;
             for (index, value) in forecast.into_iter().enumerate() {
@@ -169,7 +190,7 @@ impl Model<'_> {
     /// known of the rows to come.
     async fn member(
         &self,
-        rows: impl Iterator<Item = Vec<f32>>,
+        rows: Vec<Vec<f32>>,
         n_target: usize,
         horizon: usize,
         ahead: &[Vec<f32>],
@@ -208,7 +229,7 @@ impl Model<'_> {
 }
 
 /// Writes the rows: the file where there are several, the series' name in the column `id`, the date or the number of rows ahead, the targets.
-fn save(path: &std::path::Path, tables: &[Table], futures: &[Future], model: &Model<'_>, id: Option<&str>) -> Result<()> {
+fn save(path: &Path, tables: &[Table], futures: &[Future], model: &Model<'_>, id: Option<&str>) -> Result<()> {
     let layout = &model.description.layout;
     crate::file::save(path, |file| {
         let mut writer = Writer::from_writer(file);

@@ -81,9 +81,9 @@ impl<'a> Scoreboard<'a> {
                 significant(overall.scaled.mse, 5),
                 significant(overall.scaled.rmse, 5),
                 significant(overall.scaled.mae, 5),
-                format!("{:.5}", overall.scaled.r2),
+                known(overall.scaled.r2, format!("{:.5}", overall.scaled.r2)),
                 format!("{:.4}", overall.scaled.mse / persistence),
-                significant(overall.mase, 4),
+                known(overall.mase, significant(overall.mase, 4)),
                 significant(overall.smape, 4),
             ]);
         }
@@ -100,8 +100,8 @@ impl<'a> Scoreboard<'a> {
                 fill(self.texts.lost, [name, &format!("{share:.4}")])
             })
             .collect();
-        let is_random_walk = |baseline: &Entry| baseline.evaluation.overall.scaled.mse > 0.98 * persistence;
-        if self.windows.layout().horizon == 1 && self.baselines.iter().all(is_random_walk) {
+        let is_random_walk = |entry: &Entry| entry.evaluation.overall.scaled.mse > 0.98 * persistence;
+        if self.windows.layout().horizon == 1 && self.baselines.iter().chain(&self.models).all(is_random_walk) {
             lines.push(self.texts.random_walk.into());
         }
         lines
@@ -147,7 +147,7 @@ impl<'a> Scoreboard<'a> {
                     format!("{:.4}", scores.scaled.mse / persistence.scores.scaled.mse),
                     significant(scores.original.rmse, 5),
                     significant(scores.original.mae, 5),
-                    significant(scores.mase, 4),
+                    known(scores.mase, significant(scores.mase, 4)),
                 ]);
             }
         }
@@ -174,6 +174,11 @@ impl<'a> Scoreboard<'a> {
         };
         json!({ "season": self.season, "models": entries(&self.models), "baselines": entries(&self.baselines) })
     }
+}
+
+/// A figure as a cell, a dash where there is none: R2 of a single value, MASE without training rows.
+fn known(figure: f64, cell: String) -> String {
+    if figure.is_nan() { "–".into() } else { cell }
 }
 
 /// The baselines, the linear one where it is given, and what is said about their season.

@@ -59,9 +59,13 @@ pub async fn run(args: &Args) -> Result<ExitCode> {
     let mut rows = CsvRows::new(io::stdin().lock(), message!("standard input"), &columns, args.date.as_deref(), args.missing)?;
     let mut output = io::stdout().lock();
     while let Some(row) = rows.next_row()? {
-        let row: Vec<f32> = row.iter().zip(scalers).map(|(&value, scaler)| scaler.scale(value) as f32).collect();
         let is_left_out = row.iter().any(|value| value.is_nan());
-        let forecast = if is_left_out { None } else { stream.step(&row).await? };
+        let forecast = if is_left_out {
+            None
+        } else {
+            let scaled = |(&value, scaler): (&f64, &Scaler)| scaler.scaled(value, || message!("standard input"));
+            stream.step(&row.iter().zip(scalers).map(scaled).collect::<Result<Vec<_>>>()?).await?
+        };
         let line = forecast.map_or_else(String::new, |forecast| text(&forecast, scalers, &description.model));
         match writeln!(output, "{line}").and_then(|()| output.flush()) {
             // Whoever reads has seen enough.

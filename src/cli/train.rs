@@ -1,5 +1,6 @@
 //! `train`: one model, and all that a run leaves.
 
+use std::collections::BTreeSet;
 use std::io::Write;
 use std::ops::ControlFlow;
 use std::path::{Path, PathBuf};
@@ -84,6 +85,24 @@ impl SeriesRead {
         let values = self.tables.iter().flat_map(Table::columns).flatten();
         fingerprint(values.flat_map(|value| value.to_le_bytes()))
     }
+
+    /// Checks that windows of these lengths have the same targets in the validation parts, so that their errors can be compared.
+    ///
+    /// # Errors
+    /// [`Error::Option`] where a series is too short for some of them.
+    pub fn check_alike(&self, windows: impl Iterator<Item = usize>) -> Result<()> {
+        let Layout { partition, horizon, .. } = self.layout;
+        let windows: BTreeSet<usize> = windows.collect();
+        for table in &self.tables {
+            let n_valid = |&window: &usize| Ok(partition.split(table.source(), table.n_row(), window, horizon)?.valid().len());
+            let n_valid = windows.iter().map(n_valid).collect::<Result<BTreeSet<_>>>()?;
+            if let (2.., Some(longest)) = (n_valid.len(), windows.last()) {
+                let what = message!("{} has too few training rows for it, and trials would be scored on other rows", table.source());
+                return Err(Error::option("--window", longest, what));
+            }
+        }
+        Ok(())
+    }
 }
 
 impl Args {
@@ -102,6 +121,11 @@ impl Args {
     /// The model.
     pub fn model(&self) -> ModelKind {
         self.model
+    }
+
+    /// The window, where one is given.
+    pub fn window(&self) -> Option<usize> {
+        self.training.given_window()
     }
 
     /// Where it is trained.
@@ -140,7 +164,8 @@ pub async fn run(args: &Args, mut options: toml::Table, lang: Lang) -> Result<Ex
         folder.iter().flat_map(|folder| RunFolder::files(folder).into_iter().chain(best(folder))).collect()
     };
     let (begun, new) = (of_run(&args.resume), of_run(&args.run_dir));
-    let read = args.data.files().iter().chain(&args.init_from).chain(&args.config).chain(&begun);
+    let files = args.data.files(Path::new("."));
+    let read = files.iter().chain(&args.init_from).chain(&args.config).chain(&begun);
     crate::file::check_apart(new.iter().chain(&args.checkpoint).chain(&args.json), read)?;
     args.check()?;
     let new_run = || args.run_dir.clone().unwrap_or_else(|| RunFolder::free(args.model.name()));

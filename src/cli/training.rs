@@ -265,6 +265,11 @@ impl TrainingArgs {
         self.is_lab
     }
 
+    /// The window, where it is given or chosen.
+    pub fn given_window(&self) -> Option<usize> {
+        self.window
+    }
+
     /// The same with a window and its normalisation.
     pub fn with_window(&self, window: usize, normalisation: Normalisation) -> Self {
         TrainingArgs { window: Some(window), window_norm: Some(normalisation), ..self.clone() }
@@ -277,7 +282,9 @@ impl TrainingArgs {
         }
         let n_series = if self.channels == Channels::Independent { n_target } else { 1 };
         let batch = self.batch.unwrap_or((MOST_SERIES / n_series.max(1)).min(n_window).clamp(1, BATCH));
-        let steps_per_epoch = (n_window / batch.max(1)).max(1);
+        let row = n_window / batch.max(1);
+        let n_step = if self.carry_state { row / self.window().max(1) } else { row };
+        let steps_per_epoch = n_step.min(self.epoch_steps.unwrap_or(usize::MAX)).max(1);
         let epochs = self.epochs.unwrap_or(LEAST_STEPS.div_ceil(steps_per_epoch).min(MOST_EPOCHS).max(self.epochs()));
         TrainingArgs { batch: Some(batch), epochs: Some(epochs), ..self.clone() }
     }

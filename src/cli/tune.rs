@@ -5,7 +5,7 @@ use std::fs::OpenOptions;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
-use clap::{Parser, ValueEnum};
+use clap::{CommandFactory, Parser, ValueEnum};
 use csv::{ReaderBuilder, WriterBuilder};
 use rand::{RngExt, SeedableRng};
 use rand_chacha::ChaCha8Rng;
@@ -84,13 +84,19 @@ pub async fn run(args: &Args, lang: Option<Lang>) -> Result<ExitCode> {
     crate::file::check_apart(&[TRIALS, BEST].map(|name| args.out_dir.join(name)), [&args.space])?;
     let lang = lang.or_else(|| space.lang()).unwrap_or_default();
     let mut read = None;
-    let series = format!("{:016x}", parsed[0].series(&mut read, lang)?.fingerprint());
+    let read_series = parsed[0].series(&mut read, lang)?;
+    read_series.check_alike(parsed.iter().filter_map(train::Args::window)).map_err(|error| config::with_place(error, &space.place))?;
+    let series = format!("{:016x}", read_series.fingerprint());
     crate::file::create_folder(&args.out_dir)?;
     let log = Log::open(&args.out_dir.join(TRIALS), &trials, space.fixed_text(), series)?;
     let device = Device::open(parsed[0].device(), lang).await?;
     let search = Search { args, space, trials, log, device, lang };
     let last = search.run(epochs, read).await?;
     search.show(&last, epochs);
+    if !last[0].1.is_finite() {
+        let what = message!("every trial of the last round diverged");
+        return Err(Error::data(args.out_dir.join(TRIALS).display(), what, message!("search smaller rates: lr")));
+    }
     search.save_best(last[0].0, epochs)?;
     Ok(ExitCode::SUCCESS)
 }
@@ -292,17 +298,17 @@ impl Space {
     /// The options as `train` reads them.
     fn train_args(&self, options: &Options, epochs: usize) -> Result<train::Args> {
         let mut line: Vec<OsString> = vec!["scanrnn".into(), "train".into()];
+        let wrong = |what: Message| Error::data(&self.place, what, message!("see `scanrnn train --help`"));
+        let cli = Cli::command();
         let fixed = self.fixed.iter().filter(|(name, _)| *name != "epochs");
         for (name, value) in fixed.chain(options.iter().map(|(name, value)| (name, value))) {
-            match value {
-                Value::Boolean(true) => line.push(format!("--{name}").into()),
-                Value::Boolean(false) => (),
-                Value::Array(values) => line.extend(values.iter().map(|value| format!("--{name}={}", plain(value)).into())),
-                value => line.push(format!("--{name}={}", plain(value)).into()),
+            let is_flag = cli.find_subcommand("train").is_some_and(|train| config::has_flag(train, name));
+            let values = value.as_array().map_or(std::slice::from_ref(value), Vec::as_slice);
+            for value in values {
+                line.extend(config::argument(name, value, is_flag).map_err(wrong)?);
             }
         }
         line.push(format!("--epochs={epochs}").into());
-        let wrong = |what: Message| Error::data(&self.place, what, message!("see `scanrnn train --help`"));
         match Cli::try_parse_from(line) {
             Ok(Cli { command: Command::Train(args), .. }) => Ok(args),
             Ok(_) => Err(wrong(message!("is no training"))),

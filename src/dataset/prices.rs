@@ -2,6 +2,7 @@
 
 use std::path::{Path, PathBuf};
 
+use csv::{Reader, StringRecord};
 use jiff::Timestamp;
 
 use super::download::{Server, check_ticker, csv_path};
@@ -39,7 +40,7 @@ pub struct Request<'a> {
 ///
 /// # Errors
 /// A ticker that cannot be one; a file that is named but missing, or cannot be used; no such column; a folder that cannot be written; no
-/// prices where a synthetic series cannot stand in for them.
+/// prices where a synthetic series cannot stand in for them; a file with other columns where they would be saved.
 /// A download that fails is announced and is no error.
 pub fn resolve(request: &Request<'_>, announce: &mut dyn FnMut(Message)) -> Result<Vec<Table>> {
     if let Some(ticker) = request.download {
@@ -78,6 +79,21 @@ pub fn resolve(request: &Request<'_>, announce: &mut dyn FnMut(Message)) -> Resu
     Ok(vec![save(request, &table, &csv_path(&request.save_folder, "synthetic"), announce)?])
 }
 
+/// Checks that a file in a table's place, if there is one, has the same columns: that it is an older download.
+fn check_replaceable(table: &Table, path: &Path) -> Result<()> {
+    if !path.exists() {
+        return Ok(());
+    }
+    let mut header = StringRecord::new();
+    let is_read = Reader::from_path(path).and_then(|mut reader| Ok(header.clone_from(reader.headers()?))).is_ok();
+    let columns = table.dates().map(|dates| &dates.name).into_iter().chain(table.names());
+    if is_read && header.iter().eq(columns) {
+        return Ok(());
+    }
+    let what = message!("has other columns than the table that would take its place");
+    Err(Error::data(path.display(), what, message!("rename it, or run in another folder")))
+}
+
 /// Saves a table that was just made, and keeps the columns that are wanted.
 fn save(request: &Request<'_>, table: &Table, path: &Path, announce: &mut dyn FnMut(Message)) -> Result<Table> {
     let wanted = match request.options.columns {
@@ -85,6 +101,7 @@ fn save(request: &Request<'_>, table: &Table, path: &Path, announce: &mut dyn Fn
         Columns::CloseOrAll => table.select(&["Close"])?,
         Columns::Named(names) => table.select(names)?,
     };
+    check_replaceable(table, path)?;
     table.save_csv(path)?;
     announce(message!("saved {} rows of {} to {}", table.n_row()).with(table.source().message()).with(path.display().into()));
     Ok(wanted)

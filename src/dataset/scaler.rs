@@ -2,6 +2,9 @@
 
 use serde::{Deserialize, Serialize};
 
+use crate::Message;
+use crate::error::{Error, Result};
+
 /// How a column is brought to a common range.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
@@ -62,6 +65,19 @@ impl Scaler {
     /// A value in scaled units.
     pub fn scale(&self, value: f64) -> f64 {
         (value - self.offset) / self.scale
+    }
+
+    /// A value in scaled units, as models take it; `place` says where it stands.
+    ///
+    /// # Errors
+    /// [`Error::Data`] where it is beyond float32.
+    pub fn scaled(&self, value: f64, place: impl FnOnce() -> Message) -> Result<f32> {
+        let scaled = self.scale(value) as f32;
+        if scaled.is_finite() {
+            return Ok(scaled);
+        }
+        let what = message!("{} is beyond float32 once scaled", format!("{value:e}"));
+        Err(Error::data(place(), what, message!("choose another scaling or another unit")))
     }
 
     /// A scaled value back in the column's unit.

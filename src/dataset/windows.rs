@@ -131,19 +131,24 @@ impl Windows {
     /// ```
     pub fn new(tables: &[Table], layout: &Layout) -> Result<Self> {
         let scalers = tables.iter().map(|table| fitted(table, layout)).collect::<Result<_>>()?;
-        Self::with_scalers(tables, layout, scalers)
+        Self::split(tables, layout, scalers, true)
     }
 
-    /// Scales the columns of the tables by scalers fitted before, such as a checkpoint's: for each table, one a column of the layout.
+    /// Scales the columns of the tables by scalers fitted before, such as a checkpoint's: for each table, one a column of the layout. There may
+    /// be no window to train on.
     ///
     /// # Errors
     /// As [`Windows::new`]; [`Error::Shape`] if there is not one scaler a column.
     pub fn with_scalers(tables: &[Table], layout: &Layout, scalers: Vec<Vec<Scaler>>) -> Result<Self> {
+        Self::split(tables, layout, scalers, false)
+    }
+
+    fn split(tables: &[Table], layout: &Layout, scalers: Vec<Vec<Scaler>>, trains: bool) -> Result<Self> {
         let splits = tables.iter().map(|table| split(table, layout)).collect::<Result<Vec<_>>>()?;
         let windows = Self::stacked(tables, layout, scalers, &splits)?;
         let has_test = splits.iter().any(|split| split.valid_end < split.end);
         let parts = [
-            (message!("training"), windows.train.len()),
+            (message!("training"), if trains { windows.train.len() } else { 1 }),
             (message!("validation"), windows.valid.len()),
             (message!("test"), if has_test { windows.test.len() } else { 1 }),
         ];
@@ -341,16 +346,10 @@ fn fitted(table: &Table, layout: &Layout) -> Result<Vec<Scaler>> {
 /// Writes a column's scaled values `stride` apart.
 fn scale(table: &Table, layout: &Layout, column: usize, scaler: &Scaler, from: &[f64], to: &mut [f32], stride: usize) -> Result<()> {
     for (row, (&value, place)) in from.iter().zip(to.iter_mut().step_by(stride)).enumerate() {
-        let scaled = scaler.scale(value) as f32;
-        if !scaled.is_finite() {
-            let name = layout.columns().nth(column).unwrap_or_default();
-            return Err(Error::Data {
-                place: message!("{}, column {}").with(table.source().message()).with(format!("{name:?}").into()),
-                what: message!("{} in row {} is beyond float32 once scaled", format!("{value:e}"), row),
-                remedy: message!("choose another scaling or another unit"),
-            });
-        }
-        *place = scaled;
+        *place = scaler.scaled(value, || {
+            let name = format!("{:?}", layout.columns().nth(column).unwrap_or_default());
+            message!("{}, column {}, row {}").with(table.source().message()).with(name.into()).with(Message::verbatim(row))
+        })?;
     }
     Ok(())
 }
@@ -374,6 +373,6 @@ fn too_short(tables: &[Table], layout: &Layout, members: &[Member], part: Messag
         window.saturating_add(*horizon),
         horizon
     );
-    let remedy = message!("use more rows or a smaller --window or --horizon");
+    let remedy = message!("use more rows, other parts (--split), or a smaller window or horizon");
     Error::Data { place: tables[*table].source().message(), what: what.with(part), remedy }
 }

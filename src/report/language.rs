@@ -116,8 +116,8 @@ texts! {
     mae_in_unit: "MAE in its unit", "MAE（原单位）";
     lost: "{} is worse than persistence (the last value again) on these windows: {} times its MSE.",
         "{} 在这些窗口上不如持续性基准（重复上一个值）：其均方误差的 {} 倍。";
-    random_walk: "No baseline is better than persistence by 2 %: these series are close to a random walk, which cannot be beaten by much.",
-        "没有基准比持续性好 2 %：这些序列接近随机游走，很难明显胜出。";
+    random_walk: "Neither a baseline nor a model is better than persistence by 2 %: these series are close to a random walk, which cannot be beaten by much.",
+        "没有基准或模型比持续性好 2 %：这些序列接近随机游走，很难明显胜出。";
     unit_of_one: "In scaled units: 1 is {} of {}.", "缩放后单位：1 即 {}（{}）。";
     units_of_many: "In scaled units, each column of {} series by its own scaler; sMAPE in the columns' units.",
         "缩放后单位，{} 个序列的每一列各自缩放；sMAPE 按原单位计算。";

@@ -61,13 +61,7 @@ impl EvaluationPlan {
     }
 
     /// Forecasts of windows, `(window, horizon, target * level)`.
-    pub(super) async fn run(
-        &self,
-        session: &mut dyn Session,
-        graph: &Graph,
-        side: &WindowProgram,
-        windows: &Starts,
-    ) -> Result<Vec<f32>> {
+    pub(super) async fn run(&self, session: &mut dyn Session, graph: &Graph, side: &WindowProgram, windows: &Starts) -> Result<Vec<f32>> {
         let (starts, n_behind) = self.starts(windows);
         let n_beside = if self.is_walk { 1 } else { self.width };
         let mut forecasts = Vec::new();

@@ -105,7 +105,12 @@ impl<'a> Recorder<'a> {
         let n_spare = spare_rows(config, model);
         let values = graph.input("series", &[n_row + n_spare, model.features]);
         let targets = graph.indices("targets", &[model.targets]);
-        Ok(Recorder { config, model, forecaster, series: SeriesTensors { values, n_spare: n_spare * model.features, targets, n_target: model.targets } })
+        Ok(Recorder {
+            config,
+            model,
+            forecaster,
+            series: SeriesTensors { values, n_spare: n_spare * model.features, targets, n_target: model.targets },
+        })
     }
 
     /// The program that forecasts windows, for evaluations of `n_window` of them.
