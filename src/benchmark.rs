@@ -41,7 +41,7 @@ impl Benchmark {
 }
 
 /// Values that the sizes of a measurement may make, at most: `batch * length * channels * state`.
-const MOST_VALUES: usize = 1 << 36;
+const MOST_VALUES: u64 = 1 << 36;
 
 /// Sizes of a measurement.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -66,7 +66,7 @@ impl Shape {
         if let Some((option, _)) = sizes.into_iter().find(|(_, size)| *size == 0) {
             return Err(Error::option(option, 0, message!("must be at least 1")));
         }
-        let n_value = sizes.into_iter().try_fold(1_usize, |product, (_, size)| product.checked_mul(size));
+        let n_value = sizes.into_iter().try_fold(1_u64, |product, (_, size)| product.checked_mul(size as u64));
         match (n_value.filter(|&n_value| n_value <= MOST_VALUES), sizes.into_iter().max_by_key(|(_, size)| *size)) {
             (None, Some((option, size))) => {
                 Err(Error::option(option, size, message!("makes more than {} values with the other sizes: take fewer", MOST_VALUES)))

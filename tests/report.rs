@@ -114,6 +114,19 @@ fn english_where_no_font_has_chinese() {
     }
 }
 
+/// Names of columns may have any characters: what the embedded font lacks is drawn by one of the system's, and it is said where none has it.
+#[test]
+fn characters_that_no_font_has_are_said() {
+    let path = gallery("report-names.png");
+    let titled = |title: &str| {
+        let chart = |_| Chart { title: title.into(), ..Chart::default() };
+        chart::write(Lang::En, &path, chart).unwrap()
+    };
+    assert_eq!(titled("load"), None);
+    // a character of private use
+    assert_eq!(titled("load \u{10FFFD}"), Some("characters of the picture that no font of this system has are drawn as ?"));
+}
+
 #[test]
 fn degenerate_data_are_drawn() {
     let typeface = Typeface::latin();

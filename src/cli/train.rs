@@ -339,7 +339,6 @@ impl Run<'_> {
     fn report(&self, folder: &RunFolder) -> Result<()> {
         let (lang, name) = (self.lang, self.args.model.name());
         let (typeface, warning) = Typeface::system(lang);
-        warning.inspect(|warning| super::warn(warning, lang));
         let drawn_in = typeface.lang();
         let heading = |lang| title(self.tables, self.windows.layout(), lang);
         let persistence = self.comparisons[0].1.persistence().scaled.mse;
@@ -365,6 +364,7 @@ impl Run<'_> {
         }
         parts.push(Part::Heading(CONFIG.into()));
         parts.push(Part::Verbatim(self.options.into()));
+        warning.or_else(|| typeface.warning(lang)).inspect(|warning| super::warn(warning, lang));
         let page = Page { title: format!("{name}: {}", heading(lang)), lead: vec![scores::stopped(name, self.fit, lang)], parts };
         crate::file::save(&folder.file(REPORT), |writer| writer.write_all(page.html(lang).as_bytes()))
     }

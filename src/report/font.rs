@@ -1,6 +1,8 @@
 //! The fonts of the pictures: a Latin one in the binary, a Chinese one from the system.
 
-use std::sync::OnceLock;
+use std::collections::HashMap;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 
 use ab_glyph::{Font, FontArc, FontRef, FontVec};
 use fontdb::{Database, FaceInfo, Style, Weight};
@@ -26,30 +28,34 @@ const CHINESE_FAMILIES: [&str; 11] = [
 /// The characters of numbers, dates and names, which the same font must have.
 const LATIN: &str = " 0123456789.,:;+-–/()%?ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz";
 
+/// The fonts of the system, which are looked for once.
+static SYSTEM: OnceLock<Database> = OnceLock::new();
+
+/// Fonts of the system for characters that a typeface lacks; none for those that no font has.
+static OTHERS: Mutex<Option<HashMap<char, Option<FontArc>>>> = Mutex::new(None);
+
 /// A font in two weights, and the language it is for.
 #[derive(Clone, Debug)]
 pub struct Typeface {
     lang: Lang,
     regular: FontArc,
     bold: FontArc,
+    /// Whether a character was asked for that no font has.
+    is_lacking: Arc<AtomicBool>,
 }
 
 impl Typeface {
     /// The embedded Latin font, for English.
     pub fn latin() -> Self {
         let font = |bytes| FontArc::try_from_slice(bytes).expect("the embedded font is valid");
-        Typeface { lang: Lang::En, regular: font(LATIN_REGULAR), bold: font(LATIN_BOLD) }
+        Typeface { lang: Lang::En, regular: font(LATIN_REGULAR), bold: font(LATIN_BOLD), is_lacking: Arc::default() }
     }
 
     /// A font for `lang`, from the binary or from the system's font folders (read once).
     /// Where the system has none with the characters needed: the Latin font and English, and a warning to show.
     pub fn system(lang: Lang) -> (Self, Option<&'static str>) {
         static CHINESE: OnceLock<(Typeface, Option<&'static str>)> = OnceLock::new();
-        let load = || {
-            let mut fonts = Database::new();
-            fonts.load_system_fonts();
-            Self::from_fonts(lang, &fonts)
-        };
+        let load = || Self::from_fonts(lang, system());
         match lang {
             Lang::En => (Self::latin(), None),
             Lang::Zh => CHINESE.get_or_init(load).clone(),
@@ -68,7 +74,7 @@ impl Typeface {
         let Some((face, regular)) = found else { return (Self::latin(), Some(lang.texts().no_font)) };
         let is_bolder = |other: &&&FaceInfo| other.families == face.families && other.weight >= Weight::SEMIBOLD;
         let bold = faces.iter().filter(is_bolder).find(|face| covers(fonts, face, &needed)).and_then(|face| load(fonts, face));
-        (Typeface { lang, bold: bold.unwrap_or_else(|| regular.clone()), regular }, None)
+        (Typeface { lang, bold: bold.unwrap_or_else(|| regular.clone()), regular, is_lacking: Arc::default() }, None)
     }
 
     /// The language that texts in this font are in.
@@ -80,6 +86,40 @@ impl Typeface {
     pub(super) fn font(&self, is_bold: bool) -> &FontArc {
         if is_bold { &self.bold } else { &self.regular }
     }
+
+    /// The font that draws a character, as names of columns may have any: one of the two weights, else one of the system's. None has it where
+    /// there is none, which [`Typeface::warning`] then says.
+    pub(super) fn font_of(&self, is_bold: bool, c: char) -> Option<FontArc> {
+        let font = self.font(is_bold);
+        let found = if font.glyph_id(c).0 != 0 { Some(font.clone()) } else { other(c) };
+        self.is_lacking.fetch_or(found.is_none(), Ordering::Relaxed);
+        found
+    }
+
+    /// What must be said of what was drawn, in a language: that characters were missing.
+    pub fn warning(&self, lang: Lang) -> Option<&'static str> {
+        self.is_lacking.load(Ordering::Relaxed).then_some(lang.texts().no_glyph)
+    }
+}
+
+fn system() -> &'static Database {
+    SYSTEM.get_or_init(|| {
+        let mut fonts = Database::new();
+        fonts.load_system_fonts();
+        fonts
+    })
+}
+
+/// A font of the system that has a character, the families for Chinese first.
+fn other(c: char) -> Option<FontArc> {
+    let mut others = OTHERS.lock().unwrap_or_else(PoisonError::into_inner);
+    let find = || {
+        let fonts = system();
+        let mut faces: Vec<&FaceInfo> = fonts.faces().filter(|face| face.style == Style::Normal).collect();
+        faces.sort_by_key(|face| (family_rank(face), face.monospaced, face.weight.0.abs_diff(Weight::NORMAL.0)));
+        faces.into_iter().find(|face| covers(fonts, face, c.encode_utf8(&mut [0; 4]))).and_then(|face| load(fonts, face))
+    };
+    others.get_or_insert_default().entry(c).or_insert_with(find).clone()
 }
 
 fn family_rank(face: &FaceInfo) -> usize {

@@ -243,6 +243,7 @@ texts! {
     no_adapter: "no adapter; on Debian and Ubuntu `apt install mesa-vulkan-drivers` brings a software one",
         "没有适配器；在 Debian 和 Ubuntu 上 `apt install mesa-vulkan-drivers` 可安装软件实现";
     no_finite_values: "no finite values", "没有有限的数值";
+    no_glyph: "characters of the picture that no font of this system has are drawn as ?", "图片中有本系统字体所没有的字符，已画成 ?";
     no_font: "no font with Chinese characters was found: the picture is in English (install one, such as Debian's fonts-noto-cjk)",
         "没有找到中文字体：图片使用英文（请安装字体，例如 Debian 的 fonts-noto-cjk）";
 }

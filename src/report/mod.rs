@@ -27,5 +27,5 @@ fn write_picture(lang: Lang, path: &Path, draw: impl FnOnce(&Typeface) -> Result
     let (typeface, warning) = Typeface::system(lang);
     let bytes = draw(&typeface)?;
     crate::file::save(path, |writer| writer.write_all(&bytes))?;
-    Ok(warning)
+    Ok(warning.or_else(|| typeface.warning(lang)))
 }

@@ -30,13 +30,13 @@ pub(super) enum Anchor {
 
 /// The width of `text` in pixels.
 pub(super) fn width(typeface: &Typeface, text: &str, kind: Type) -> i32 {
-    lay_out(typeface.font(kind.is_bold), text, kind.size).1.ceil() as i32
+    lay_out(typeface, text, kind).1.ceil() as i32
 }
 
-/// Draws `text` with its anchor at `place`. A character that the font lacks becomes a question mark.
+/// Draws `text` with its anchor at `place`. A character that no font has becomes a question mark.
 pub(super) fn draw(area: &Area, typeface: &Typeface, text: &str, kind: Type, place: (i32, i32), anchor: Anchor) {
     let font = typeface.font(kind.is_bold);
-    let (glyphs, width) = lay_out(font, text, kind.size);
+    let (glyphs, width) = lay_out(typeface, text, kind);
     let left = match anchor {
         Anchor::Left => 0.0,
         Anchor::Centre | Anchor::Upward => -width / 2.0,
@@ -44,7 +44,7 @@ pub(super) fn draw(area: &Area, typeface: &Typeface, text: &str, kind: Type, pla
     };
     let capital = font.glyph_id('H').with_scale(scale(font, kind.size));
     let middle = font.outline_glyph(capital).map_or(0.0, |outline| outline.px_bounds().height() / 2.0);
-    for mut glyph in glyphs {
+    for (font, mut glyph) in glyphs {
         glyph.position += point(left, middle);
         let Some(outline) = font.outline_glyph(glyph) else { continue };
         let corner = outline.px_bounds().min;
@@ -58,19 +58,25 @@ pub(super) fn draw(area: &Area, typeface: &Typeface, text: &str, kind: Type, pla
     }
 }
 
-/// The glyphs of `text` on a base line from the origin, and its width.
-fn lay_out(font: &FontArc, text: &str, size: f64) -> (Vec<Glyph>, f32) {
-    let scale = scale(font, size);
-    let per_unit = scale.y / font.height_unscaled();
-    let mut glyphs: Vec<Glyph> = Vec::new();
+/// The glyphs of `text` on a base line from the origin, each with its font, and its width.
+fn lay_out(typeface: &Typeface, text: &str, kind: Type) -> (Vec<(FontArc, Glyph)>, f32) {
+    let own = typeface.font(kind.is_bold);
+    let mut glyphs: Vec<(FontArc, Glyph)> = Vec::new();
     let mut pen = 0.0;
+    let mut previous = None;
     for c in text.chars() {
-        let id = Some(font.glyph_id(c)).filter(|id| id.0 != 0).unwrap_or_else(|| font.glyph_id('?'));
-        if let Some(previous) = glyphs.last() {
-            pen += per_unit * font.kern_unscaled(previous.id, id);
+        let (font, c) = typeface.font_of(kind.is_bold, c).map_or_else(|| (own.clone(), '?'), |font| (font, c));
+        let id = font.glyph_id(c);
+        let scale = scale(&font, kind.size);
+        let per_unit = scale.y / font.height_unscaled();
+        let current = (own.glyph_id(c) == id).then_some(id);
+        if let (Some(previous), Some(current)) = (previous, current) {
+            pen += per_unit * font.kern_unscaled(previous, current);
         }
-        glyphs.push(id.with_scale_and_position(scale, point(pen, 0.0)));
+        previous = current;
+        let glyph = id.with_scale_and_position(scale, point(pen, 0.0));
         pen += per_unit * font.h_advance_unscaled(id);
+        glyphs.push((font, glyph));
     }
     (glyphs, pen)
 }
