@@ -10,7 +10,7 @@ use std::task::{Context, Poll, Waker};
 
 use super::plan::{CooperativeMatrices, Dispatch, Planner, Traits};
 use super::session::GpuSession;
-use super::shader::{ModuleKey, Modules};
+use super::shader::Modules;
 use super::table::KernelTable;
 use crate::backend::{Backend, LocalFuture, Session};
 use crate::cpu::flushing_subnormals;
@@ -146,7 +146,8 @@ pub(super) struct Pipeline {
     pub layout: wgpu::BindGroupLayout,
 }
 
-type PipelineKey = (ModuleKey, &'static str);
+/// The address of a module, which is kept as long as its device, and an entry point.
+type PipelineKey = (usize, &'static str);
 type Pipelines = HashMap<PipelineKey, Arc<Pipeline>>;
 
 /// A device: an opened adapter, the modules and pipelines made on it so far.
@@ -401,7 +402,7 @@ impl Gpu {
     /// # Errors
     /// [`Error::Gpu`] where the driver refuses one.
     pub(super) fn compile(&self, dispatches: &[Dispatch]) -> Result<()> {
-        let mut missing: Vec<(ModuleKey, Vec<&Dispatch>)> = Vec::new();
+        let mut missing: Vec<(usize, Vec<&Dispatch>)> = Vec::new();
         {
             let pipelines = self.pipelines();
             for dispatch in dispatches.iter().filter(|dispatch| !pipelines.contains_key(&pipeline_key(dispatch))) {
@@ -486,7 +487,7 @@ impl Gpu {
 }
 
 fn pipeline_key(dispatch: &Dispatch) -> PipelineKey {
-    ((dispatch.shader.name, format!("{:?}", dispatch.constants)), dispatch.entry)
+    (Arc::as_ptr(&dispatch.module).addr(), dispatch.entry)
 }
 
 /// The result of a future that waits for nothing: outside of a browser, an error scope's.

@@ -138,8 +138,6 @@ pub struct Dispatch {
     pub shader: &'static Shader,
     /// Its module.
     pub module: Arc<Module>,
-    /// Constants of the module.
-    pub constants: Vec<(&'static str, Constant)>,
     /// Entry point.
     pub entry: &'static str,
     /// Binding index and what is bound there.
@@ -489,12 +487,11 @@ impl Kernel<'_, '_> {
         }
         let (bindings, n_bound) = self.bindings(&module, info, &mut params)?;
         let (params, label) = (params.bytes, self.label());
-        let Kernel { plan, shader, entry, constants, flops, bytes, .. } = self;
+        let Kernel { plan, shader, entry, flops, bytes, .. } = self;
         plan.dispatches.push(Dispatch {
             label,
             shader,
             module,
-            constants,
             entry,
             bindings,
             params,

@@ -188,26 +188,23 @@ fn is_directive(line: &str) -> bool {
     line.starts_with("enable ")
 }
 
-/// A module by shader and constants.
-pub type ModuleKey = (&'static str, String);
-
-/// Modules made so far.
+/// Modules made so far, by their texts.
 #[derive(Debug, Default)]
-pub struct Modules(Mutex<HashMap<ModuleKey, Arc<Module>>>);
+pub struct Modules(Mutex<HashMap<String, Arc<Module>>>);
 
 impl Modules {
-    /// The module of a shader under constants, made at the first call.
+    /// The module of a shader under constants, made at the first call and kept.
     ///
     /// # Errors
     /// As [`Shader::module`].
     pub fn get(&self, shader: &'static Shader, constants: &[(&'static str, Constant)], capabilities: Capabilities) -> Result<Arc<Module>> {
-        let key = (shader.name, format!("{constants:?}"));
+        let text = shader.assemble(constants);
         let mut modules = self.0.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
-        if let Some(module) = modules.get(&key) {
+        if let Some(module) = modules.get(&text) {
             return Ok(module.clone());
         }
         let module = Arc::new(shader.module(constants, capabilities)?);
-        modules.insert(key, module.clone());
+        modules.insert(text, module.clone());
         Ok(module)
     }
 }

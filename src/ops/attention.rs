@@ -13,7 +13,7 @@ use crate::graph::{Gradients, Graph, Tensor};
 
 const NAME: &str = "attention";
 
-pub(crate) const SHADER: Shader = Shader {
+const SHADER: Shader = Shader {
     name: NAME,
     source: include_str!("../../shaders/attention.wgsl"),
     shared: &[include_str!("../../shaders/shared/exponential.wgsl"), include_str!("../../shaders/shared/attention_append.wgsl")],

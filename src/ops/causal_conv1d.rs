@@ -6,7 +6,7 @@ use crate::gpu::{Constant, Kernel, Planner, Shader};
 use crate::graph::{Gradients, Graph, Tensor};
 pub use crate::reference::causal_conv1d::Activation;
 
-pub(crate) const SHADER: Shader = variant(&[SINGLE, ACTIVATION, RECURRENCE, SUM_COLUMN, SPREAD]);
+const SHADER: Shader = variant(&[SINGLE, ACTIVATION, RECURRENCE, SUM_COLUMN, SPREAD]);
 
 /// Four channels an invocation.
 const QUAD_SHADER: Shader = variant(&[QUAD, ACTIVATION, RECURRENCE, SUM_COLUMN, SPREAD]);

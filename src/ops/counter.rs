@@ -5,7 +5,7 @@ use crate::error::Result;
 use crate::gpu::{Planner, Shader};
 use crate::graph::{Graph, Tensor};
 
-pub(crate) const SHADER: Shader =
+const SHADER: Shader =
     Shader { name: "counter", source: include_str!("../../shaders/counter.wgsl"), shared: &[], constants: &[] };
 
 /// Adds 1 to both elements of a counter.

@@ -6,7 +6,7 @@ use crate::gpu::{Planner, Shader};
 use crate::graph::{Gradients, Graph, Tensor};
 use crate::reference::dropout::mix;
 
-pub(crate) const SHADER: Shader =
+const SHADER: Shader =
     Shader { name: "dropout", source: include_str!("../../shaders/dropout.wgsl"), shared: &[], constants: &[] };
 
 /// Where the masks of a program come from.

@@ -5,7 +5,7 @@ use crate::error::Result;
 use crate::gpu::{Constant, Operand, Planner, Shader};
 use crate::graph::{Gradients, Graph, Tensor};
 
-pub(crate) const SHADER: Shader = variant(&[SINGLE]);
+const SHADER: Shader = variant(&[SINGLE]);
 
 const QUAD_SHADER: Shader = variant(&[QUAD]);
 

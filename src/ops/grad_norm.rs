@@ -5,7 +5,7 @@ use crate::error::{Error, Result};
 use crate::gpu::{Planner, Shader};
 use crate::graph::{Graph, Tensor};
 
-pub(crate) const SHADER: Shader = Shader {
+const SHADER: Shader = Shader {
     name: "grad_norm",
     source: include_str!("../../shaders/grad_norm.wgsl"),
     shared: &[include_str!("../../shaders/shared/nan.wgsl"), include_str!("../../shaders/shared/reduce.wgsl")],

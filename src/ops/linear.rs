@@ -6,7 +6,7 @@ use crate::error::{Error, Result};
 use crate::gpu::{Constant, CooperativeMatrices, MOST_ITERATIONS, Operand, Planner, Shader, WINDOW_BYTES};
 use crate::graph::{Gradients, Graph, Tensor};
 
-pub(crate) const SHADER: Shader = variant(&[SINGLE, panel::SOURCE, SPREAD]);
+const SHADER: Shader = variant(&[SINGLE, panel::SOURCE, SPREAD]);
 
 /// Sums four columns an invocation.
 const QUAD_SHADER: Shader = variant(&[QUAD, panel::SOURCE, SPREAD]);

@@ -7,7 +7,7 @@ use crate::error::{Error, Result};
 use crate::gpu::{Constant, Kernel, Planner, Shader};
 use crate::graph::{Gradients, Graph, Tensor};
 
-pub(crate) const SHADER: Shader = Shader {
+const SHADER: Shader = Shader {
     name: "loss",
     source: include_str!("../../shaders/loss.wgsl"),
     shared: &[include_str!("../../shaders/shared/reduce.wgsl")],

@@ -5,7 +5,7 @@ use crate::error::Result;
 use crate::gpu::{Constant, Kernel, LANES, MOST_ITERATIONS, Operand, Planner, Shader};
 use crate::graph::{Gradients, Graph, Tensor};
 
-pub(crate) const SHADER: Shader = variant(&[SINGLE, ACTIVATION, RECURRENCE, SUM_COLUMN, SPREAD]);
+const SHADER: Shader = variant(&[SINGLE, ACTIVATION, RECURRENCE, SUM_COLUMN, SPREAD]);
 
 const QUAD_SHADER: Shader = variant(&[QUAD, ACTIVATION, RECURRENCE, SUM_COLUMN, SPREAD]);
 

@@ -6,7 +6,7 @@ use crate::error::{Error, Result};
 use crate::gpu::{Constant, Kernel, MOST_ITERATIONS, Operand, Planner, Shader, WINDOW_BYTES};
 use crate::graph::{Gradients, Graph, Tensor};
 
-pub(crate) const SHADER: Shader = variant(&[
+const SHADER: Shader = variant(&[
     SINGLE,
     ACTIVATION,
     RECURRENCE,

@@ -7,7 +7,7 @@ use crate::graph::{Gradients, Graph, Tensor};
 
 const NAME: &str = "min_gru_scan";
 
-pub(crate) const SHADER: Shader = variant(&[SINGLE, ACTIVATION, RECURRENCE, CHUNKED, CARRY, CHUNK_F32]);
+const SHADER: Shader = variant(&[SINGLE, ACTIVATION, RECURRENCE, CHUNKED, CARRY, CHUNK_F32]);
 
 /// Carries states from chunk to chunk by subgroup operations.
 const SUBGROUP_SHADER: Shader =
@@ -33,8 +33,6 @@ const fn variant(shared: &'static [&'static str]) -> Shader {
         constants: &[
             ("WIDTH", Constant::U32(1)),
             ("ROW_VALUES", Constant::U32(1)),
-            ("SUBGROUPS", Constant::Bool(false)),
-            ("F16", Constant::Bool(false)),
             ("CARRIED", Constant::U32(CARRIED as u32)),
             ("AHEAD", Constant::U32(1)),
             ("HAS_INITIAL_STATE", Constant::Bool(false)),
@@ -360,8 +358,6 @@ impl Window {
         plan.kernel(shader, entry)
             .constant("WIDTH", width)
             .constant("ROW_VALUES", values)
-            .constant("SUBGROUPS", layout.variant == Variant::Subgroup)
-            .constant("F16", layout.variant == Variant::F16)
             .constant("AHEAD", layout.ahead)
             .bind("p", stretch.part(op.p))
             .bind_optional("reset", op.recurrence.reset.map(|reset| stretch.sequences.part(reset)))

@@ -43,7 +43,7 @@ pub use window::{Gather, Normalisation, Rescale, Rescaling, Restore, Window, Win
 use std::collections::HashSet;
 
 use crate::error::{Error, Result};
-use crate::gpu::{Need, Operand, Planner, Shader};
+use crate::gpu::{Need, Operand, Planner};
 use crate::graph::{Gradients, Graph, Tensor};
 use crate::profile::Work;
 
@@ -356,27 +356,6 @@ pub const KERNELS: &[(&str, &[Named])] = &[
 const SUBGROUP: Named = ("subgroup", Some(Need::Subgroups));
 const SUBGROUP_OF_8: Named = ("subgroup", Some(Need::SubgroupsOf8));
 const F16: Named = ("f16", Some(Need::F16));
-
-/// Every shader, for the tests that validate them without a GPU.
-pub const SHADERS: &[&Shader] = &[
-    &attention::SHADER,
-    &elementwise::SHADER,
-    &linear::SHADER,
-    &causal_conv1d::SHADER,
-    &counter::SHADER,
-    &dropout::SHADER,
-    &grad_norm::SHADER,
-    &iterate::SHADER,
-    &loss::SHADER,
-    &mamba_lab::SHADER,
-    &min_gru::SHADER,
-    &min_gru_scan::SHADER,
-    &optimizer::SHADER,
-    &rms_norm::SHADER,
-    &selective_scan::SHADER,
-    &stack::SHADER,
-    &window::SHADER,
-];
 
 /// Side of the square workgroup of `sum_column.wgsl`.
 const COLUMNS: usize = 16;

@@ -7,7 +7,7 @@ use crate::error::{Error, Result};
 use crate::gpu::{Constant, Operand, Planner, Shader};
 use crate::graph::{Graph, Tensor};
 
-pub(crate) const SHADER: Shader = Shader {
+const SHADER: Shader = Shader {
     name: "optimizer",
     source: include_str!("../../shaders/optimizer.wgsl"),
     shared: &[include_str!("../../shaders/shared/nan.wgsl")],

@@ -5,7 +5,7 @@ use crate::error::{Error, Result};
 use crate::gpu::{Constant, Kernel, LANES, Operand, Planner, Shader};
 use crate::graph::{Gradients, Graph, Tensor};
 
-pub(crate) const SHADER: Shader = variant(&[REDUCE, SUM_COLUMN, SINGLE]);
+const SHADER: Shader = variant(&[REDUCE, SUM_COLUMN, SINGLE]);
 
 const QUAD_SHADER: Shader = variant(&[REDUCE, SUM_COLUMN, QUAD]);
 

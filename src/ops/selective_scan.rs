@@ -9,7 +9,7 @@ const NAME: &str = "selective_scan";
 
 /// For `sequential`, and for `chunked` where eight storage buffers can be bound, which copy saved states for the backward pass; and for
 /// `walked`, which reads them where they lie.
-pub(crate) const SHADER: Shader = variant(&[
+const SHADER: Shader = variant(&[
     SINGLE,
     ACTIVATION,
     EXPONENTIAL,
@@ -62,7 +62,6 @@ const fn variant(shared: &'static [&'static str]) -> Shader {
         source: include_str!("../../shaders/selective_scan.wgsl"),
         shared,
         constants: &[
-            ("VARIANT", Constant::U32(0)),
             ("N_STATE", Constant::U32(16)),
             ("QUADS", Constant::U32(4)),
             ("SPAN", Constant::U32(SPAN as u32)),
@@ -676,8 +675,6 @@ impl Window {
             Variant::F16 => (&F16_SHADER, entry),
         };
         plan.kernel(shader, entry)
-            // modules of one name are told apart by their constants
-            .constant("VARIANT", layout.variant as usize)
             .constant("N_STATE", layout.n_state)
             .constant("QUADS", layout.quads)
             .constant("DELTA_SOFTPLUS", inputs.delta_softplus)

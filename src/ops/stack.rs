@@ -5,7 +5,7 @@ use crate::error::{Error, Result};
 use crate::gpu::{Operand, Planner, Shader};
 use crate::graph::{Gradients, Graph, Tensor};
 
-pub(crate) const SHADER: Shader = Shader { name: "stack", source: include_str!("../../shaders/stack.wgsl"), shared: &[], constants: &[] };
+const SHADER: Shader = Shader { name: "stack", source: include_str!("../../shaders/stack.wgsl"), shared: &[], constants: &[] };
 
 /// `tall[part * row + r] = wide[r]`'s columns of the part, with the common ones behind them; or back, where there are no common ones.
 #[derive(Clone, Copy, Debug, PartialEq)]

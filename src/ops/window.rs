@@ -6,7 +6,7 @@ use crate::gpu::{Constant, Planner, Shader};
 use crate::graph::{Gradients, Graph, Tensor};
 pub use crate::reference::window::{Normalisation, Rescaling};
 
-pub(crate) const SHADER: Shader = Shader {
+const SHADER: Shader = Shader {
     name: "window",
     source: include_str!("../../shaders/window.wgsl"),
     shared: &[include_str!("../../shaders/shared/reduce.wgsl")],
