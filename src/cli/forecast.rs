@@ -9,7 +9,7 @@ use super::data::{DataArgs, say_unused, sources};
 use super::device::{Device, DeviceArgs};
 use super::pictures::{self, MOST_PANELS};
 use crate::checkpoint::{Checkpoint, Description};
-use crate::dataset::{CALENDAR, Dates, Scaler, Table};
+use crate::dataset::{CALENDAR, Dates, Scaler, Table, Windows};
 use crate::error::{Error, Result};
 use crate::model::{StreamGraph, WindowGraph};
 use crate::report::Lang;
@@ -151,36 +151,24 @@ impl Model<'_> {
         device: &Device,
     ) -> Result<Future> {
         let layout = &self.description.layout;
-        let (n_row, window) = (table.n_row(), self.description.training.window);
-        if n_row < window {
-            return Err(Error::data(
-                table.source(),
-                message!("{} rows, but the model looks back on {}", n_row, window),
-                message!("give a longer series"),
-            ));
-        }
-        let columns = layout.columns().map(|name| table.column(name)).collect::<Result<Vec<_>>>()?;
-        let n_target = layout.targets.len();
+        let windows = Windows::unsplit(std::slice::from_ref(table), layout, vec![scalers.to_vec()])?;
         let needs_dates = layout.covariates.iter().any(|name| CALENDAR.contains(&name.as_str()));
         let dates = match table.dates().map(|dates| dates.continued(horizon)) {
             // within the model's own horizon nothing is read of the rows to come
             Some(Err(error)) if needs_dates && horizon > self.description.model.horizon => return Err(error),
             continued => continued.and_then(Result::ok).unwrap_or_default(),
         };
-        let ahead = calendar_ahead(table, &dates, &scalers[n_target..]);
-        let mut targets = vec![Vec::new(); n_target];
-        for features in &layout.features() {
-            let of_row = |row: usize| -> Result<Vec<f32>> {
-                features.iter().map(|&column| scalers[column].scaled(columns[column][row], || table.source().message())).collect()
-            };
+        let ahead = calendar_ahead(table, &dates, &scalers[layout.targets.len()..]);
+        let mut targets = vec![Vec::new(); layout.targets.len()];
+        let (n_feature, n_target) = (windows.n_feature(), windows.n_target());
+        for member in windows.members() {
             // a state that is carried comes from the first row on
-            let first = if self.description.training.carry_state { 0 } else { n_row - window };
-            let rows = (first..n_row).map(of_row).collect::<Result<Vec<_>>>()?;
-            let n_here = features.iter().filter(|&&column| column < n_target).count();
-            let forecast = self.member(rows, n_here, horizon, &ahead, graph, parameters, device).await?;
+            let first = if self.description.training.carry_state { member.rows.start } else { member.rows.end - layout.window };
+            let rows = windows.values()[first * n_feature..member.rows.end * n_feature].chunks(n_feature);
+            let forecast = self.member(rows, n_target, horizon, &ahead, graph, parameters, device).await?;
             for (index, value) in forecast.into_iter().enumerate() {
-                let column = features[index / self.n_level % n_here];
-                targets[column].push(scalers[column].inverse(f64::from(value)));
+                let target = index / self.n_level % n_target;
+                targets[member.columns[target]].push(windows.scaler(member, target).inverse(f64::from(value)));
             }
         }
         Ok(Future { dates, targets })
@@ -190,7 +178,7 @@ impl Model<'_> {
     /// known of the rows to come.
     async fn member(
         &self,
-        rows: Vec<Vec<f32>>,
+        rows: impl Iterator<Item = &[f32]>,
         n_target: usize,
         horizon: usize,
         ahead: &[Vec<f32>],
@@ -201,7 +189,7 @@ impl Model<'_> {
         let mut stream = graph.load(device.backend(), parameters).await?;
         let mut next = Vec::new();
         for row in rows {
-            next = stream.step(&row).await?.unwrap_or_default();
+            next = stream.step(row).await?.unwrap_or_default();
         }
         let mut forecast = next.clone();
         let n_row = n_target * self.n_level;

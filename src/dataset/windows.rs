@@ -158,7 +158,7 @@ impl Windows {
         }
     }
 
-    /// The scaled values without parts, for forecasts of what comes after them: see [`Windows::last`].
+    /// The scaled values without parts, for forecasts of what comes after them.
     ///
     /// # Errors
     /// [`Error::Data`] where a table lacks a column, is shorter than a window, or a scaled value is beyond float32; [`Error::Shape`] if there
@@ -278,13 +278,6 @@ impl Windows {
     /// First rows of the test windows; none where the partition has no test part.
     pub fn test(&self) -> &Starts {
         &self.test
-    }
-
-    /// First rows of the windows that end with each series' last row.
-    pub fn last(&self) -> Starts {
-        let last =
-            |member: &Member| member.rows.end.saturating_sub(self.layout.window)..(member.rows.end + 1).saturating_sub(self.layout.window);
-        Starts::new(self.members.iter().map(last))
     }
 
     /// The windows that scores are reported on: those of the test part, of the validation part where there is no other.

@@ -5,8 +5,7 @@ use crate::error::Result;
 use crate::gpu::{Planner, Shader};
 use crate::graph::{Graph, Tensor};
 
-const SHADER: Shader =
-    Shader { name: "counter", source: include_str!("../../shaders/counter.wgsl"), shared: &[], constants: &[] };
+const SHADER: Shader = Shader { name: "counter", source: include_str!("../../shaders/counter.wgsl"), shared: &[], constants: &[] };
 
 /// Adds 1 to both elements of a counter.
 #[derive(Clone, Copy, Debug)]

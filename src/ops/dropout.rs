@@ -6,8 +6,7 @@ use crate::gpu::{Planner, Shader};
 use crate::graph::{Gradients, Graph, Tensor};
 use crate::reference::dropout::mix;
 
-const SHADER: Shader =
-    Shader { name: "dropout", source: include_str!("../../shaders/dropout.wgsl"), shared: &[], constants: &[] };
+const SHADER: Shader = Shader { name: "dropout", source: include_str!("../../shaders/dropout.wgsl"), shared: &[], constants: &[] };
 
 /// Where the masks of a program come from.
 #[derive(Clone, Copy, Debug, PartialEq)]

@@ -5,8 +5,7 @@ use crate::error::{Error, Result};
 use crate::gpu::{Planner, Shader};
 use crate::graph::{Graph, Tensor};
 
-const SHADER: Shader =
-    Shader { name: "iterate", source: include_str!("../../shaders/iterate.wgsl"), shared: &[], constants: &[] };
+const SHADER: Shader = Shader { name: "iterate", source: include_str!("../../shaders/iterate.wgsl"), shared: &[], constants: &[] };
 
 /// What is applied; both tend to a fixed point.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -22,6 +22,37 @@ const MOST_STEPS: usize = 1 << 18;
 /// Forecasts that are kept on the device between two reads, at most, unless one run makes more.
 const MOST_FORECASTS: usize = 1 << 23;
 
+/// The program that forecasts windows, and how it is run.
+#[derive(Debug)]
+pub(super) struct Evaluation {
+    pub(super) plan: EvaluationPlan,
+    pub(super) program: WindowProgram,
+}
+
+impl Evaluation {
+    /// Forecasts of windows, `(window, horizon, target * level)`.
+    pub(super) async fn forecast(&self, session: &mut dyn Session, graph: &Graph, windows: &Starts) -> Result<Vec<f32>> {
+        let Evaluation { plan, program } = self;
+        let (starts, n_behind) = plan.starts(windows);
+        let n_beside = if plan.is_walk { 1 } else { plan.width };
+        let mut forecasts = Vec::new();
+        program.clear_states(session, graph)?;
+        for chunk in starts.chunks(plan.n_run * n_beside) {
+            let n_run = chunk.len() / n_beside;
+            program.begin(session, graph, chunk, 0)?;
+            session.run(program.program, n_run)?;
+            forecasts.extend_from_slice(&session.read(program.forecasts).await?[..n_run * plan.width * plan.n_output]);
+        }
+        rearrange(&mut forecasts, plan.n_level);
+        let n_forecast = windows.len() * plan.n_output;
+        if plan.is_walk {
+            forecasts.drain(..forecasts.len() - n_forecast - n_behind * plan.n_output);
+        }
+        forecasts.truncate(n_forecast);
+        Ok(forecasts)
+    }
+}
+
 /// How windows are forecast: side by side, each from zero states, or by a walk of one row through the series with its state carried.
 #[derive(Debug)]
 pub(super) struct EvaluationPlan {
@@ -58,27 +89,6 @@ impl EvaluationPlan {
     pub(super) fn forecasts(&self, horizon: usize) -> [usize; 3] {
         let n_column = self.n_output / horizon;
         if self.is_walk { [self.n_run, self.width * horizon, n_column] } else { [self.n_run * self.width, horizon, n_column] }
-    }
-
-    /// Forecasts of windows, `(window, horizon, target * level)`.
-    pub(super) async fn run(&self, session: &mut dyn Session, graph: &Graph, side: &WindowProgram, windows: &Starts) -> Result<Vec<f32>> {
-        let (starts, n_behind) = self.starts(windows);
-        let n_beside = if self.is_walk { 1 } else { self.width };
-        let mut forecasts = Vec::new();
-        side.clear_states(session, graph)?;
-        for chunk in starts.chunks(self.n_run * n_beside) {
-            let n_run = chunk.len() / n_beside;
-            side.begin(session, graph, chunk, 0)?;
-            session.run(side.program, n_run)?;
-            forecasts.extend_from_slice(&session.read(side.forecasts).await?[..n_run * self.width * self.n_output]);
-        }
-        rearrange(&mut forecasts, self.n_level);
-        let n_forecast = windows.len() * self.n_output;
-        if self.is_walk {
-            forecasts.drain(..forecasts.len() - n_forecast - n_behind * self.n_output);
-        }
-        forecasts.truncate(n_forecast);
-        Ok(forecasts)
     }
 
     /// Rows at which the windows, or the parts of the walk, begin, run by run. The last run is filled up with the last window; a walk takes

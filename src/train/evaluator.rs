@@ -1,7 +1,7 @@
 //! Forecasts of windows by parameters that are given.
 
-use super::evaluation::EvaluationPlan;
-use super::programs::{Recorder, SeriesTensors, WindowProgram};
+use super::evaluation::Evaluation;
+use super::programs::{Recorder, SeriesTensors};
 use super::{Series, TrainingConfig};
 use crate::backend::{Backend, write_parameters};
 use crate::dataset::Starts;
@@ -30,9 +30,8 @@ use crate::model::ForecasterConfig;
 #[derive(Debug)]
 pub struct Evaluator {
     graph: Graph,
-    plan: EvaluationPlan,
     series: SeriesTensors,
-    side: WindowProgram,
+    evaluation: Evaluation,
     n_feature: usize,
     /// Rows that a window and its forecast take.
     n_needed: usize,
@@ -48,10 +47,10 @@ impl Evaluator {
         let n_row = series.check(model, config)?;
         let mut graph = Graph::new();
         let recorder = Recorder::new(&mut graph, model, config, n_row)?;
-        let (plan, side) = recorder.evaluation(&mut graph, series.valid.len().max(1))?;
+        let evaluation = recorder.evaluation(&mut graph, series.valid.len().max(1))?;
         let series = recorder.series;
-        graph.share_storages(&[side.forecasts]);
-        Ok(Evaluator { graph, plan, series, side, n_feature: model.features, n_needed: config.window + model.horizon })
+        graph.share_storages(&[evaluation.program.forecasts]);
+        Ok(Evaluator { graph, series, evaluation, n_feature: model.features, n_needed: config.window + model.horizon })
     }
 
     /// The graph, for its parameters' names and shapes.
@@ -76,6 +75,6 @@ impl Evaluator {
         let mut session = backend.load(&self.graph).await?;
         write_parameters(&mut *session, &self.graph, parameters)?;
         self.series.write(&mut *session, series)?;
-        self.plan.run(&mut *session, &self.graph, &self.side, windows).await
+        self.evaluation.forecast(&mut *session, &self.graph, windows).await
     }
 }

@@ -152,7 +152,7 @@ impl Trainer {
         match (state, &self.best) {
             (Some(state), _) => self.restore(session, state, series, &mut run)?,
             (None, Some(programs)) => {
-                let forecasts = self.plan.run(session, &self.graph, &self.evaluation, &series.valid).await?;
+                let forecasts = self.evaluation.forecast(session, &self.graph, &series.valid).await?;
                 run.begin(self.loss(&forecasts, &series.valid, series)?);
                 run.best.forecasts = Some(forecasts);
                 session.run(programs.keep, 1)?;
@@ -168,7 +168,7 @@ impl Trainer {
             if self.train_epoch(session, series, &order, &mut run, observe).await?.is_break() {
                 return Ok(Outcome::Stopped(Box::new(self.state(session, series, &run).await?)));
             }
-            let forecasts = self.plan.run(session, &self.graph, &self.evaluation, &series.valid).await?;
+            let forecasts = self.evaluation.forecast(session, &self.graph, &series.valid).await?;
             let score = EpochScore {
                 train_mse: run.progress.squared_errors / self.n_value(order.len()),
                 valid_mse: self.score(&forecasts, &series.valid, series)?.mse,
@@ -207,7 +207,7 @@ impl Trainer {
         }
         let forecasts = match run.best.forecasts {
             Some(forecasts) => forecasts,
-            None => self.plan.run(session, &self.graph, &self.evaluation, &series.valid).await?,
+            None => self.evaluation.forecast(session, &self.graph, &series.valid).await?,
         };
         let order = self.order(&series.train, 1);
         let persistent: f64 =

@@ -22,7 +22,7 @@ use crate::error::{Error, Result};
 use crate::graph::{Graph, Tensor};
 use crate::model::ForecasterConfig;
 use crate::ops::{Rescaling, Update};
-use evaluation::EvaluationPlan;
+use evaluation::Evaluation;
 use programs::{BestParameters, Recorder, SeriesTensors, WindowProgram, l1_penalty};
 
 /// Scaled series, one below another, and the windows in them that are trained on and scored.
@@ -117,10 +117,9 @@ pub struct Trainer {
     n_train_step: usize,
     /// Training steps between two reads of what they have computed.
     slice: usize,
-    plan: EvaluationPlan,
     series: SeriesTensors,
     train: WindowProgram,
-    evaluation: WindowProgram,
+    evaluation: Evaluation,
     losses: Tensor,
     learning_rates: Tensor,
     /// Values of the mask of the L1 penalty, where there is one.
@@ -179,16 +178,15 @@ impl Trainer {
         graph.optimize(&Update { optimizer: config.optimizer, clip, clip_value: config.clip_value, learning_rates, counter })?;
         let train = recorder.finish(&mut graph, "train", train, &[slice * config.batch, model.horizon, n_column])?;
 
-        let (plan, evaluation) = recorder.evaluation(&mut graph, n_valid)?;
+        let evaluation = recorder.evaluation(&mut graph, n_valid)?;
         let best = config.patience.map(|_| BestParameters::new(&mut graph));
-        graph.share_storages(&[train.forecasts, evaluation.forecasts]);
+        graph.share_storages(&[train.forecasts, evaluation.program.forecasts]);
         Ok(Trainer {
             graph,
             config: config.clone(),
             model: model.clone(),
             n_train_step,
             slice,
-            plan,
             series: recorder.series,
             train,
             evaluation,

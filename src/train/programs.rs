@@ -1,6 +1,6 @@
 //! What a trainer records: the programs of a training step, of an evaluation and of early stopping.
 
-use super::evaluation::{EvaluationPlan, spare_rows};
+use super::evaluation::{Evaluation, EvaluationPlan, spare_rows};
 use super::{Series, TrainingConfig};
 use crate::backend::Session;
 use crate::error::Result;
@@ -114,11 +114,11 @@ impl<'a> Recorder<'a> {
     }
 
     /// The program that forecasts windows, for evaluations of `n_window` of them.
-    pub(super) fn evaluation(&self, graph: &mut Graph, n_window: usize) -> Result<(EvaluationPlan, WindowProgram)> {
+    pub(super) fn evaluation(&self, graph: &mut Graph, n_window: usize) -> Result<Evaluation> {
         let plan = EvaluationPlan::new(self.config, n_window, self.model);
         let evaluation = self.record(graph, "evaluation", plan.sizes(), false)?;
-        let evaluation = self.finish(graph, "evaluation", evaluation, &plan.forecasts(self.model.horizon))?;
-        Ok((plan, evaluation))
+        let program = self.finish(graph, "evaluation", evaluation, &plan.forecasts(self.model.horizon))?;
+        Ok(Evaluation { plan, program })
     }
 
     /// `n_step` times a batch of windows, and the forecasts after them, or after every step where a walk needs them.
