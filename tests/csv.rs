@@ -67,6 +67,23 @@ fn delimiters_and_decimal_commas_are_told() {
 }
 
 #[test]
+fn a_quote_that_is_never_closed_is_refused() {
+    let head = "date,load,note\n2024-01-01,1,\"a\nb\"\n";
+    let rest = "2024-01-03,3,x\n2024-01-04,4,x\n";
+    let refused = "data.csv:4: the quote that opens here is never closed; close it or remove it";
+    for row in ["2024-01-02,2,\"see below\n", "2024-01-02,\"2,x\n", "\"2024-01-02,2,x\n"] {
+        let content = format!("{head}{row}{rest}");
+        assert_eq!(read_with(&content, &CsvOptions::default()).expect_err(row), refused);
+        assert_eq!(read_with(gzip(&content), &CsvOptions::default()).expect_err(row), refused);
+    }
+    let header = read_with("date,\"load\n2024-01-01,1\n", &CsvOptions::default()).expect_err("no header");
+    assert_eq!(header, "data.csv:1: the quote that opens here is never closed; close it or remove it");
+    for row in ["2024-01-02,2,\"c\nd\"\n", "2024-01-02,2,\"c \"\"d\"\"\n\"\n", "2024-01-02,2,5\"\n", "2024-01-02,2,\"c\"\n"] {
+        assert_eq!(columns(&read(format!("{head}{row}")).0), [[1.0, 2.0]], "{row}");
+    }
+}
+
+#[test]
 fn without_a_header_columns_are_numbered() {
     let (table, notes) = read("2024-01-01,1,10\n2024-01-02,2,20\n");
     assert_eq!(table.names(), ["c2", "c3"]);

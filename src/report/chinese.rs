@@ -456,6 +456,8 @@ pub static CHINESE: &[(&str, &str)] = &[
     ("{} is not finite", "{} 不是有限的数"),
     ("give a finite number or remove the row", "请给出有限的数，或删除该行"),
     ("{} is not a number", "{} 不是数"),
+    ("the quote that opens here is never closed", "从此处开始的引号没有闭合"),
+    ("close it or remove it", "请补上另一半引号，或将其删去"),
     ("write it as {} or choose another column", "请写成 {} 的形式，或选择其他列"),
     ("{}: the newest rows come first; they are read from the last to the first", "{}：最新的行在前；将从最后一行读到第一行"),
     ("{}: {} of {} steps are not {}, the first before line {}", "{}：有 {} 个间隔（共 {} 个）不是 {}，第一个在第 {} 行之前"),

@@ -101,7 +101,7 @@ impl Table {
 ///
 /// # Errors
 /// [`Error::File`] or [`Error::Data`], naming file, line and column, for: a file that is missing, empty, without rows or not UTF-8; no
-/// such column; a row of another length than the header; a cell that is no number or infinite, or has no value where that is an error; a
+/// such column; a row of another length than the header; a quote that is never closed; a cell that is no number or infinite, or has no value where that is an error; a
 /// date that cannot be read, comes twice or is out of order.
 pub fn read_csv(path: &Path, options: &CsvOptions<'_>) -> Result<CsvTables> {
     let place = path.display().to_string();
@@ -125,18 +125,26 @@ pub fn read_csv(path: &Path, options: &CsvOptions<'_>) -> Result<CsvTables> {
     let mut record = ByteRecord::new();
     let mut names = Vec::new();
     let mut is_unnamed = false;
+    let mut header = ByteRecord::new();
     if dialect.has_header {
-        let header = reader.byte_headers().map_err(|error| csv_error(path, error))?;
+        header.clone_from(reader.byte_headers().map_err(|error| csv_error(path, error))?);
         if header.is_empty() {
             return Err(error(message!("the file is empty"), message!("give a CSV file with a header row")));
         }
         for column in 0..header.len() {
-            let name = text(header, column, path, None)?;
+            let name = text(&header, column, path, None)?;
             is_unnamed |= column == 0 && (name.is_empty() || name == "Unnamed: 0");
             names.push(if name.is_empty() { format!("c{}", column + 1) } else { name.to_string() });
         }
     }
-    if !reader.read_byte_record(&mut record).map_err(|error| csv_error(path, error))? {
+    let mut read = |record: &mut ByteRecord| {
+        let read = reader.read_byte_record(record);
+        read.map_err(|error| unclosed(path, record).unwrap_or_else(|| csv_error(path, error)))
+    };
+    if !read(&mut record)? {
+        if let Some(error) = unclosed(path, &header) {
+            return Err(error);
+        }
         return Err(error(message!("no rows below the header"), message!("give a CSV file with a row for each time step")));
     }
     if !dialect.has_header {
@@ -148,6 +156,7 @@ pub fn read_csv(path: &Path, options: &CsvOptions<'_>) -> Result<CsvTables> {
     let cells = Cells { path, names: &names, decimal_comma: dialect.decimal_comma, missing: options.missing };
     let mut all: Vec<Rows> = Vec::new();
     let mut index_of: HashMap<String, usize> = HashMap::new();
+    let mut next = ByteRecord::new();
     loop {
         let id = layout.id.map_or(Ok(""), |column| text(&record, column, path, Some(&names)))?;
         let index = match index_of.get(id) {
@@ -158,10 +167,14 @@ pub fn read_csv(path: &Path, options: &CsvOptions<'_>) -> Result<CsvTables> {
                 all.len() - 1
             }
         };
-        all[index].push(&record, &layout, &cells)?;
-        if !reader.read_byte_record(&mut record).map_err(|error| csv_error(path, error))? {
+        all[index].push(&record, &layout, &cells).map_err(|error| unclosed(path, &record).unwrap_or(error))?;
+        if !read(&mut next)? {
             break;
         }
+        std::mem::swap(&mut record, &mut next);
+    }
+    if let Some(error) = unclosed(path, &record) {
+        return Err(error);
     }
     let tables = all.into_iter().map(|rows| rows.into_table(&layout, &cells, &mut notes)).collect::<Result<_>>()?;
     Ok(CsvTables { tables, notes })
@@ -439,12 +452,28 @@ fn line(path: &Path, record: Option<&Position>) -> u64 {
     record.map_or(1, |record| line_at(path, record.byte()).unwrap_or(record.line()))
 }
 
-/// The line of the first byte from `byte` on that ends no line, from 1; none where the file cannot be read again, as a pipe cannot.
+/// The line of the first byte from `byte` on that ends no line, from 1; none where the file cannot be read again.
 fn line_at(path: &Path, byte: u64) -> Option<u64> {
-    let file = path.is_file().then(|| open(path).ok()).flatten()?;
-    let bytes = BufReader::new(file).bytes().map_while(Result::ok);
-    let before = (0..).zip(bytes).take_while(|&(place, read)| place < byte || matches!(read, b'\r' | b'\n'));
+    let before = bytes(path)?.take_while(|&(place, read)| place < byte || matches!(read, b'\r' | b'\n'));
     Some(1 + before.filter(|&(_, read)| read == b'\n').count() as u64)
+}
+
+/// The bytes of a file's text, each with its place; none where the file cannot be read again, as a pipe cannot.
+fn bytes(path: &Path) -> Option<impl Iterator<Item = (u64, u8)>> {
+    let file = path.is_file().then(|| open(path).ok()).flatten()?;
+    Some((0..).zip(BufReader::new(file).bytes().map_while(Result::ok)))
+}
+
+/// The error of a file's last record where a quote opens in it that nothing closes: it then has what were rows in a cell. A record that
+/// closes its quotes has an even number of them.
+fn unclosed(path: &Path, record: &ByteRecord) -> Option<Error> {
+    let position = record.position().filter(|_| record.iter().flatten().any(|byte| matches!(byte, b'\r' | b'\n')))?;
+    let n_quote = bytes(path)?.filter(|&(place, read)| place >= position.byte() && read == b'"').count();
+    (n_quote % 2 == 1).then(|| Error::Data {
+        place: message!("{}:{}", path.display(), line(path, Some(position))),
+        what: message!("the quote that opens here is never closed"),
+        remedy: message!("close it or remove it"),
+    })
 }
 
 /// A cell's text in quotes, on one line, cut where it is long.
