@@ -163,6 +163,22 @@ fn irregular_steps_are_counted_with_the_first_line() {
 }
 
 #[test]
+fn dates_of_digits_alone_are_told_from_counts_by_their_steps() {
+    let months: Vec<String> = (2010..2020).flat_map(|year| (1..=12).map(move |month| format!("{year}{month:02}"))).collect();
+    let hours: Vec<String> =
+        (0..72).map(|hour| format!("202401{:02}{:02}", 30 + hour / 24, hour % 24).replace("20240132", "20240201")).collect();
+    let counts: Vec<String> = (200_011..200_050).map(|count| count.to_string()).collect();
+    for (dates, next) in [(months, "202001"), (hours, "2024020200"), (counts, "200050")] {
+        let (table, notes) = read(format!("date,load\n{}", dates.iter().map(|date| format!("{date},1\n")).collect::<String>()));
+        assert_eq!(table.dates().expect("dates").continued(1).expect("a step"), [next]);
+        assert!(notes.is_empty(), "{notes:?}");
+    }
+    let (table, notes) = read("time,load\n1,1\n2,2\n4,3\n7,4\n9,5\n12,6\n");
+    assert_eq!(notes, ["data.csv: the dates have no step that most of them keep"]);
+    assert!(table.dates().expect("dates").continued(1).is_err());
+}
+
+#[test]
 fn missing_cells_are_refused_dropped_or_filled() {
     let content = "date,a,b\n2024-01-01,NA,1\n2024-01-02,2,2\n2024-01-03,?,\n2024-01-04,null,4\n2024-01-05,5,5\n2024-01-06,,6\n";
     let with = |missing| read_with(content, &CsvOptions { missing, ..CsvOptions::default() });
