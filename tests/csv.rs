@@ -179,6 +179,19 @@ fn dates_of_digits_alone_are_told_from_counts_by_their_steps() {
 }
 
 #[test]
+fn dates_with_dashes_may_have_the_month_first() {
+    let days: Vec<String> = (1..=31).map(|day| format!("01-{day:02}-2023")).collect();
+    let hours: Vec<String> = (0..48).map(|hour| format!("{:02}-01-2023 {:02}:30", 12 + hour / 24, hour % 24)).collect();
+    let quarters: Vec<String> = (1990..2000).flat_map(|year| [1, 4, 7, 10].map(|month| format!("{month:02}-01-{year}"))).collect();
+    let short: Vec<String> = (1..=31).map(|day| format!("01-{day:02}-23")).collect();
+    for (dates, next) in [(days, "02-01-2023"), (hours, "14-01-2023 00:30"), (quarters, "01-01-2000"), (short, "02-01-23")] {
+        let (table, notes) = read(format!("date,load\n{}", dates.iter().map(|date| format!("{date},1\n")).collect::<String>()));
+        assert_eq!(table.dates().expect("dates").continued(1).expect("a step"), [next]);
+        assert!(notes.is_empty(), "{notes:?}");
+    }
+}
+
+#[test]
 fn missing_cells_are_refused_dropped_or_filled() {
     let content = "date,a,b\n2024-01-01,NA,1\n2024-01-02,2,2\n2024-01-03,?,\n2024-01-04,null,4\n2024-01-05,5,5\n2024-01-06,,6\n";
     let with = |missing| read_with(content, &CsvOptions { missing, ..CsvOptions::default() });

@@ -53,6 +53,11 @@ const FORMATS: &[Format] = &[
     Format::Pattern("%d.%m.%Y %H:%M"),
     Format::Pattern("%d.%m.%Y %H:%M:%S"),
     Format::Pattern("%d-%m-%Y"),
+    Format::Pattern("%d-%m-%Y %H:%M"),
+    Format::Pattern("%d-%m-%Y %H:%M:%S"),
+    Format::Pattern("%m-%d-%Y"),
+    Format::Pattern("%m-%d-%Y %H:%M"),
+    Format::Pattern("%m-%d-%Y %H:%M:%S"),
     Format::Pattern("%d-%b-%Y"),
     Format::Pattern("%b %d, %Y"),
     Format::Pattern("%m/%d/%y"),
@@ -61,6 +66,7 @@ const FORMATS: &[Format] = &[
     Format::Pattern("%d/%m/%y %H:%M"),
     Format::Pattern("%d.%m.%y"),
     Format::Pattern("%d-%m-%y"),
+    Format::Pattern("%m-%d-%y"),
     Format::Pattern("%d-%b-%y"),
 ];
 
@@ -563,7 +569,7 @@ mod tests {
 
     #[test]
     fn every_format_goes_on_as_it_is_written() {
-        let cases: [(&[&str], &str, [&str; 2]); 26] = [
+        let cases: [(&[&str], &str, [&str; 2]); 32] = [
             (&["2024-01-30", "2024-01-31"], "1 day", ["2024-02-01", "2024-02-02"]),
             (&["2016-07-01 22:00:00", "2016-07-01 23:00:00"], "1 hour", ["2016-07-02 00:00:00", "2016-07-02 01:00:00"]),
             (&["2024-01-31T23:30", "2024-01-31T23:45"], "15 minutes", ["2024-02-01T00:00", "2024-02-01T00:15"]),
@@ -578,6 +584,12 @@ mod tests {
             (&["31-Dec-21", "1-Jan-22"], "1 day", ["2-Jan-22", "3-Jan-22"]),
             (&["01/30/2024", "01/31/2024"], "1 day", ["02/01/2024", "02/02/2024"]),
             (&["1/30/2024 9:00", "1/31/2024 9:00"], "1 day", ["2/1/2024 9:00", "2/2/2024 9:00"]),
+            (&["30-01-2024", "31-01-2024"], "1 day", ["01-02-2024", "02-02-2024"]),
+            (&["01-30-2024", "01-31-2024"], "1 day", ["02-01-2024", "02-02-2024"]),
+            (&["01-30-24", "01-31-24"], "1 day", ["02-01-24", "02-02-24"]),
+            (&["31-01-2024 22:00", "31-01-2024 23:00"], "1 hour", ["01-02-2024 00:00", "01-02-2024 01:00"]),
+            (&["01-31-2024 22:00", "01-31-2024 23:00"], "1 hour", ["02-01-2024 00:00", "02-01-2024 01:00"]),
+            (&["01-31-2024 23:59:58", "01-31-2024 23:59:59"], "1 second", ["02-01-2024 00:00:00", "02-01-2024 00:00:01"]),
             (&["30.01.2024", "31.01.2024"], "1 day", ["01.02.2024", "02.02.2024"]),
             (&["20240130", "20240131"], "1 day", ["20240201", "20240202"]),
             (&["202411", "202412", "202501"], "1 month", ["202502", "202503"]),
@@ -608,7 +620,11 @@ mod tests {
         let months: Vec<String> = (2019..2022).flat_map(|year| (1..=12).map(move |month| format!("{month:02}/{year}"))).collect();
         let first_days = months.iter().map(|month| format!("01/{month}")).collect::<Vec<_>>();
         let american = months.iter().map(|month| month.replace('/', "/01/")).collect::<Vec<_>>();
-        for (text, next) in [(first_days, "01/01/2022"), (american, "01/01/2022")] {
+        let dashed = |dates: &[String]| dates.iter().map(|date| date.replace('/', "-")).collect::<Vec<_>>();
+        let (first_dashed, american_dashed) = (dashed(&first_days), dashed(&american));
+        for (text, next) in
+            [(first_days, "01/01/2022"), (american, "01/01/2022"), (first_dashed, "01-01-2022"), (american_dashed, "01-01-2022")]
+        {
             let dates = Dates { name: "date".into(), text };
             let spacing = dates.spacing().expect("a step");
             assert_eq!((spacing.step, spacing.n_irregular), (Step::Months(1), 0), "{:?}", dates.text[1]);
