@@ -100,6 +100,42 @@ fn columns_of_text_are_left_out_with_a_note() {
 }
 
 #[test]
+fn dates_and_text_that_begins_with_a_digit_are_left_out_too() {
+    let content = "date,updated,size,at,load\n2024-01-01,2024-01-02,3XL,17:30,1\n2024-01-02,2024-01-03,3XL,17:30,2\n";
+    for columns in [Columns::All, Columns::CloseOrAll] {
+        let (tables, notes) = read_with(content, &CsvOptions { columns, ..CsvOptions::default() }).expect("a table");
+        assert_eq!((tables[0].names(), dates(&tables[0])), (&["load".to_string()][..], vec!["2024-01-01", "2024-01-02"]));
+        let left_out = |(name, cell)| format!("data.csv, column {name}: left out, {cell:?} is no number");
+        assert_eq!(notes, [("updated", "2024-01-02"), ("size", "3XL"), ("at", "17:30")].map(left_out));
+    }
+    let wrong = read_with("date,load\n2024-01-01,\"$5,128.82\"\n", &CsvOptions::default()).expect_err("no number");
+    assert!(wrong.contains("column load: \"$5,128.82\" is not a number"), "{wrong}");
+}
+
+#[test]
+fn without_a_column_of_numbers_it_is_said_what_the_columns_are() {
+    let content = ",date,store,note\n0,2024-01-01,a,x\n1,2024-01-02,a,y\n";
+    let wrong = read_with(content, &CsvOptions { id: Some("store"), ..CsvOptions::default() }).expect_err("no number");
+    let others = "column c1 counts rows; column date has dates; column store tells series apart; column note has \"x\", no number";
+    assert_eq!(wrong, format!("data.csv: no column of numbers is left: {others}; give at least one column of numbers"));
+}
+
+#[test]
+fn a_first_line_may_name_the_delimiter() {
+    for (separator, head) in [(";", "sep=;\r\n"), (",", "\u{feff}SEP=,\n"), ("\t", "sep=\t\r\n"), ("^", "\"sep=^\"\n")] {
+        let content =
+            |last: &str| format!("{head}{}", ["date,a,b\n2024-01-01,1,2.5\n2024-01-02,3,", last, "\n"].concat().replace(',', separator));
+        let (table, notes) = read(content("4.5"));
+        assert_eq!((table.names().join("+"), columns(&table)), ("a+b".into(), vec![vec![1.0, 3.0], vec![2.5, 4.5]]), "{head:?}");
+        assert!(notes.is_empty(), "{notes:?}");
+        let wrong = read_with(content("$"), &CsvOptions::default()).expect_err("no number");
+        assert!(wrong.starts_with("data.csv:4, column b"), "{wrong}");
+    }
+    assert_eq!(read("sep=;\nA;B\n1,5;2\n2,5;3\n").0.columns().next(), Some(&[1.5, 2.5][..]));
+    assert_eq!(columns(&read(gzip("sep=;\nA;B\n1;2\n")).0), [[1.0], [2.0]]);
+}
+
+#[test]
 fn a_column_that_counts_rows_is_left_out_with_a_note() {
     for name in ["", "Unnamed: 0"] {
         let content = format!("{name},date,load\n0,2024-01-01,5\n1,2024-01-02,6\n");

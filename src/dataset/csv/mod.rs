@@ -9,10 +9,10 @@ use std::fs::File;
 use std::io::{self, BufRead, BufReader, Cursor, Read};
 use std::path::Path;
 
-use csv::{ByteRecord, ErrorKind, Position, ReaderBuilder, Writer};
+use csv::{ByteRecord, ErrorKind, Position, Reader, ReaderBuilder, Writer};
 use flate2::bufread::MultiGzDecoder;
 
-use self::dialect::{Dialect, number};
+use self::dialect::{Dialect, number, take_delimiter};
 pub use self::missing::Missing;
 use self::missing::{fill, is_missing};
 pub use self::rows::CsvRows;
@@ -96,7 +96,7 @@ impl Table {
 }
 
 /// Reads a CSV file, plain or compressed by gzip: a row a time step, in the order of time or, all of them, against it. Delimiter (comma,
-/// semicolon, tab, `|`), header and decimal comma are told from the first rows; without a header the columns are called `c1`, `c2` and so
+/// semicolon, tab, `|`, or what a first line such as `sep=;` names), header and decimal comma are told from the first rows; without a header the columns are called `c1`, `c2` and so
 /// on. Dates stay as they are written; a column `time` beside a column of days is joined to it.
 ///
 /// # Errors
@@ -106,21 +106,10 @@ impl Table {
 pub fn read_csv(path: &Path, options: &CsvOptions<'_>) -> Result<CsvTables> {
     let place = path.display().to_string();
     let error = |what: Message, remedy: Message| Error::data(&place, what, remedy);
-    let mut file = open(path).map_err(|source| match source.kind() {
+    let (mut reader, dialect) = reader(path).map_err(|source| match source.kind() {
         io::ErrorKind::NotFound => error(message!("no such file"), message!("check the path")),
         _ => Error::reading(path, source),
     })?;
-    let mut sample = Vec::new();
-    let read = file.by_ref().take(SAMPLE as u64).read_to_end(&mut sample);
-    read.map_err(|source| Error::reading(path, source))?;
-    let whole_lines = if sample.len() < SAMPLE { sample.len() } else { sample.iter().rposition(|&byte| byte == b'\n').unwrap_or(SAMPLE) };
-    let dialect = Dialect::new(&sample[..whole_lines]);
-    let mut reader = ReaderBuilder::new()
-        .delimiter(dialect.delimiter)
-        .has_headers(dialect.has_header)
-        .buffer_capacity(1 << 16)
-        .from_reader(Cursor::new(sample).chain(file));
-
     let mut notes = Vec::new();
     let mut record = ByteRecord::new();
     let mut names = Vec::new();
@@ -180,6 +169,19 @@ pub fn read_csv(path: &Path, options: &CsvOptions<'_>) -> Result<CsvTables> {
     Ok(CsvTables { tables, notes })
 }
 
+/// Opens a file and tells how it is written.
+fn reader(path: &Path) -> io::Result<(Reader<impl Read>, Dialect)> {
+    let mut file = open(path)?;
+    let mut sample = Vec::new();
+    file.by_ref().take(SAMPLE as u64).read_to_end(&mut sample)?;
+    let whole_lines = if sample.len() < SAMPLE { sample.len() } else { sample.iter().rposition(|&byte| byte == b'\n').unwrap_or(SAMPLE) };
+    let known = take_delimiter(&mut sample);
+    let dialect = Dialect::new(&sample[..whole_lines], known);
+    let mut builder = ReaderBuilder::new();
+    builder.delimiter(dialect.delimiter).has_headers(dialect.has_header).buffer_capacity(1 << 16);
+    Ok((builder.from_reader(Cursor::new(sample).chain(file)), dialect))
+}
+
 /// A file's text, decompressed where it begins as gzip does.
 fn open(path: &Path) -> io::Result<Box<dyn Read>> {
     let mut file = BufReader::with_capacity(1 << 16, File::open(path)?);
@@ -216,27 +218,51 @@ impl Layout {
         };
         let is_free = |column: usize| Some(column) != id && !named.as_ref().is_some_and(|named| named.contains(&column));
         let dates = date_columns(&place, names, options.date, first, is_free)?;
-        let selected = match named {
+        let mut layout = Layout { dates, id, selected: Vec::new() };
+        layout.selected = match named {
             Some(named) => named,
-            None => {
-                let mut selected = Vec::new();
-                for column in (0..names.len()).filter(|column| Some(*column) != id && !dates.contains(column)) {
-                    let cell = str::from_utf8(&first[column]).unwrap_or_default().trim();
-                    let name = names[column].escape_debug();
-                    // What begins with a letter and is no missing value is text.
-                    if column == 0 && is_unnamed && names.len() > 1 && matches!(cell, "0" | "1") {
-                        notes.push(message!("{}, column {}: left out, it has no name and counts rows; name it to read it", place, name));
-                    } else if cell.starts_with(char::is_alphabetic) && !is_missing(cell) && cell.parse::<f64>().is_err() {
-                        notes.push(message!("{}, column {}: left out, {} is no number", place, name, quoted(cell)));
-                    } else {
-                        selected.push(column);
-                    }
-                }
-                selected
-            }
+            None => layout.numbers(&place, names, is_unnamed, first, notes)?,
         };
-        Ok(Layout { dates, id, selected })
+        Ok(layout)
     }
+
+    /// The columns of numbers; others are left out with a note.
+    fn numbers(&self, place: &str, names: &[String], is_unnamed: bool, first: &ByteRecord, notes: &mut Vec<Message>) -> Result<Vec<usize>> {
+        let mut selected = Vec::new();
+        let mut others = Vec::new();
+        for (column, name) in names.iter().enumerate() {
+            let (cell, name) = (cell(first, column), name.escape_debug());
+            if self.dates.contains(&column) {
+                others.push(message!("column {} has dates", name));
+            } else if Some(column) == self.id {
+                others.push(message!("column {} tells series apart", name));
+            } else if column == 0 && is_unnamed && names.len() > 1 && matches!(cell, "0" | "1") {
+                others.push(message!("column {} counts rows", name));
+                notes.push(message!("{}, column {}: left out, it has no name and counts rows; name it to read it", place, name));
+            } else if is_text(cell) {
+                others.push(message!("column {} has {}, no number", name, quoted(cell)));
+                notes.push(message!("{}, column {}: left out, {} is no number", place, name, quoted(cell)));
+            } else {
+                selected.push(column);
+            }
+        }
+        if selected.is_empty() {
+            let what = message!("no column of numbers is left: {}").with(Message::list(others));
+            return Err(Error::data(place, what, message!("give at least one column of numbers")));
+        }
+        Ok(selected)
+    }
+}
+
+/// A cell without the space around it, empty where it is not UTF-8.
+fn cell(record: &ByteRecord, column: usize) -> &str {
+    record.get(column).and_then(|cell| str::from_utf8(cell).ok()).unwrap_or_default().trim()
+}
+
+/// Whether a cell is text or a date for certain: with a letter in it, but no value that is missing, nor what begins with a sign as prices do.
+fn is_text(cell: &str) -> bool {
+    let is_word = cell.starts_with(char::is_alphanumeric) && cell.contains(char::is_alphabetic);
+    (is_word || cell.contains(':') || is_date(cell)) && !is_missing(cell) && cell.parse::<f64>().is_err()
 }
 
 /// The date column, `date` or the one that is found; none where there is none.
@@ -256,7 +282,7 @@ fn date_columns(
 /// The date column: by its name, else the first free one that starts with a date. A column `time` goes with one of days.
 fn find_dates(names: &[String], first: &ByteRecord, is_free: impl Fn(usize) -> bool) -> Vec<usize> {
     let free = || (0..names.len()).filter(|&column| is_free(column));
-    let cell = |column: usize| str::from_utf8(&first[column]).unwrap_or_default().trim();
+    let cell = |column: usize| cell(first, column);
     let named = |column: &usize| DATE_NAMES.iter().any(|name| names[*column].eq_ignore_ascii_case(name));
     let is_time = |column: &usize| is_time(&names[*column], cell(*column));
     let named = |column: &usize| named(column) && !is_time(column);
@@ -268,7 +294,7 @@ fn find_dates(names: &[String], first: &ByteRecord, is_free: impl Fn(usize) -> b
 
 /// A column of dates, and the column `time` that goes with it where it is one of days.
 fn with_time(date: usize, names: &[String], first: &ByteRecord, is_free: impl Fn(usize) -> bool) -> Vec<usize> {
-    let cell = |column: usize| str::from_utf8(&first[column]).unwrap_or_default().trim();
+    let cell = |column: usize| cell(first, column);
     let mut others = (0..names.len()).filter(|&column| is_free(column) && column != date);
     let time = others.find(|&column| is_time(&names[column], cell(column))).filter(|_| !cell(date).contains(':'));
     std::iter::once(date).chain(time).collect()
