@@ -149,6 +149,51 @@ fn a_column_that_counts_rows_is_left_out_with_a_note() {
 }
 
 #[test]
+fn rows_may_be_counted_from_any_number_up_or_down() {
+    let names = |cells: [&str; 3]| {
+        let [a, b, c] = cells;
+        read(format!(",date,load\n{a},2024-01-01,5\n{b},2024-01-02,6\n{c},2024-01-03,7\n")).0.names().join("+")
+    };
+    for cells in [["60", "61", "62"], ["159", "158", "157"], ["-1", "0", "1"], ["2", "1", "0"]] {
+        assert_eq!(names(cells), "load", "{cells:?}");
+    }
+    for cells in [["60", "61", "63"], ["60", "60", "60"], ["1.5", "2.5", "3.5"], ["10", "12", "14"]] {
+        assert_eq!(names(cells), "c1+load", "{cells:?}");
+    }
+}
+
+#[test]
+fn dates_have_further_names() {
+    let stooq = "<TICKER>,<DATE>,<TIME>,<CLOSE>\nA,20230102,153000,1\nA,20230102,154500,2\n";
+    let (table, _) = read(stooq);
+    assert_eq!((dates(&table), table.names().join("+")), (vec!["20230102 153000", "20230102 154500"], "<CLOSE>".into()));
+    assert_eq!(table.dates().expect("dates").continued(1).expect("a step"), ["20230102 160000"]);
+    for name in ["Open time", "open_time", "ds", "<date>", "DATE"] {
+        let (table, _) = read(format!("load,{name}\n1,1704067200000\n2,1704070800000\n"));
+        assert_eq!((dates(&table), table.names().join("+")), (vec!["1704067200000", "1704070800000"], "load".into()), "{name}");
+    }
+}
+
+#[test]
+fn years_in_order_are_dates_where_there_are_no_others() {
+    let options = CsvOptions { id: Some("place"), ..CsvOptions::default() };
+    let (tables, _) = read_with("Year,place,load\n1999,a,1\n1999,b,2\n2000,a,3\n2000,b,4\n", &options).expect("tables");
+    assert_eq!(dates(&tables[1]), ["1999", "2000"]);
+    let (table, notes) = read("load,Year\n3,2001\n2,2000\n1,1999\n");
+    assert_eq!((dates(&table), columns(&table)), (vec!["1999", "2000", "2001"], vec![vec![1.0, 2.0, 3.0]]));
+    assert_eq!(notes, ["data.csv: the newest rows come first; they are read from the last to the first"]);
+    assert_eq!(table.dates().expect("dates").continued(2).expect("a step"), ["2002", "2003"]);
+    for content in [
+        "year,month,load\n2000,1,1\n2000,2,2\n",
+        "year,month,load\n2000,1,1\n99,2,2\n",
+        "year,date,load\n2000,2000-01-01,1\n2001,2001-01-01,2\n",
+    ] {
+        assert_eq!(read(content).0.names()[0], "year", "{content}");
+    }
+    assert_eq!(read("year\n2000\n2001\n").0.names(), ["year"]);
+}
+
+#[test]
 fn the_closing_price_is_found_in_whatever_case() {
     let options = CsvOptions { columns: Columns::CloseOrAll, ..CsvOptions::default() };
     let names = |content: &str| read_with(content, &options).expect("a table").0[0].names().to_vec();

@@ -39,7 +39,8 @@ pub enum Columns<'a> {
 pub struct CsvOptions<'a> {
     /// Which columns.
     pub columns: Columns<'a>,
-    /// The column of dates; where it is not named, one called `date`, `time` or the like, else the first that begins with a date.
+    /// The column of dates; where it is not named, one called `date`, `time` or the like, else the first that begins with a date, else one
+    /// called `year` of years in order.
     pub date: Option<&'a str>,
     /// The column that tells series apart, whose rows may be mixed.
     pub id: Option<&'a str>,
@@ -56,8 +57,9 @@ pub struct CsvTables {
     pub notes: Vec<Message>,
 }
 
-/// Names of date columns, compared without case. Where none is there, a column is recognised by its first cell.
-const DATE_NAMES: [&str; 5] = ["date", "datetime", "date_time", "timestamp", "time"];
+/// Names of date columns, compared without case and the `<` and `>` around those of Stooq. Where none is there, a column is recognised by
+/// its first cell.
+const DATE_NAMES: [&str; 8] = ["date", "datetime", "date_time", "timestamp", "time", "open time", "open_time", "ds"];
 
 /// Bytes from which the dialect is told.
 const SAMPLE: usize = 1 << 16;
@@ -217,17 +219,30 @@ impl Layout {
             Columns::Named(wanted) => Some(wanted.iter().map(|name| find(name)).collect::<Result<Vec<_>>>()?),
         };
         let is_free = |column: usize| Some(column) != id && !named.as_ref().is_some_and(|named| named.contains(&column));
-        let dates = date_columns(&place, names, options.date, first, is_free)?;
+        let mut dates = date_columns(&place, names, options.date, first, is_free)?;
+        if dates.is_empty() && names.len() > 1 {
+            dates.extend(find_years(path, names, id, is_free));
+        }
         let mut layout = Layout { dates, id, selected: Vec::new() };
         layout.selected = match named {
             Some(named) => named,
-            None => layout.numbers(&place, names, is_unnamed, first, notes)?,
+            None => {
+                let counts_rows = is_unnamed && names.len() > 1 && counts_rows(path, first);
+                layout.numbers(&place, names, counts_rows, first, notes)?
+            }
         };
         Ok(layout)
     }
 
-    /// The columns of numbers; others are left out with a note.
-    fn numbers(&self, place: &str, names: &[String], is_unnamed: bool, first: &ByteRecord, notes: &mut Vec<Message>) -> Result<Vec<usize>> {
+    /// The columns of numbers; others are left out with a note. `counts_rows` says that the first one does no more than that.
+    fn numbers(
+        &self,
+        place: &str,
+        names: &[String],
+        counts_rows: bool,
+        first: &ByteRecord,
+        notes: &mut Vec<Message>,
+    ) -> Result<Vec<usize>> {
         let mut selected = Vec::new();
         let mut others = Vec::new();
         for (column, name) in names.iter().enumerate() {
@@ -236,7 +251,7 @@ impl Layout {
                 others.push(message!("column {} has dates", name));
             } else if Some(column) == self.id {
                 others.push(message!("column {} tells series apart", name));
-            } else if column == 0 && is_unnamed && names.len() > 1 && matches!(cell, "0" | "1") {
+            } else if column == 0 && counts_rows {
                 others.push(message!("column {} counts rows", name));
                 notes.push(message!("{}, column {}: left out, it has no name and counts rows; name it to read it", place, name));
             } else if is_text(cell) {
@@ -283,7 +298,7 @@ fn date_columns(
 fn find_dates(names: &[String], first: &ByteRecord, is_free: impl Fn(usize) -> bool) -> Vec<usize> {
     let free = || (0..names.len()).filter(|&column| is_free(column));
     let cell = |column: usize| cell(first, column);
-    let named = |column: &usize| DATE_NAMES.iter().any(|name| names[*column].eq_ignore_ascii_case(name));
+    let named = |column: &usize| DATE_NAMES.iter().any(|name| bare(&names[*column]).eq_ignore_ascii_case(name));
     let is_time = |column: &usize| is_time(&names[*column], cell(*column));
     let named = |column: &usize| named(column) && !is_time(column);
     match free().find(named).or_else(|| free().find(|&column| is_date(cell(column)))).or_else(|| free().find(is_time)) {
@@ -302,7 +317,44 @@ fn with_time(date: usize, names: &[String], first: &ByteRecord, is_free: impl Fn
 
 /// Whether a column holds times of days that another column has.
 fn is_time(name: &str, cell: &str) -> bool {
-    name.eq_ignore_ascii_case("time") && !is_date(cell) && is_date(&format!("2024-01-31 {cell}"))
+    bare(name).eq_ignore_ascii_case("time") && !is_date(cell) && is_date(&format!("2024-01-31 {cell}"))
+}
+
+/// A column's name without the `<` and `>` around those of Stooq.
+fn bare(name: &str) -> &str {
+    name.trim_matches(['<', '>'])
+}
+
+/// The free column called `year`, where each of its cells is a year of four digits and every series has them in order.
+fn find_years(path: &Path, names: &[String], id: Option<usize>, is_free: impl Fn(usize) -> bool) -> Option<usize> {
+    let column = (0..names.len()).find(|&column| is_free(column) && bare(&names[column]).eq_ignore_ascii_case("year"))?;
+    let mut orders: HashMap<String, Order> = HashMap::new();
+    let is_next = |record: &ByteRecord| {
+        let year = cell(record, column);
+        let series = id.map_or("", |id| cell(record, id)).to_string();
+        let is_year = year.len() == 4 && year.bytes().all(|byte| byte.is_ascii_digit());
+        is_year && orders.entry(series).or_insert_with(Order::new).push(year).is_ok()
+    };
+    every_record(path, is_next).then_some(column)
+}
+
+/// Whether the first column counts rows: from 0 or 1, or by 1 from whatever number, up or down.
+fn counts_rows(path: &Path, first: &ByteRecord) -> bool {
+    let Ok(first) = cell(first, 0).parse::<i64>() else { return false };
+    let counts_by = |step: i64| {
+        let mut rows = 0..;
+        every_record(path, |record| {
+            let expected = rows.next().and_then(|row: i64| first.checked_add(step * row));
+            cell(record, 0).parse().ok() == expected
+        })
+    };
+    matches!(first, 0 | 1) || counts_by(1) || counts_by(-1)
+}
+
+/// Whether every record of a file is right; not where it cannot be read again, as a pipe cannot.
+fn every_record(path: &Path, mut is_right: impl FnMut(&ByteRecord) -> bool) -> bool {
+    let Some((reader, _)) = path.is_file().then(|| reader(path).ok()).flatten() else { return false };
+    reader.into_byte_records().all(|record| record.is_ok_and(|record| is_right(&record)))
 }
 
 /// How cells are read, and what errors about them say.
