@@ -311,6 +311,13 @@ fn a_column_tells_series_apart() {
     assert!(mixed.contains("data.csv:3, column date") && mixed.contains("--id"), "{mixed}");
     let twice = read_with("date,store,sales\n2024-01-01,a,1\n2024-01-02,b,1\n2024-01-01,a,2\n", &options).expect_err("a date twice");
     assert!(twice.contains("data.csv:4, column date: the date \"2024-01-01\" is there twice"), "{twice}");
+    let share = "rows of series a share a date: tell them apart by one column, such as store and item joined";
+    assert!(twice.ends_with(share), "{twice}");
+    let sorted = "date,store,item,sales\n2024-01-01,a,1,1\n2024-01-02,a,1,1\n2024-01-03,a,1,1\n2024-01-01,a,2,2\n";
+    let again = read_with(sorted, &options).expect_err("a date twice");
+    assert_eq!(again, format!("data.csv:5, column date: the date \"2024-01-01\" is there twice; {share}"));
+    let back = read_with("date,store,sales\n2024-01-01,a,1\n2024-01-04,a,1\n2024-01-02,a,2\n", &options).expect_err("disorder");
+    assert!(back.ends_with("comes after \"2024-01-04\"; sort the rows by date, oldest first"), "{back}");
 }
 
 proptest! {

@@ -406,7 +406,8 @@ impl Rows {
                 date += text(record, column, cells.path, Some(cells.names))?;
             }
             let place = || cell_place(record, column, cells.path, Some(cells.names));
-            self.order.push(&date).map_err(|wrong| date_error(wrong, &date, self.dates.last(), place()))?;
+            let id = layout.id.map(|_| &*self.id);
+            self.order.push(&date).map_err(|wrong| date_error(wrong, &date, &self.dates, id, place()))?;
             self.dates.push(date);
         }
         for (&column, values) in layout.selected.iter().zip(&mut self.values) {
@@ -503,16 +504,26 @@ fn text<'a>(record: &'a ByteRecord, column: usize, path: &Path, names: Option<&[
     })
 }
 
-fn date_error(wrong: Wrong, text: &str, last: Option<&String>, place: Message) -> Error {
-    let (text, last) = (quoted(text), last.map_or_else(String::new, |last| quoted(last)));
-    let (what, remedy) = match wrong {
-        Wrong::Unreadable if last.is_empty() => (message!("{} is not a date", text), message!("write dates as 2024-01-31")),
-        Wrong::Unreadable => (message!("{} is not a date like {} before it", text, last), message!("write every date in one format")),
-        Wrong::Duplicate => (
+/// What is wrong with a date that comes after those `before` it, of the series `id` where a column tells them apart.
+fn date_error(wrong: Wrong, text: &str, before: &[String], id: Option<&str>, place: Message) -> Error {
+    let is_twice = wrong == Wrong::Duplicate || wrong == Wrong::Disorder && before.iter().any(|date| date == text);
+    let (text, last) = (quoted(text), before.last().map_or_else(String::new, |last| quoted(last)));
+    let (what, remedy) = match (wrong, id) {
+        (Wrong::Duplicate | Wrong::Disorder, Some(id)) if is_twice => (
+            message!("the date {} is there twice", text),
+            message!("rows of series {} share a date: tell them apart by one column, such as store and item joined", id.escape_debug()),
+        ),
+        (Wrong::Unreadable, _) if last.is_empty() => (message!("{} is not a date", text), message!("write dates as 2024-01-31")),
+        (Wrong::Unreadable, _) => (message!("{} is not a date like {} before it", text, last), message!("write every date in one format")),
+        (Wrong::Duplicate, _) => (
             message!("the date {} is there twice", text),
             message!("keep one row a date, or name the column that tells series apart by --id"),
         ),
-        Wrong::Disorder => (message!("the date {} comes after {}", text, last), message!("sort the rows by date, oldest first")),
+        (Wrong::Disorder, Some(_)) => (message!("the date {} comes after {}", text, last), message!("sort the rows by date, oldest first")),
+        (Wrong::Disorder, None) => (
+            message!("the date {} comes after {}", text, last),
+            message!("sort the rows by date, or name the column that tells series apart by --id"),
+        ),
     };
     Error::Data { place, what, remedy }
 }
