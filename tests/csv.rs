@@ -285,12 +285,18 @@ fn missing_cells_are_refused_dropped_or_filled() {
 
     let (tables, notes) = with(Missing::ForwardFill).expect("a table");
     assert_eq!(columns(&tables[0]), [[2.0, 2.0, 2.0, 5.0, 5.0], [2.0, 2.0, 4.0, 5.0, 6.0]]);
-    assert_eq!(notes, ["data.csv: 5 cells have no value; they are filled; 1 rows are left out, the first at line 2"]);
+    assert_eq!(notes, ["data.csv: 5 cells have no value; 4 of them are filled; 1 rows are left out, the first at line 2"]);
 
     let (tables, notes) = with(Missing::Interpolate).expect("a table");
     assert_eq!(columns(&tables[0]), [[2.0, 3.0, 4.0, 5.0], [2.0, 3.0, 4.0, 5.0]]);
     assert_eq!(dates(&tables[0]).last(), Some(&"2024-01-05"));
-    assert_eq!(notes, ["data.csv: 5 cells have no value; they are filled; 2 rows are left out, the first at line 2"]);
+    assert_eq!(notes, ["data.csv: 5 cells have no value; 3 of them are filled; 2 rows are left out, the first at line 2"]);
+
+    let interpolate = CsvOptions { missing: Missing::Interpolate, ..CsvOptions::default() };
+    let (_, notes) = read_with("a\nNA\nNA\n1\n2\n", &interpolate).expect("a table");
+    assert_eq!(notes, ["data.csv: 2 cells have no value; 2 rows are left out, the first at line 2"]);
+    let (_, notes) = read_with("a\n1\nNA\n3\n", &interpolate).expect("a table");
+    assert_eq!(notes, ["data.csv: 1 cells have no value; they are filled"]);
 
     let nothing = read_with("a,b\n1,NA\n", &CsvOptions { missing: Missing::Drop, ..CsvOptions::default() }).expect_err("no row");
     assert!(nothing.contains("column b: no row has a value"), "{nothing}");
@@ -318,6 +324,20 @@ fn a_column_tells_series_apart() {
     assert_eq!(again, format!("data.csv:5, column date: the date \"2024-01-01\" is there twice; {share}"));
     let back = read_with("date,store,sales\n2024-01-01,a,1\n2024-01-04,a,1\n2024-01-02,a,2\n", &options).expect_err("disorder");
     assert!(back.ends_with("comes after \"2024-01-04\"; sort the rows by date, oldest first"), "{back}");
+}
+
+#[test]
+fn what_is_so_of_several_series_is_said_once() {
+    let options = CsvOptions { id: Some("store"), ..CsvOptions::default() };
+    let series = |store: usize| format!("2024-01-03,{store},3\n2024-01-02,{store},2\n2024-01-01,{store},1\n");
+    let content = format!("date,store,sales\n{}", (1..=300).map(series).collect::<String>());
+    let (_, notes) = read_with(&content, &options).expect("tables");
+    let first = "data.csv, 1: the newest rows come first; they are read from the last to the first";
+    assert_eq!(notes, [format!("{first}; so it is in 299 more series")]);
+    let days = |store: &str, days: &[usize]| days.iter().map(|day| format!("2024-01-{day:02},{store},1\n")).collect::<String>();
+    let irregular = [days("a", &[1, 2, 3, 6, 7]), days("b", &[1, 2, 3, 4]), days("c", &[6, 7, 8, 9, 10, 11, 13, 14, 16])].concat();
+    let (_, notes) = read_with(format!("date,store,sales\n{irregular}"), &options).expect("tables");
+    assert_eq!(notes, ["data.csv, a: 1 of 4 steps are not 1 day, the first before line 5; so it is in 1 more series"]);
 }
 
 proptest! {

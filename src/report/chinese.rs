@@ -464,6 +464,8 @@ pub static CHINESE: &[(&str, &str)] = &[
     ("column {} counts rows", "列 {} 是行号"),
     ("column {} has {}, no number", "列 {} 中的 {} 不是数"),
     ("give at least one column of numbers", "请至少给出一个数值列"),
+    ("{}; so it is in {} more series", "{}；另有 {} 个序列也是如此"),
+    ("{} of them are filled", "其中 {} 个已填补"),
     ("write it as {} or choose another column", "请写成 {} 的形式，或选择其他列"),
     ("{}: the newest rows come first; they are read from the last to the first", "{}：最新的行在前；将从最后一行读到第一行"),
     ("{}: {} of {} steps are not {}, the first before line {}", "{}：有 {} 个间隔（共 {} 个）不是 {}，第一个在第 {} 行之前"),

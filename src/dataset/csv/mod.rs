@@ -54,6 +54,7 @@ pub struct CsvTables {
     /// The file's series, in the order of their first rows: one where no column tells them apart.
     pub tables: Vec<Table>,
     /// What a reader of the tables should know, a line each: what was left out or filled, steps between dates that are not the usual one.
+    /// What is so of several series is said of the first, with how many more there are.
     pub notes: Vec<Message>,
 }
 
@@ -167,8 +168,26 @@ pub fn read_csv(path: &Path, options: &CsvOptions<'_>) -> Result<CsvTables> {
     if let Some(error) = unclosed(path, &record) {
         return Err(error);
     }
-    let tables = all.into_iter().map(|rows| rows.into_table(&layout, &cells, &mut notes)).collect::<Result<_>>()?;
+    let mut of_series = Vec::new();
+    let tables = all.into_iter().map(|rows| rows.into_table(&layout, &cells, &mut of_series)).collect::<Result<_>>()?;
+    notes.extend(once_each(of_series));
     Ok(CsvTables { tables, notes })
+}
+
+/// The first of the notes that differ in names and numbers alone, with how many more there are.
+fn once_each(notes: Vec<Message>) -> Vec<Message> {
+    let mut kinds: Vec<(Message, usize)> = Vec::new();
+    for note in notes {
+        match kinds.iter_mut().find(|(first, _)| first.is_alike(&note)) {
+            Some((_, n_more)) => *n_more += 1,
+            None => kinds.push((note, 0)),
+        }
+    }
+    let note = |(first, n_more): (Message, usize)| match n_more {
+        0 => first,
+        _ => message!("{}; so it is in {} more series").with(first).with(Message::verbatim(n_more)),
+    };
+    kinds.into_iter().map(note).collect()
 }
 
 /// Opens a file and tells how it is written.
@@ -450,12 +469,14 @@ impl Rows {
 
     /// Fills missing values and leaves out rows that still have some.
     fn fill(&mut self, layout: &Layout, cells: &Cells<'_>, place: &str, notes: &mut Vec<Message>) -> Result<()> {
-        let n_missing: usize = self.values.iter().map(|column| column.iter().filter(|value| value.is_nan()).count()).sum();
+        let n_hole = |columns: &[Vec<f64>]| columns.iter().flatten().filter(|value| value.is_nan()).count();
+        let n_missing = n_hole(&self.values);
         if n_missing == 0 {
             return Ok(());
         }
         let n_row = self.bytes.len();
         let rows = fill(cells.missing, &mut self.values);
+        let n_filled = n_missing - n_hole(&self.values);
         if rows.is_empty() {
             let is_empty = |column: &Vec<f64>| column.iter().all(|value| value.is_nan());
             return Err(match self.values.iter().position(is_empty) {
@@ -474,8 +495,10 @@ impl Rows {
             });
         }
         let mut note = vec![message!("{}: {} cells have no value", place, n_missing)];
-        if cells.missing != Missing::Drop {
+        if n_filled == n_missing {
             note.push(message!("they are filled"));
+        } else if n_filled > 0 {
+            note.push(message!("{} of them are filled", n_filled));
         }
         if let Some(first) = (0..n_row).find(|row| rows.get(*row) != Some(row)) {
             let line = line_at(cells.path, self.bytes[first]).unwrap_or(1);
