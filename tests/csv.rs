@@ -340,6 +340,22 @@ fn what_is_so_of_several_series_is_said_once() {
     assert_eq!(notes, ["data.csv, a: 1 of 4 steps are not 1 day, the first before line 5; so it is in 1 more series"]);
 }
 
+#[test]
+fn points_that_may_part_thousands_are_noted() {
+    let notes = |cells: &str, delimiter: &str| {
+        let rows = cells.split(' ').enumerate().map(|(day, cell)| format!("{:02}.01.2023{delimiter}{cell}\n", day + 1));
+        read(format!("Datum{delimiter}Umsatz\n{}", rows.collect::<String>())).1
+    };
+    let note = "data.csv, column Umsatz: the points may part thousands; they are read as decimal points";
+    for cells in ["1.025 999 12.480", "0 -1.025", "999 120.000"] {
+        assert_eq!(notes(cells, ";"), [note], "{cells}");
+        assert!(notes(cells, ",").is_empty(), "{cells}");
+    }
+    for cells in ["1.025 12.480", "1 2 3", "1.025 999 1.5", "1.025 1000", "0.125 1", "1.025 999 0.125", "1.025 2 1.5e3"] {
+        assert!(notes(cells, ";").is_empty(), "{cells}");
+    }
+}
+
 proptest! {
     #[test]
     fn any_file_gives_tables_or_one_line(cells in prop::collection::vec("[0-9a-zN?.,;|\t\"\n:/-]{0,10}", 0..40), missing in 0usize..4) {

@@ -466,6 +466,7 @@ pub static CHINESE: &[(&str, &str)] = &[
     ("give at least one column of numbers", "请至少给出一个数值列"),
     ("{}; so it is in {} more series", "{}；另有 {} 个序列也是如此"),
     ("{} of them are filled", "其中 {} 个已填补"),
+    ("{}, column {}: the points may part thousands; they are read as decimal points", "{}，列 {}：其中的点可能是千位分隔符；现按小数点读取"),
     ("write it as {} or choose another column", "请写成 {} 的形式，或选择其他列"),
     ("{}: the newest rows come first; they are read from the last to the first", "{}：最新的行在前；将从最后一行读到第一行"),
     ("{}: {} of {} steps are not {}, the first before line {}", "{}：有 {} 个间隔（共 {} 个）不是 {}，第一个在第 {} 行之前"),

@@ -121,6 +121,36 @@ pub(super) fn is_decimal_comma(text: &str) -> bool {
     n_decimal > 0 && !may_be_thousands && format!("{whole}.{rest}").parse::<f64>().is_ok()
 }
 
+/// What the cells of a column say of its points.
+#[derive(Debug, Clone, Copy, Default)]
+pub(super) struct Points {
+    /// There are cells such as `1.025`.
+    has_parted: bool,
+    /// There are cells such as `999`.
+    has_whole: bool,
+    /// There are others.
+    has_other: bool,
+}
+
+impl Points {
+    pub(super) fn push(&mut self, text: &str) {
+        let is_short = |digits: &str| (1..=3).contains(&digits.len()) && digits.bytes().all(|byte| byte.is_ascii_digit());
+        let digits = text.trim_start_matches(['-', '+']);
+        match digits.split_once('.') {
+            Some((whole, rest)) if is_short(whole) && !whole.starts_with('0') && is_short(rest) && rest.len() == 3 => {
+                self.has_parted = true
+            }
+            None if is_short(digits) => self.has_whole = true,
+            _ => self.has_other |= !is_missing(text),
+        }
+    }
+
+    /// Whether the points may part thousands.
+    pub(super) fn may_part_thousands(self) -> bool {
+        self.has_parted && self.has_whole && !self.has_other
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

@@ -12,7 +12,7 @@ use std::path::Path;
 use csv::{ByteRecord, ErrorKind, Position, Reader, ReaderBuilder, Writer};
 use flate2::bufread::MultiGzDecoder;
 
-use self::dialect::{Dialect, number, take_delimiter};
+use self::dialect::{Dialect, Points, number, take_delimiter};
 pub use self::missing::Missing;
 use self::missing::{fill, is_missing};
 pub use self::rows::CsvRows;
@@ -148,6 +148,8 @@ pub fn read_csv(path: &Path, options: &CsvOptions<'_>) -> Result<CsvTables> {
     let cells = Cells { path, names: &names, decimal_comma: dialect.decimal_comma, missing: options.missing };
     let mut all: Vec<Rows> = Vec::new();
     let mut index_of: HashMap<String, usize> = HashMap::new();
+    // who parts thousands by points has decimal commas, and no commas between cells
+    let mut points = vec![Points::default(); if dialect.delimiter == b',' { 0 } else { layout.selected.len() }];
     let mut next = ByteRecord::new();
     loop {
         let id = layout.id.map_or(Ok(""), |column| text(&record, column, path, Some(&names)))?;
@@ -160,6 +162,7 @@ pub fn read_csv(path: &Path, options: &CsvOptions<'_>) -> Result<CsvTables> {
             }
         };
         all[index].push(&record, &layout, &cells).map_err(|error| unclosed(path, &record).unwrap_or(error))?;
+        layout.selected.iter().zip(&mut points).for_each(|(&column, points)| points.push(cell(&record, column)));
         if !read(&mut next)? {
             break;
         }
@@ -167,6 +170,10 @@ pub fn read_csv(path: &Path, options: &CsvOptions<'_>) -> Result<CsvTables> {
     }
     if let Some(error) = unclosed(path, &record) {
         return Err(error);
+    }
+    for (&column, _) in layout.selected.iter().zip(points).filter(|(_, points)| points.may_part_thousands()) {
+        let name = names[column].escape_debug();
+        notes.push(message!("{}, column {}: the points may part thousands; they are read as decimal points", place, name));
     }
     let mut of_series = Vec::new();
     let tables = all.into_iter().map(|rows| rows.into_table(&layout, &cells, &mut of_series)).collect::<Result<_>>()?;
