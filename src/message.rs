@@ -55,6 +55,17 @@ impl Message {
         messages.into_iter().reduce(both).unwrap_or_else(|| Message::Verbatim(String::new()))
     }
 
+    /// Whether both are the same sentence, of whatever names and numbers.
+    pub(crate) fn is_alike(&self, other: &Message) -> bool {
+        match (self, other) {
+            (Message::Verbatim(_), Message::Verbatim(_)) => true,
+            (Message::Sentence { template, values }, Message::Sentence { template: other, values: others }) => {
+                template == other && values.iter().zip(others).all(|(value, other)| value.is_alike(other))
+            }
+            _ => false,
+        }
+    }
+
     /// The text, with every sentence as `translate` gives it for its English.
     pub fn text(&self, translate: &dyn Fn(&'static str) -> &'static str) -> String {
         match self {

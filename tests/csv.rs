@@ -67,6 +67,23 @@ fn delimiters_and_decimal_commas_are_told() {
 }
 
 #[test]
+fn a_quote_that_is_never_closed_is_refused() {
+    let head = "date,load,note\n2024-01-01,1,\"a\nb\"\n";
+    let rest = "2024-01-03,3,x\n2024-01-04,4,x\n";
+    let refused = "data.csv:4: the quote that opens here is never closed; close it or remove it";
+    for row in ["2024-01-02,2,\"see below\n", "2024-01-02,\"2,x\n", "\"2024-01-02,2,x\n"] {
+        let content = format!("{head}{row}{rest}");
+        assert_eq!(read_with(&content, &CsvOptions::default()).expect_err(row), refused);
+        assert_eq!(read_with(gzip(&content), &CsvOptions::default()).expect_err(row), refused);
+    }
+    let header = read_with("date,\"load\n2024-01-01,1\n", &CsvOptions::default()).expect_err("no header");
+    assert_eq!(header, "data.csv:1: the quote that opens here is never closed; close it or remove it");
+    for row in ["2024-01-02,2,\"c\nd\"\n", "2024-01-02,2,\"c \"\"d\"\"\n\"\n", "2024-01-02,2,5\"\n", "2024-01-02,2,\"c\"\n"] {
+        assert_eq!(columns(&read(format!("{head}{row}")).0), [[1.0, 2.0]], "{row}");
+    }
+}
+
+#[test]
 fn without_a_header_columns_are_numbered() {
     let (table, notes) = read("2024-01-01,1,10\n2024-01-02,2,20\n");
     assert_eq!(table.names(), ["c2", "c3"]);
@@ -83,6 +100,42 @@ fn columns_of_text_are_left_out_with_a_note() {
 }
 
 #[test]
+fn dates_and_text_that_begins_with_a_digit_are_left_out_too() {
+    let content = "date,updated,size,at,load\n2024-01-01,2024-01-02,3XL,17:30,1\n2024-01-02,2024-01-03,3XL,17:30,2\n";
+    for columns in [Columns::All, Columns::CloseOrAll] {
+        let (tables, notes) = read_with(content, &CsvOptions { columns, ..CsvOptions::default() }).expect("a table");
+        assert_eq!((tables[0].names(), dates(&tables[0])), (&["load".to_string()][..], vec!["2024-01-01", "2024-01-02"]));
+        let left_out = |(name, cell)| format!("data.csv, column {name}: left out, {cell:?} is no number");
+        assert_eq!(notes, [("updated", "2024-01-02"), ("size", "3XL"), ("at", "17:30")].map(left_out));
+    }
+    let wrong = read_with("date,load\n2024-01-01,\"$5,128.82\"\n", &CsvOptions::default()).expect_err("no number");
+    assert!(wrong.contains("column load: \"$5,128.82\" is not a number"), "{wrong}");
+}
+
+#[test]
+fn without_a_column_of_numbers_it_is_said_what_the_columns_are() {
+    let content = ",date,store,note\n0,2024-01-01,a,x\n1,2024-01-02,a,y\n";
+    let wrong = read_with(content, &CsvOptions { id: Some("store"), ..CsvOptions::default() }).expect_err("no number");
+    let others = "column c1 counts rows; column date has dates; column store tells series apart; column note has \"x\", no number";
+    assert_eq!(wrong, format!("data.csv: no column of numbers is left: {others}; give at least one column of numbers"));
+}
+
+#[test]
+fn a_first_line_may_name_the_delimiter() {
+    for (separator, head) in [(";", "sep=;\r\n"), (",", "\u{feff}SEP=,\n"), ("\t", "sep=\t\r\n"), ("^", "\"sep=^\"\n")] {
+        let content =
+            |last: &str| format!("{head}{}", ["date,a,b\n2024-01-01,1,2.5\n2024-01-02,3,", last, "\n"].concat().replace(',', separator));
+        let (table, notes) = read(content("4.5"));
+        assert_eq!((table.names().join("+"), columns(&table)), ("a+b".into(), vec![vec![1.0, 3.0], vec![2.5, 4.5]]), "{head:?}");
+        assert!(notes.is_empty(), "{notes:?}");
+        let wrong = read_with(content("$"), &CsvOptions::default()).expect_err("no number");
+        assert!(wrong.starts_with("data.csv:4, column b"), "{wrong}");
+    }
+    assert_eq!(read("sep=;\nA;B\n1,5;2\n2,5;3\n").0.columns().next(), Some(&[1.5, 2.5][..]));
+    assert_eq!(columns(&read(gzip("sep=;\nA;B\n1;2\n")).0), [[1.0], [2.0]]);
+}
+
+#[test]
 fn a_column_that_counts_rows_is_left_out_with_a_note() {
     for name in ["", "Unnamed: 0"] {
         let content = format!("{name},date,load\n0,2024-01-01,5\n1,2024-01-02,6\n");
@@ -93,6 +146,51 @@ fn a_column_that_counts_rows_is_left_out_with_a_note() {
         let options = CsvOptions { columns: Columns::Named(&[named]), ..CsvOptions::default() };
         assert_eq!(columns(&read_with(&content, &options).expect("a table").0[0]), [[0.0, 1.0]]);
     }
+}
+
+#[test]
+fn rows_may_be_counted_from_any_number_up_or_down() {
+    let names = |cells: [&str; 3]| {
+        let [a, b, c] = cells;
+        read(format!(",date,load\n{a},2024-01-01,5\n{b},2024-01-02,6\n{c},2024-01-03,7\n")).0.names().join("+")
+    };
+    for cells in [["60", "61", "62"], ["159", "158", "157"], ["-1", "0", "1"], ["2", "1", "0"]] {
+        assert_eq!(names(cells), "load", "{cells:?}");
+    }
+    for cells in [["60", "61", "63"], ["60", "60", "60"], ["1.5", "2.5", "3.5"], ["10", "12", "14"]] {
+        assert_eq!(names(cells), "c1+load", "{cells:?}");
+    }
+}
+
+#[test]
+fn dates_have_further_names() {
+    let stooq = "<TICKER>,<DATE>,<TIME>,<CLOSE>\nA,20230102,153000,1\nA,20230102,154500,2\n";
+    let (table, _) = read(stooq);
+    assert_eq!((dates(&table), table.names().join("+")), (vec!["20230102 153000", "20230102 154500"], "<CLOSE>".into()));
+    assert_eq!(table.dates().expect("dates").continued(1).expect("a step"), ["20230102 160000"]);
+    for name in ["Open time", "open_time", "ds", "<date>", "DATE"] {
+        let (table, _) = read(format!("load,{name}\n1,1704067200000\n2,1704070800000\n"));
+        assert_eq!((dates(&table), table.names().join("+")), (vec!["1704067200000", "1704070800000"], "load".into()), "{name}");
+    }
+}
+
+#[test]
+fn years_in_order_are_dates_where_there_are_no_others() {
+    let options = CsvOptions { id: Some("place"), ..CsvOptions::default() };
+    let (tables, _) = read_with("Year,place,load\n1999,a,1\n1999,b,2\n2000,a,3\n2000,b,4\n", &options).expect("tables");
+    assert_eq!(dates(&tables[1]), ["1999", "2000"]);
+    let (table, notes) = read("load,Year\n3,2001\n2,2000\n1,1999\n");
+    assert_eq!((dates(&table), columns(&table)), (vec!["1999", "2000", "2001"], vec![vec![1.0, 2.0, 3.0]]));
+    assert_eq!(notes, ["data.csv: the newest rows come first; they are read from the last to the first"]);
+    assert_eq!(table.dates().expect("dates").continued(2).expect("a step"), ["2002", "2003"]);
+    for content in [
+        "year,month,load\n2000,1,1\n2000,2,2\n",
+        "year,month,load\n2000,1,1\n99,2,2\n",
+        "year,date,load\n2000,2000-01-01,1\n2001,2001-01-01,2\n",
+    ] {
+        assert_eq!(read(content).0.names()[0], "year", "{content}");
+    }
+    assert_eq!(read("year\n2000\n2001\n").0.names(), ["year"]);
 }
 
 #[test]
@@ -146,6 +244,35 @@ fn irregular_steps_are_counted_with_the_first_line() {
 }
 
 #[test]
+fn dates_of_digits_alone_are_told_from_counts_by_their_steps() {
+    let months: Vec<String> = (2010..2020).flat_map(|year| (1..=12).map(move |month| format!("{year}{month:02}"))).collect();
+    let hours: Vec<String> =
+        (0..72).map(|hour| format!("202401{:02}{:02}", 30 + hour / 24, hour % 24).replace("20240132", "20240201")).collect();
+    let counts: Vec<String> = (200_011..200_050).map(|count| count.to_string()).collect();
+    for (dates, next) in [(months, "202001"), (hours, "2024020200"), (counts, "200050")] {
+        let (table, notes) = read(format!("date,load\n{}", dates.iter().map(|date| format!("{date},1\n")).collect::<String>()));
+        assert_eq!(table.dates().expect("dates").continued(1).expect("a step"), [next]);
+        assert!(notes.is_empty(), "{notes:?}");
+    }
+    let (table, notes) = read("time,load\n1,1\n2,2\n4,3\n7,4\n9,5\n12,6\n");
+    assert_eq!(notes, ["data.csv: the dates have no step that most of them keep"]);
+    assert!(table.dates().expect("dates").continued(1).is_err());
+}
+
+#[test]
+fn dates_with_dashes_may_have_the_month_first() {
+    let days: Vec<String> = (1..=31).map(|day| format!("01-{day:02}-2023")).collect();
+    let hours: Vec<String> = (0..48).map(|hour| format!("{:02}-01-2023 {:02}:30", 12 + hour / 24, hour % 24)).collect();
+    let quarters: Vec<String> = (1990..2000).flat_map(|year| [1, 4, 7, 10].map(|month| format!("{month:02}-01-{year}"))).collect();
+    let short: Vec<String> = (1..=31).map(|day| format!("01-{day:02}-23")).collect();
+    for (dates, next) in [(days, "02-01-2023"), (hours, "14-01-2023 00:30"), (quarters, "01-01-2000"), (short, "02-01-23")] {
+        let (table, notes) = read(format!("date,load\n{}", dates.iter().map(|date| format!("{date},1\n")).collect::<String>()));
+        assert_eq!(table.dates().expect("dates").continued(1).expect("a step"), [next]);
+        assert!(notes.is_empty(), "{notes:?}");
+    }
+}
+
+#[test]
 fn missing_cells_are_refused_dropped_or_filled() {
     let content = "date,a,b\n2024-01-01,NA,1\n2024-01-02,2,2\n2024-01-03,?,\n2024-01-04,null,4\n2024-01-05,5,5\n2024-01-06,,6\n";
     let with = |missing| read_with(content, &CsvOptions { missing, ..CsvOptions::default() });
@@ -158,12 +285,18 @@ fn missing_cells_are_refused_dropped_or_filled() {
 
     let (tables, notes) = with(Missing::ForwardFill).expect("a table");
     assert_eq!(columns(&tables[0]), [[2.0, 2.0, 2.0, 5.0, 5.0], [2.0, 2.0, 4.0, 5.0, 6.0]]);
-    assert_eq!(notes, ["data.csv: 5 cells have no value; they are filled; 1 rows are left out, the first at line 2"]);
+    assert_eq!(notes, ["data.csv: 5 cells have no value; 4 of them are filled; 1 rows are left out, the first at line 2"]);
 
     let (tables, notes) = with(Missing::Interpolate).expect("a table");
     assert_eq!(columns(&tables[0]), [[2.0, 3.0, 4.0, 5.0], [2.0, 3.0, 4.0, 5.0]]);
     assert_eq!(dates(&tables[0]).last(), Some(&"2024-01-05"));
-    assert_eq!(notes, ["data.csv: 5 cells have no value; they are filled; 2 rows are left out, the first at line 2"]);
+    assert_eq!(notes, ["data.csv: 5 cells have no value; 3 of them are filled; 2 rows are left out, the first at line 2"]);
+
+    let interpolate = CsvOptions { missing: Missing::Interpolate, ..CsvOptions::default() };
+    let (_, notes) = read_with("a\nNA\nNA\n1\n2\n", &interpolate).expect("a table");
+    assert_eq!(notes, ["data.csv: 2 cells have no value; 2 rows are left out, the first at line 2"]);
+    let (_, notes) = read_with("a\n1\nNA\n3\n", &interpolate).expect("a table");
+    assert_eq!(notes, ["data.csv: 1 cells have no value; they are filled"]);
 
     let nothing = read_with("a,b\n1,NA\n", &CsvOptions { missing: Missing::Drop, ..CsvOptions::default() }).expect_err("no row");
     assert!(nothing.contains("column b: no row has a value"), "{nothing}");
@@ -184,6 +317,43 @@ fn a_column_tells_series_apart() {
     assert!(mixed.contains("data.csv:3, column date") && mixed.contains("--id"), "{mixed}");
     let twice = read_with("date,store,sales\n2024-01-01,a,1\n2024-01-02,b,1\n2024-01-01,a,2\n", &options).expect_err("a date twice");
     assert!(twice.contains("data.csv:4, column date: the date \"2024-01-01\" is there twice"), "{twice}");
+    let share = "rows of series a share a date: tell them apart by one column, such as store and item joined";
+    assert!(twice.ends_with(share), "{twice}");
+    let sorted = "date,store,item,sales\n2024-01-01,a,1,1\n2024-01-02,a,1,1\n2024-01-03,a,1,1\n2024-01-01,a,2,2\n";
+    let again = read_with(sorted, &options).expect_err("a date twice");
+    assert_eq!(again, format!("data.csv:5, column date: the date \"2024-01-01\" is there twice; {share}"));
+    let back = read_with("date,store,sales\n2024-01-01,a,1\n2024-01-04,a,1\n2024-01-02,a,2\n", &options).expect_err("disorder");
+    assert!(back.ends_with("comes after \"2024-01-04\"; sort the rows by date, oldest first"), "{back}");
+}
+
+#[test]
+fn what_is_so_of_several_series_is_said_once() {
+    let options = CsvOptions { id: Some("store"), ..CsvOptions::default() };
+    let series = |store: usize| format!("2024-01-03,{store},3\n2024-01-02,{store},2\n2024-01-01,{store},1\n");
+    let content = format!("date,store,sales\n{}", (1..=300).map(series).collect::<String>());
+    let (_, notes) = read_with(&content, &options).expect("tables");
+    let first = "data.csv, 1: the newest rows come first; they are read from the last to the first";
+    assert_eq!(notes, [format!("{first}; so it is in 299 more series")]);
+    let days = |store: &str, days: &[usize]| days.iter().map(|day| format!("2024-01-{day:02},{store},1\n")).collect::<String>();
+    let irregular = [days("a", &[1, 2, 3, 6, 7]), days("b", &[1, 2, 3, 4]), days("c", &[6, 7, 8, 9, 10, 11, 13, 14, 16])].concat();
+    let (_, notes) = read_with(format!("date,store,sales\n{irregular}"), &options).expect("tables");
+    assert_eq!(notes, ["data.csv, a: 1 of 4 steps are not 1 day, the first before line 5; so it is in 1 more series"]);
+}
+
+#[test]
+fn points_that_may_part_thousands_are_noted() {
+    let notes = |cells: &str, delimiter: &str| {
+        let rows = cells.split(' ').enumerate().map(|(day, cell)| format!("{:02}.01.2023{delimiter}{cell}\n", day + 1));
+        read(format!("Datum{delimiter}Umsatz\n{}", rows.collect::<String>())).1
+    };
+    let note = "data.csv, column Umsatz: the points may part thousands; they are read as decimal points";
+    for cells in ["1.025 999 12.480", "0 -1.025", "999 120.000"] {
+        assert_eq!(notes(cells, ";"), [note], "{cells}");
+        assert!(notes(cells, ",").is_empty(), "{cells}");
+    }
+    for cells in ["1.025 12.480", "1 2 3", "1.025 999 1.5", "1.025 1000", "0.125 1", "1.025 999 0.125", "1.025 2 1.5e3"] {
+        assert!(notes(cells, ";").is_empty(), "{cells}");
+    }
 }
 
 proptest! {

@@ -103,7 +103,7 @@ fn bad_files_are_refused_with_place_and_remedy() {
     }
     refused(
         b"Date,Close\n2024-01-30,1\n2024-01-31,2\n2024-01-30,3\n",
-        "prices.csv:4, column Date: the date \"2024-01-30\" comes after \"2024-01-31\"; sort the rows by date, oldest first",
+        "prices.csv:4, column Date: the date \"2024-01-30\" comes after \"2024-01-31\"; sort the rows by date, or name the column that tells series apart by --id",
     );
     refused(
         b"Date,Close\n2024-01-30,1\n2024-01-30,2\n",

@@ -24,10 +24,15 @@ enum Format {
 }
 
 /// Where day and month could be taken for each other, both are tried: the first date that fits only one of them, or is in order only
-/// under one of them, settles it, else the one by which more rows keep one step, as the first days of months do.
+/// under one of them, settles it, else the one by which more rows keep one step, as the first days of months do. So it is with digits
+/// alone, which may be dates or numbers. Where as many rows keep a step, the one that stands first here is taken.
 const FORMATS: &[Format] = &[
     Format::Pattern("%Y%m%d"),
+    Format::Pattern("%Y%m%d%H"),
+    Format::Pattern("%Y%m%d%H%M"),
+    Format::Pattern("%Y%m%d%H%M%S"),
     Format::Number,
+    Format::Pattern("%Y%m"),
     Format::Instant,
     Format::Iso,
     Format::Pattern("%Y-%m"),
@@ -48,6 +53,11 @@ const FORMATS: &[Format] = &[
     Format::Pattern("%d.%m.%Y %H:%M"),
     Format::Pattern("%d.%m.%Y %H:%M:%S"),
     Format::Pattern("%d-%m-%Y"),
+    Format::Pattern("%d-%m-%Y %H:%M"),
+    Format::Pattern("%d-%m-%Y %H:%M:%S"),
+    Format::Pattern("%m-%d-%Y"),
+    Format::Pattern("%m-%d-%Y %H:%M"),
+    Format::Pattern("%m-%d-%Y %H:%M:%S"),
     Format::Pattern("%d-%b-%Y"),
     Format::Pattern("%b %d, %Y"),
     Format::Pattern("%m/%d/%y"),
@@ -56,6 +66,7 @@ const FORMATS: &[Format] = &[
     Format::Pattern("%d/%m/%y %H:%M"),
     Format::Pattern("%d.%m.%y"),
     Format::Pattern("%d-%m-%y"),
+    Format::Pattern("%m-%d-%y"),
     Format::Pattern("%d-%b-%y"),
 ];
 
@@ -69,12 +80,18 @@ impl Format {
             Format::Number => return text.parse::<i64>().ok().map(i128::from),
             Format::Instant => return text.parse::<Timestamp>().ok().map(Timestamp::as_nanosecond),
             Format::Iso => text.parse().ok()?,
-            Format::Pattern("%Y%m%d") if text.len() != 8 => return None,
+            Format::Pattern(pattern) if n_digit(pattern).is_some_and(|n| text.len() != n || !is_digits(text)) => return None,
+            Format::Pattern("%Y%m") => DateTime::strptime("%Y%m%d", format!("{text}01")).ok()?,
             Format::Pattern("%Y-%m") => format!("{text}-01").parse().ok()?,
             Format::Pattern(pattern) => DateTime::strptime(pattern, text).ok()?,
         };
-        // two digits are read as a year of the first century, unless the pattern says that they are two
-        if date.year() < 100 {
+        let is_likely = match self {
+            // what begins otherwise is a count, or a time since 1970
+            Format::Pattern(pattern) if n_digit(pattern) > Some(8) => (1900..2100).contains(&date.year()),
+            // two digits are read as a year of the first century, unless the pattern says that they are two
+            _ => date.year() >= 100,
+        };
+        if !is_likely {
             return None;
         }
         Offset::UTC.to_timestamp(date).ok().map(Timestamp::as_nanosecond)
@@ -83,8 +100,9 @@ impl Format {
     /// Patterns that a date like `text` may be written by, and what stands behind it as it is.
     fn styles(self, text: &str) -> (Vec<String>, &str) {
         let iso = || {
-            let times = ["%H:%M", "%H:%M:%S", "%H:%M:%S%.3f", "%H:%M:%S%.6f", "%H:%M:%S%.9f"];
-            let with_times = [' ', 'T'].into_iter().flat_map(move |mark| times.map(|time| format!("%Y-%m-%d{mark}{time}")));
+            let days = ["%Y-%m-%d ", "%Y-%m-%dT", "%Y%m%d ", "%Y%m%dT"];
+            let times = ["%H:%M", "%H:%M:%S", "%H:%M:%S%.3f", "%H:%M:%S%.6f", "%H:%M:%S%.9f", "%H%M", "%H%M%S"];
+            let with_times = days.into_iter().flat_map(move |day| times.map(|time| format!("{day}{time}")));
             std::iter::once("%Y-%m-%d".to_string()).chain(with_times).collect()
         };
         match self {
@@ -100,6 +118,22 @@ impl Format {
             }
         }
     }
+}
+
+/// How many digits dates of a pattern have that has nothing else.
+fn n_digit(pattern: &str) -> Option<usize> {
+    match pattern {
+        "%Y%m" => Some(6),
+        "%Y%m%d" => Some(8),
+        "%Y%m%d%H" => Some(10),
+        "%Y%m%d%H%M" => Some(12),
+        "%Y%m%d%H%M%S" => Some(14),
+        _ => None,
+    }
+}
+
+fn is_digits(text: &str) -> bool {
+    text.bytes().all(|byte| byte.is_ascii_digit())
 }
 
 /// The columns [`CALENDAR`] of one row by its date alone; none where that is no time.
@@ -285,9 +319,11 @@ impl Keys {
             Spacing { step, n_irregular: irregular.len(), first_irregular: irregular.first().copied() }
         };
         let (usual, n_usual) = most_frequent(&differences)?;
+        let is_kept = 2 * n_usual > differences.len();
         let fixed = || Some(spacing(Step::Fixed(i64::try_from(usual).ok()?), &|row| differences[row] == usual));
         if self.unit.is_none() {
-            return Some(spacing(Step::Count(i64::try_from(usual).ok()?), &|row| differences[row] == usual));
+            let step = Step::Count(i64::try_from(usual).ok().filter(|_| is_kept)?);
+            return Some(spacing(step, &|row| differences[row] == usual));
         }
         if n_usual == differences.len() {
             return fixed();
@@ -306,7 +342,7 @@ impl Keys {
             let days = steps(&business_days);
             return Some(spacing(Step::BusinessDay, &|row| days[row] <= 1 + LONGEST_HOLIDAYS));
         }
-        if 2 * n_usual > differences.len() { fixed() } else { None }
+        if is_kept { fixed() } else { None }
     }
 
     /// The key of the row `n` steps behind the last.
@@ -473,7 +509,7 @@ mod tests {
         ] {
             assert!(is_date(text), "{text}");
         }
-        for text in ["", "20240131", "3.5", "Close", "2024-02-30", "31"] {
+        for text in ["", "20240131", "202401311600", "3.5", "Close", "2024-02-30", "31"] {
             assert!(!is_date(text), "{text}");
         }
     }
@@ -509,11 +545,18 @@ mod tests {
     fn a_time_of_day_is_that_of_the_rows_own_clock() {
         let instants = ["2024-01-01T12:00:00-05:00", "2024-07-01T12:00:00-04:00", "2024-07-01T18:00:00-04:00"];
         assert_eq!(dates(&instants).time_of_day(), Some(vec![0.5, 0.5, 0.75]));
-        for (date, wave) in [(instants[0], Some(-1.0)), ("2024-01-31 06:00", Some(0.0)), ("1704110400", Some(-1.0)), ("noon", None)] {
+        for (date, wave) in [
+            (instants[0], Some(-1.0)),
+            ("2024-01-31 06:00", Some(0.0)),
+            ("1704110400", Some(-1.0)),
+            ("2024013112", Some(-1.0)),
+            ("noon", None),
+        ] {
             let cosine = calendar_of(date).map(|waves| waves[1].round());
             assert_eq!(cosine.map(|cosine| cosine + 0.0), wave, "{date}");
         }
         assert!(has_time("2024-01-31 00:00") && has_time("20240131T000000") && has_time("1704110400"));
+        assert!(has_time("2024013116") && has_time("202401311600") && has_time("20240131160000") && !has_time("202401"));
         assert!(!has_time("2024-01-31") && !has_time("20240131") && !has_time("31.01.2024") && !has_time("noon"));
     }
 
@@ -527,7 +570,7 @@ mod tests {
 
     #[test]
     fn every_format_goes_on_as_it_is_written() {
-        let cases: [(&[&str], &str, [&str; 2]); 19] = [
+        let cases: [(&[&str], &str, [&str; 2]); 35] = [
             (&["2024-01-30", "2024-01-31"], "1 day", ["2024-02-01", "2024-02-02"]),
             (&["2016-07-01 22:00:00", "2016-07-01 23:00:00"], "1 hour", ["2016-07-02 00:00:00", "2016-07-02 01:00:00"]),
             (&["2024-01-31T23:30", "2024-01-31T23:45"], "15 minutes", ["2024-02-01T00:00", "2024-02-01T00:15"]),
@@ -542,8 +585,24 @@ mod tests {
             (&["31-Dec-21", "1-Jan-22"], "1 day", ["2-Jan-22", "3-Jan-22"]),
             (&["01/30/2024", "01/31/2024"], "1 day", ["02/01/2024", "02/02/2024"]),
             (&["1/30/2024 9:00", "1/31/2024 9:00"], "1 day", ["2/1/2024 9:00", "2/2/2024 9:00"]),
+            (&["30-01-2024", "31-01-2024"], "1 day", ["01-02-2024", "02-02-2024"]),
+            (&["01-30-2024", "01-31-2024"], "1 day", ["02-01-2024", "02-02-2024"]),
+            (&["01-30-24", "01-31-24"], "1 day", ["02-01-24", "02-02-24"]),
+            (&["31-01-2024 22:00", "31-01-2024 23:00"], "1 hour", ["01-02-2024 00:00", "01-02-2024 01:00"]),
+            (&["01-31-2024 22:00", "01-31-2024 23:00"], "1 hour", ["02-01-2024 00:00", "02-01-2024 01:00"]),
+            (&["01-31-2024 23:59:58", "01-31-2024 23:59:59"], "1 second", ["02-01-2024 00:00:00", "02-01-2024 00:00:01"]),
             (&["30.01.2024", "31.01.2024"], "1 day", ["01.02.2024", "02.02.2024"]),
             (&["20240130", "20240131"], "1 day", ["20240201", "20240202"]),
+            (&["20240131 233000", "20240131 234500"], "15 minutes", ["20240201 000000", "20240201 001500"]),
+            (&["20240131T233000", "20240131T234500"], "15 minutes", ["20240201T000000", "20240201T001500"]),
+            (&["2024-01-31 2330", "2024-01-31 2345"], "15 minutes", ["2024-02-01 0000", "2024-02-01 0015"]),
+            (&["202411", "202412", "202501"], "1 month", ["202502", "202503"]),
+            (&["202309", "202312", "202403", "202406"], "3 months", ["202409", "202412"]),
+            (&["2024013122", "2024013123", "2024020100"], "1 hour", ["2024020101", "2024020102"]),
+            (&["202401312330", "202401312345", "202402010000"], "15 minutes", ["202402010015", "202402010030"]),
+            (&["20240131235930", "20240131235945", "20240201000000"], "15 seconds", ["20240201000015", "20240201000030"]),
+            (&["200011", "200012", "200013"], "1", ["200014", "200015"]),
+            (&["1706010100", "1706010200", "1706010300"], "100 seconds", ["1706010400", "1706010500"]),
             (&["1704067200", "1704070800"], "1 hour", ["1704074400", "1704078000"]),
             (&["1704067200000", "1704070800000"], "1 hour", ["1704074400000", "1704078000000"]),
             (&["1", "3", "5"], "2", ["7", "9"]),
@@ -565,7 +624,11 @@ mod tests {
         let months: Vec<String> = (2019..2022).flat_map(|year| (1..=12).map(move |month| format!("{month:02}/{year}"))).collect();
         let first_days = months.iter().map(|month| format!("01/{month}")).collect::<Vec<_>>();
         let american = months.iter().map(|month| month.replace('/', "/01/")).collect::<Vec<_>>();
-        for (text, next) in [(first_days, "01/01/2022"), (american, "01/01/2022")] {
+        let dashed = |dates: &[String]| dates.iter().map(|date| date.replace('/', "-")).collect::<Vec<_>>();
+        let (first_dashed, american_dashed) = (dashed(&first_days), dashed(&american));
+        for (text, next) in
+            [(first_days, "01/01/2022"), (american, "01/01/2022"), (first_dashed, "01-01-2022"), (american_dashed, "01-01-2022")]
+        {
             let dates = Dates { name: "date".into(), text };
             let spacing = dates.spacing().expect("a step");
             assert_eq!((spacing.step, spacing.n_irregular), (Step::Months(1), 0), "{:?}", dates.text[1]);
@@ -581,6 +644,12 @@ mod tests {
         let none = dates(&["2024-01-01 00:00", "2024-01-01 01:00", "2024-01-01 03:00", "2024-01-01 07:00"]);
         assert_eq!(none.spacing(), None);
         assert!(none.continued(1).expect_err("no step").to_string().contains("no step"));
+        let counts = dates(&["1", "2", "4", "5", "6"]);
+        assert_eq!(counts.spacing().map(|spacing| (spacing.step, spacing.n_irregular)), Some((Step::Count(1), 1)));
+        for irregular in [["1", "2", "4", "7", "8"], ["20240101", "20240102", "20240104", "20240109", "20240111"]] {
+            assert_eq!(dates(&irregular).spacing(), None, "{irregular:?}");
+            assert!(dates(&irregular).continued(1).is_err(), "{irregular:?}");
+        }
         let holidays = dates(&["2001-09-07", "2001-09-10", "2001-09-17", "2001-09-18", "2001-09-19", "2001-09-20", "2001-09-21"]);
         assert_eq!(holidays.spacing().map(|spacing| (spacing.step, spacing.n_irregular)), Some((Step::BusinessDay, 0)));
     }

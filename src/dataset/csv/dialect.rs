@@ -31,8 +31,8 @@ enum Kind {
 }
 
 impl Dialect {
-    /// Of a file that begins with `sample`, whole lines.
-    pub(super) fn new(sample: &[u8]) -> Self {
+    /// Of a file that begins with `sample`, whole lines; its delimiter may be known.
+    pub(super) fn new(sample: &[u8], known: Option<u8>) -> Self {
         // The share of rows as long as the first one counts; more of them than one in two, or the delimiter is another.
         let fit = |delimiter: u8| {
             let rows = rows(sample, delimiter);
@@ -41,7 +41,7 @@ impl Dialect {
             if width > 1 && 2 * n_fitting > rows.len() { n_fitting } else { 0 }
         };
         let best = DELIMITERS.into_iter().rev().max_by_key(|&delimiter| fit(delimiter)).filter(|&delimiter| fit(delimiter) > 0);
-        let delimiter = best.unwrap_or(b',');
+        let delimiter = known.or(best).unwrap_or(b',');
         let rows: Vec<Vec<Kind>> =
             rows(sample, delimiter).iter().map(|row| row.iter().map(|cell| kind(cell, delimiter)).collect()).collect();
         let has = |kind| rows.iter().flatten().any(|&cell| cell == kind);
@@ -49,6 +49,18 @@ impl Dialect {
         let decimal_comma = has(Kind::DecimalComma) && !self::rows(sample, delimiter).iter().any(has_point);
         Dialect { delimiter, has_header: has_header(&rows), decimal_comma }
     }
+}
+
+/// The delimiter that the first line names as Excel does, `sep=;`; the line is made empty.
+pub(super) fn take_delimiter(sample: &mut [u8]) -> Option<u8> {
+    let end = sample.iter().position(|byte| matches!(byte, b'\r' | b'\n'))?;
+    let line = &mut sample[..end];
+    let text = str::from_utf8(line).ok()?.trim_start_matches('\u{feff}').trim_matches('"').to_ascii_lowercase();
+    let &[delimiter] = text.strip_prefix("sep=")?.as_bytes() else { return None };
+    let delimiter = Some(delimiter).filter(|delimiter| !delimiter.is_ascii_alphanumeric() && *delimiter != b'"')?;
+    // what ends a line, so that bytes and lines are counted as before
+    line.fill(b'\r');
+    Some(delimiter)
 }
 
 /// A first row that has text above numbers or dates is a header; so is one without a number.
@@ -109,12 +121,42 @@ pub(super) fn is_decimal_comma(text: &str) -> bool {
     n_decimal > 0 && !may_be_thousands && format!("{whole}.{rest}").parse::<f64>().is_ok()
 }
 
+/// What the cells of a column say of its points.
+#[derive(Debug, Clone, Copy, Default)]
+pub(super) struct Points {
+    /// There are cells such as `1.025`.
+    has_parted: bool,
+    /// There are cells such as `999`.
+    has_whole: bool,
+    /// There are others.
+    has_other: bool,
+}
+
+impl Points {
+    pub(super) fn push(&mut self, text: &str) {
+        let is_short = |digits: &str| (1..=3).contains(&digits.len()) && digits.bytes().all(|byte| byte.is_ascii_digit());
+        let digits = text.trim_start_matches(['-', '+']);
+        match digits.split_once('.') {
+            Some((whole, rest)) if is_short(whole) && !whole.starts_with('0') && is_short(rest) && rest.len() == 3 => {
+                self.has_parted = true
+            }
+            None if is_short(digits) => self.has_whole = true,
+            _ => self.has_other |= !is_missing(text),
+        }
+    }
+
+    /// Whether the points may part thousands.
+    pub(super) fn may_part_thousands(self) -> bool {
+        self.has_parted && self.has_whole && !self.has_other
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
 
     fn dialect(sample: &str) -> (char, bool, bool) {
-        let Dialect { delimiter, has_header, decimal_comma } = Dialect::new(sample.as_bytes());
+        let Dialect { delimiter, has_header, decimal_comma } = Dialect::new(sample.as_bytes(), None);
         (char::from(delimiter), has_header, decimal_comma)
     }
 

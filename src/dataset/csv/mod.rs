@@ -9,10 +9,10 @@ use std::fs::File;
 use std::io::{self, BufRead, BufReader, Cursor, Read};
 use std::path::Path;
 
-use csv::{ByteRecord, ErrorKind, Position, ReaderBuilder, Writer};
+use csv::{ByteRecord, ErrorKind, Position, Reader, ReaderBuilder, Writer};
 use flate2::bufread::MultiGzDecoder;
 
-use self::dialect::{Dialect, number};
+use self::dialect::{Dialect, Points, number, take_delimiter};
 pub use self::missing::Missing;
 use self::missing::{fill, is_missing};
 pub use self::rows::CsvRows;
@@ -39,7 +39,8 @@ pub enum Columns<'a> {
 pub struct CsvOptions<'a> {
     /// Which columns.
     pub columns: Columns<'a>,
-    /// The column of dates; where it is not named, one called `date`, `time` or the like, else the first that begins with a date.
+    /// The column of dates; where it is not named, one called `date`, `time` or the like, else the first that begins with a date, else one
+    /// called `year` of years in order.
     pub date: Option<&'a str>,
     /// The column that tells series apart, whose rows may be mixed.
     pub id: Option<&'a str>,
@@ -53,11 +54,13 @@ pub struct CsvTables {
     /// The file's series, in the order of their first rows: one where no column tells them apart.
     pub tables: Vec<Table>,
     /// What a reader of the tables should know, a line each: what was left out or filled, steps between dates that are not the usual one.
+    /// What is so of several series is said of the first, with how many more there are.
     pub notes: Vec<Message>,
 }
 
-/// Names of date columns, compared without case. Where none is there, a column is recognised by its first cell.
-const DATE_NAMES: [&str; 5] = ["date", "datetime", "date_time", "timestamp", "time"];
+/// Names of date columns, compared without case and the `<` and `>` around those of Stooq. Where none is there, a column is recognised by
+/// its first cell.
+const DATE_NAMES: [&str; 8] = ["date", "datetime", "date_time", "timestamp", "time", "open time", "open_time", "ds"];
 
 /// Bytes from which the dialect is told.
 const SAMPLE: usize = 1 << 16;
@@ -96,47 +99,44 @@ impl Table {
 }
 
 /// Reads a CSV file, plain or compressed by gzip: a row a time step, in the order of time or, all of them, against it. Delimiter (comma,
-/// semicolon, tab, `|`), header and decimal comma are told from the first rows; without a header the columns are called `c1`, `c2` and so
+/// semicolon, tab, `|`, or what a first line such as `sep=;` names), header and decimal comma are told from the first rows; without a header the columns are called `c1`, `c2` and so
 /// on. Dates stay as they are written; a column `time` beside a column of days is joined to it.
 ///
 /// # Errors
 /// [`Error::File`] or [`Error::Data`], naming file, line and column, for: a file that is missing, empty, without rows or not UTF-8; no
-/// such column; a row of another length than the header; a cell that is no number or infinite, or has no value where that is an error; a
+/// such column; a row of another length than the header; a quote that is never closed; a cell that is no number or infinite, or has no value where that is an error; a
 /// date that cannot be read, comes twice or is out of order.
 pub fn read_csv(path: &Path, options: &CsvOptions<'_>) -> Result<CsvTables> {
     let place = path.display().to_string();
     let error = |what: Message, remedy: Message| Error::data(&place, what, remedy);
-    let mut file = open(path).map_err(|source| match source.kind() {
+    let (mut reader, dialect) = reader(path).map_err(|source| match source.kind() {
         io::ErrorKind::NotFound => error(message!("no such file"), message!("check the path")),
         _ => Error::reading(path, source),
     })?;
-    let mut sample = Vec::new();
-    let read = file.by_ref().take(SAMPLE as u64).read_to_end(&mut sample);
-    read.map_err(|source| Error::reading(path, source))?;
-    let whole_lines = if sample.len() < SAMPLE { sample.len() } else { sample.iter().rposition(|&byte| byte == b'\n').unwrap_or(SAMPLE) };
-    let dialect = Dialect::new(&sample[..whole_lines]);
-    let mut reader = ReaderBuilder::new()
-        .delimiter(dialect.delimiter)
-        .has_headers(dialect.has_header)
-        .buffer_capacity(1 << 16)
-        .from_reader(Cursor::new(sample).chain(file));
-
     let mut notes = Vec::new();
     let mut record = ByteRecord::new();
     let mut names = Vec::new();
     let mut is_unnamed = false;
+    let mut header = ByteRecord::new();
     if dialect.has_header {
-        let header = reader.byte_headers().map_err(|error| csv_error(path, error))?;
+        header.clone_from(reader.byte_headers().map_err(|error| csv_error(path, error))?);
         if header.is_empty() {
             return Err(error(message!("the file is empty"), message!("give a CSV file with a header row")));
         }
         for column in 0..header.len() {
-            let name = text(header, column, path, None)?;
+            let name = text(&header, column, path, None)?;
             is_unnamed |= column == 0 && (name.is_empty() || name == "Unnamed: 0");
             names.push(if name.is_empty() { format!("c{}", column + 1) } else { name.to_string() });
         }
     }
-    if !reader.read_byte_record(&mut record).map_err(|error| csv_error(path, error))? {
+    let mut read = |record: &mut ByteRecord| {
+        let read = reader.read_byte_record(record);
+        read.map_err(|error| unclosed(path, record).unwrap_or_else(|| csv_error(path, error)))
+    };
+    if !read(&mut record)? {
+        if let Some(error) = unclosed(path, &header) {
+            return Err(error);
+        }
         return Err(error(message!("no rows below the header"), message!("give a CSV file with a row for each time step")));
     }
     if !dialect.has_header {
@@ -148,6 +148,9 @@ pub fn read_csv(path: &Path, options: &CsvOptions<'_>) -> Result<CsvTables> {
     let cells = Cells { path, names: &names, decimal_comma: dialect.decimal_comma, missing: options.missing };
     let mut all: Vec<Rows> = Vec::new();
     let mut index_of: HashMap<String, usize> = HashMap::new();
+    // who parts thousands by points has decimal commas, and no commas between cells
+    let mut points = vec![Points::default(); if dialect.delimiter == b',' { 0 } else { layout.selected.len() }];
+    let mut next = ByteRecord::new();
     loop {
         let id = layout.id.map_or(Ok(""), |column| text(&record, column, path, Some(&names)))?;
         let index = match index_of.get(id) {
@@ -158,13 +161,53 @@ pub fn read_csv(path: &Path, options: &CsvOptions<'_>) -> Result<CsvTables> {
                 all.len() - 1
             }
         };
-        all[index].push(&record, &layout, &cells)?;
-        if !reader.read_byte_record(&mut record).map_err(|error| csv_error(path, error))? {
+        all[index].push(&record, &layout, &cells).map_err(|error| unclosed(path, &record).unwrap_or(error))?;
+        layout.selected.iter().zip(&mut points).for_each(|(&column, points)| points.push(cell(&record, column)));
+        if !read(&mut next)? {
             break;
         }
+        std::mem::swap(&mut record, &mut next);
     }
-    let tables = all.into_iter().map(|rows| rows.into_table(&layout, &cells, &mut notes)).collect::<Result<_>>()?;
+    if let Some(error) = unclosed(path, &record) {
+        return Err(error);
+    }
+    for (&column, _) in layout.selected.iter().zip(points).filter(|(_, points)| points.may_part_thousands()) {
+        let name = names[column].escape_debug();
+        notes.push(message!("{}, column {}: the points may part thousands; they are read as decimal points", place, name));
+    }
+    let mut of_series = Vec::new();
+    let tables = all.into_iter().map(|rows| rows.into_table(&layout, &cells, &mut of_series)).collect::<Result<_>>()?;
+    notes.extend(once_each(of_series));
     Ok(CsvTables { tables, notes })
+}
+
+/// The first of the notes that differ in names and numbers alone, with how many more there are.
+fn once_each(notes: Vec<Message>) -> Vec<Message> {
+    let mut kinds: Vec<(Message, usize)> = Vec::new();
+    for note in notes {
+        match kinds.iter_mut().find(|(first, _)| first.is_alike(&note)) {
+            Some((_, n_more)) => *n_more += 1,
+            None => kinds.push((note, 0)),
+        }
+    }
+    let note = |(first, n_more): (Message, usize)| match n_more {
+        0 => first,
+        _ => message!("{}; so it is in {} more series").with(first).with(Message::verbatim(n_more)),
+    };
+    kinds.into_iter().map(note).collect()
+}
+
+/// Opens a file and tells how it is written.
+fn reader(path: &Path) -> io::Result<(Reader<impl Read>, Dialect)> {
+    let mut file = open(path)?;
+    let mut sample = Vec::new();
+    file.by_ref().take(SAMPLE as u64).read_to_end(&mut sample)?;
+    let whole_lines = if sample.len() < SAMPLE { sample.len() } else { sample.iter().rposition(|&byte| byte == b'\n').unwrap_or(SAMPLE) };
+    let known = take_delimiter(&mut sample);
+    let dialect = Dialect::new(&sample[..whole_lines], known);
+    let mut builder = ReaderBuilder::new();
+    builder.delimiter(dialect.delimiter).has_headers(dialect.has_header).buffer_capacity(1 << 16);
+    Ok((builder.from_reader(Cursor::new(sample).chain(file)), dialect))
 }
 
 /// A file's text, decompressed where it begins as gzip does.
@@ -202,28 +245,65 @@ impl Layout {
             Columns::Named(wanted) => Some(wanted.iter().map(|name| find(name)).collect::<Result<Vec<_>>>()?),
         };
         let is_free = |column: usize| Some(column) != id && !named.as_ref().is_some_and(|named| named.contains(&column));
-        let dates = date_columns(&place, names, options.date, first, is_free)?;
-        let selected = match named {
+        let mut dates = date_columns(&place, names, options.date, first, is_free)?;
+        if dates.is_empty() && names.len() > 1 {
+            dates.extend(find_years(path, names, id, is_free));
+        }
+        let mut layout = Layout { dates, id, selected: Vec::new() };
+        layout.selected = match named {
             Some(named) => named,
             None => {
-                let mut selected = Vec::new();
-                for column in (0..names.len()).filter(|column| Some(*column) != id && !dates.contains(column)) {
-                    let cell = str::from_utf8(&first[column]).unwrap_or_default().trim();
-                    let name = names[column].escape_debug();
-                    // What begins with a letter and is no missing value is text.
-                    if column == 0 && is_unnamed && names.len() > 1 && matches!(cell, "0" | "1") {
-                        notes.push(message!("{}, column {}: left out, it has no name and counts rows; name it to read it", place, name));
-                    } else if cell.starts_with(char::is_alphabetic) && !is_missing(cell) && cell.parse::<f64>().is_err() {
-                        notes.push(message!("{}, column {}: left out, {} is no number", place, name, quoted(cell)));
-                    } else {
-                        selected.push(column);
-                    }
-                }
-                selected
+                let counts_rows = is_unnamed && names.len() > 1 && counts_rows(path, first);
+                layout.numbers(&place, names, counts_rows, first, notes)?
             }
         };
-        Ok(Layout { dates, id, selected })
+        Ok(layout)
     }
+
+    /// The columns of numbers; others are left out with a note. `counts_rows` says that the first one does no more than that.
+    fn numbers(
+        &self,
+        place: &str,
+        names: &[String],
+        counts_rows: bool,
+        first: &ByteRecord,
+        notes: &mut Vec<Message>,
+    ) -> Result<Vec<usize>> {
+        let mut selected = Vec::new();
+        let mut others = Vec::new();
+        for (column, name) in names.iter().enumerate() {
+            let (cell, name) = (cell(first, column), name.escape_debug());
+            if self.dates.contains(&column) {
+                others.push(message!("column {} has dates", name));
+            } else if Some(column) == self.id {
+                others.push(message!("column {} tells series apart", name));
+            } else if column == 0 && counts_rows {
+                others.push(message!("column {} counts rows", name));
+                notes.push(message!("{}, column {}: left out, it has no name and counts rows; name it to read it", place, name));
+            } else if is_text(cell) {
+                others.push(message!("column {} has {}, no number", name, quoted(cell)));
+                notes.push(message!("{}, column {}: left out, {} is no number", place, name, quoted(cell)));
+            } else {
+                selected.push(column);
+            }
+        }
+        if selected.is_empty() {
+            let what = message!("no column of numbers is left: {}").with(Message::list(others));
+            return Err(Error::data(place, what, message!("give at least one column of numbers")));
+        }
+        Ok(selected)
+    }
+}
+
+/// A cell without the space around it, empty where it is not UTF-8.
+fn cell(record: &ByteRecord, column: usize) -> &str {
+    record.get(column).and_then(|cell| str::from_utf8(cell).ok()).unwrap_or_default().trim()
+}
+
+/// Whether a cell is text or a date for certain: with a letter in it, but no value that is missing, nor what begins with a sign as prices do.
+fn is_text(cell: &str) -> bool {
+    let is_word = cell.starts_with(char::is_alphanumeric) && cell.contains(char::is_alphabetic);
+    (is_word || cell.contains(':') || is_date(cell)) && !is_missing(cell) && cell.parse::<f64>().is_err()
 }
 
 /// The date column, `date` or the one that is found; none where there is none.
@@ -243,8 +323,8 @@ fn date_columns(
 /// The date column: by its name, else the first free one that starts with a date. A column `time` goes with one of days.
 fn find_dates(names: &[String], first: &ByteRecord, is_free: impl Fn(usize) -> bool) -> Vec<usize> {
     let free = || (0..names.len()).filter(|&column| is_free(column));
-    let cell = |column: usize| str::from_utf8(&first[column]).unwrap_or_default().trim();
-    let named = |column: &usize| DATE_NAMES.iter().any(|name| names[*column].eq_ignore_ascii_case(name));
+    let cell = |column: usize| cell(first, column);
+    let named = |column: &usize| DATE_NAMES.iter().any(|name| bare(&names[*column]).eq_ignore_ascii_case(name));
     let is_time = |column: &usize| is_time(&names[*column], cell(*column));
     let named = |column: &usize| named(column) && !is_time(column);
     match free().find(named).or_else(|| free().find(|&column| is_date(cell(column)))).or_else(|| free().find(is_time)) {
@@ -255,7 +335,7 @@ fn find_dates(names: &[String], first: &ByteRecord, is_free: impl Fn(usize) -> b
 
 /// A column of dates, and the column `time` that goes with it where it is one of days.
 fn with_time(date: usize, names: &[String], first: &ByteRecord, is_free: impl Fn(usize) -> bool) -> Vec<usize> {
-    let cell = |column: usize| str::from_utf8(&first[column]).unwrap_or_default().trim();
+    let cell = |column: usize| cell(first, column);
     let mut others = (0..names.len()).filter(|&column| is_free(column) && column != date);
     let time = others.find(|&column| is_time(&names[column], cell(column))).filter(|_| !cell(date).contains(':'));
     std::iter::once(date).chain(time).collect()
@@ -263,7 +343,44 @@ fn with_time(date: usize, names: &[String], first: &ByteRecord, is_free: impl Fn
 
 /// Whether a column holds times of days that another column has.
 fn is_time(name: &str, cell: &str) -> bool {
-    name.eq_ignore_ascii_case("time") && !is_date(cell) && is_date(&format!("2024-01-31 {cell}"))
+    bare(name).eq_ignore_ascii_case("time") && !is_date(cell) && is_date(&format!("2024-01-31 {cell}"))
+}
+
+/// A column's name without the `<` and `>` around those of Stooq.
+fn bare(name: &str) -> &str {
+    name.trim_matches(['<', '>'])
+}
+
+/// The free column called `year`, where each of its cells is a year of four digits and every series has them in order.
+fn find_years(path: &Path, names: &[String], id: Option<usize>, is_free: impl Fn(usize) -> bool) -> Option<usize> {
+    let column = (0..names.len()).find(|&column| is_free(column) && bare(&names[column]).eq_ignore_ascii_case("year"))?;
+    let mut orders: HashMap<String, Order> = HashMap::new();
+    let is_next = |record: &ByteRecord| {
+        let year = cell(record, column);
+        let series = id.map_or("", |id| cell(record, id)).to_string();
+        let is_year = year.len() == 4 && year.bytes().all(|byte| byte.is_ascii_digit());
+        is_year && orders.entry(series).or_insert_with(Order::new).push(year).is_ok()
+    };
+    every_record(path, is_next).then_some(column)
+}
+
+/// Whether the first column counts rows: from 0 or 1, or by 1 from whatever number, up or down.
+fn counts_rows(path: &Path, first: &ByteRecord) -> bool {
+    let Ok(first) = cell(first, 0).parse::<i64>() else { return false };
+    let counts_by = |step: i64| {
+        let mut rows = 0..;
+        every_record(path, |record| {
+            let expected = rows.next().and_then(|row: i64| first.checked_add(step * row));
+            cell(record, 0).parse().ok() == expected
+        })
+    };
+    matches!(first, 0 | 1) || counts_by(1) || counts_by(-1)
+}
+
+/// Whether every record of a file is right; not where it cannot be read again, as a pipe cannot.
+fn every_record(path: &Path, mut is_right: impl FnMut(&ByteRecord) -> bool) -> bool {
+    let Some((reader, _)) = path.is_file().then(|| reader(path).ok()).flatten() else { return false };
+    reader.into_byte_records().all(|record| record.is_ok_and(|record| is_right(&record)))
 }
 
 /// How cells are read, and what errors about them say.
@@ -315,7 +432,8 @@ impl Rows {
                 date += text(record, column, cells.path, Some(cells.names))?;
             }
             let place = || cell_place(record, column, cells.path, Some(cells.names));
-            self.order.push(&date).map_err(|wrong| date_error(wrong, &date, self.dates.last(), place()))?;
+            let id = layout.id.map(|_| &*self.id);
+            self.order.push(&date).map_err(|wrong| date_error(wrong, &date, &self.dates, id, place()))?;
             self.dates.push(date);
         }
         for (&column, values) in layout.selected.iter().zip(&mut self.values) {
@@ -358,12 +476,14 @@ impl Rows {
 
     /// Fills missing values and leaves out rows that still have some.
     fn fill(&mut self, layout: &Layout, cells: &Cells<'_>, place: &str, notes: &mut Vec<Message>) -> Result<()> {
-        let n_missing: usize = self.values.iter().map(|column| column.iter().filter(|value| value.is_nan()).count()).sum();
+        let n_hole = |columns: &[Vec<f64>]| columns.iter().flatten().filter(|value| value.is_nan()).count();
+        let n_missing = n_hole(&self.values);
         if n_missing == 0 {
             return Ok(());
         }
         let n_row = self.bytes.len();
         let rows = fill(cells.missing, &mut self.values);
+        let n_filled = n_missing - n_hole(&self.values);
         if rows.is_empty() {
             let is_empty = |column: &Vec<f64>| column.iter().all(|value| value.is_nan());
             return Err(match self.values.iter().position(is_empty) {
@@ -382,8 +502,10 @@ impl Rows {
             });
         }
         let mut note = vec![message!("{}: {} cells have no value", place, n_missing)];
-        if cells.missing != Missing::Drop {
+        if n_filled == n_missing {
             note.push(message!("they are filled"));
+        } else if n_filled > 0 {
+            note.push(message!("{} of them are filled", n_filled));
         }
         if let Some(first) = (0..n_row).find(|row| rows.get(*row) != Some(row)) {
             let line = line_at(cells.path, self.bytes[first]).unwrap_or(1);
@@ -412,16 +534,26 @@ fn text<'a>(record: &'a ByteRecord, column: usize, path: &Path, names: Option<&[
     })
 }
 
-fn date_error(wrong: Wrong, text: &str, last: Option<&String>, place: Message) -> Error {
-    let (text, last) = (quoted(text), last.map_or_else(String::new, |last| quoted(last)));
-    let (what, remedy) = match wrong {
-        Wrong::Unreadable if last.is_empty() => (message!("{} is not a date", text), message!("write dates as 2024-01-31")),
-        Wrong::Unreadable => (message!("{} is not a date like {} before it", text, last), message!("write every date in one format")),
-        Wrong::Duplicate => (
+/// What is wrong with a date that comes after those `before` it, of the series `id` where a column tells them apart.
+fn date_error(wrong: Wrong, text: &str, before: &[String], id: Option<&str>, place: Message) -> Error {
+    let is_twice = wrong == Wrong::Duplicate || wrong == Wrong::Disorder && before.iter().any(|date| date == text);
+    let (text, last) = (quoted(text), before.last().map_or_else(String::new, |last| quoted(last)));
+    let (what, remedy) = match (wrong, id) {
+        (Wrong::Duplicate | Wrong::Disorder, Some(id)) if is_twice => (
+            message!("the date {} is there twice", text),
+            message!("rows of series {} share a date: tell them apart by one column, such as store and item joined", id.escape_debug()),
+        ),
+        (Wrong::Unreadable, _) if last.is_empty() => (message!("{} is not a date", text), message!("write dates as 2024-01-31")),
+        (Wrong::Unreadable, _) => (message!("{} is not a date like {} before it", text, last), message!("write every date in one format")),
+        (Wrong::Duplicate, _) => (
             message!("the date {} is there twice", text),
             message!("keep one row a date, or name the column that tells series apart by --id"),
         ),
-        Wrong::Disorder => (message!("the date {} comes after {}", text, last), message!("sort the rows by date, oldest first")),
+        (Wrong::Disorder, Some(_)) => (message!("the date {} comes after {}", text, last), message!("sort the rows by date, oldest first")),
+        (Wrong::Disorder, None) => (
+            message!("the date {} comes after {}", text, last),
+            message!("sort the rows by date, or name the column that tells series apart by --id"),
+        ),
     };
     Error::Data { place, what, remedy }
 }
@@ -439,12 +571,28 @@ fn line(path: &Path, record: Option<&Position>) -> u64 {
     record.map_or(1, |record| line_at(path, record.byte()).unwrap_or(record.line()))
 }
 
-/// The line of the first byte from `byte` on that ends no line, from 1; none where the file cannot be read again, as a pipe cannot.
+/// The line of the first byte from `byte` on that ends no line, from 1; none where the file cannot be read again.
 fn line_at(path: &Path, byte: u64) -> Option<u64> {
-    let file = path.is_file().then(|| open(path).ok()).flatten()?;
-    let bytes = BufReader::new(file).bytes().map_while(Result::ok);
-    let before = (0..).zip(bytes).take_while(|&(place, read)| place < byte || matches!(read, b'\r' | b'\n'));
+    let before = bytes(path)?.take_while(|&(place, read)| place < byte || matches!(read, b'\r' | b'\n'));
     Some(1 + before.filter(|&(_, read)| read == b'\n').count() as u64)
+}
+
+/// The bytes of a file's text, each with its place; none where the file cannot be read again, as a pipe cannot.
+fn bytes(path: &Path) -> Option<impl Iterator<Item = (u64, u8)>> {
+    let file = path.is_file().then(|| open(path).ok()).flatten()?;
+    Some((0..).zip(BufReader::new(file).bytes().map_while(Result::ok)))
+}
+
+/// The error of a file's last record where a quote opens in it that nothing closes: it then has what were rows in a cell. A record that
+/// closes its quotes has an even number of them.
+fn unclosed(path: &Path, record: &ByteRecord) -> Option<Error> {
+    let position = record.position().filter(|_| record.iter().flatten().any(|byte| matches!(byte, b'\r' | b'\n')))?;
+    let n_quote = bytes(path)?.filter(|&(place, read)| place >= position.byte() && read == b'"').count();
+    (n_quote % 2 == 1).then(|| Error::Data {
+        place: message!("{}:{}", path.display(), line(path, Some(position))),
+        what: message!("the quote that opens here is never closed"),
+        remedy: message!("close it or remove it"),
+    })
 }
 
 /// A cell's text in quotes, on one line, cut where it is long.
