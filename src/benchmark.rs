@@ -19,15 +19,15 @@ use crate::reference::Reference;
 pub enum Benchmark {
     /// The selective scan with all its inputs.
     SelectiveScan,
-    /// The lab's gated cell over its input products.
+    /// The gated cell of min-gru, given its input products.
     MinGru,
-    /// minGRU over its input products.
+    /// minGRU, given its input products.
     MinGruScan,
-    /// Causal attention of 4 heads, or of one where 4 do not divide the channels.
+    /// Causal attention with 4 heads, or with one if 4 does not divide the channels.
     Attention,
     /// A whole Mamba mixer.
     MambaMixer,
-    /// A linear layer, as many outputs as inputs.
+    /// A linear layer with as many outputs as inputs.
     Linear,
     /// RMS normalisation of the channels.
     RmsNorm,

@@ -37,8 +37,8 @@ impl Tensors {
     /// [`Error::Data`] where the bytes are no safetensors file or hold another element type.
     pub fn parse(place: &str, bytes: &[u8]) -> Result<Self> {
         let fail = |what: Message| Error::data(place, what, message!("name a safetensors file"));
-        let (_, header) = SafeTensors::read_metadata(bytes).map_err(|error| fail(message!("is no safetensors file ({})", error)))?;
-        let file = SafeTensors::deserialize(bytes).map_err(|error| fail(message!("is no safetensors file ({})", error)))?;
+        let (_, header) = SafeTensors::read_metadata(bytes).map_err(|error| fail(message!("is not a safetensors file ({})", error)))?;
+        let file = SafeTensors::deserialize(bytes).map_err(|error| fail(message!("is not a safetensors file ({})", error)))?;
         let mut tensors = BTreeMap::new();
         for (name, view) in file.iter() {
             let halves = || view.data().chunks_exact(2).map(|bytes| u16::from_le_bytes([bytes[0], bytes[1]]));
@@ -136,13 +136,13 @@ impl Description {
         ];
         let columns = scalers.iter().map(|scalers| ("scalers", scalers.len(), layout.columns().count()));
         if let Some((what, one, other)) = agree.into_iter().chain(columns).find(|(_, one, other)| one != other) {
-            return Err(message!("{} is {} and {}", what, one, other));
+            return Err(message!("{} is both {} and {}", what, one, other));
         }
         if model.layers > n_tensor {
-            return Err(message!("it has {} layers in {} tensors", model.layers, n_tensor));
+            return Err(message!("it has {} layers but only {} tensors", model.layers, n_tensor));
         }
         let is_sound = |scaler: &Scaler| scaler.offset.is_finite() && scaler.scale.is_finite() && scaler.scale != 0.0;
-        if scalers.iter().flatten().all(is_sound) { Ok(()) } else { Err(message!("a scaler divides by no number")) }
+        if scalers.iter().flatten().all(is_sound) { Ok(()) } else { Err(message!("the scale or offset of a scaler is not a valid number")) }
     }
 
     /// The scalers for tables: those of the series trained on, by their names in the column that tells series apart, or one by one where
@@ -159,8 +159,8 @@ impl Description {
             ([scalers], _) => Ok(vec![scalers.clone(); n_table]),
             (all, Some(ids)) if all.len() == n_name && all.len() == self.ids.len() => {
                 let scalers = |id: &String| {
-                    let what = || message!("was not trained on a series {}", format!("{id:?}"));
-                    let remedy = || message!("give series that it was trained on: {}", self.ids.join(", "));
+                    let what = || message!("was not trained on the series {}", format!("{id:?}"));
+                    let remedy = || message!("give one of the series that it was trained on: {}", self.ids.join(", "));
                     let place_of = self.ids.iter().position(|known| known == id);
                     place_of.map(|at| all[at].clone()).ok_or_else(|| Error::data(place, what(), remedy()))
                 };
@@ -170,7 +170,7 @@ impl Description {
             (all, _) => Err(Error::data(
                 place,
                 message!("was trained on {} series, not {}", all.len(), n_table),
-                message!("give as many series, in the same order"),
+                message!("give the same number of series, in the same order"),
             )),
         }
     }
@@ -200,7 +200,7 @@ impl Checkpoint {
         });
         let tensors: BTreeMap<_, _> = named.collect();
         if tensors.len() < parameters.len() {
-            return Err(Error::Unsupported { operation: "checkpoint", what: message!("two parameters of the graph have one name") });
+            return Err(Error::Unsupported { operation: "checkpoint", what: message!("two parameters of the graph have the same name") });
         }
         Ok(Checkpoint { description, tensors: Tensors { metadata: HashMap::new(), tensors } })
     }
@@ -227,7 +227,7 @@ impl Checkpoint {
         let json = tensors.metadata.remove(DESCRIPTION).ok_or_else(|| fail(message!("has no scanrnn configuration")))?;
         let description: Description =
             serde_json::from_str(&json).map_err(|error| fail(message!("has an unreadable configuration ({})", error)))?;
-        description.check(tensors.tensors.len()).map_err(|wrong| fail(message!("has a configuration that cannot be: {}").with(wrong)))?;
+        description.check(tensors.tensors.len()).map_err(|wrong| fail(message!("has an impossible configuration: {}").with(wrong)))?;
         Ok(Checkpoint { description, tensors })
     }
 }
@@ -259,7 +259,7 @@ impl TrainState {
     pub fn parse(place: &str, bytes: &[u8]) -> Result<Self> {
         let Tensors { mut metadata, mut tensors } = Tensors::parse(place, bytes)?;
         let fail = |what: Message| Error::data(place, what, message!("name the file that an interrupted training left"));
-        let json = metadata.remove(STATE).ok_or_else(|| fail(message!("holds no state of a training")))?;
+        let json = metadata.remove(STATE).ok_or_else(|| fail(message!("holds no training state")))?;
         let read: serde_json::Result<(TrainPlan, TrainProgress)> = serde_json::from_str(&json);
         let (plan, progress) = read.map_err(|error| fail(message!("has an unreadable state ({})", error)))?;
         let losses = tensors.remove(LOSSES).ok_or_else(|| fail(message!("has no losses")))?.values;

@@ -47,7 +47,7 @@ impl Schedule {
     pub fn check(&self, base: f32, n_step: usize) -> Result<()> {
         let (Schedule::Cosine { min_rate, .. } | Schedule::Plateau { min_rate, .. }) = *self else { return Ok(()) };
         if !(min_rate >= 0.0 && min_rate.is_finite()) {
-            return Err(Error::option("--min-lr", min_rate, message!("must be a number from 0")));
+            return Err(Error::option("--min-lr", min_rate, message!("must be a number, 0 or more")));
         }
         if min_rate as f32 > base {
             return Err(Error::option("--min-lr", min_rate, message!("must be at most --lr {}", base)));

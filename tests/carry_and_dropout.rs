@@ -122,7 +122,7 @@ fn a_walk_may_begin_with_the_series() {
     assert_eq!(got.len(), 20);
     assert!(got.iter().zip(&want[WINDOW - 1..]).all(|(&got, &want)| close(got, want)), "{got:?}");
     let most = N_ROW - WINDOW;
-    assert!(forecast(Starts::from(0..most)).expect_err("no rows are left").to_string().contains("rows more before them or behind"));
+    assert!(forecast(Starts::from(0..most)).expect_err("no rows are left").to_string().contains("more rows before or after them"));
 }
 
 #[test]

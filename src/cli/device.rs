@@ -15,10 +15,10 @@ pub struct DeviceArgs {
     /// Device: auto (a real GPU, else the CPU), cpu, gpu (any adapter), or an adapter's index or part of its name as `devices` lists them
     #[arg(long, default_value = "auto")]
     pub device: String,
-    /// Force a kernel, such as min_gru=step or selective_scan=chunked, for the shapes that it takes; `bench --profile` shows which ran
+    /// Force a kernel, such as min_gru=step or selective_scan=chunked, for the shapes that it supports; `bench --profile` shows which ran
     #[arg(long = "kernel", value_name = "OP=NAME")]
     pub kernels: Vec<String>,
-    /// Choose kernels by a table of `tune-kernels` [default: the adapter's table in the user's cache folder, if there is one]
+    /// Choose kernels by a table from `tune-kernels` [default: the adapter's table in the user's cache folder, if there is one]
     #[arg(long, value_name = "FILE")]
     pub kernel_table: Option<PathBuf>,
 }
@@ -64,7 +64,7 @@ fn use_table(gpu: &mut Gpu, named: Option<&Path>) -> Result<Option<PathBuf>> {
 
 fn read_table(file: &Path) -> Result<KernelTable> {
     serde_json::from_slice(&crate::file::read(file)?).map_err(|error| {
-        Error::data(file.display(), message!("is no table of kernels: {}", error), message!("make one with `scanrnn tune-kernels`"))
+        Error::data(file.display(), message!("is not a table of kernels: {}", error), message!("make one with `scanrnn tune-kernels`"))
     })
 }
 
@@ -123,7 +123,10 @@ impl Device {
                 DeviceArgs { kernel_table: Some(_), .. } => "--kernel-table",
                 _ => return Ok(Device::Cpu(Cpu)),
             };
-            return Err(Error::given(option, message!("it chooses a GPU's kernel, and the device is the CPU; name a GPU by --device")));
+            return Err(Error::given(
+                option,
+                message!("it chooses a kernel of a GPU, but the device is the CPU; choose a GPU with --device"),
+            ));
         };
         let table = use_table(&mut gpu, args.kernel_table.as_deref())?;
         for choice in &args.kernels {

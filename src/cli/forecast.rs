@@ -21,17 +21,17 @@ pub struct Args {
     /// The checkpoint that `train` wrote
     #[arg(long, value_name = "FILE")]
     checkpoint: PathBuf,
-    /// Rows to forecast; more than the model was trained for are forecast from its own forecasts [default: the model's horizon]
+    /// Rows to forecast; those beyond the model's horizon are forecast from its own forecasts [default: the model's horizon]
     #[arg(long, value_name = "ROWS")]
     horizon: Option<usize>,
     #[command(flatten)]
     device: DeviceArgs,
     #[command(flatten)]
     data: DataArgs,
-    /// Where the rows are written, as CSV
+    /// CSV file for the forecast
     #[arg(long, default_value = "forecast.csv", value_name = "FILE")]
     out: PathBuf,
-    /// Where the picture is written
+    /// PNG file for the picture
     #[arg(long, default_value = "forecast.png", value_name = "FILE")]
     picture: PathBuf,
 }
@@ -103,7 +103,7 @@ fn check(description: &Description, horizon: usize) -> Result<()> {
     let unknown: Vec<&str> = description.layout.covariates.iter().map(String::as_str).filter(|name| !CALENDAR.contains(name)).collect();
     if horizon > description.model.horizon && !unknown.is_empty() {
         let what = message!(
-            "the model forecasts {} rows; further ones would need values of {} to come",
+            "the model forecasts {} rows; further rows would need future values of {}",
             description.model.horizon,
             unknown.join(", ")
         );

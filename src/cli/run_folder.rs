@@ -48,7 +48,7 @@ impl RunFolder {
             return Err(Error::option(
                 "--run-dir",
                 path.display(),
-                message!("it holds a run already: name another folder, or go on with --resume"),
+                message!("it already holds a run: name another folder, or go on with --resume"),
             ));
         }
         crate::file::check_creatable(path)

@@ -71,7 +71,7 @@ pub fn resolve(request: &Request<'_>, announce: &mut dyn FnMut(Message)) -> Resu
     }
 
     let Some(seed) = request.seed else {
-        return Err(Error::data(message!("prices of {}", ticker), message!("are not there"), message!("name a file by --csv")));
+        return Err(Error::data(message!("prices of {}", ticker), message!("were not found"), message!("name a file with --csv")));
     };
     announce(message!("no local prices of {}: a SYNTHETIC series is used, which no market ever quoted", ticker));
     let table = synthetic::daily_prices(SYNTHETIC_ROWS, seed)?;

@@ -7,7 +7,7 @@ use serde::{Deserialize, Serialize};
 #[serde(rename_all = "lowercase")]
 #[cfg_attr(feature = "cli", derive(clap::ValueEnum), value(rename_all = "lower"))]
 pub enum Scaling {
-    /// As it is
+    /// Unchanged
     None,
     /// Smallest value to 0, largest to 1
     #[default]

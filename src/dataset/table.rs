@@ -139,7 +139,7 @@ impl Table {
             return error(what, message!("give columns of one length"));
         }
         if let Some(dates) = dates.as_ref().filter(|dates| dates.text.len() != n_row) {
-            return error(message!("{} dates for {} rows", dates.text.len(), n_row), message!("give one date a row"));
+            return error(message!("{} dates for {} rows", dates.text.len(), n_row), message!("give one date per row"));
         }
         for (column, (name, values)) in columns.iter().enumerate() {
             if columns[..column].iter().any(|(other, _)| other == name) {

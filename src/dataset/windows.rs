@@ -13,10 +13,10 @@ use crate::{Error, Result};
 #[serde(rename_all = "lowercase")]
 #[cfg_attr(feature = "cli", derive(clap::ValueEnum))]
 pub enum Channels {
-    /// Each is a series of its own, with the covariates beside it; one model for all
+    /// Each target is a series of its own, with the covariates; one model for all
     #[default]
     Independent,
-    /// All together, as features of one series
+    /// All targets together, as features of one series
     Mixed,
 }
 
@@ -346,7 +346,7 @@ fn scale(table: &Table, layout: &Layout, column: usize, scaler: &Scaler, from: &
             let name = layout.columns().nth(column).unwrap_or_default();
             return Err(Error::Data {
                 place: message!("{}, column {}").with(table.source().message()).with(format!("{name:?}").into()),
-                what: message!("{} in row {} is beyond float32 once scaled", format!("{value:e}"), row),
+                what: message!("{} in row {} is beyond float32 after scaling", format!("{value:e}"), row),
                 remedy: message!("choose another scaling or another unit"),
             });
         }
@@ -356,7 +356,7 @@ fn scale(table: &Table, layout: &Layout, column: usize, scaler: &Scaler, from: &
 }
 
 fn no_target() -> Error {
-    Error::data(message!("data"), message!("no column is to be forecast"), message!("give at least one column of at least one row"))
+    Error::data(message!("data"), message!("there is no column to forecast"), message!("give at least one column of at least one row"))
 }
 
 fn too_short(tables: &[Table], layout: &Layout, members: &[Member], part: Message) -> Error {

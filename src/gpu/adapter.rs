@@ -185,7 +185,7 @@ impl Gpu {
         let Some(position) = position else {
             let wanted = match selection {
                 Selection::Any => message!("found"),
-                Selection::Hardware => message!("found that is no software"),
+                Selection::Hardware => message!("found that is real hardware"),
                 Selection::Named(name) => message!("matches `{}`", name),
             };
             let names: Vec<_> = found.iter().map(|adapter| adapter.get_info().name).collect();
@@ -352,7 +352,7 @@ impl Gpu {
     pub fn use_table(&mut self, table: KernelTable, place: &str) -> Result<()> {
         let AdapterSummary { name, driver, .. } = &self.summary;
         if (&table.adapter, &table.driver) != (name, driver) {
-            let what = message!("it was measured on {} ({}), and this is {} ({})", table.adapter, table.driver, name, driver);
+            let what = message!("it was measured on {} ({}), but this is {} ({})", table.adapter, table.driver, name, driver);
             return Err(Error::data(place, what, message!("measure this one with `scanrnn tune-kernels`")));
         }
         table.check(place)?;

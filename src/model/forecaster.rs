@@ -60,7 +60,7 @@ impl std::str::FromStr for ModelKind {
     fn from_str(name: &str) -> Result<Self> {
         let names = ModelKind::ALL.map(ModelKind::name).join(", ");
         let found = ModelKind::ALL.into_iter().find(|model| model.name() == name);
-        found.ok_or_else(|| Error::option("--model", name, message!("one of {}", names)))
+        found.ok_or_else(|| Error::option("--model", name, message!("must be one of {}", names)))
     }
 }
 
@@ -224,9 +224,9 @@ impl ForecasterConfig {
             Some((option, _)) => Err(Error::option(option, 0, message!("must be at least 1"))),
             None if self.layers > MOST_LAYERS => Err(Error::option("--layers", self.layers, message!("must be at most {}", MOST_LAYERS))),
             None if self.targets > self.features => {
-                Err(Error::option("--targets", self.targets, message!("must be among the {} features", self.features)))
+                Err(Error::option("--targets", self.targets, message!("must be at most {}, the number of features", self.features)))
             }
-            None if self.linear_skip == Some(0) => Err(Error::option("--linear-skip", 0, message!("needs a window of at least 1 step"))),
+            None if self.linear_skip == Some(0) => Err(Error::option("--linear-skip", 0, message!("it needs a window of at least 1 step"))),
             None if self.model.has_mixers() && self.d_conv < 2 => {
                 Err(Error::option("--d-conv", self.d_conv, message!("must be at least 2")))
             }
@@ -240,11 +240,11 @@ impl ForecasterConfig {
             return Err(Error::option("--heads", self.heads, message!("must divide --hidden {}", self.hidden)));
         }
         if self.attention_every > self.layers {
-            let what = message!("--layers {} leave no layer of attention", self.layers);
+            let what = message!("with --layers {} no layer is attention", self.layers);
             return Err(Error::option("--attention-every", self.attention_every, what));
         }
         if self.bidirectional {
-            return Err(Error::given("--bidirectional", message!("it cannot go with hybrid, whose attention is causal")));
+            return Err(Error::given("--bidirectional", message!("it cannot be used with hybrid, whose attention is causal")));
         }
         Ok(())
     }
@@ -369,7 +369,7 @@ impl Forecaster {
         let is_stacked = self.config.is_stacked();
         let stacked = if is_stacked {
             if pass.states.is_some() || pass.reset.is_some() {
-                let what = message!("independent targets take no states and no packed sequences");
+                let what = message!("independent targets support neither states nor packed sequences");
                 return Err(Error::Unsupported { operation: "forecaster", what });
             }
             graph.stack("windows", x, self.config.targets, self.config.features - self.config.targets)?
@@ -418,7 +418,7 @@ impl Forecaster {
 
     fn run_layers(&self, graph: &mut Graph, x: Tensor, pass: &Pass) -> Result<Sequence> {
         if self.config.bidirectional && pass.states.is_some() {
-            let what = message!("a bidirectional model takes no states: its backward direction begins with the future");
+            let what = message!("a bidirectional model does not support states: its backward direction starts in the future");
             return Err(Error::Unsupported { operation: "forecaster", what });
         }
         let n_state: usize = self.layers.iter().map(|layer| layer.state_shapes(1).len()).sum();
@@ -447,8 +447,8 @@ impl Forecaster {
 
     fn refuse_whole_windows(&self) -> Result<()> {
         let what = match (self.skip.is_some(), self.config.is_stacked()) {
-            (true, _) => message!("a linear skip reads a whole window at once: forecast window by window, or train without"),
-            (_, true) => message!("independent targets read a whole window at once: forecast window by window, or train without"),
+            (true, _) => message!("a linear skip reads a whole window at once: forecast window by window, or train without it"),
+            (_, true) => message!("independent targets read a whole window at once: forecast window by window, or train without them"),
             _ => return Ok(()),
         };
         Err(Error::Unsupported { operation: "forecaster", what })

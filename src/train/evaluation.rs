@@ -95,7 +95,7 @@ impl EvaluationPlan {
             let n_more = n_run * self.width - n_walked;
             let n_behind = n_more.saturating_sub(first);
             if last + self.window + n_behind > n_row {
-                let what = message!("with a state that is carried, these windows need {} rows more before them or behind", n_behind);
+                let what = message!("with a carried state, these windows need {} more rows before or after them", n_behind);
                 return Err(Error::Unsupported { operation: "forecast", what });
             }
             let first = first.saturating_sub(n_more);

@@ -58,11 +58,11 @@ impl<'a> Series<'a> {
         config.check_model(model)?;
         let n_series = self.train.ranges().len().max(self.valid.ranges().len());
         if config.carry_state && n_series > 1 {
-            return Err(Error::given("--carry-state", message!("it walks through one series, not {}", n_series)));
+            return Err(Error::given("--carry-state", message!("it works on one series, not {}", n_series)));
         }
         let n_level = config.loss.columns_per_output();
         if model.levels != n_level {
-            return Err(Error::option("levels", model.levels, message!("must be {}, those of the loss", n_level)));
+            return Err(Error::option("levels", model.levels, message!("must be {}, the levels of the loss", n_level)));
         }
         let (n_row, n_needed) = (self.values.len() / model.features, config.window.saturating_add(model.horizon));
         [&self.train, &self.valid, &self.test].into_iter().try_for_each(|windows| Self::check_within(windows, n_row, n_needed))?;

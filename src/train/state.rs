@@ -74,11 +74,11 @@ impl TrainState {
         } else if self.plan.series != plan.series {
             message!("other values of the series")
         } else if !self.is_possible() {
-            message!("more or fewer steps than its epochs have")
+            message!("a number of steps that does not fit its epochs")
         } else {
             return Ok(());
         };
-        let what = message!("the state is of a training with {}: go on with those, or begin anew").with(what);
+        let what = message!("the state belongs to a training with {}: use the same, or begin anew").with(what);
         Err(Error::Unsupported { operation: "resume", what })
     }
 }
