@@ -89,13 +89,13 @@ struct Builder {
 }
 
 impl Builder {
-    /// Random values, for which there is a gradient.
+    /// Random values with a gradient.
     fn variable(&mut self, label: &str, shape: &[usize], low: f32, high: f32) -> Tensor {
         let tensor = self.graph.variable(label, shape);
         self.fill(tensor, low, high)
     }
 
-    /// Random values, for which there is none.
+    /// Random values without a gradient.
     fn data(&mut self, label: &str, shape: &[usize]) -> Tensor {
         let tensor = self.graph.input(label, shape);
         self.fill(tensor, -1.0, 1.0)
@@ -191,7 +191,7 @@ pub fn build(op: Benchmark, shape: Shape, backward: bool) -> Result<Measured> {
     Ok(builder.finish(program, results))
 }
 
-/// One product of random factors, of so many rows, columns and terms.
+/// One product of random factors, of the given numbers of rows, columns and terms.
 ///
 /// # Errors
 /// [`Error::Shape`] where one of them is 0.
@@ -284,7 +284,7 @@ pub async fn expected(measured: &Measured) -> Result<Vec<Vec<f32>>> {
     results(measured, &Reference::<f64>::new()).await
 }
 
-/// Runs on a backend and compares every result with what is expected of it.
+/// Runs on a backend and compares every result with the expected one.
 ///
 /// # Errors
 /// The backend's own.
@@ -342,7 +342,7 @@ pub async fn results(measured: &Measured, backend: &dyn Backend) -> Result<Vec<V
     Ok(results)
 }
 
-/// A median time and what was done in it.
+/// A median time and the work done in it.
 #[derive(Clone, Copy, Debug)]
 pub struct Timed {
     /// Milliseconds.
@@ -375,7 +375,7 @@ pub async fn time(op: Benchmark, shape: Shape, backend: &dyn Backend) -> Result<
 /// How a median is taken.
 #[derive(Clone, Copy, Debug)]
 pub struct Samples {
-    /// So many, an odd number.
+    /// Number of samples, odd.
     pub count: usize,
     /// Each runs the program as often as fits this time.
     pub seconds: f64,

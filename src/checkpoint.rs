@@ -34,7 +34,7 @@ impl Tensors {
     /// Reads a file's bytes; `place` names it in errors. F32, F16 and BF16 are read.
     ///
     /// # Errors
-    /// [`Error::Data`] where the bytes are no safetensors file or hold another element type.
+    /// [`Error::Data`] where the bytes are not a safetensors file or hold another element type.
     pub fn parse(place: &str, bytes: &[u8]) -> Result<Self> {
         let fail = |what: Message| Error::data(place, what, message!("name a safetensors file"));
         let (_, header) = SafeTensors::read_metadata(bytes).map_err(|error| fail(message!("is not a safetensors file ({})", error)))?;
@@ -82,7 +82,7 @@ impl Tensors {
         Err(Error::data(place, Message::list(wrong), message!("name a checkpoint of this model")))
     }
 
-    /// The values of a graph's tensors, each by its name in the file, and what is wrong with the others.
+    /// Returns the values of a graph's tensors, each by its name in the file, and the problems with the others.
     pub(crate) fn values<'a>(
         &self,
         graph: &Graph,
@@ -116,13 +116,13 @@ pub struct Description {
     pub scalers: Vec<Vec<Scaler>>,
     /// Where each series came from.
     pub sources: Vec<String>,
-    /// What tells each series from the others of its file, where they have it.
+    /// The value of the id column for each series, where there is one.
     #[serde(default)]
     pub ids: Vec<String>,
 }
 
 impl Description {
-    /// Checks that a model of so many tensors can be what is said of it; else what cannot be.
+    /// Checks that the description is possible for a model of `n_tensor` tensors. The error says what is not.
     fn check(&self, n_tensor: usize) -> Result<(), Message> {
         let Description { model, training, layout, scalers, .. } = self;
         let checked = model.check().and_then(|()| training.check()).and_then(|()| training.check_model(model));
@@ -220,7 +220,7 @@ impl Checkpoint {
     /// Reads a file's bytes; `place` names it in errors.
     ///
     /// # Errors
-    /// [`Error::Data`] where the bytes are no checkpoint of this program.
+    /// [`Error::Data`] where the bytes are not a checkpoint of this program.
     pub fn parse(place: &str, bytes: &[u8]) -> Result<Self> {
         let mut tensors = Tensors::parse(place, bytes)?;
         let fail = |what: Message| Error::data(place, what, message!("name a file that `scanrnn train` wrote"));
@@ -255,7 +255,7 @@ impl TrainState {
     /// Reads a file's bytes; `place` names it in errors.
     ///
     /// # Errors
-    /// [`Error::Data`] where the bytes are no state of a training.
+    /// [`Error::Data`] where the bytes are not a training state.
     pub fn parse(place: &str, bytes: &[u8]) -> Result<Self> {
         let Tensors { mut metadata, mut tensors } = Tensors::parse(place, bytes)?;
         let fail = |what: Message| Error::data(place, what, message!("name the file that an interrupted training left"));

@@ -101,7 +101,7 @@ impl Case {
     /// Reads a case.
     ///
     /// # Errors
-    /// [`Error::File`] where the file cannot be read, [`Error::Data`] where it is no case.
+    /// [`Error::File`] where the file cannot be read, [`Error::Data`] where it is not a reference case.
     pub fn read(path: &Path) -> Result<Self> {
         let place = path.display().to_string();
         let file = Tensors::parse(&place, &crate::file::read(path)?)?;

@@ -40,7 +40,7 @@ const THRESHOLD: f64 = 1e-4;
 const LEAST_CHANGE: f64 = 1e-8;
 
 impl Schedule {
-    /// Checks that every number can be used with the rate `base` and so many training steps in all.
+    /// Checks that every number can be used with the rate `base` and `n_step` training steps in all.
     ///
     /// # Errors
     /// [`Error::Option`] naming the first that cannot.
@@ -107,7 +107,7 @@ impl Rates {
         }
     }
 
-    /// Hears of the validation loss after an epoch.
+    /// Records the validation loss after an epoch.
     pub fn observe(&mut self, valid_loss: f64) {
         let Schedule::Plateau { factor, patience, min_rate } = self.schedule else { return };
         if valid_loss < self.best * (1.0 - THRESHOLD) {

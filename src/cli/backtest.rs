@@ -91,7 +91,7 @@ impl Origin {
     }
 }
 
-/// What is trained at an origin and may serve later ones.
+/// The results of a training at one origin, which later origins may use.
 struct Kept {
     parameters: Vec<Vec<f32>>,
     scalers: Vec<Vec<Scaler>>,
@@ -234,7 +234,7 @@ impl Fold {
     }
 }
 
-/// The origins, so many rows apart that the last one's scored rows end the series.
+/// The origins, spaced so that the last one's scored rows end the series.
 fn folds(args: &Args, n_row: usize) -> Result<Vec<Fold>> {
     let horizon = args.training.horizon;
     let test_rows = args.test_rows.unwrap_or_else(|| horizon.max(n_row / 50));
@@ -322,7 +322,7 @@ fn means(origins: &[Origin], args: &Args, texts: &Texts) -> Table {
     table
 }
 
-/// What was forecast after the origin, and what came.
+/// A chart of the forecasts after the origin beside the actual values.
 fn picture_of(origin: &Origin, setting: &Setting, forecasts: &[f32], args: &Args, lang: Lang) -> Chart {
     let texts = lang.texts();
     let Setting { tables, windows, .. } = setting;

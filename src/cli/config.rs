@@ -49,7 +49,7 @@ pub fn with_place(error: Error, place: &str) -> Error {
 /// the command's name, and where they stand; the line itself where it has neither.
 ///
 /// # Errors
-/// [`Error::File`] where the file cannot be read, [`Error::Data`] where it is no TOML or has an option that the command lacks.
+/// [`Error::File`] where the file cannot be read, [`Error::Data`] where it is not TOML or has an option that the command lacks.
 pub fn with_config(line: Vec<OsString>, cli: &Command) -> Result<(Vec<OsString>, Places)> {
     let of_run = |folder: OsString| Path::new(&folder).join(CONFIG).into_os_string();
     let resumes = given(&line, "resume").is_some();

@@ -97,7 +97,7 @@ pub struct SeasonArgs {
 }
 
 impl SeasonArgs {
-    /// A season that is known: so many rows, or 1 for none.
+    /// A known season of `rows` rows, or 1 for none.
     pub fn known(rows: usize) -> Self {
         SeasonArgs { season: Some(rows) }
     }

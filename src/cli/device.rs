@@ -51,7 +51,7 @@ pub fn table_file(gpu: &Gpu) -> Option<PathBuf> {
     cache_file(&format!("{name}.json"))
 }
 
-/// Lets a table choose kernels: the one that is named, else the adapter's own, where there is one that fits. Which it is.
+/// Lets a table choose kernels: the named one, otherwise the adapter's own if it has one that fits. Returns its path.
 fn use_table(gpu: &mut Gpu, named: Option<&Path>) -> Result<Option<PathBuf>> {
     let Some(file) = named.map(Path::to_path_buf).or_else(|| table_file(gpu)) else { return Ok(None) };
     let used = read_table(&file).and_then(|table| gpu.use_table(table, &file.display().to_string()));
@@ -79,7 +79,7 @@ pub enum Device {
 /// A GPU whose compiled kernels are kept on disk, where its driver allows it and the file can be written.
 pub struct OpenedGpu {
     gpu: Gpu,
-    /// What was compiled before.
+    /// The results of earlier compilations.
     compiled: Vec<u8>,
     /// Where it is kept.
     file: Option<PathBuf>,
@@ -108,7 +108,7 @@ impl Drop for OpenedGpu {
 }
 
 impl Device {
-    /// Opens what `--device` asks for, and says what was taken.
+    /// Opens the device that `--device` asks for, and prints which it is.
     pub async fn open(args: &DeviceArgs, lang: Lang) -> Result<Device> {
         let device = Self::open_silently(args).await?;
         println!("{}", device.announcement(&args.device, lang));
@@ -167,7 +167,7 @@ impl Device {
         }
     }
 
-    /// One line about what was taken.
+    /// One line about the device.
     fn announcement(&self, asked: &str, lang: Lang) -> String {
         let texts = lang.texts();
         let remarks = match self {

@@ -38,7 +38,7 @@ pub struct Args {
 
 /// The forecast of a table.
 struct Future {
-    /// One a row; none where the table has no dates, or such as keep no step.
+    /// One per row; empty where the table has no dates, or dates without a regular step.
     dates: Vec<String>,
     /// For each target, `(row, level)` in its unit.
     targets: Vec<Vec<f64>>,
@@ -95,7 +95,7 @@ pub async fn run(args: &Args, lang: Lang) -> Result<ExitCode> {
     Ok(ExitCode::SUCCESS)
 }
 
-/// Checks that so many rows can be forecast.
+/// Checks that `horizon` rows can be forecast.
 fn check(description: &Description, horizon: usize) -> Result<()> {
     if horizon == 0 {
         return Err(Error::option("--horizon", 0, message!("must be at least 1")));

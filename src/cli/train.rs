@@ -79,7 +79,7 @@ pub struct SeriesRead {
 }
 
 impl SeriesRead {
-    /// A number that tells other values.
+    /// A fingerprint: other values give another number.
     pub fn fingerprint(&self) -> u64 {
         let values = self.tables.iter().flat_map(Table::columns).flatten();
         fingerprint(values.flat_map(|value| value.to_le_bytes()))

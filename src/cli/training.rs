@@ -1,6 +1,6 @@
 //! Options of training that commands share.
 //!
-//! What is left out is a setting for forecasters that people would use; in `bench` it is the lab's.
+//! The defaults are settings for forecasts that are to be used; in `bench` they are the lab's.
 
 use clap::ValueEnum;
 
@@ -154,15 +154,15 @@ pub struct TrainingArgs {
 /// The lab's window.
 const LAB_WINDOW: usize = 32;
 
-/// Training steps for which there are epochs, where so many are no more than the most epochs.
+/// Least training steps in all, by default: short epochs are repeated until there are as many, up to [`MOST_EPOCHS`].
 const LEAST_STEPS: usize = 1000;
 /// Training steps of an epoch at most, where it draws its windows anew.
 const MOST_STEPS: usize = 1000;
 /// Windows of a step.
 const BATCH: usize = 32;
-/// Series that the windows of a step become, where each target is one, at most.
+/// Series in a step by default, at most, where each target of a window is one.
 const MOST_SERIES: usize = 256;
-/// Epochs that are taken by themselves, at most.
+/// Epochs by default, at most.
 const MOST_EPOCHS: usize = 100;
 
 /// Windows that are chosen from.
@@ -270,7 +270,7 @@ impl TrainingArgs {
         TrainingArgs { window: Some(window), window_norm: Some(normalisation), ..self.clone() }
     }
 
-    /// The same with a batch and as many epochs as fit so many training windows of so many targets.
+    /// The same with the batch and the epochs that suit `n_window` training windows of `n_target` targets.
     pub fn for_windows(&self, n_window: usize, n_target: usize) -> Self {
         if self.is_lab {
             return self.clone();
@@ -295,8 +295,8 @@ impl TrainingArgs {
         value.map(|value| value.get_name().to_string()).unwrap_or_default()
     }
 
-    /// The windows that come into question, of series with so many training rows: up to a quarter of them. Those shorter
-    /// than the lab's serve series that have no rows for it.
+    /// Returns the windows to choose from, for series of `n_row` training rows: up to a quarter of these. Windows shorter than the lab's
+    /// are for series that have too few rows for it.
     pub fn windows(&self, n_row: usize) -> Vec<usize> {
         match self.window {
             Some(window) => vec![window],
@@ -309,7 +309,7 @@ impl TrainingArgs {
         }
     }
 
-    /// The normalisations that come into question.
+    /// Returns the normalisations to choose from.
     pub fn normalisations(&self) -> Vec<Normalisation> {
         match self.window_norm {
             Some(normalisation) => vec![normalisation],

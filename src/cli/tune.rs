@@ -316,7 +316,7 @@ struct Log {
     path: PathBuf,
     /// The options that every trial has.
     fixed: String,
-    /// What tells other values of the series.
+    /// A fingerprint of the series: other values give another one.
     series: String,
     done: Vec<Row>,
 }

@@ -40,7 +40,7 @@ pub struct Request<'a> {
 /// # Errors
 /// A ticker that cannot be one; a file that is named but missing, or cannot be used; no such column; a folder that cannot be written; no
 /// prices where a synthetic series cannot stand in for them.
-/// A download that fails is announced and is no error.
+/// A failed download is announced, but it is not an error.
 pub fn resolve(request: &Request<'_>, announce: &mut dyn FnMut(Message)) -> Result<Vec<Table>> {
     if let Some(ticker) = request.download {
         check_ticker(ticker)?;

@@ -142,7 +142,7 @@ pub struct Dispatch {
     pub constants: Vec<(&'static str, Constant)>,
     /// Entry point.
     pub entry: &'static str,
-    /// Binding index and what is bound there.
+    /// Binding indices and their operands.
     pub bindings: Vec<(u32, Binding)>,
     /// Bytes of the uniform struct.
     pub params: Vec<u8>,

@@ -21,7 +21,7 @@ pub enum ModelKind {
     MambaLab,
     /// The selective state space block.
     Mamba,
-    /// Mamba blocks, every few of them one of causal attention instead.
+    /// Mamba blocks, in which every few layers are causal attention instead.
     Hybrid,
 }
 
@@ -43,7 +43,7 @@ impl ModelKind {
         }
     }
 
-    /// Layers where no other number is asked for.
+    /// Number of layers by default.
     pub fn default_layers(self) -> usize {
         if self == ModelKind::Hybrid { 2 } else { 1 }
     }
@@ -110,16 +110,16 @@ pub struct ForecasterConfig {
     /// same parameters; else every target is forecast from all features.
     #[serde(default)]
     pub independent: bool,
-    /// Steps of the window that a linear map leads from to the forecast, beside the recurrent path; no such map where absent.
+    /// Steps of the window that a linear map reads for its forecast, which is added to the recurrent path's; absent: no such map.
     #[serde(default)]
     pub linear_skip: Option<usize>,
     /// Whether each target has a linear map of its own beside the one that all share.
     #[serde(default)]
     pub own_skip: bool,
-    /// Every so many layers, the last is one of attention (`hybrid`).
+    /// Every layer with a number divisible by this is attention (`hybrid`).
     #[serde(default = "default_attention_every")]
     pub attention_every: usize,
-    /// Heads of attention, equal parts of the hidden channels (`hybrid`).
+    /// Attention heads, equal parts of the hidden channels (`hybrid`).
     #[serde(default = "default_heads")]
     pub heads: usize,
     /// Steps that the states of attention hold (`hybrid`).
@@ -259,7 +259,7 @@ impl ForecasterConfig {
         self.independent && self.targets > 1
     }
 
-    /// Whether a layer is one of attention.
+    /// Whether a layer is attention.
     fn is_attention(&self, layer: usize) -> bool {
         self.model == ModelKind::Hybrid && (layer + 1).is_multiple_of(self.attention_every)
     }

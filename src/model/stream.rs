@@ -117,7 +117,7 @@ impl Stream<'_> {
         Ok(forecast)
     }
 
-    /// Tells that the next step begins new sequences in the marked rows of the batch; the others go on.
+    /// Begins new sequences at the next step in the marked rows of the batch; the others go on.
     ///
     /// # Errors
     /// [`Error::Shape`] where there are not as many marks as rows.

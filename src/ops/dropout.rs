@@ -29,7 +29,7 @@ pub struct Dropout {
     pub counter: Tensor,
     /// Share of the elements that is dropped.
     pub rate: f32,
-    /// What tells this mask from others: of the seed and the place in the model.
+    /// Key of this mask, made from the seed and the place in the model: other keys give other masks.
     pub stream: u32,
     /// As `x`, rows may lie apart.
     pub y: Tensor,

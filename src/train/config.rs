@@ -7,7 +7,7 @@ use crate::model::{ForecasterConfig, ModelKind};
 use crate::ops::{Loss, Normalisation, Optimizer};
 use crate::schedule::Schedule;
 
-/// In which units the loss is taken.
+/// Units of the loss.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 #[cfg_attr(feature = "cli", derive(clap::ValueEnum))]
@@ -48,7 +48,7 @@ pub enum Shuffle {
 pub struct TrainingConfig {
     /// Steps of a window.
     pub window: usize,
-    /// Windows of a step; what fills no batch is left out, the oldest windows.
+    /// Windows of a step. Windows that do not fill a batch are left out, the oldest ones.
     pub batch: usize,
     /// Passes over the training windows, or over as many of them as an epoch takes.
     pub epochs: usize,
@@ -65,10 +65,10 @@ pub struct TrainingConfig {
     /// Loss to minimise.
     #[serde(default)]
     pub loss: Loss,
-    /// In which units it is taken.
+    /// Its units.
     #[serde(default)]
     pub loss_units: LossUnits,
-    /// Strength of an L1 penalty on every parameter that is no bias; 0 for none.
+    /// Strength of an L1 penalty on every parameter that is not a bias; 0 for none.
     #[serde(default)]
     pub l1: f32,
     /// Largest global norm of a gradient; unbounded where absent.
@@ -76,7 +76,7 @@ pub struct TrainingConfig {
     /// Largest absolute value of a gradient's element, clipped after the norm; unbounded where absent.
     #[serde(default)]
     pub clip_value: Option<f32>,
-    /// Early stopping: training ends after so many epochs in a row without a smaller validation loss, and the best epoch's parameters are
+    /// Early stopping: training ends after this many epochs in a row without a smaller validation loss, and the best epoch's parameters are
     /// the result. Where absent, every epoch is run and the last one's are.
     #[serde(default)]
     pub patience: Option<usize>,
@@ -90,9 +90,9 @@ pub struct TrainingConfig {
     /// When the order of the windows is drawn.
     #[serde(default)]
     pub shuffle: Shuffle,
-    /// What is done to each window before the model, and undone after it.
+    /// How each window is normalised before the model, and restored after it.
     pub normalisation: Normalisation,
-    /// Of the first parameters, the order of the windows and the masks of dropout.
+    /// Seed for initial parameters, window order and dropout masks.
     pub seed: u64,
 }
 
@@ -201,7 +201,7 @@ impl TrainingConfig {
         Ok(())
     }
 
-    /// Training steps of an epoch over so many windows.
+    /// Returns the training steps of an epoch over `n_train` windows.
     pub(super) fn steps_per_epoch(&self, n_train: usize) -> Result<usize> {
         let row = n_train / self.batch;
         let n_step = if self.carry_state { row / self.window } else { row };
