@@ -19,15 +19,15 @@ use crate::reference::Reference;
 pub enum Benchmark {
     /// The selective scan with all its inputs.
     SelectiveScan,
-    /// The lab's gated cell over its input products.
+    /// The gated cell of min-gru, given its input products.
     MinGru,
-    /// minGRU over its input products.
+    /// minGRU, given its input products.
     MinGruScan,
-    /// Causal attention of 4 heads, or of one where 4 do not divide the channels.
+    /// Causal attention with 4 heads, or with one if 4 does not divide the channels.
     Attention,
     /// A whole Mamba mixer.
     MambaMixer,
-    /// A linear layer, as many outputs as inputs.
+    /// A linear layer with as many outputs as inputs.
     Linear,
     /// RMS normalisation of the channels.
     RmsNorm,
@@ -98,13 +98,13 @@ struct Builder {
 }
 
 impl Builder {
-    /// Random values, for which there is a gradient.
+    /// Random values with a gradient.
     fn variable(&mut self, label: &str, shape: &[usize], low: f32, high: f32) -> Tensor {
         let tensor = self.graph.variable(label, shape);
         self.fill(tensor, low, high)
     }
 
-    /// Random values, for which there is none.
+    /// Random values without a gradient.
     fn data(&mut self, label: &str, shape: &[usize]) -> Tensor {
         let tensor = self.graph.input(label, shape);
         self.fill(tensor, -1.0, 1.0)
@@ -200,7 +200,7 @@ pub fn build(op: Benchmark, shape: Shape, backward: bool) -> Result<Measured> {
     Ok(builder.finish(program, results))
 }
 
-/// One product of random factors, of so many rows, columns and terms.
+/// One product of random factors, of the given numbers of rows, columns and terms.
 ///
 /// # Errors
 /// [`Error::Shape`] where one of them is 0.
@@ -293,7 +293,7 @@ pub async fn expected(measured: &Measured) -> Result<Vec<Vec<f32>>> {
     results(measured, &Reference::<f64>::new()).await
 }
 
-/// Runs on a backend and compares every result with what is expected of it.
+/// Runs on a backend and compares every result with the expected one.
 ///
 /// # Errors
 /// The backend's own.
@@ -351,7 +351,7 @@ pub async fn results(measured: &Measured, backend: &dyn Backend) -> Result<Vec<V
     Ok(results)
 }
 
-/// A median time and what was done in it.
+/// A median time and the work done in it.
 #[derive(Clone, Copy, Debug)]
 pub struct Timed {
     /// Milliseconds.
@@ -384,7 +384,7 @@ pub async fn time(op: Benchmark, shape: Shape, backend: &dyn Backend) -> Result<
 /// How a median is taken.
 #[derive(Clone, Copy, Debug)]
 pub struct Samples {
-    /// So many, an odd number.
+    /// Number of samples, odd.
     pub count: usize,
     /// Each runs the program as often as fits this time.
     pub seconds: f64,

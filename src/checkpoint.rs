@@ -35,11 +35,11 @@ impl Tensors {
     /// Reads a file's bytes; `place` names it in errors. F32, F16 and BF16 are read.
     ///
     /// # Errors
-    /// [`Error::Data`] where the bytes are no safetensors file or hold another element type.
+    /// [`Error::Data`] where the bytes are not a safetensors file or hold another element type.
     pub fn parse(place: &str, bytes: &[u8]) -> Result<Self> {
         let fail = |what: Message| Error::data(place, what, message!("name a safetensors file"));
-        let (_, header) = SafeTensors::read_metadata(bytes).map_err(|error| fail(message!("is no safetensors file ({})", error)))?;
-        let file = SafeTensors::deserialize(bytes).map_err(|error| fail(message!("is no safetensors file ({})", error)))?;
+        let (_, header) = SafeTensors::read_metadata(bytes).map_err(|error| fail(message!("is not a safetensors file ({})", error)))?;
+        let file = SafeTensors::deserialize(bytes).map_err(|error| fail(message!("is not a safetensors file ({})", error)))?;
         let mut tensors = BTreeMap::new();
         for (name, view) in file.iter() {
             let halves = || view.data().chunks_exact(2).map(|bytes| u16::from_le_bytes([bytes[0], bytes[1]]));
@@ -84,7 +84,7 @@ impl Tensors {
         Err(Error::data(place, Message::list(wrong), message!("name a checkpoint of this model")))
     }
 
-    /// The values of a graph's tensors, each by its name in the file, and what is wrong with the others.
+    /// Returns the values of a graph's tensors, each by its name in the file, and the problems with the others.
     pub(crate) fn values<'a>(
         &self,
         graph: &Graph,
@@ -118,13 +118,13 @@ pub struct Description {
     pub scalers: Vec<Vec<Scaler>>,
     /// Where each series came from.
     pub sources: Vec<String>,
-    /// What tells each series from the others of its file, where they have it.
+    /// The value of the id column for each series, where there is one.
     #[serde(default)]
     pub ids: Vec<String>,
 }
 
 impl Description {
-    /// Checks that a model of so many tensors can be what is said of it; else what cannot be.
+    /// Checks that the description is possible for a model of `n_tensor` tensors. The error says what is not.
     fn check(&self, n_tensor: usize) -> Result<(), Message> {
         let Description { model, training, layout, scalers, .. } = self;
         let checked = model.check().and_then(|()| training.check()).and_then(|()| training.check_model(model));
@@ -138,13 +138,13 @@ impl Description {
         ];
         let columns = scalers.iter().map(|scalers| ("scalers", scalers.len(), layout.columns().count()));
         if let Some((what, one, other)) = agree.into_iter().chain(columns).find(|(_, one, other)| one != other) {
-            return Err(message!("{} is {} and {}", what, one, other));
+            return Err(message!("{} is both {} and {}", what, one, other));
         }
         if model.layers > n_tensor {
-            return Err(message!("it has {} layers in {} tensors", model.layers, n_tensor));
+            return Err(message!("it has {} layers but only {} tensors", model.layers, n_tensor));
         }
         let is_sound = |scaler: &Scaler| scaler.offset.is_finite() && scaler.scale.is_finite() && scaler.scale != 0.0;
-        if scalers.iter().flatten().all(is_sound) { Ok(()) } else { Err(message!("a scaler divides by no number")) }
+        if scalers.iter().flatten().all(is_sound) { Ok(()) } else { Err(message!("the scale or offset of a scaler is not a valid number")) }
     }
 
     /// The scalers for tables: those of the series trained on, by their names in the column that tells series apart, else by their files, else
@@ -161,8 +161,8 @@ impl Description {
             ([scalers], _) => Ok(vec![scalers.clone(); n_table]),
             (all, Some(ids)) if all.len() == n_name && all.len() == self.ids.len() => {
                 let scalers = |id: &String| {
-                    let what = || message!("was not trained on a series {}", format!("{id:?}"));
-                    let remedy = || message!("give series that it was trained on: {}", self.ids.join(", "));
+                    let what = || message!("was not trained on the series {}", format!("{id:?}"));
+                    let remedy = || message!("give one of the series that it was trained on: {}", self.ids.join(", "));
                     let place_of = self.ids.iter().position(|known| known == id);
                     place_of.map(|at| all[at].clone()).ok_or_else(|| Error::data(place, what(), remedy()))
                 };
@@ -175,7 +175,7 @@ impl Description {
             (all, _) => Err(Error::data(
                 place,
                 message!("was trained on {} series, not {}", all.len(), n_table),
-                message!("give as many series, in the same order"),
+                message!("give the same number of series, in the same order"),
             )),
         }
     }
@@ -218,7 +218,7 @@ impl Checkpoint {
         });
         let tensors: BTreeMap<_, _> = named.collect();
         if tensors.len() < parameters.len() {
-            return Err(Error::Unsupported { operation: "checkpoint", what: message!("two parameters of the graph have one name") });
+            return Err(Error::Unsupported { operation: "checkpoint", what: message!("two parameters of the graph have the same name") });
         }
         Ok(Checkpoint { description, tensors: Tensors { metadata: HashMap::new(), tensors } })
     }
@@ -238,14 +238,14 @@ impl Checkpoint {
     /// Reads a file's bytes; `place` names it in errors.
     ///
     /// # Errors
-    /// [`Error::Data`] where the bytes are no checkpoint of this program.
+    /// [`Error::Data`] where the bytes are not a checkpoint of this program.
     pub fn parse(place: &str, bytes: &[u8]) -> Result<Self> {
         let mut tensors = Tensors::parse(place, bytes)?;
         let fail = |what: Message| Error::data(place, what, message!("name a file that `scanrnn train` wrote"));
         let json = tensors.metadata.remove(DESCRIPTION).ok_or_else(|| fail(message!("has no scanrnn configuration")))?;
         let description: Description =
             serde_json::from_str(&json).map_err(|error| fail(message!("has an unreadable configuration ({})", error)))?;
-        description.check(tensors.tensors.len()).map_err(|wrong| fail(message!("has a configuration that cannot be: {}").with(wrong)))?;
+        description.check(tensors.tensors.len()).map_err(|wrong| fail(message!("has an impossible configuration: {}").with(wrong)))?;
         Ok(Checkpoint { description, tensors })
     }
 }
@@ -273,11 +273,11 @@ impl TrainState {
     /// Reads a file's bytes; `place` names it in errors.
     ///
     /// # Errors
-    /// [`Error::Data`] where the bytes are no state of a training.
+    /// [`Error::Data`] where the bytes are not a training state.
     pub fn parse(place: &str, bytes: &[u8]) -> Result<Self> {
         let Tensors { mut metadata, mut tensors } = Tensors::parse(place, bytes)?;
         let fail = |what: Message| Error::data(place, what, message!("name the file that an interrupted training left"));
-        let json = metadata.remove(STATE).ok_or_else(|| fail(message!("holds no state of a training")))?;
+        let json = metadata.remove(STATE).ok_or_else(|| fail(message!("holds no training state")))?;
         let read: serde_json::Result<(TrainPlan, TrainProgress)> = serde_json::from_str(&json);
         let (plan, progress) = read.map_err(|error| fail(message!("has an unreadable state ({})", error)))?;
         let losses = tensors.remove(LOSSES).ok_or_else(|| fail(message!("has no losses")))?.values;
@@ -314,7 +314,7 @@ mod tests {
         assert!(refused(&graph, &[]).expect_err("no values").contains("1 tensors"));
         assert!(refused(&graph, &[vec![1.0; 2]]).expect_err("too many values").contains("1 values"));
         graph.parameter("w", &[1], crate::graph::Init::Constant(0.0));
-        assert!(refused(&graph, &[vec![1.0], vec![2.0]]).expect_err("one name").contains("one name"));
+        assert!(refused(&graph, &[vec![1.0], vec![2.0]]).expect_err("one name").contains("same name"));
     }
 
     #[test]
@@ -354,7 +354,7 @@ mod tests {
             assert!(error.contains(part), "{part:?} is not in {error}");
         };
         refused(|changed| changed.training.loss = Loss::Quantile { levels: vec![] }, "--quantiles");
-        refused(|changed| changed.model.layers = 4, "4 layers in 1 tensors");
+        refused(|changed| changed.model.layers = 4, "4 layers but only 1 tensors");
         refused(|changed| changed.layout.horizon = 7, "horizon is 7 and 1");
         refused(|changed| changed.layout.covariates = vec!["Volume".into()], "features is 2 and 1");
         refused(|changed| changed.scalers = vec![vec![]], "scalers is 0 and 1");

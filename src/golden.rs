@@ -101,15 +101,15 @@ impl Case {
     /// Reads a case.
     ///
     /// # Errors
-    /// [`Error::File`] where the file cannot be read, [`Error::Data`] where it is no case.
+    /// [`Error::File`] where the file cannot be read, [`Error::Data`] where it is not a reference case.
     pub fn read(path: &Path) -> Result<Self> {
         let place = path.display().to_string();
         let file = Tensors::parse(&place, &crate::file::read(path)?)?;
         let fail = |what: Message| Error::data(&place, what, message!("name a folder of reference cases"));
         let text = |key: &str| file.metadata.get(key).cloned().ok_or_else(|| fail(message!("has no `{}` in its header", key)));
-        let number = |key: &str| text(key)?.parse().map_err(|_| fail(message!("`{}` is no number", key)));
+        let number = |key: &str| text(key)?.parse().map_err(|_| fail(message!("`{}` is not a number", key)));
         let attrs = file.metadata.get("attrs").map_or("{}", String::as_str);
-        let attrs = serde_json::from_str(attrs).map_err(|error| fail(message!("`attrs` is no JSON ({})", error)))?;
+        let attrs = serde_json::from_str(attrs).map_err(|error| fail(message!("`attrs` is not JSON ({})", error)))?;
         Ok(Case { op: text("op")?, attrs, rtol: number("rtol")?, atol: number("atol")?, place, file })
     }
 
@@ -186,7 +186,7 @@ impl Case {
         for name in self.file.tensors.keys() {
             if let Some(output) = name.strip_prefix("out.") {
                 let found = outputs.iter().find(|(known, _)| *known == output);
-                let (_, tensor) = found.ok_or_else(|| self.fail(message!("{} is no output of {}", name, self.op)))?;
+                let (_, tensor) = found.ok_or_else(|| self.fail(message!("{} is not an output of {}", name, self.op)))?;
                 expected.push((name, Some(*tensor)));
             } else if let Some(input) = name.strip_prefix("grad.") {
                 let tensor = find(&given, input).ok_or_else(|| self.fail(message!("{} is the gradient of no input", name)))?;
@@ -256,7 +256,7 @@ impl Case {
                 let states = match (find(given, "in.conv_state"), initial_state) {
                     (Some(window), Some(state)) => Some([window, state]),
                     (None, None) => None,
-                    _ => return Err(self.fail(message!("has one of in.conv_state and in.initial_state, a mixer takes both"))),
+                    _ => return Err(self.fail(message!("has only one of in.conv_state and in.initial_state, but a mixer takes both"))),
                 };
                 let sequence = mixer.forward(graph, "", x()?, states.as_ref().map(|states| &states[..]), &stateless)?;
                 vec![("y", sequence.y), ("conv_state", sequence.last_states[0]), ("last_state", sequence.last_states[1])]
@@ -333,7 +333,7 @@ impl Case {
             let is_off = |value: &&Value| value.is_null() || value.as_bool() == Some(false) || value.as_f64() == Some(0.0);
             let value = attrs.get(option).filter(|value| !is_off(value));
             if let Some(value) = value {
-                return Err(self.fail(message!("optimizer asks for {} {}, which is not offered", option, value)));
+                return Err(self.fail(message!("optimizer asks for {} {}, which is not supported", option, value)));
             }
         }
         let rate = attrs.get("lr").and_then(Value::as_f64).ok_or_else(|| self.fail(message!("optimizer has no lr")))?;
@@ -381,7 +381,7 @@ impl Case {
         let (inputs, targets) = (self.tensor("in.x")?, self.tensor("in.y")?);
         let n_step = match (&inputs.shape[..], &targets.shape[..]) {
             (&[n_step, _, ..], &[n_target, _, ..]) if n_step == n_target && n_step > 0 => n_step,
-            _ => return Err(self.fail(message!("in.x and in.y have not a row a step each"))),
+            _ => return Err(self.fail(message!("in.x and in.y do not both have one row per step"))),
         };
         let mut graph = Graph::new();
         let model = Forecaster::new(&mut graph, &config)?;

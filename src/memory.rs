@@ -133,7 +133,7 @@ pub struct Zeros<T> {
 const LARGE_PAGE: usize = 1 << 21;
 
 impl<T: Clone + num_traits::Zero> Zeros<T> {
-    /// So many.
+    /// `len` zeros.
     pub fn new(len: usize) -> Self {
         let is_large = len * size_of::<T>() >= 2 * LARGE_PAGE;
         let border = if is_large { LARGE_PAGE } else { LINE * size_of::<f32>() };

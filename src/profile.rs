@@ -11,7 +11,7 @@ pub struct Work {
     pub bytes: f64,
     /// Additions and multiplications, each of a fused pair; an exponential counts as one. Zero where it was not counted.
     pub flops: f64,
-    /// Exponentials and what is made of them. Zero where none were counted.
+    /// Exponentials, and functions made of them. Zero where none were counted.
     pub exponentials: f64,
 }
 

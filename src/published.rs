@@ -88,7 +88,7 @@ fn read(file: &Tensors, place: &str, graph: &Graph, wanted: &[(Tensor, String)])
     let names: Vec<String> = wanted.iter().map(|(_, name)| format!("{prefix}{name}")).collect();
     let (values, mut problems) = file.values(graph, wanted.iter().zip(&names).map(|((tensor, _), name)| (*tensor, name.as_str())));
     if wanted.is_empty() {
-        problems.push(message!("no parameter of the model is wanted from it"));
+        problems.push(message!("the model has no parameter to read from it"));
     }
     for name in file.tensors.keys() {
         let known = |name: &str| wanted.iter().any(|(_, wanted)| wanted == name);

@@ -40,14 +40,14 @@ const THRESHOLD: f64 = 1e-4;
 const LEAST_CHANGE: f64 = 1e-8;
 
 impl Schedule {
-    /// Checks that every number can be used with the rate `base` and so many training steps in all.
+    /// Checks that every number can be used with the rate `base` and `n_step` training steps in all.
     ///
     /// # Errors
     /// [`Error::Option`] naming the first that cannot.
     pub fn check(&self, base: f32, n_step: usize) -> Result<()> {
         let (Schedule::Cosine { min_rate, .. } | Schedule::Plateau { min_rate, .. }) = *self else { return Ok(()) };
         if !(min_rate >= 0.0 && min_rate.is_finite()) {
-            return Err(Error::option("--min-lr", min_rate, message!("must be a number from 0")));
+            return Err(Error::option("--min-lr", min_rate, message!("must be a number, 0 or more")));
         }
         if min_rate as f32 > base {
             return Err(Error::option("--min-lr", min_rate, message!("must be at most --lr {}", base)));
@@ -107,7 +107,7 @@ impl Rates {
         }
     }
 
-    /// Hears of the validation loss after an epoch.
+    /// Records the validation loss after an epoch.
     pub fn observe(&mut self, valid_loss: f64) {
         let Schedule::Plateau { factor, patience, min_rate } = self.schedule else { return };
         if valid_loss < self.best * (1.0 - THRESHOLD) {

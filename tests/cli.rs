@@ -205,7 +205,7 @@ fn a_table_of_kernels_chooses_and_is_recorded() {
     refuses(folder.path(), &format!("{bench} --kernel-table table.json"), &["table.json", "another", "tune-kernels"]);
     refuses(folder.path(), &format!("{bench} --kernel-table none.json"), &["none.json"]);
     std::fs::write(folder.path().join("table.json"), "{}").expect("written");
-    refuses(folder.path(), &format!("{bench} --kernel-table table.json"), &["table.json", "no table"]);
+    refuses(folder.path(), &format!("{bench} --kernel-table table.json"), &["table.json", "not a table"]);
 }
 
 #[test]
@@ -542,13 +542,13 @@ fn options_of_another_choice_or_out_of_range_are_refused() {
     refused("--optimizer adam --alpha 0.9", &["--alpha", "rmsprop"]);
     refused("--quantiles 0.5", &["--quantiles", "--loss quantile"]);
     refused("--loss quantile --quantiles 0.5,1.5", &["quantile", "between 0 and 1"]);
-    refused("--loss huber --huber-delta 0", &["delta", "greater than 0"]);
+    refused("--loss huber --huber-delta 0", &["delta", "above 0"]);
     refused("--warmup-steps 3", &["--warmup-steps", "--schedule cosine"]);
     refused("--schedule plateau --plateau-factor 2", &["--plateau-factor", "between 0 and 1"]);
     refused("--window 8 --batch 8 --schedule cosine --warmup-steps 1000", &["--warmup-steps", "must be below"]);
     refused("--clip-norm=-1", &["--clip-norm", "above 0"]);
     refused("--clip-value 0", &["--clip-value", "above 0"]);
-    refused("--l1=-1", &["--l1", "from 0"]);
+    refused("--l1=-1", &["--l1", "0 or more"]);
     refused("--weight-decay nan", &["--weight-decay"]);
     refused("--schedule cosine --min-lr 0.1 --lr 0.01 --window 8 --batch 8", &["--min-lr is 0.1: must be at most --lr 0.01"]);
     refused("--lr -1", &["--lr is -1: must be a finite number above 0"]);
@@ -598,7 +598,7 @@ fn a_backbone_starts_from_published_names_and_what_does_not_fit_is_listed() {
     assert!(trained.status.success(), "{}", stderr(&trained));
     let started = train("--layers 2 --init-from first.safetensors --checkpoint second.safetensors");
     assert!(started.status.success(), "{}", stderr(&started));
-    let line = "first.safetensors: 21 tensors taken for the backbone, 6 left in the file; the other 6 start as without it";
+    let line = "first.safetensors: 21 tensors read into the backbone, 6 in the file not used; the other 6 start as usual";
     assert!(stdout(&started).contains(line), "{}", stdout(&started));
     let run =
         stdout(&started).lines().find_map(|line| line.strip_prefix("run: ")?.split_once(", report: ")).map(|(run, _)| run.to_string());

@@ -135,7 +135,7 @@ fn one_model_learns_from_many_series() {
     assert!((mse(&figures(path)) / mse(&first) - 1.0).abs() < 1e-6);
     let renamed: String = header.chain(row("1", 1)).chain(row("2", 0)).collect();
     std::fs::write(path.join("renamed.csv"), renamed).expect("written");
-    assert!(refuses(path, &format!("{evaluate} renamed.csv")).contains("was not trained on a series \"2\""));
+    assert!(refuses(path, &format!("{evaluate} renamed.csv")).contains("was not trained on the series \"2\""));
     // two files with the same names: one by one again, here with other scalers under a name
     let crossed: String = std::iter::once("day,store,sales\n".to_string()).chain(row("1", 0)).chain(row("0", 1)).collect();
     std::fs::write(path.join("crossed.csv"), crossed).expect("written");

@@ -283,9 +283,9 @@ fn windows_refuse_what_does_not_fit() {
         let covariate = Layout { covariates: vec!["column 0".into()], ..nothing.clone() };
         for layout in [nothing, covariate] {
             let error = Windows::new(&[ramp(100)], &layout).expect_err("refused");
-            assert_eq!(message(&error), "data: no column is to be forecast; give at least one column of at least one row");
+            assert_eq!(message(&error), "data: there is no column to forecast; give at least one column of at least one row");
             let scalers = vec![vec![Scaler::fit(Scaling::None, &[0.0])]];
-            assert!(message(&Windows::unsplit(&[ramp(100)], &layout, scalers).expect_err("refused")).contains("to be forecast"));
+            assert!(message(&Windows::unsplit(&[ramp(100)], &layout, scalers).expect_err("refused")).contains("to forecast"));
         }
     }
     let other = memory(vec![vec![1.0; 50]; 2]).select(&["column 1"]).expect("a column");
@@ -294,7 +294,7 @@ fn windows_refuse_what_does_not_fit() {
     let unscaled = Layout { scaling: Scaling::None, ..layout(4, 1) };
     let huge = memory(vec![vec![1e300; 50]]);
     assert!(message(&Windows::new(&[huge], &unscaled).expect_err("too large")).contains("beyond float32"));
-    assert!(message(&Windows::new(&[], &layout(4, 1)).expect_err("nothing")).contains("no column is to be forecast"));
+    assert!(message(&Windows::new(&[], &layout(4, 1)).expect_err("nothing")).contains("there is no column to forecast"));
 }
 
 #[test]

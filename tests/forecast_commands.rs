@@ -515,7 +515,7 @@ fn a_checkpoint_is_used_on_rows_that_are_said_and_named() {
     let evaluate = "evaluate --checkpoint run/best.safetensors --device cpu --csv loads.csv";
     let warning = |args: &str| stderr(&scanrnn(path, args));
     assert_eq!(warning(evaluate), "");
-    assert!(warning(&format!("{evaluate} --split 0.3,0.3,0.4")).contains("has seen"));
+    assert!(warning(&format!("{evaluate} --split 0.3,0.3,0.4")).contains("seen in training"));
     refuses(path, "forecast --checkpoint run/best.safetensors --device cpu", &["prices of AAPL", "--csv"]);
     // a state that is carried comes from the first row, as in a stream
     let carried = "--window-norm none --carry-state --calendar off --targets north --window 6 --horizon 1 --hidden 8 --batch 4 --epochs 2";
@@ -539,7 +539,7 @@ fn a_checkpoint_is_used_on_rows_that_are_said_and_named() {
         "train --model min-gru-scan --device cpu --csv two.csv --id shop --window 4 --hidden 4 --epochs 1 --season 1 --run-dir two",
     );
     let output = scanrnn(path, "forecast --checkpoint two/best.safetensors --device cpu --csv two.csv --id shop");
-    assert!(output.status.success() && stderr(&output).contains("keep no step"), "{output:?}");
+    assert!(output.status.success() && stderr(&output).contains("no regular step"), "{output:?}");
     let forecast = std::fs::read_to_string(path.join("forecast.csv")).expect("rows");
     assert!(forecast.starts_with("shop,ahead,sold\na,1,") && forecast.contains("\nb,1,"), "{forecast}");
     // a series that no window fits in is left out

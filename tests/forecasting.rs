@@ -166,7 +166,7 @@ fn quantiles_never_cross_wherever_they_are_forecast() {
         assert!(close, "{got:?} is not {:?}", &forecasts[..got.len()]);
     }
     let descending = TrainingConfig { loss: Loss::Quantile { levels: vec![0.9, 0.1] }, ..config };
-    assert!(descending.check().expect_err("refused").to_string().contains("each greater than the one before"));
+    assert!(descending.check().expect_err("refused").to_string().contains("each must be greater than the one before"));
 }
 
 #[test]
@@ -250,7 +250,7 @@ fn a_state_of_another_training_is_refused() {
     std::mem::swap(&mut other.train, &mut other.valid);
     assert!(trainer.check_state(&state, &other).is_err(), "other windows");
     let longer = TrainState { losses: vec![0.0; 1000], ..(*state).clone() };
-    assert!(trainer.check_state(&longer, &series).expect_err("refused").to_string().contains("more or fewer steps"));
+    assert!(trainer.check_state(&longer, &series).expect_err("refused").to_string().contains("a number of steps"));
     let message = TrainState::parse("x.safetensors", b"nothing").expect_err("refused").to_string();
     assert!(message.contains("x.safetensors"), "{message}");
 }

@@ -115,8 +115,8 @@ fn cases_that_cannot_be_run_are_refused() {
     let empty = |shape: &[usize]| NamedTensor { shape: shape.to_vec(), values: vec![0.0; shape.iter().product()] };
     for (case, tensor, shape, want) in [
         ("optimizer_adam", "in.param", &[0][..], "in.param is empty"),
-        ("train_0_min-gru", "in.x", &[][..], "a row a step"),
-        ("train_0_min-gru", "in.y", &[1, 1][..], "a row a step"),
+        ("train_0_min-gru", "in.x", &[][..], "one row per step"),
+        ("train_0_min-gru", "in.y", &[1, 1][..], "one row per step"),
     ] {
         let bytes = std::fs::read(root.join(format!("{case}.safetensors"))).expect("read");
         let mut file = Tensors::parse(case, &bytes).expect("a case");

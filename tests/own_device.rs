@@ -65,15 +65,15 @@ fn buffers_that_do_not_fit_are_refused() {
     let parameter = graph.parameter("w", &[2, 3], Init::Constant(0.0));
     let fits = buffer(&device, 12, ALL);
     let refused = |given: &[(Tensor, &wgpu::Buffer)]| pollster::block_on(gpu.load_with(&graph, given)).expect_err("refused").to_string();
-    assert_eq!(refused(&[(x, &buffer(&device, 8, ALL))]), "buffer: that of `x` has 8 bytes, of 12");
-    assert_eq!(refused(&[(x, &buffer(&device, 12, BufferUsages::COPY_DST))]), "buffer: that of `x` was made without STORAGE");
-    assert_eq!(refused(&[(x, &fits), (y, &fits)]), "buffer: that of `y` is given twice");
-    assert_eq!(refused(&[(x, &fits), (x, &buffer(&device, 12, ALL))]), "buffer: that of `x` is given twice");
-    assert_eq!(refused(&[(parameter, &fits)]), "buffer: that of `w` cannot be given: it is a part of another tensor");
+    assert_eq!(refused(&[(x, &buffer(&device, 8, ALL))]), "buffer: the buffer of `x` has 8 bytes, of 12");
+    assert_eq!(refused(&[(x, &buffer(&device, 12, BufferUsages::COPY_DST))]), "buffer: the buffer of `x` was made without STORAGE");
+    assert_eq!(refused(&[(x, &fits), (y, &fits)]), "buffer: the buffer of `y` is given twice");
+    assert_eq!(refused(&[(x, &fits), (x, &buffer(&device, 12, ALL))]), "buffer: the buffer of `x` is given twice");
+    assert_eq!(refused(&[(parameter, &fits)]), "buffer: the buffer of `w` cannot be given: it is a part of another tensor");
     let bare = buffer(&device, 12, BufferUsages::STORAGE);
     let mut session = pollster::block_on(gpu.load_with(&graph, &[(x, &bare)])).expect("fits");
     let message = session.write(x, &[0.0; 3]).expect_err("refused").to_string();
-    assert!(message.starts_with("buffer: that of `x` was made without") && message.contains("COPY_DST"), "{message}");
+    assert!(message.starts_with("buffer: the buffer of `x` was made without") && message.contains("COPY_DST"), "{message}");
     let message = pollster::block_on(session.read(x)).expect_err("refused").to_string();
     assert!(message.contains("COPY_SRC"), "{message}");
 }

@@ -143,7 +143,7 @@ fn quantiles_have_a_column_each_and_scores_use_the_median() {
     assert!((fit.metrics.mse - mse).abs() < 1e-12);
     let wrong = ForecasterConfig::new(ModelKind::MinGru, 8);
     let message = Trainer::new(&wrong, &config, &series(&values)).expect_err("refused").to_string();
-    assert_eq!(message, "levels is 1: must be 3, those of the loss");
+    assert_eq!(message, "levels is 1: must be 3, the levels of the loss");
 }
 
 #[test]

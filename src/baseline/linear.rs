@@ -27,7 +27,7 @@ const MOST_BLOCKS: usize = 64;
 /// Ridges that are tried, relative to the windows' mean variance.
 const RIDGES: [f64; 10] = [1e-6, 1e-5, 1e-4, 1e-3, 1e-2, 1e-1, 1.0, 10.0, 100.0, f64::INFINITY];
 
-/// An error is near the smallest up to so many times it.
+/// An error of at most this many times the smallest one counts as near it.
 const NEAR: f64 = 1.03;
 
 /// A fitted map.

@@ -8,7 +8,7 @@ const MOST_ROWS: usize = 20_000;
 const MOST_SERIES: usize = 8;
 /// The longest lag at which a series is held beside itself.
 const LONGEST: usize = 1500;
-/// An autocorrelation below this is no season.
+/// An autocorrelation below this is not taken for a season.
 const LEAST: f64 = 0.1;
 /// Seasons that a lag must hold, at least, and multiples of a lag that are looked at, at most.
 const MULTIPLES: [usize; 2] = [3, 4];
@@ -38,7 +38,7 @@ fn by_values(series: &[Vec<f64>]) -> Option<usize> {
     let [least, most] = MULTIPLES;
     let longest = n_lag / least;
     let multiples = |lag: usize| 1..=(n_lag / lag).min(most);
-    // at so many halves of a row
+    // `lag` counts halves of a row
     let at_halves = |lag: usize| (distances[lag / 2] + distances[lag.div_ceil(2)]) / 2.0;
     let depth = |lag: usize| {
         let apart: f64 = multiples(lag).map(|multiple| distances[multiple * lag]).sum();

@@ -27,16 +27,16 @@ pub struct Args {
     /// Model: min-gru, min-gru-scan, mamba-lab, mamba or hybrid
     #[arg(long, default_value = "min-gru-scan")]
     model: ModelKind,
-    /// Points in time from which is forecast
+    /// How many points in time to forecast from
     #[arg(long, default_value_t = 5)]
     origins: usize,
-    /// Rows scored after each origin, up to the next [default: the horizon, at least a fiftieth of all rows]
+    /// Rows scored after each origin, up to the next [default: the horizon, but at least a fiftieth of all rows]
     #[arg(long, value_name = "ROWS")]
     test_rows: Option<usize>,
-    /// Share of the rows before an origin that validate (early stopping, plateaus) instead of training
+    /// Share of the rows before an origin that is used for validation (early stopping, plateaus), not for training
     #[arg(long, default_value_t = 0.2, value_name = "SHARE")]
     valid_share: f64,
-    /// Train on the last so many rows before each origin instead of on all (validation rows among them)
+    /// Train on only this many rows before each origin, validation rows included
     #[arg(long, value_name = "ROWS")]
     sliding: Option<usize>,
     /// Train at the first origin only
@@ -56,7 +56,7 @@ pub struct Args {
     /// Write every figure as JSON
     #[arg(long, value_name = "FILE")]
     json: Option<PathBuf>,
-    /// Options from a file: `window = 96` is --window 96; those given here go before it
+    /// Read options from a file: `window = 96` is --window 96; options on the command line override the file
     #[arg(long, value_name = "FILE")]
     config: Option<PathBuf>,
     // last: its heading would be that of whatever follows
@@ -91,7 +91,7 @@ impl Origin {
     }
 }
 
-/// What is trained at an origin and may serve later ones.
+/// The results of a training at one origin, which later origins may use.
 struct Kept {
     parameters: Vec<Vec<f32>>,
     scalers: Vec<Vec<Scaler>>,
@@ -234,7 +234,7 @@ impl Fold {
     }
 }
 
-/// The origins, so many rows apart that the last one's scored rows end the series.
+/// The origins, spaced so that the last one's scored rows end the series.
 fn folds(args: &Args, n_row: usize) -> Result<Vec<Fold>> {
     let horizon = args.training.horizon;
     let test_rows = args.test_rows.unwrap_or_else(|| horizon.max(n_row / 50));
@@ -245,15 +245,11 @@ fn folds(args: &Args, n_row: usize) -> Result<Vec<Fold>> {
         return Err(Error::option("--test-rows", test_rows, message!("must be at least --horizon {}", horizon)));
     }
     if !(args.valid_share > 0.0 && args.valid_share < 1.0) {
-        return Err(Error::option("--valid-share", args.valid_share, message!("must lie between 0 and 1")));
+        return Err(Error::option("--valid-share", args.valid_share, message!("must be between 0 and 1")));
     }
     let scored = args.origins.saturating_mul(test_rows);
     let first = n_row.checked_sub(scored).filter(|&first| first > 0).ok_or_else(|| {
-        Error::option(
-            "--origins",
-            args.origins,
-            message!("with {} rows each they take {} of {} rows: take fewer", test_rows, scored, n_row),
-        )
+        Error::option("--origins", args.origins, message!("with {} rows each they need {} of {} rows: use fewer", test_rows, scored, n_row))
     })?;
     let fold = |index: usize| {
         let origin = first + index * test_rows;
@@ -326,7 +322,7 @@ fn means(origins: &[Origin], args: &Args, texts: &Texts) -> Table {
     table
 }
 
-/// What was forecast after the origin, and what came.
+/// A chart of the forecasts after the origin beside the actual values.
 fn picture_of(origin: &Origin, setting: &Setting, forecasts: &[f32], args: &Args, lang: Lang) -> Chart {
     let texts = lang.texts();
     let Setting { tables, windows, .. } = setting;

@@ -40,7 +40,7 @@ pub struct Args {
     split: SplitArgs,
     #[command(flatten)]
     season: SeasonArgs,
-    /// Models to compare, separated by commas, or `all`: the four of linear cost
+    /// Models to compare, separated by commas, or `all` for the four whose cost is linear
     #[arg(long, default_value = "min-gru,mamba")]
     models: String,
     /// Folder for the picture
@@ -121,7 +121,7 @@ fn single<'a>(tables: &'a [Data], windows: &Windows) -> Result<&'a Data> {
     let layout = windows.layout();
     match (tables, &layout.targets[..]) {
         _ if layout.horizon > 1 => {
-            Err(Error::option("--horizon", layout.horizon, message!("bench compares forecasts of one step; use train")))
+            Err(Error::option("--horizon", layout.horizon, message!("bench compares forecasts one step ahead; use train")))
         }
         ([table], [_]) => Ok(table),
         (_, targets) if targets.len() > 1 => {

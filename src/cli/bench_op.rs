@@ -30,7 +30,7 @@ pub struct Args {
     /// Channels (hidden for min_gru, d_model for mamba_mixer, in and out for linear)
     #[arg(long, default_value_t = 256)]
     channels: usize,
-    /// States of a channel (selective_scan and mamba_mixer)
+    /// States per channel (selective_scan and mamba_mixer)
     #[arg(long, default_value_t = 16)]
     state: usize,
     #[command(flatten)]

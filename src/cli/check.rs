@@ -11,7 +11,7 @@ use crate::report::language::fill;
 
 #[derive(Debug, clap::Args)]
 pub struct Args {
-    /// Folder of cases, one safetensors file each
+    /// Folder of reference cases, one safetensors file each
     #[arg(long, value_name = "DIR")]
     golden: PathBuf,
     #[command(flatten)]
@@ -21,7 +21,11 @@ pub struct Args {
 pub async fn run(args: &Args, lang: Lang) -> Result<ExitCode> {
     let paths = crate::golden::list(&args.golden)?;
     if paths.is_empty() {
-        return Err(Error::data(args.golden.display(), message!("holds no case"), message!("name a folder of .safetensors files")));
+        return Err(Error::data(
+            args.golden.display(),
+            message!("holds no reference case"),
+            message!("name a folder of .safetensors files"),
+        ));
     }
     let device = Device::open(&args.device, lang).await?;
     let texts = lang.texts();

@@ -26,10 +26,10 @@ const PICTURE: &str = "compare.png";
 
 #[derive(Debug, clap::Args)]
 pub struct Args {
-    /// Models to compare, separated by commas, or `all`: the four of linear cost
+    /// Models to compare, separated by commas, or `all` for the four whose cost is linear
     #[arg(long, default_value = "min-gru-scan,mamba")]
     models: String,
-    /// Trainings of each model, with the seeds from --seed on
+    /// Trainings of each model, with seeds from --seed upwards
     #[arg(long, default_value_t = 3)]
     seeds: u64,
     #[command(flatten)]
@@ -48,7 +48,7 @@ pub struct Args {
     /// Write every figure as JSON
     #[arg(long, value_name = "FILE")]
     json: Option<PathBuf>,
-    /// Options from a file: `window = 96` is --window 96; those given here go before it
+    /// Read options from a file: `window = 96` is --window 96; options on the command line override the file
     #[arg(long, value_name = "FILE")]
     config: Option<PathBuf>,
     // last: its heading would be that of whatever follows
@@ -80,7 +80,7 @@ pub async fn run(args: &Args, lang: Lang) -> Result<ExitCode> {
         return Err(Error::option("--seeds", 0, message!("must be at least 1")));
     }
     if args.training.seed.checked_add(args.seeds).is_none() {
-        return Err(Error::option("--seed", args.training.seed, message!("there are not {} seeds behind it", args.seeds)));
+        return Err(Error::option("--seed", args.training.seed, message!("there are fewer than {} seeds after it", args.seeds)));
     }
     let kinds = experiment::models(&args.models)?;
     args.training.check(&kinds)?;

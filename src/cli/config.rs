@@ -49,7 +49,7 @@ pub fn with_place(error: Error, place: &str) -> Error {
 /// the command's name, and where they stand; the line itself where it has neither.
 ///
 /// # Errors
-/// [`Error::File`] where the file cannot be read, [`Error::Data`] where it is no TOML or has an option that the command lacks.
+/// [`Error::File`] where the file cannot be read, [`Error::Data`] where it is not TOML or has an option that the command lacks.
 pub fn with_config(line: Vec<OsString>, cli: &Command) -> Result<(Vec<OsString>, Places)> {
     let of_run = |folder: OsString| Path::new(&folder).join(CONFIG).into_os_string();
     let resumes = given(&line, "resume").is_some();
@@ -67,7 +67,7 @@ pub fn with_config(line: Vec<OsString>, cli: &Command) -> Result<(Vec<OsString>,
     let wrong = |place: &str, what: Message, remedy: Message| Error::data(place, what, remedy);
     let unread = |error: toml::de::Error| {
         let place = error.span().map_or_else(|| path.display().to_string(), |span| place_of(span.start));
-        wrong(&place, Message::verbatim(one_line(error.message())), message!("write one `option = value` a line"))
+        wrong(&place, Message::verbatim(one_line(error.message())), message!("write one `option = value` per line"))
     };
     let keys = DeTable::parse(&text).map_err(unread)?;
     let table: Table = text.parse().map_err(unread)?;
@@ -77,7 +77,7 @@ pub fn with_config(line: Vec<OsString>, cli: &Command) -> Result<(Vec<OsString>,
         let place = place_of(at);
         let is_meant = |arg: &&Arg| arg.get_long_and_visible_aliases().is_some_and(|names| names.contains(&key.as_str()));
         let Some(arg) = options(command).find(is_meant) else {
-            let remedy = message!("take it out, or see `scanrnn {} --help`", command.get_name());
+            let remedy = message!("remove it, or see `scanrnn {} --help`", command.get_name());
             return Err(wrong(&place, message!("{} has no option {}", command.get_name(), format!("{key:?}")), remedy));
         };
         let names = arg.get_all_aliases().unwrap_or_default().into_iter().chain(arg.get_long());

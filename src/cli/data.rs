@@ -19,19 +19,19 @@ use crate::train::Series;
 /// Options that choose the series.
 #[derive(Debug, clap::Args)]
 pub struct DataArgs {
-    /// A CSV file, plain or gzip; several for several series [default: data/AAPL_stock_data.csv]
+    /// CSV file, plain or gzip; give several for several series [default: data/AAPL_stock_data.csv]
     #[arg(long, value_name = "FILE")]
     csv: Vec<PathBuf>,
-    /// The column of dates [default: one called date, time or the like, else the first that begins with a date]
+    /// Column of dates [default: one called date, time or similar, otherwise the first that starts with a date]
     #[arg(long, value_name = "NAME")]
     date: Option<String>,
-    /// The column that tells the series of a file apart
+    /// Column that tells the series in a file apart
     #[arg(long, value_name = "NAME")]
     id: Option<String>,
-    /// What is done about cells without a value
+    /// How to treat cells without a value
     #[arg(long, value_enum, default_value = "error", value_name = "RULE")]
     missing: Missing,
-    /// Download daily prices of a ticker first, and save them as TICKER_stock_data.csv; where that fails, local prices are used
+    /// Download daily prices of a ticker first, and save them as TICKER_stock_data.csv; if that fails, local prices are used
     #[arg(long, value_name = "TICKER", conflicts_with = "csv")]
     download: Option<String>,
     /// Base address of the price server
@@ -40,7 +40,7 @@ pub struct DataArgs {
 }
 
 impl DataArgs {
-    /// The column that tells the series of a file apart.
+    /// Column that tells the series in a file apart.
     pub fn id(&self) -> Option<&str> {
         self.id.as_deref()
     }
@@ -92,13 +92,13 @@ impl DataArgs {
 /// The option of a season, for scores.
 #[derive(Debug, clap::Args)]
 pub struct SeasonArgs {
-    /// Rows of a season, for the seasonal baseline and MASE [default: found in the training rows; 1 for none]
+    /// Rows of a season, for the seasonal baseline and MASE; 1 for none [default: found in the training rows]
     #[arg(long, value_name = "ROWS")]
     season: Option<usize>,
 }
 
 impl SeasonArgs {
-    /// A season that is known: so many rows, or 1 for none.
+    /// A known season of `rows` rows, or 1 for none.
     pub fn known(rows: usize) -> Self {
         SeasonArgs { season: Some(rows) }
     }
@@ -123,16 +123,16 @@ impl SeasonArgs {
 /// Options that choose columns and how they become windows.
 #[derive(Debug, clap::Args)]
 pub struct LayoutArgs {
-    /// Columns to forecast, separated by commas, or all [default: Close where there is one, else all that are read]
+    /// Columns to forecast, separated by commas, or all [default: Close if there is one, otherwise all that are read]
     #[arg(long, visible_alias = "column", value_name = "NAMES", value_parser = names)]
     targets: Vec<Names>,
     /// Columns to read, separated by commas, or all; those that are not forecast are covariates [default: the targets]
     #[arg(long, value_name = "NAMES", value_parser = names)]
     features: Vec<Names>,
-    /// Whether the time of day is read as covariates: sines and cosines of the day and its parts [default: auto; bench: off]
+    /// Whether to read the time of day as covariates: sines and cosines of the day and its parts [default: auto; bench: off]
     #[arg(long, value_enum)]
     calendar: Option<Calendar>,
-    /// How columns are scaled, fitted on training rows [default: standard; bench: minmax]
+    /// How to scale columns, fitted to the training rows [default: standard; bench: minmax]
     #[arg(long, value_enum)]
     scaler: Option<Scaling>,
 }
@@ -140,7 +140,8 @@ pub struct LayoutArgs {
 /// The option of the parts of each series.
 #[derive(Debug, clap::Args)]
 pub struct SplitArgs {
-    /// Training, validation and test part in time order: 0.7,0.1,0.2 or rows as 8640,2880,2880; 0.8 leaves the rest to validation
+    /// Training, validation and test part in time order: shares such as 0.7,0.1,0.2 or rows such as 8640,2880,2880; 0.8 leaves the rest to
+    /// validation
     #[arg(long = "split", default_value = "0.8", value_name = "PARTS")]
     pub partition: Partition,
 }
@@ -148,7 +149,7 @@ pub struct SplitArgs {
 /// `--calendar`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
 enum Calendar {
-    /// Where the dates have times
+    /// If the dates have times
     Auto,
     /// Always
     On,

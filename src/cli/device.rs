@@ -15,10 +15,10 @@ pub struct DeviceArgs {
     /// Device: auto (a real GPU, else the CPU), cpu, gpu (any adapter), or an adapter's index or part of its name as `devices` lists them
     #[arg(long, default_value = "auto")]
     pub device: String,
-    /// Force a kernel, such as min_gru=step or selective_scan=chunked, for the shapes that it takes; `bench --profile` shows which ran
+    /// Force a kernel, such as min_gru=step or selective_scan=chunked, for the shapes that it supports; `bench --profile` shows which ran
     #[arg(long = "kernel", value_name = "OP=NAME")]
     pub kernels: Vec<String>,
-    /// Choose kernels by a table of `tune-kernels` [default: the adapter's table in the user's cache folder, if there is one]
+    /// Choose kernels by a table from `tune-kernels` [default: the adapter's table in the user's cache folder, if there is one]
     #[arg(long, value_name = "FILE")]
     pub kernel_table: Option<PathBuf>,
 }
@@ -51,7 +51,7 @@ pub fn table_file(gpu: &Gpu) -> Option<PathBuf> {
     cache_file(&format!("{name}.json"))
 }
 
-/// Lets a table choose kernels: the one that is named, else the adapter's own, where there is one that fits. Which it is.
+/// Lets a table choose kernels: the named one, otherwise the adapter's own if it has one that fits. Returns its path.
 fn use_table(gpu: &mut Gpu, named: Option<&Path>) -> Result<Option<PathBuf>> {
     let Some(file) = named.map(Path::to_path_buf).or_else(|| table_file(gpu)) else { return Ok(None) };
     let used = read_table(&file).and_then(|table| gpu.use_table(table, &file.display().to_string()));
@@ -64,7 +64,7 @@ fn use_table(gpu: &mut Gpu, named: Option<&Path>) -> Result<Option<PathBuf>> {
 
 fn read_table(file: &Path) -> Result<KernelTable> {
     serde_json::from_slice(&crate::file::read(file)?).map_err(|error| {
-        Error::data(file.display(), message!("is no table of kernels: {}", error), message!("make one with `scanrnn tune-kernels`"))
+        Error::data(file.display(), message!("is not a table of kernels: {}", error), message!("make one with `scanrnn tune-kernels`"))
     })
 }
 
@@ -79,7 +79,7 @@ pub enum Device {
 /// A GPU whose compiled kernels are kept on disk, where its driver allows it and the file can be written.
 pub struct OpenedGpu {
     gpu: Gpu,
-    /// What was compiled before.
+    /// The results of earlier compilations.
     compiled: Vec<u8>,
     /// Where it is kept.
     file: Option<PathBuf>,
@@ -108,7 +108,7 @@ impl Drop for OpenedGpu {
 }
 
 impl Device {
-    /// Opens what `--device` asks for, and says what was taken.
+    /// Opens the device that `--device` asks for, and prints which it is.
     pub async fn open(args: &DeviceArgs, lang: Lang) -> Result<Device> {
         let device = Self::open_silently(args).await?;
         println!("{}", device.announcement(&args.device, lang));
@@ -123,7 +123,10 @@ impl Device {
                 DeviceArgs { kernel_table: Some(_), .. } => "--kernel-table",
                 _ => return Ok(Device::Cpu(Cpu)),
             };
-            return Err(Error::given(option, message!("it chooses a GPU's kernel, and the device is the CPU; name a GPU by --device")));
+            return Err(Error::given(
+                option,
+                message!("it chooses a kernel of a GPU, but the device is the CPU; choose a GPU with --device"),
+            ));
         };
         let table = use_table(&mut gpu, args.kernel_table.as_deref())?;
         for choice in &args.kernels {
@@ -164,7 +167,7 @@ impl Device {
         }
     }
 
-    /// One line about what was taken.
+    /// One line about the device.
     fn announcement(&self, asked: &str, lang: Lang) -> String {
         let texts = lang.texts();
         let remarks = match self {

@@ -27,7 +27,7 @@ pub struct Args {
     data: DataArgs,
     #[command(flatten)]
     season: SeasonArgs,
-    /// Training, validation and test part, as for training [default: the checkpoint's]
+    /// Training, validation and test part, written as for `train` [default: the checkpoint's]
     #[arg(long, value_name = "PARTS")]
     split: Option<Partition>,
     /// Write the scores as JSON

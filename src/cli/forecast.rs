@@ -22,24 +22,24 @@ pub struct Args {
     /// The checkpoint that `train` wrote
     #[arg(long, value_name = "FILE")]
     checkpoint: PathBuf,
-    /// Rows to forecast; more than the model was trained for are forecast from its own forecasts [default: the model's horizon]
+    /// Rows to forecast; those beyond the model's horizon are forecast from its own forecasts [default: the model's horizon]
     #[arg(long, value_name = "ROWS")]
     horizon: Option<usize>,
     #[command(flatten)]
     device: DeviceArgs,
     #[command(flatten)]
     data: DataArgs,
-    /// Where the rows are written, as CSV
+    /// CSV file for the forecast
     #[arg(long, default_value = "forecast.csv", value_name = "FILE")]
     out: PathBuf,
-    /// Where the picture is written
+    /// PNG file for the picture
     #[arg(long, default_value = "forecast.png", value_name = "FILE")]
     picture: PathBuf,
 }
 
 /// The forecast of a table.
 struct Future {
-    /// One a row; none where the table has no dates, or such as keep no step.
+    /// One per row; empty where the table has no dates, or dates without a regular step.
     dates: Vec<String>,
     /// For each target, `(row, level)` in its unit.
     targets: Vec<Vec<f64>>,
@@ -114,7 +114,7 @@ fn graph(description: &Description) -> Result<StreamGraph> {
     }
 }
 
-/// Checks that so many rows can be forecast.
+/// Checks that `horizon` rows can be forecast.
 fn check(description: &Description, horizon: usize) -> Result<()> {
     if horizon == 0 {
         return Err(Error::option("--horizon", 0, message!("must be at least 1")));
@@ -122,7 +122,7 @@ fn check(description: &Description, horizon: usize) -> Result<()> {
     let unknown: Vec<&str> = description.layout.covariates.iter().map(String::as_str).filter(|name| !CALENDAR.contains(name)).collect();
     if horizon > description.model.horizon && !unknown.is_empty() {
         let what = message!(
-            "the model forecasts {} rows; further ones would need values of {} to come",
+            "the model forecasts {} rows; further rows would need future values of {}",
             description.model.horizon,
             unknown.join(", ")
         );

@@ -64,7 +64,7 @@ use crate::report::language::fill;
 #[derive(Debug, Parser)]
 #[command(version, about, max_term_width = 120)]
 pub struct Cli {
-    /// Language of all that is shown, this help included [default: en]
+    /// Language of everything that is shown, this help included [default: en]
     #[arg(long, global = true, value_enum, display_order = 900)]
     lang: Option<Lang>,
     #[command(subcommand)]
@@ -73,38 +73,38 @@ pub struct Cli {
 
 #[derive(Debug, Subcommand)]
 enum Command {
-    /// Train two models on daily closes, compare them with each other, with persistence and with the CPU, and draw the picture
+    /// Train two models on daily closes, compare them with each other, with persistence and with the CPU, and draw a picture
     Bench(bench::Args),
     /// Train one model and save it as a checkpoint
     Train(train::Args),
-    /// Forecast the rows that come after a series' last one, with a checkpoint
+    /// Forecast the rows after a series' last one, from a checkpoint
     Forecast(forecast::Args),
     /// Compare models and baselines on one split, over several seeds
     Compare(compare::Args),
-    /// Train again and again as time goes on, and score what came next
+    /// Train repeatedly as time goes on, and score the forecasts of what came next
     Backtest(backtest::Args),
-    /// Search options of `train` at random, with successive halving
+    /// Search for good options of `train` at random, with successive halving
     Tune(tune::Args),
     /// Score a checkpoint on a series
     Evaluate(evaluate::Args),
     /// Forecast after every row of standard input
     ///
-    /// Reads CSV rows and prints a line after each: the forecast in the columns' units, its steps, targets and quantiles one after another.
-    /// The first row is a header where it names a column of the checkpoint; other columns are then left out. Without a header, rows hold
-    /// the checkpoint's columns alone, in their order. The first row tells the delimiter; where that is no comma, 12,5 is a number, and once
-    /// such has come, 12,500. Where the checkpoint reads the time of day, a header names the column of dates too.
+    /// Reads CSV rows and prints a line after each: the forecast in the columns' units, ordered by step, target and quantile. The first row
+    /// is a header if it names a column of the checkpoint; other columns are then ignored. Without a header, rows hold exactly the
+    /// checkpoint's columns, in their order. The delimiter is recognised from the first row. If it is not a comma, 12,5 is a number, and
+    /// after one such number 12,500 is one too. If the checkpoint reads the time of day, the header must also name the column of dates.
     ///
-    /// A model trained with --window-norm none takes one step a row and keeps its state from the first row on. Other models normalise each
-    /// window by itself: the last window is forecast anew after every row, and the lines of the rows before the first full window are empty.
+    /// A model trained with --window-norm none takes one step per row and keeps its state from the first row on. Other models normalise
+    /// each window separately: they forecast from the last window after every row, and print empty lines until the first window is full.
     Stream(stream::Args),
-    /// Run reference cases on a device: does its driver compute correctly?
+    /// Run reference cases on a device, to check that its driver computes correctly
     Check(check::Args),
     /// Compare one operation with the reference, then time it
     BenchOp(bench_op::Args),
-    /// Measure every kernel on an adapter, for later runs to choose the fastest
+    /// Time every kernel on an adapter, so that later runs can choose the fastest
     ///
-    /// Each kernel is compared with the reference before it is timed. The table that this writes holds for one adapter and driver; runs that
-    /// use it say so. The same table gives the same choices, and so the same bits.
+    /// Each kernel is compared with the reference before it is timed. The table that this command writes is valid for one adapter and
+    /// driver; runs that use it say so. The same table gives the same choices, and so the same bits.
     TuneKernels(tune_kernels::Args),
     /// List the adapters
     Devices(devices::Args),
@@ -139,7 +139,7 @@ pub fn run(line: impl IntoIterator<Item = OsString>) -> ExitCode {
         run_command(line, &command, &places, lang).map_err(|error| places.named(error))
     });
     let outcome = outcome.and_then(|code| match IS_OUTPUT_LOST.load(Ordering::Relaxed) || is_lost(&io::stdout().flush()) {
-        true => Err(Error::data("standard output", message!("could not be written"), message!("make room where it goes"))),
+        true => Err(Error::data("standard output", message!("could not be written"), message!("free some space where it is written"))),
         false => Ok(code),
     });
     outcome.unwrap_or_else(|error| {

@@ -18,7 +18,7 @@ const TRACE: &str = "scanrnn_trace.json";
 /// Whether a step is profiled.
 #[derive(Debug, clap::Args)]
 pub struct ProfileArgs {
-    /// Show what takes the time, kernel by kernel, and write a trace for chrome://tracing or ui.perfetto.dev [default file: scanrnn_trace.json]
+    /// Show the time of each kernel, and write a trace for chrome://tracing or ui.perfetto.dev [default file: scanrnn_trace.json]
     #[arg(long, value_name = "FILE", num_args = 0..=1)]
     profile: Option<Option<PathBuf>>,
 }

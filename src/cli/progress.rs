@@ -6,7 +6,7 @@ use crate::report::Lang;
 use crate::report::language::fill;
 use crate::train::Event;
 
-/// A bar of training steps with the time left; it shows nothing where standard error is no terminal.
+/// A bar of training steps with the time left; it shows nothing where standard error is not a terminal.
 pub struct Progress(ProgressBar, Lang);
 
 impl Progress {

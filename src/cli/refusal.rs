@@ -8,7 +8,7 @@ use clap::error::{ContextKind, ContextValue, ErrorKind};
 use crate::Message;
 use crate::error::Error;
 
-/// What is wrong; clap's own line where that says no more than that something is.
+/// Returns the reason; clap's own line where there is no better one.
 pub fn reason(error: &clap::Error) -> Message {
     let own_line = || {
         let text = error.to_string();
@@ -62,7 +62,7 @@ fn invalid(error: &clap::Error, argument: &str, value: &str) -> Option<Message> 
     Some(message!("invalid value '{}' for '{}': {}", value, argument).with(why))
 }
 
-/// What was perhaps meant.
+/// Suggestions of what was perhaps meant.
 pub fn suggestions(error: &clap::Error) -> Vec<Message> {
     let kinds = [ContextKind::SuggestedSubcommand, ContextKind::SuggestedArg, ContextKind::SuggestedValue];
     let names = |kind| match error.get(kind)? {

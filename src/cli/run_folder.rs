@@ -18,7 +18,7 @@ pub const CONFIG: &str = "config.toml";
 pub const METRICS: &str = "metrics.jsonl";
 /// Parameters of the epoch that is kept.
 pub const BEST: &str = "best.safetensors";
-/// All that is needed to go on where training ended.
+/// Everything needed to go on where training ended.
 pub const LAST: &str = "last.safetensors";
 /// What a person reads.
 pub const REPORT: &str = "report.html";
@@ -48,7 +48,7 @@ impl RunFolder {
             return Err(Error::option(
                 "--run-dir",
                 path.display(),
-                message!("it holds a run already: name another folder, or go on with --resume"),
+                message!("it already holds a run: name another folder, or go on with --resume"),
             ));
         }
         crate::file::check_creatable(path)
@@ -65,8 +65,8 @@ impl RunFolder {
         Self::open(path)
     }
 
-    /// The folder of a run that goes on after so many epochs. Lines of [`METRICS`] on later ones, which a killed process wrote after it last
-    /// saved where it stood, are taken out: they come again.
+    /// The folder of a run that goes on after `n_epoch` epochs. Lines of [`METRICS`] on later epochs, which a killed process wrote after it
+    /// last saved its state, are removed: they come again.
     ///
     /// # Errors
     /// [`Error::File`] where it cannot be read or written.

@@ -189,7 +189,7 @@ pub fn baselines(season: usize, linear: Option<Linear>, lang: Lang) -> Vec<Basel
     Baseline::all(season, linear)
 }
 
-/// What training ended with, where that is not its last epoch.
+/// A line that says which epoch's parameters were kept, where they are not the last one's.
 pub fn stopped(name: &str, fit: &Fit, lang: Lang) -> String {
     if fit.best_epoch == fit.epochs.len() {
         return String::new();

@@ -13,7 +13,7 @@ use crate::report::language::fill;
 use crate::report::table::significant;
 use crate::train::{Evaluator, Trainer, TrainingConfig};
 
-/// What models are trained on, and how.
+/// The series, windows and options that models are trained with.
 pub struct Setting {
     /// The series.
     pub tables: Vec<Table>,
@@ -101,7 +101,7 @@ impl Setting {
         Ok(trainer)
     }
 
-    /// What forecasts windows with a model that was trained on such ones.
+    /// An evaluator, which forecasts windows with a model that was trained on windows of this kind.
     ///
     /// # Errors
     /// As [`Evaluator::new`].

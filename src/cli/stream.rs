@@ -17,13 +17,13 @@ pub struct Args {
     checkpoint: PathBuf,
     #[command(flatten)]
     device: DeviceArgs,
-    /// Rows that the key-value cache of a hybrid holds, of one that was trained with --window-norm none [default: 1024]
+    /// Rows in the key-value cache of a hybrid that was trained with --window-norm none [default: 1024]
     #[arg(long, value_name = "ROWS")]
     cache: Option<usize>,
-    /// The column of dates [default: one called date, time or the like, else the first that begins with a date]
+    /// Column of dates [default: one called date, time or similar, otherwise the first that starts with a date]
     #[arg(long, value_name = "NAME")]
     date: Option<String>,
-    /// What is done about cells without a value; the line of a row that is left out is empty
+    /// How to treat cells without a value; a row that is left out gives an empty line
     #[arg(long, value_enum, default_value = "error", value_name = "RULE")]
     missing: Missing,
 }
@@ -33,12 +33,12 @@ pub async fn run(args: &Args) -> Result<ExitCode> {
     let Checkpoint { mut description, tensors } = super::read_checkpoint(&args.checkpoint)?;
     description.model.cache = args.cache.unwrap_or(description.model.cache);
     if description.model.bidirectional {
-        let what = message!("is bidirectional: each of its layers reads what comes after a row, which a stream does not have yet");
+        let what = message!("is bidirectional: each of its layers reads the rows after a row, which a stream does not have yet");
         return Err(Error::data(place, what, message!("train without --bidirectional")));
     }
     if description.layout.targets.len() > description.model.targets {
         let what = message!("forecasts several columns, each as a series of its own; a stream is one series");
-        return Err(Error::data(place, what, message!("train with one of --targets, or with --channels mixed")));
+        return Err(Error::data(place, what, message!("train with a single target, or with --channels mixed")));
     }
     let [scalers] = &description.scalers[..] else {
         let what = message!("was trained on several series, each with scalers of its own; a stream is one series");

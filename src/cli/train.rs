@@ -45,26 +45,26 @@ pub struct Args {
     split: SplitArgs,
     #[command(flatten)]
     season: SeasonArgs,
-    /// Folder for what the run leaves: configuration, scores an epoch, TensorBoard events, checkpoint, pictures, report [default: runs/MODEL,
-    /// with a number where that is taken]
+    /// Folder for the results: configuration, scores of each epoch, TensorBoard events, checkpoint, pictures, report [default: runs/MODEL,
+    /// with a number if that exists]
     #[arg(long, value_name = "DIR")]
     run_dir: Option<PathBuf>,
-    /// Where the checkpoint is written [default: best.safetensors in the run's folder]
+    /// File for the checkpoint [default: best.safetensors in the run's folder]
     #[arg(long, value_name = "FILE")]
     checkpoint: Option<PathBuf>,
-    /// Start the backbone of mamba from a checkpoint with published names (safetensors); all else starts as without it
+    /// Start the backbone of mamba from published weights (safetensors); other parameters start as usual
     #[arg(long, value_name = "FILE")]
     init_from: Option<PathBuf>,
     /// Write the scores as JSON
     #[arg(long, value_name = "FILE")]
     json: Option<PathBuf>,
-    /// Options from a file, such as the config.toml that a run left: `window = 96` is --window 96; those given here go before it
+    /// Read options from a file, such as a run's config.toml: `window = 96` is --window 96; options on the command line override the file
     #[arg(long, value_name = "FILE")]
     config: Option<PathBuf>,
-    /// Go on with the run in this folder, which was interrupted; its own options are taken
+    /// Go on with the interrupted run in this folder, with its own options
     #[arg(long, value_name = "DIR", conflicts_with_all = ["config", "run_dir", "init_from"])]
     resume: Option<PathBuf>,
-    /// Seconds of training after which it is saved where it stands, for --resume to go on from should the process be killed
+    /// Seconds between saves of the training state, from which --resume can go on even if the process is killed
     #[arg(long, value_name = "SECONDS", default_value_t = 60.0, value_parser = seconds)]
     save_every: f64,
     // last: its heading would be that of whatever follows
@@ -80,7 +80,7 @@ pub struct SeriesRead {
 }
 
 impl SeriesRead {
-    /// A number that tells other values.
+    /// A fingerprint: other values give another number.
     pub fn fingerprint(&self) -> u64 {
         let values = self.tables.iter().flat_map(Table::columns).flatten();
         fingerprint(values.flat_map(|value| value.to_le_bytes()))
@@ -371,7 +371,7 @@ impl Run<'_> {
 }
 
 fn seconds(text: &str) -> Result<f64, Message> {
-    text.parse().ok().filter(|seconds: &f64| *seconds >= 0.0).ok_or_else(|| message!("a number of seconds, 0 or more"))
+    text.parse().ok().filter(|seconds: &f64| *seconds >= 0.0).ok_or_else(|| message!("it must be a number of seconds, 0 or more"))
 }
 
 fn start_from(trainer: &mut Trainer, path: &Path, lang: Lang) -> Result<()> {

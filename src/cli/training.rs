@@ -1,6 +1,6 @@
 //! Options of training that commands share.
 //!
-//! What is left out is a setting for forecasters that people would use; in `bench` it is the lab's.
+//! The defaults are settings for forecasts that are to be used; in `bench` they are the lab's.
 
 use clap::ValueEnum;
 
@@ -17,94 +17,94 @@ use crate::train::{LossUnits, Shuffle, TrainingConfig};
 #[derive(Clone, Debug, clap::Args)]
 #[command(next_help_heading = "Training")]
 pub struct TrainingArgs {
-    /// Steps that a forecast looks back on [default: 32 to 512, as a linear map does well with on the validation windows, fewer where the
+    /// Steps that a forecast looks back on [default: 32 to 512, chosen by a linear map's error on the validation windows, fewer if the
     /// series is short; bench: 32]
     #[arg(long)]
     window: Option<usize>,
     /// Hidden channels [default: 16; bench: 128]
     #[arg(long)]
     hidden: Option<usize>,
-    /// Steps that are forecast at once
+    /// Steps to forecast at once
     #[arg(long, default_value_t = 1)]
     pub horizon: usize,
-    /// Layers [default: 1, for hybrid 2]
+    /// Layers [default: 1; hybrid: 2]
     #[arg(long)]
     layers: Option<usize>,
-    /// Every so many layers, the last is one of attention (hybrid)
-    #[arg(long, value_name = "LAYERS", default_value_t = 2)]
+    /// Every N-th layer is attention (hybrid)
+    #[arg(long, value_name = "N", default_value_t = 2)]
     attention_every: usize,
-    /// Heads of attention (hybrid)
+    /// Attention heads (hybrid)
     #[arg(long, default_value_t = 4)]
     heads: usize,
-    /// States of a channel (mamba, hybrid), or of the layer (mamba-lab)
+    /// States per channel (mamba, hybrid), or of the whole layer (mamba-lab)
     #[arg(long, value_name = "STATES", default_value_t = 16)]
     d_state: usize,
     /// Taps of the convolution (mamba, hybrid)
     #[arg(long, value_name = "TAPS", default_value_t = 4)]
     d_conv: usize,
-    /// Inner channels for each hidden one (mamba, hybrid)
+    /// Inner channels per hidden channel (mamba, hybrid)
     #[arg(long, value_name = "CHANNELS", default_value_t = 2)]
     expand: usize,
-    /// Each layer runs over the window in both directions
+    /// Run each layer over the window in both directions
     #[arg(long)]
     pub bidirectional: bool,
-    /// Whether each target is forecast from its own window and the covariates alone, or all from all
+    /// Whether each target is forecast from its own window and the covariates alone, or from all columns
     #[arg(long, value_enum, default_value = "independent")]
     channels: Channels,
-    /// Linear maps from a target's window to its forecast beside the recurrent path, which start as the best linear forecast [default: shared,
-    /// none where a window has more than 4096 steps; bench: none]
+    /// Linear maps from a target's window to its forecast, added to the recurrent path; they start as the best linear forecast [default:
+    /// shared, or none if windows have more than 4096 steps or are not normalised; bench: none]
     #[arg(long, value_enum, value_name = "MAPS", num_args = 0..=1, default_missing_value = "shared")]
     linear_skip: Option<LinearSkip>,
-    /// Share of what passes from one layer to the next that is dropped in training
+    /// Share of the values passed between layers that is dropped in training
     #[arg(long, default_value_t = 0.0, value_name = "SHARE")]
     dropout: f32,
-    /// Truncated BPTT: every window begins with the state after the window before it, in the order of time (needs --window-norm none)
+    /// Truncated BPTT: in time order, every window begins with the state in which the one before it ended (needs --window-norm none)
     #[arg(long)]
     carry_state: bool,
-    /// Windows of a training step [default: 32, fewer where there are no more or independent targets make more than 256 series of them;
+    /// Windows per training step [default: 32, fewer if there are not as many or if independent targets make more than 256 series of them;
     /// bench: 32]
     #[arg(long)]
     batch: Option<usize>,
-    /// Passes over the training windows [default: 8, more where those are less than 1000 steps, up to 100; bench: 5]
+    /// Passes over the training windows [default: 8, more if that is less than 1000 steps, up to 100; bench: 5]
     #[arg(long)]
     epochs: Option<usize>,
-    /// Steps of an epoch at most: of windows drawn anew each time, or with --shuffle once of the newest [default: with --shuffle epoch 1000,
-    /// else all]
+    /// Most steps of an epoch: of windows drawn anew each time, or with --shuffle once of the newest [default: 1000 with --shuffle epoch,
+    /// otherwise all]
     #[arg(long, value_name = "STEPS")]
     epoch_steps: Option<usize>,
     /// Learning rate [default: sgd 0.01, for the Mambas 0.005; adam, adamw 0.001, with a linear skip 0.0001; rmsprop 0.01]
     #[arg(long)]
     lr: Option<f32>,
-    /// What is done to each window before the model and undone after it [default: last or mean-std, with which a linear map is better on the
-    /// validation windows; bench: last]
+    /// How each window is normalised before the model, and restored after it [default: last or mean-std, whichever suits a linear map
+    /// better on the validation windows; bench: last]
     #[arg(long, value_enum)]
     window_norm: Option<Normalisation>,
-    /// In which units the loss is taken [default: balanced; bench: window]
+    /// Units of the loss [default: balanced; bench: window]
     #[arg(long, value_enum, value_name = "UNITS")]
     loss_units: Option<LossUnits>,
-    /// When the order of the training windows is drawn [default: epoch; bench: once]
+    /// When to draw the order of the training windows [default: epoch; bench: once]
     #[arg(long, value_enum)]
     shuffle: Option<Shuffle>,
-    /// Of the first parameters and the order of the windows
+    /// Seed for initial parameters and window order
     #[arg(long, default_value_t = 0)]
     pub seed: u64,
-    /// Stop after so many epochs in a row without a smaller validation loss, and keep the best epoch's parameters, the start among them
-    /// [default: three eighths of all, at least 3; bench: never]
+    /// Stop after this many epochs in a row without a smaller validation loss, and keep the parameters of the best epoch, or those of the
+    /// start if none is better [default: three eighths of the epochs, at least 3; bench: never]
     #[arg(long, value_name = "EPOCHS")]
     patience: Option<usize>,
-    /// What is minimised
+    /// Loss to minimise
     #[arg(long, value_enum, default_value = "mse")]
     loss: LossName,
     /// Error, in the units that the model sees, at which the Huber loss turns from squared to absolute [default: 1]
     #[arg(long, value_name = "ERROR")]
     huber_delta: Option<f32>,
-    /// Levels of the quantile loss; 0.5 is one of them, the forecast that is scored [default: 0.1,0.5,0.9]
+    /// Levels of the quantile loss; one of them must be 0.5, the forecast that is scored [default: 0.1,0.5,0.9]
     #[arg(long, value_name = "LEVELS", value_delimiter = ',')]
     quantiles: Option<Vec<f32>>,
     /// Update rule [default: adamw; bench: sgd]
     #[arg(long, value_enum)]
     optimizer: Option<OptimizerName>,
-    /// Share of the last update that is kept (sgd, rmsprop) [default: 0]
+    /// Momentum: share of the last update that is kept (sgd, rmsprop) [default: 0]
     #[arg(long)]
     momentum: Option<f64>,
     /// Nesterov's momentum (sgd)
@@ -122,13 +122,13 @@ pub struct TrainingArgs {
     /// L2 penalty, or AdamW's decay [default: sgd 0.0001, adamw 0.01, with a linear skip 1; else 0]
     #[arg(long)]
     weight_decay: Option<f64>,
-    /// Strength of an L1 penalty on all parameters but biases
+    /// Strength of an L1 penalty on all parameters except biases
     #[arg(long, default_value_t = 0.0)]
     l1: f32,
-    /// Largest global norm of the gradients; 0 leaves them as they are
+    /// Global norm to which gradients are clipped; 0 for no clipping
     #[arg(long, default_value_t = 1.0)]
     clip_norm: f32,
-    /// Largest absolute value of a gradient's element
+    /// Absolute value to which the elements of gradients are clipped
     #[arg(long)]
     clip_value: Option<f32>,
     /// How the learning rate changes [default: cosine; bench: constant]
@@ -137,13 +137,13 @@ pub struct TrainingArgs {
     /// Steps over which the rate rises (cosine) [default: 0]
     #[arg(long, value_name = "STEPS")]
     warmup_steps: Option<usize>,
-    /// What the rate never falls below (cosine, plateau) [default: 0]
+    /// Smallest learning rate (cosine, plateau) [default: 0]
     #[arg(long)]
     min_lr: Option<f64>,
-    /// What the rate is multiplied by where the validation loss stays (plateau) [default: 0.1]
+    /// Factor for the rate when the validation loss stops improving (plateau) [default: 0.1]
     #[arg(long, value_name = "FACTOR")]
     plateau_factor: Option<f64>,
-    /// Epochs without improvement that pass before it is (plateau) [default: 10]
+    /// Epochs without improvement before the rate falls (plateau) [default: 10]
     #[arg(long, value_name = "EPOCHS")]
     plateau_patience: Option<usize>,
     /// Whether the lab's settings are the defaults.
@@ -154,15 +154,15 @@ pub struct TrainingArgs {
 /// The lab's window.
 const LAB_WINDOW: usize = 32;
 
-/// Training steps for which there are epochs, where so many are no more than the most epochs.
+/// Least training steps in all, by default: short epochs are repeated until there are as many, up to [`MOST_EPOCHS`].
 const LEAST_STEPS: usize = 1000;
 /// Training steps of an epoch at most, where it draws its windows anew.
 const MOST_STEPS: usize = 1000;
 /// Windows of a step.
 const BATCH: usize = 32;
-/// Series that the windows of a step become, where each target is one, at most.
+/// Series in a step by default, at most, where each target of a window is one.
 const MOST_SERIES: usize = 256;
-/// Epochs that are taken by themselves, at most.
+/// Epochs by default, at most.
 const MOST_EPOCHS: usize = 100;
 
 /// Windows that are chosen from.
@@ -175,7 +175,7 @@ enum LinearSkip {
     None,
     /// One map for all targets
     Shared,
-    /// One for all and one of each target's own
+    /// One map for all targets, and one more for each
     Own,
 }
 
@@ -186,7 +186,7 @@ enum LossName {
     Mse,
     /// Absolute error
     Mae,
-    /// Squared error where it is small, absolute where it is large
+    /// Squared for small errors, absolute for large ones
     Huber,
     /// Pinball loss: a forecast for each level
     Quantile,
@@ -199,7 +199,7 @@ enum OptimizerName {
     Sgd,
     /// Adam
     Adam,
-    /// Adam with weight decay apart from the gradient
+    /// Adam with weight decay separate from the gradient
     Adamw,
     /// RMSProp
     Rmsprop,
@@ -212,12 +212,12 @@ enum ScheduleName {
     Constant,
     /// A linear rise, then half a cosine down
     Cosine,
-    /// Down wherever the validation loss stays
+    /// Down whenever the validation loss stops improving
     Plateau,
 }
 
 fn betas(text: &str) -> Result<[f64; 2], Message> {
-    let fail = || message!("two numbers such as 0.9,0.999");
+    let fail = || message!("it must be two numbers, such as 0.9,0.999");
     let (first, second) = text.split_once(',').ok_or_else(fail)?;
     let number = |text: &str| text.trim().parse().map_err(|_| fail());
     Ok([number(first)?, number(second)?])
@@ -275,7 +275,7 @@ impl TrainingArgs {
         TrainingArgs { window: Some(window), window_norm: Some(normalisation), ..self.clone() }
     }
 
-    /// The same with a batch and as many epochs as fit so many training windows of so many targets.
+    /// The same with the batch and the epochs that suit `n_window` training windows of `n_target` targets.
     pub fn for_windows(&self, n_window: usize, n_target: usize) -> Self {
         if self.is_lab {
             return self.clone();
@@ -302,8 +302,8 @@ impl TrainingArgs {
         value.map(|value| value.get_name().to_string()).unwrap_or_default()
     }
 
-    /// The windows that come into question, of series with so many training rows: up to a quarter of them. Those shorter
-    /// than the lab's serve series that have no rows for it.
+    /// Returns the windows to choose from, for series of `n_row` training rows: up to a quarter of these. Windows shorter than the lab's
+    /// are for series that have too few rows for it.
     pub fn windows(&self, n_row: usize) -> Vec<usize> {
         match self.window {
             Some(window) => vec![window],
@@ -316,7 +316,7 @@ impl TrainingArgs {
         }
     }
 
-    /// The normalisations that come into question.
+    /// Returns the normalisations to choose from.
     pub fn normalisations(&self) -> Vec<Normalisation> {
         match self.window_norm {
             Some(normalisation) => vec![normalisation],
@@ -391,7 +391,7 @@ impl TrainingArgs {
         }
     }
 
-    /// What is minimised.
+    /// Loss to minimise.
     pub fn loss(&self) -> Loss {
         match self.loss {
             LossName::Mse => Loss::Mse,

@@ -22,23 +22,23 @@ use crate::report::{Lang, Table};
 
 #[derive(Debug, clap::Args)]
 pub struct Args {
-    /// TOML with the options of `train`: a value is fixed, a list is chosen from, { min, max } is drawn from, with log = true by its
-    /// logarithm
+    /// TOML file with options of `train`: a value is fixed, a list gives choices, { min, max } gives a range, and with log = true a range
+    /// on a log scale
     #[arg(long, value_name = "FILE")]
     space: PathBuf,
-    /// Trials of the first round
+    /// Trials in the first round
     #[arg(long, default_value_t = 27)]
     trials: usize,
-    /// Of the trials' draws
+    /// Seed for drawing trials
     #[arg(long, default_value_t = 0)]
     seed: u64,
-    /// Of each round's trials, one in so many goes on to the next, with so many times the epochs
+    /// Keep one in N trials each round, and give it N times the epochs
     #[arg(long, default_value_t = 3, value_name = "N")]
     halving: usize,
-    /// Epochs of the last round's trials [default: those of the space, else 27]
+    /// Epochs of the trials in the last round [default: those of the space, otherwise 27]
     #[arg(long)]
     epochs: Option<usize>,
-    /// Folder for trials.csv, to which a search that was interrupted adds, and for best.toml, which `train --config` reads
+    /// Folder for trials.csv, from which an interrupted search goes on, and for best.toml, which `train --config` reads
     #[arg(long, default_value = "tune", value_name = "DIR")]
     out_dir: PathBuf,
 }
@@ -228,10 +228,10 @@ impl Space {
         let wrong = |what: Message| {
             Error::data(place, what, message!("write option = value, option = [values], or option = { min = .., max = .., log = true }"))
         };
-        let unlike = |name: &str| wrong(message!("{} changes what is scored, so that trials do not compare: fix it", name));
+        let unlike = |name: &str| wrong(message!("{} changes what is scored, so trials do not compare: give it a single value", name));
         let table: Toml = text.parse().map_err(|error: toml::de::Error| wrong(Message::verbatim(error.message())))?;
         if let Some(name) = OF_ONE_RUN.into_iter().find(|name| table.contains_key(*name)) {
-            return Err(wrong(message!("{} is of a single run: take it out", name)));
+            return Err(wrong(message!("{} is an option for a single run: remove it", name)));
         }
         let names_targets = ["targets", "column"].iter().any(|name| table.contains_key(*name));
         let (mut fixed, mut drawn) = (Toml::new(), Vec::new());
@@ -246,15 +246,15 @@ impl Space {
                     let end = |end: &str| match range.get(end) {
                         Some(Value::Integer(number)) => Ok((*number as f64, true)),
                         Some(Value::Float(number)) => Ok((*number, false)),
-                        _ => Err(wrong(message!("{} has no number {}", name, end))),
+                        _ => Err(wrong(message!("{} lacks the number {}", name, end))),
                     };
                     let ((min, min_whole), (max, max_whole)) = (end("min")?, end("max")?);
                     let is_log = range.get("log").is_some_and(|log| log.as_bool() == Some(true));
                     if let Some(other) = range.keys().find(|key| !["min", "max", "log"].contains(&key.as_str())) {
-                        return Err(wrong(message!("{} has {}", name, format!("{other:?}"))));
+                        return Err(wrong(message!("{} has the unknown key {}", name, format!("{other:?}"))));
                     }
                     if min.partial_cmp(&max).is_none_or(std::cmp::Ordering::is_gt) || (is_log && min <= 0.0) {
-                        return Err(wrong(message!("{} goes from {} to {}", name, min, max)));
+                        return Err(wrong(message!("{} has an impossible range, from {} to {}", name, min, max)));
                     }
                     drawn.push((name, Draw::Range { min, max, is_log, is_whole: min_whole && max_whole }));
                 }
@@ -311,7 +311,7 @@ impl Space {
         line.push(format!("--epochs={epochs}").into());
         match Cli::try_parse_from(line) {
             Ok(Cli { command: Command::Train(args), .. }) => Ok(args),
-            Ok(_) => Err(wrong(message!("is no training"))),
+            Ok(_) => Err(wrong(message!("is not a training"))),
             Err(error) => Err(wrong(refusal::reason(&error))),
         }
     }
@@ -322,7 +322,7 @@ struct Log {
     path: PathBuf,
     /// The options that every trial has.
     fixed: String,
-    /// What tells other values of the series.
+    /// A fingerprint of the series: other values give another one.
     series: String,
     done: Vec<Row>,
 }
@@ -340,7 +340,7 @@ impl Log {
             Error::data(
                 path.display(),
                 what,
-                message!("name another --out-dir, or give the --space, --seed and series that it was begun with"),
+                message!("name another --out-dir, or give the --space, --seed and series that it started with"),
             )
         };
         let mut reader = ReaderBuilder::new().from_path(path).map_err(|error| wrong(Message::verbatim(error)))?;
@@ -355,7 +355,7 @@ impl Log {
                     valid_mse: cell(3).parse().ok()?,
                 })
             };
-            let row = row().ok_or_else(|| wrong(message!("no trial: {}", format!("{:?}", record.iter().collect::<Vec<_>>()))))?;
+            let row = row().ok_or_else(|| wrong(message!("is not a trial: {}", format!("{:?}", record.iter().collect::<Vec<_>>()))))?;
             if trials.get(row.trial).is_some_and(|options| text(options) != cell(4) || log.fixed != cell(5)) {
                 return Err(wrong(message!("trial {} was run with other options: {}", row.trial, format!("{}, {}", cell(4), cell(5)))));
             }

@@ -15,12 +15,12 @@ use crate::report::{Lang, Table};
 
 #[derive(Debug, clap::Args)]
 pub struct Args {
-    /// Operations to measure, all that have several kernels where none is named
+    /// Operations to time [default: all that have several kernels]
     #[arg(value_name = "OP")]
     ops: Vec<String>,
     #[command(flatten)]
     device: DeviceArgs,
-    /// Where the table goes [default: a file in the user's cache folder, which later runs find by themselves]
+    /// File for the table [default: one in the user's cache folder, which later runs find by themselves]
     #[arg(long, value_name = "FILE")]
     out: Option<PathBuf>,
 }
@@ -39,11 +39,9 @@ pub async fn run(args: &Args, lang: Lang) -> Result<ExitCode> {
     if let Some(unknown) = args.ops.iter().find(|op| !all.contains(&op.as_str())) {
         return Err(Error::option("OP", unknown, message!("must be one of {}", all.join(", "))));
     }
-    let mut gpu = args
-        .device
-        .gpu()
-        .await?
-        .ok_or_else(|| Error::option("--device", &args.device.device, message!("must be a GPU: the CPU has one kernel each")))?;
+    let mut gpu = args.device.gpu().await?.ok_or_else(|| {
+        Error::option("--device", &args.device.device, message!("must be a GPU: on the CPU each operation has one kernel"))
+    })?;
     let out = match args.out.clone().or_else(|| table_file(&gpu)) {
         Some(out) => out,
         None => {

@@ -70,7 +70,7 @@ pub fn prepare() {
     set_lhs_packing_threshold_single_thread(UNPACKED_TILES);
 }
 
-/// How many parts a product of so many multiplications is worth.
+/// Returns the number of parts to split a product of this many multiplications into.
 pub fn task_count(work: usize) -> usize {
     (work / LEAST_WORK).clamp(1, MOST_TASKS)
 }

@@ -24,7 +24,7 @@ pub struct Walk {
 }
 
 impl Walk {
-    /// The walk of an operation over so many steps.
+    /// The walk of an operation over the given number of steps.
     pub fn new(memory: &mut Memory<f32>, recurrence: &Recurrence, n_step: usize) -> Self {
         Walk { n_step, reverse: recurrence.reverse, reset: Rows::of_optional(memory, recurrence.reset) }
     }

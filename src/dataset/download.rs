@@ -80,7 +80,7 @@ impl Server {
             .into();
         let explained = |error| match error {
             ureq::Error::Timeout(_) => message!("no full reply within {}; try again later", format!("{:?}", self.timeout)),
-            ureq::Error::HostNotFound => message!("the server's name is not known here; check the network"),
+            ureq::Error::HostNotFound => message!("the server's name could not be resolved; check the network"),
             ureq::Error::Io(error) if error.kind() == std::io::ErrorKind::UnexpectedEof => message!("the reply was cut short; try again"),
             ureq::Error::BodyExceedsLimit(limit) => message!("the reply is longer than {} bytes", limit),
             other => message!("{}; check the network", one_line(&other.to_string())),
@@ -196,7 +196,7 @@ fn read_series(series: Series) -> Result<(Vec<String>, [Vec<f64>; 5]), Message> 
             continue;
         }
         let day =
-            day(seconds, series.meta.gmtoffset).ok_or_else(|| message!("the reply has the timestamp {}, which is no date", seconds))?;
+            day(seconds, series.meta.gmtoffset).ok_or_else(|| message!("the reply has the timestamp {}, which is not a date", seconds))?;
         match days.last().map(|last| day.cmp(last)) {
             Some(std::cmp::Ordering::Less) => return Err(message!("the reply has {} after {}", day, days[days.len() - 1])),
             // While the exchange is open, the running day comes a second time, with the latest price.

@@ -41,7 +41,7 @@ pub struct Request<'a> {
 /// # Errors
 /// A ticker that cannot be one; a file that is named but missing, or cannot be used; no such column; a folder that cannot be written; no
 /// prices where a synthetic series cannot stand in for them; a file with other columns where they would be saved.
-/// A download that fails is announced and is no error.
+/// A failed download is announced, but it is not an error.
 pub fn resolve(request: &Request<'_>, announce: &mut dyn FnMut(Message)) -> Result<Vec<Table>> {
     if let Some(ticker) = request.download {
         check_ticker(ticker)?;
@@ -72,7 +72,7 @@ pub fn resolve(request: &Request<'_>, announce: &mut dyn FnMut(Message)) -> Resu
     }
 
     let Some(seed) = request.seed else {
-        return Err(Error::data(message!("prices of {}", ticker), message!("are not there"), message!("name a file by --csv")));
+        return Err(Error::data(message!("prices of {}", ticker), message!("were not found"), message!("name a file with --csv")));
     };
     announce(message!("no local prices of {}: a SYNTHETIC series is used, which no market ever quoted", ticker));
     let table = synthetic::daily_prices(SYNTHETIC_ROWS, seed)?;

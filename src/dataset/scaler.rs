@@ -10,7 +10,7 @@ use crate::error::{Error, Result};
 #[serde(rename_all = "lowercase")]
 #[cfg_attr(feature = "cli", derive(clap::ValueEnum), value(rename_all = "lower"))]
 pub enum Scaling {
-    /// As it is
+    /// Unchanged
     None,
     /// Smallest value to 0, largest to 1
     #[default]
@@ -76,7 +76,7 @@ impl Scaler {
         if scaled.is_finite() {
             return Ok(scaled);
         }
-        let what = message!("{} is beyond float32 once scaled", format!("{value:e}"));
+        let what = message!("{} is beyond float32 after scaling", format!("{value:e}"));
         Err(Error::data(place(), what, message!("choose another scaling or another unit")))
     }
 

@@ -16,7 +16,7 @@ pub enum Source {
     Series {
         /// The file.
         path: PathBuf,
-        /// What its rows have in the column that tells series apart.
+        /// The value of its rows in the column that tells series apart.
         id: String,
     },
     /// A download of daily prices.
@@ -47,7 +47,7 @@ impl Source {
         }
     }
 
-    /// The text without what tells the series from the others of its file.
+    /// The text without the series' id.
     pub fn file(&self) -> Message {
         match self {
             Source::Series { path, .. } => path.display().into(),
@@ -55,7 +55,7 @@ impl Source {
         }
     }
 
-    /// What tells the series from the others of its file.
+    /// The id that tells the series from the others in its file.
     pub fn id(&self) -> Option<&String> {
         match self {
             Source::Series { id, .. } => Some(id),
@@ -139,7 +139,7 @@ impl Table {
             return error(what, message!("give columns of one length"));
         }
         if let Some(dates) = dates.as_ref().filter(|dates| dates.text.len() != n_row) {
-            return error(message!("{} dates for {} rows", dates.text.len(), n_row), message!("give one date a row"));
+            return error(message!("{} dates for {} rows", dates.text.len(), n_row), message!("give one date per row"));
         }
         for (column, (name, values)) in columns.iter().enumerate() {
             if columns[..column].iter().any(|(other, _)| other == name) {

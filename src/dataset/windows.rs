@@ -13,10 +13,10 @@ use crate::{Error, Result};
 #[serde(rename_all = "lowercase")]
 #[cfg_attr(feature = "cli", derive(clap::ValueEnum))]
 pub enum Channels {
-    /// Each is a series of its own, with the covariates beside it; one model for all
+    /// Each target is a series of its own, with the covariates; one model for all
     #[default]
     Independent,
-    /// All together, as features of one series
+    /// All targets together, as features of one series
     Mixed,
 }
 
@@ -348,7 +348,7 @@ fn scale(table: &Table, layout: &Layout, column: usize, scaler: &Scaler, from: &
 }
 
 fn no_target() -> Error {
-    Error::data(message!("data"), message!("no column is to be forecast"), message!("give at least one column of at least one row"))
+    Error::data(message!("data"), message!("there is no column to forecast"), message!("give at least one column of at least one row"))
 }
 
 fn too_short(tables: &[Table], layout: &Layout, members: &[Member], part: Message) -> Error {

@@ -24,7 +24,7 @@ use crate::ops::KERNELS;
 pub enum Selection {
     /// The best one, software included.
     Any,
-    /// The best one that is no software.
+    /// The best hardware adapter.
     Hardware,
     /// By index in [`list_adapters`] or by a part of its name, upper and lower case alike.
     Named(String),
@@ -186,7 +186,7 @@ impl Gpu {
         let Some(position) = position else {
             let wanted = match selection {
                 Selection::Any => message!("found"),
-                Selection::Hardware => message!("found that is no software"),
+                Selection::Hardware => message!("found that is real hardware"),
                 Selection::Named(name) => message!("matches `{}`", name),
             };
             let names: Vec<_> = found.iter().map(|adapter| adapter.get_info().name).collect();
@@ -326,7 +326,7 @@ impl Gpu {
         Ok(())
     }
 
-    /// Binds at most so many bytes of a tensor at once, fewer than the adapter could: larger tensors are worked on window by window.
+    /// Binds at most this many bytes of a tensor at once, even if the adapter could bind more: larger tensors are worked on in windows.
     pub fn limit_binding(&mut self, bytes: u64) {
         self.traits.max_binding = self.traits.max_binding.min(bytes);
     }
@@ -353,7 +353,7 @@ impl Gpu {
     pub fn use_table(&mut self, table: KernelTable, place: &str) -> Result<()> {
         let AdapterSummary { name, driver, .. } = &self.summary;
         if (&table.adapter, &table.driver) != (name, driver) {
-            let what = message!("it was measured on {} ({}), and this is {} ({})", table.adapter, table.driver, name, driver);
+            let what = message!("it was measured on {} ({}), but this is {} ({})", table.adapter, table.driver, name, driver);
             return Err(Error::data(place, what, message!("measure this one with `scanrnn tune-kernels`")));
         }
         table.check(place)?;
@@ -374,7 +374,7 @@ impl Gpu {
     }
 
     /// Lets the driver begin with what it compiled before, where it can: `saved` is what [`Gpu::compiled`] gave for this adapter, or nothing.
-    /// What is damaged, or another driver's, is left out.
+    /// Results that are damaged, or another driver's, are ignored.
     pub fn use_compiled(&mut self, saved: &[u8]) {
         if !self.device.features().contains(wgpu::Features::PIPELINE_CACHE) {
             return;

@@ -140,7 +140,7 @@ pub struct Dispatch {
     pub module: Arc<Module>,
     /// Entry point.
     pub entry: &'static str,
-    /// Binding index and what is bound there.
+    /// Binding indices and their operands.
     pub bindings: Vec<(u32, Binding)>,
     /// Bytes of the uniform struct.
     pub params: Vec<u8>,
@@ -305,7 +305,7 @@ impl<'a> Planner<'a> {
             return Ok(());
         }
         let what = message!(
-            "{}: {} steps in one loop, of which a software driver runs 65535; cut the sequence, or use the CPU",
+            "{}: one loop has {} steps, but a software driver runs at most 65535; cut the sequence, or use the CPU",
             operation,
             iterations
         );
@@ -518,7 +518,11 @@ impl Kernel<'_, '_> {
     fn check_limits(&self, module: &Module, info: &EntryInfo, workgroups: [usize; 3]) -> Result<()> {
         let traits = self.plan.traits;
         if let Some(&count) = workgroups.iter().find(|&&count| count > traits.max_workgroups as usize) {
-            return Err(self.limited(message!("{} workgroups along one dimension, at most {}", count, traits.max_workgroups)));
+            return Err(self.limited(message!(
+                "{} workgroups along one dimension, where at most {} are possible",
+                count,
+                traits.max_workgroups
+            )));
         }
         if info.invocations > traits.max_invocations {
             return Err(self.limited(message!("{} invocations a workgroup, at most {}", info.invocations, traits.max_invocations)));
@@ -553,7 +557,7 @@ impl Kernel<'_, '_> {
                     if let Some((other, first)) = access.insert(range.storage, (written, name))
                         && other != written
                     {
-                        return Err(self.refuse(message!("{} and {} share a storage, one of them written", first, name)));
+                        return Err(self.refuse(message!("{} and {} share storage, and one of them is written", first, name)));
                     }
                     self.binding(name, *operand, &range, params)?
                 }

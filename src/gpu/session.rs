@@ -261,7 +261,7 @@ impl<'a> GpuSession<'a> {
         }
         Err(Error::Unsupported {
             operation: "buffer",
-            what: message!("that of `{}` was made without {}", spec.label, format!("{usage:?}")),
+            what: message!("the buffer of `{}` was made without {}", spec.label, format!("{usage:?}")),
         })
     }
 
@@ -284,7 +284,7 @@ fn given_storages(graph: &Graph, given: &[(Tensor, &wgpu::Buffer)]) -> Result<Ha
     for &(tensor, buffer) in given {
         let spec = graph.spec(tensor);
         let refuse =
-            |what: Message| Err(Error::Unsupported { operation: "buffer", what: message!("that of `{}` {}", spec.label).with(what) });
+            |what: Message| Err(Error::Unsupported { operation: "buffer", what: message!("the buffer of `{}` {}", spec.label).with(what) });
         let (len, n_byte) = (graph.storages()[spec.storage].len, 4 * spec.len().max(1) as u64);
         if spec.len() != len || spec.span() != len {
             return refuse(message!("cannot be given: it is a part of another tensor"));

@@ -7,14 +7,14 @@ use serde::{Deserialize, Serialize};
 use crate::error::{Error, Result};
 use crate::ops::KERNELS;
 
-/// What was measured on an adapter. The same table gives the same choices, and so the same bits.
+/// Measurements on an adapter. The same table gives the same choices, and so the same bits.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct KernelTable {
     /// Name of the adapter.
     pub adapter: String,
     /// Its driver and version.
     pub driver: String,
-    /// What was measured, an operation's sizes one after another.
+    /// The measurements, an operation's sizes one after another.
     pub rows: Vec<KernelRow>,
 }
 

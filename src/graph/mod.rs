@@ -247,7 +247,7 @@ impl Graph {
         self.tensors.iter().enumerate().map(|(index, spec)| (Tensor(index as u32), spec))
     }
 
-    /// Every tensor that operations write and that is no view: what a test fills with NaN before a run.
+    /// Every tensor that operations write and that is not a view: a test fills these with NaN before a run.
     pub fn computed(&self) -> impl Iterator<Item = (Tensor, &TensorSpec)> {
         self.tensors().filter(|(tensor, spec)| spec.role == Role::Computed && spec.root == *tensor)
     }

@@ -58,7 +58,7 @@ impl CausalAttention {
         }
         let past = states.map(|states| KeyValueCache { k: states[0], v: states[1], length: Some(states[2]) });
         if past.is_some() && n_step > self.capacity {
-            return Err(Error::option("--cache", self.capacity, message!("must hold the {} steps that are to be continued", n_step)));
+            return Err(Error::option("--cache", self.capacity, message!("must be at least {}, the steps that it has to hold", n_step)));
         }
         let qkv = graph.linear(&name("qkv"), x, self.in_proj, None)?;
         let [q, k, v] =

@@ -21,7 +21,7 @@ pub enum ModelKind {
     MambaLab,
     /// The selective state space block.
     Mamba,
-    /// Mamba blocks, every few of them one of causal attention instead.
+    /// Mamba blocks, in which every few layers are causal attention instead.
     Hybrid,
 }
 
@@ -43,7 +43,7 @@ impl ModelKind {
         }
     }
 
-    /// Layers where no other number is asked for.
+    /// Number of layers by default.
     pub fn default_layers(self) -> usize {
         if self == ModelKind::Hybrid { 2 } else { 1 }
     }
@@ -60,7 +60,7 @@ impl std::str::FromStr for ModelKind {
     fn from_str(name: &str) -> Result<Self> {
         let names = ModelKind::ALL.map(ModelKind::name).join(", ");
         let found = ModelKind::ALL.into_iter().find(|model| model.name() == name);
-        found.ok_or_else(|| Error::option("--model", name, message!("one of {}", names)))
+        found.ok_or_else(|| Error::option("--model", name, message!("must be one of {}", names)))
     }
 }
 
@@ -110,16 +110,16 @@ pub struct ForecasterConfig {
     /// same parameters; else every target is forecast from all features.
     #[serde(default)]
     pub independent: bool,
-    /// Steps of the window that a linear map leads from to the forecast, beside the recurrent path; no such map where absent.
+    /// Steps of the window that a linear map reads for its forecast, which is added to the recurrent path's; absent: no such map.
     #[serde(default)]
     pub linear_skip: Option<usize>,
     /// Whether each target has a linear map of its own beside the one that all share.
     #[serde(default)]
     pub own_skip: bool,
-    /// Every so many layers, the last is one of attention (`hybrid`).
+    /// Every layer with a number divisible by this is attention (`hybrid`).
     #[serde(default = "default_attention_every")]
     pub attention_every: usize,
-    /// Heads of attention, equal parts of the hidden channels (`hybrid`).
+    /// Attention heads, equal parts of the hidden channels (`hybrid`).
     #[serde(default = "default_heads")]
     pub heads: usize,
     /// Steps that the states of attention hold (`hybrid`).
@@ -224,9 +224,9 @@ impl ForecasterConfig {
             Some((option, _)) => Err(Error::option(option, 0, message!("must be at least 1"))),
             None if self.layers > MOST_LAYERS => Err(Error::option("--layers", self.layers, message!("must be at most {}", MOST_LAYERS))),
             None if self.targets > self.features => {
-                Err(Error::option("--targets", self.targets, message!("must be among the {} features", self.features)))
+                Err(Error::option("--targets", self.targets, message!("must be at most {}, the number of features", self.features)))
             }
-            None if self.linear_skip == Some(0) => Err(Error::option("--linear-skip", 0, message!("needs a window of at least 1 step"))),
+            None if self.linear_skip == Some(0) => Err(Error::option("--linear-skip", 0, message!("it needs a window of at least 1 step"))),
             None if self.model.has_mixers() && self.d_conv < 2 => {
                 Err(Error::option("--d-conv", self.d_conv, message!("must be at least 2")))
             }
@@ -240,11 +240,11 @@ impl ForecasterConfig {
             return Err(Error::option("--heads", self.heads, message!("must divide --hidden {}", self.hidden)));
         }
         if self.attention_every > self.layers {
-            let what = message!("--layers {} leave no layer of attention", self.layers);
+            let what = message!("with --layers {} no layer is attention", self.layers);
             return Err(Error::option("--attention-every", self.attention_every, what));
         }
         if self.bidirectional {
-            return Err(Error::given("--bidirectional", message!("it cannot go with hybrid, whose attention is causal")));
+            return Err(Error::given("--bidirectional", message!("it cannot be used with hybrid, whose attention is causal")));
         }
         Ok(())
     }
@@ -259,7 +259,7 @@ impl ForecasterConfig {
         self.independent && self.targets > 1
     }
 
-    /// Whether a layer is one of attention.
+    /// Whether a layer is attention.
     fn is_attention(&self, layer: usize) -> bool {
         self.model == ModelKind::Hybrid && (layer + 1).is_multiple_of(self.attention_every)
     }
@@ -369,7 +369,7 @@ impl Forecaster {
         let is_stacked = self.config.is_stacked();
         let stacked = if is_stacked {
             if pass.states.is_some() || pass.reset.is_some() {
-                let what = message!("independent targets take no states and no packed sequences");
+                let what = message!("independent targets support neither states nor packed sequences");
                 return Err(Error::Unsupported { operation: "forecaster", what });
             }
             graph.stack("windows", x, self.config.targets, self.config.features - self.config.targets)?
@@ -418,7 +418,7 @@ impl Forecaster {
 
     fn run_layers(&self, graph: &mut Graph, x: Tensor, pass: &Pass) -> Result<Sequence> {
         if self.config.bidirectional && pass.states.is_some() {
-            let what = message!("a bidirectional model takes no states: its backward direction begins with the future");
+            let what = message!("a bidirectional model does not support states: its backward direction starts in the future");
             return Err(Error::Unsupported { operation: "forecaster", what });
         }
         let n_state: usize = self.layers.iter().map(|layer| layer.state_shapes(1).len()).sum();
@@ -447,8 +447,8 @@ impl Forecaster {
 
     fn refuse_whole_windows(&self) -> Result<()> {
         let what = match (self.skip.is_some(), self.config.is_stacked()) {
-            (true, _) => message!("a linear skip reads a whole window at once: forecast window by window, or train without"),
-            (_, true) => message!("independent targets read a whole window at once: forecast window by window, or train without"),
+            (true, _) => message!("a linear skip reads a whole window at once: forecast window by window, or train without it"),
+            (_, true) => message!("independent targets read a whole window at once: forecast window by window, or train without them"),
             _ => return Ok(()),
         };
         Err(Error::Unsupported { operation: "forecaster", what })

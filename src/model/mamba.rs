@@ -118,7 +118,7 @@ pub struct Block {
     eps: f32,
 }
 
-/// What is added to the mean square under the root.
+/// Epsilon, added to the mean square under the root.
 pub const NORM_EPS: f32 = 1e-5;
 
 impl Block {

@@ -100,7 +100,7 @@ impl Stream<'_> {
     /// can hold no further step ([`ForecasterConfig::cache`]).
     pub async fn step(&mut self, x: &[f32]) -> Result<Vec<f32>> {
         if let Some(most) = self.steps.most_steps.filter(|most| self.seen.iter().any(|seen| seen >= most)) {
-            let what = message!("its key-value cache holds {} steps, and all are taken: begin anew, or with a larger --cache", most);
+            let what = message!("its key-value cache of {} steps is full: begin anew, if need be with a larger --cache", most);
             return Err(Error::Unsupported { operation: "stream", what });
         }
         self.session.write(self.steps.x, x)?;
@@ -117,7 +117,7 @@ impl Stream<'_> {
         Ok(forecast)
     }
 
-    /// Tells that the next step begins new sequences in the marked rows of the batch; the others go on.
+    /// Begins new sequences at the next step in the marked rows of the batch; the others go on.
     ///
     /// # Errors
     /// [`Error::Shape`] where there are not as many marks as rows.

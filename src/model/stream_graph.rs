@@ -1,4 +1,4 @@
-//! Forecasts of a stream of rows, by whichever form the model has for it.
+//! Forecasts of a stream of rows, in the form that the model supports.
 
 use super::{ForecasterConfig, StepGraph, Stream, WindowGraph, WindowStream};
 use crate::backend::Backend;
@@ -16,7 +16,7 @@ pub enum StreamGraph {
 }
 
 impl StreamGraph {
-    /// Records the step form where windows are not normalised and the model has one, else the forecast from a window of so many rows.
+    /// Records the step form if windows are not normalised and the model has one, otherwise the forecast from a window of `window` rows.
     ///
     /// # Errors
     /// As [`WindowGraph::new`].

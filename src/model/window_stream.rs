@@ -27,7 +27,7 @@ pub struct WindowGraph {
 }
 
 impl WindowGraph {
-    /// Records the forecast from a window of so many rows.
+    /// Records the forecast from a window of the given number of rows.
     ///
     /// # Errors
     /// As [`Forecaster::new`].

@@ -352,7 +352,7 @@ impl Layout {
         windows.into_iter().map(|window| Layout { window, ..self }).collect()
     }
 
-    /// Floats of what is known of every query of every head.
+    /// Floats that are kept for every query of every head.
     fn rows(&self, n_batch: usize) -> usize {
         4 * n_batch * self.n_head * self.n_step
     }
@@ -446,7 +446,7 @@ impl Layout {
             .param("first_past", past.map_or(0, |(_, rows)| rows.first_step))
     }
 
-    /// What is known of every query: see the shader.
+    /// Computes the figures that are kept for every query: see the shader.
     fn prepare(&self, plan: &mut Planner, op: &Attention, rows: Operand, grad_y: Option<Tensor>) -> Result<()> {
         let part = |tensor: Tensor| self.window.part(tensor);
         let n_back = if op.inputs.reset.is_some() { self.n_step } else { 1 };

@@ -112,7 +112,7 @@ impl Graph {
         let [_, kernel_size] = self.axes("causal_conv1d", weight)?;
         self.expect("causal_conv1d", weight, &[n_channel, kernel_size])?;
         if !(1..=LONGEST_KERNEL).contains(&kernel_size) {
-            let what = message!("a kernel of {} steps; 1 to {} are supported", kernel_size, LONGEST_KERNEL);
+            let what = message!("the kernel has {} steps, but 1 to {} are supported", kernel_size, LONGEST_KERNEL);
             return Err(Error::Unsupported { operation: "causal_conv1d", what });
         }
         let window = [n_batch, kernel_size - 1, n_channel];

@@ -28,7 +28,7 @@ pub struct Dropout {
     pub counter: Tensor,
     /// Share of the elements that is dropped.
     pub rate: f32,
-    /// What tells this mask from others: of the seed and the place in the model.
+    /// Key of this mask, made from the seed and the place in the model: other keys give other masks.
     pub stream: u32,
     /// As `x`, rows may lie apart.
     pub y: Tensor,
@@ -54,7 +54,7 @@ impl Graph {
     pub fn dropout(&mut self, label: &str, x: Tensor, source: &DropoutSource, place: u32) -> Result<Tensor> {
         let DropoutSource { rate, seed, counter } = *source;
         if !(0.0..1.0).contains(&rate) {
-            return Err(Error::option("--dropout", rate, message!("must be from 0 to below 1")));
+            return Err(Error::option("--dropout", rate, message!("must be at least 0 and below 1")));
         }
         self.expect("dropout", counter, &[2])?;
         let stream = mix(mix(mix(place) ^ seed as u32) ^ (seed >> 32) as u32);

@@ -37,7 +37,7 @@ impl Graph {
     /// [`Error::Option`] where `max_norm` is not greater than 0.
     pub fn clip_grad_norm(&mut self, max_norm: f32) -> Result<Tensor> {
         if max_norm.is_nan() || max_norm <= 0.0 {
-            return Err(Error::option("--clip-norm", max_norm, message!("a number greater than 0")));
+            return Err(Error::option("--clip-norm", max_norm, message!("must be a number above 0")));
         }
         let gradients = self.flat_gradients();
         let clip = self.tensor("clip", &[2]);

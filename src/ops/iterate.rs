@@ -7,7 +7,7 @@ use crate::graph::{Graph, Tensor};
 
 const SHADER: Shader = Shader { name: "iterate", source: include_str!("../../shaders/iterate.wgsl"), shared: &[], constants: &[] };
 
-/// What is applied; both tend to a fixed point.
+/// The function that is applied; both tend to a fixed point.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Iterated {
     /// Of four rows, their products with [`Iterate::MATRIX`] and [`Iterate::TERM`].
@@ -49,7 +49,7 @@ impl Iterate {
     /// What four rows are multiplied by; each of its rows sums to 0.75.
     pub const MATRIX: [[f32; 4]; 4] = [[0.3, 0.2, 0.15, 0.1], [0.2, 0.15, 0.1, 0.3], [0.15, 0.1, 0.3, 0.2], [0.1, 0.3, 0.2, 0.15]];
 
-    /// What is added to each product.
+    /// The summand of each product.
     pub const TERM: f32 = 0.25;
 
     /// How often the function is applied, for all elements together.

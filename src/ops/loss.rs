@@ -65,14 +65,14 @@ impl Loss {
         let inside = |level: &f32| *level > 0.0 && *level < 1.0;
         match self {
             Loss::Huber { delta } if !(*delta > 0.0 && delta.is_finite()) => {
-                Err(Error::option("--huber-delta", delta, message!("a number greater than 0")))
+                Err(Error::option("--huber-delta", delta, message!("must be a number above 0")))
             }
             Loss::Quantile { levels } if levels.is_empty() || levels.len() > MOST_LEVELS || !levels.iter().all(inside) => {
-                let expected = message!("1 to {} numbers between 0 and 1", MOST_LEVELS);
+                let expected = message!("must be 1 to {} numbers between 0 and 1", MOST_LEVELS);
                 Err(Error::option("--quantiles", format!("{levels:?}"), expected))
             }
             Loss::Quantile { levels } if levels.windows(2).any(|pair| pair[0] >= pair[1]) => {
-                Err(Error::option("--quantiles", format!("{levels:?}"), message!("each greater than the one before")))
+                Err(Error::option("--quantiles", format!("{levels:?}"), message!("each must be greater than the one before")))
             }
             _ => Ok(()),
         }

@@ -295,7 +295,7 @@ impl Layout {
     }
 }
 
-/// What is worked on at a time.
+/// The part that is worked on at a time.
 struct Window {
     stretch: Stretch,
     layout: Layout,

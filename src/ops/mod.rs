@@ -72,7 +72,7 @@ pub trait Operation {
         self.outputs().into_iter().map(|output| graph.spec(output).len()).sum()
     }
 
-    /// Exponentials and what is made of them (sigmoid, tanh, softplus), for the least time that it can take.
+    /// Exponentials and functions made of them (sigmoid, tanh, softplus), for the least time that it can take.
     fn exponentials(&self, graph: &Graph) -> usize {
         let _ = graph;
         0
@@ -300,7 +300,7 @@ impl Stretch {
         if self.ends() { of_run.map(|state| self.sequences.part(state)) } else { Some(handed_on) }
     }
 
-    /// With so many positions more before and behind it, as far as the sequences have them.
+    /// Widened by `before` and `behind` positions, as far as the sequences have them.
     fn reaching(&self, before: usize, behind: usize, reverse: bool) -> Stretch {
         let first_position = self.first_position.saturating_sub(before);
         let end = (self.first_position + self.n_step + behind).min(self.n_whole_step);

@@ -51,7 +51,7 @@ pub enum Optimizer {
         #[serde(default)]
         weight_decay: f64,
     },
-    /// Adam with weight decay apart from the gradient.
+    /// Adam with weight decay separate from the gradient.
     AdamW {
         /// Decay of the first and of the second moment.
         #[serde(default = "betas")]
@@ -150,21 +150,25 @@ impl Optimizer {
     pub fn check(&self) -> Result<()> {
         let fraction = |option: &str, value: f64| match value {
             0.0..1.0 => Ok(()),
-            _ => Err(Error::option(option, value, message!("a number from 0 to below 1"))),
+            _ => Err(Error::option(option, value, message!("must be at least 0 and below 1"))),
         };
         let natural = |option: &str, value: f64| match value {
             0.0..f64::INFINITY => Ok(()),
-            _ => Err(Error::option(option, value, message!("a number from 0"))),
+            _ => Err(Error::option(option, value, message!("must be a number, 0 or more"))),
         };
         // 0 in the kernels' floats, it would leave 0 / 0 of a gradient of 0
         let positive = |eps: f64| {
-            if eps.is_finite() && eps as f32 > 0.0 { Ok(()) } else { Err(Error::option("--eps", eps, message!("a number above 0"))) }
+            if eps.is_finite() && eps as f32 > 0.0 {
+                Ok(())
+            } else {
+                Err(Error::option("--eps", eps, message!("must be a number above 0")))
+            }
         };
         natural("--weight-decay", self.weight_decay())?;
         fraction("--momentum", self.momentum())?;
         match *self {
             Optimizer::Sgd { momentum, nesterov, .. } if nesterov && momentum == 0.0 => {
-                Err(Error::option("--momentum", momentum, message!("a number above 0 with Nesterov's momentum")))
+                Err(Error::option("--momentum", momentum, message!("must be above 0 with Nesterov's momentum")))
             }
             Optimizer::Sgd { .. } => Ok(()),
             Optimizer::Adam { betas, eps, .. } | Optimizer::AdamW { betas, eps, .. } => {
@@ -233,7 +237,7 @@ impl Graph {
         if let Some(limit) = update.clip_value
             && (limit.is_nan() || limit <= 0.0)
         {
-            return Err(Error::option("--clip-value", limit, message!("a number greater than 0")));
+            return Err(Error::option("--clip-value", limit, message!("must be a number above 0")));
         }
         self.expect("optimizer", update.counter, &[2])?;
         let [_] = self.axes("optimizer", update.learning_rates)?;
@@ -255,7 +259,7 @@ impl Graph {
     /// [`Error::Option`] where `strength` is negative, [`Error::Shape`] where the mask has not one value a parameter.
     pub fn l1_penalty(&mut self, strength: f32, mask: Tensor) -> Result<()> {
         if !(strength >= 0.0 && strength.is_finite()) {
-            return Err(Error::option("--l1", strength, message!("a number from 0")));
+            return Err(Error::option("--l1", strength, message!("must be a number, 0 or more")));
         }
         let (parameters, gradients) = (self.flat_parameters(), self.flat_gradients());
         let n_parameter = self.spec(parameters).len();

@@ -87,9 +87,9 @@ impl Packed {
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Source {
     pub tensor: Tensor,
-    /// What is bound of it.
+    /// The part of it that is bound.
     pub bound: Operand,
-    /// The first row of what is bound.
+    /// The first row that is bound.
     pub first: usize,
     /// Rows from one to the next.
     pub every: usize,

@@ -625,7 +625,7 @@ impl Layout {
     }
 }
 
-/// What is worked on at a time.
+/// The part that is worked on at a time.
 struct Window {
     stretch: Stretch,
     layout: Layout,

@@ -33,7 +33,7 @@ impl Graph {
     /// `(part * batch, .., width + common)`; `x` itself where it is that. A gradient passes where no column is common.
     ///
     /// # Errors
-    /// [`Error::Shape`] where the columns are no such parts.
+    /// [`Error::Shape`] where the columns do not divide into such parts.
     pub fn stack(&mut self, label: &str, x: Tensor, n_part: usize, n_common: usize) -> Result<Tensor> {
         let mut shape = self.shape(x).to_vec();
         let last = shape.len() - 1;
@@ -55,7 +55,7 @@ impl Graph {
     /// Of `x (part * batch, .., width)`, the parts side by side: `(batch, .., part * width)`; `x` itself where it is one.
     ///
     /// # Errors
-    /// [`Error::Shape`] where the rows are no such parts.
+    /// [`Error::Shape`] where the rows do not divide into such parts.
     pub fn unstack(&mut self, label: &str, x: Tensor, n_part: usize) -> Result<Tensor> {
         let mut shape = self.shape(x).to_vec();
         let last = shape.len() - 1;

@@ -20,7 +20,7 @@ use crate::graph::Tensor;
 use crate::memory::Memory;
 use crate::ops::{L1Penalty, Optimize, Optimizer};
 
-/// All that one update depends on beside parameters, gradients and moments.
+/// Everything that one update depends on besides parameters, gradients and moments.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Settings {
     /// The rule and its constants.
@@ -33,7 +33,7 @@ pub struct Settings {
     pub clip_value: Option<f64>,
 }
 
-/// What is carried from one update to the next: momentum or first moment, and second moment, one value a parameter.
+/// State carried from one update to the next: momentum or first moment, and second moment, one value per parameter.
 #[derive(Clone, Debug, PartialEq)]
 pub struct State<T> {
     /// `(parameters)`: `m`.
@@ -43,7 +43,7 @@ pub struct State<T> {
 }
 
 impl<T: Float> State<T> {
-    /// Zeros for so many parameters.
+    /// Zeros for `n_parameter` parameters.
     pub fn new(n_parameter: usize) -> Self {
         Self { first: Array1::zeros(n_parameter), second: Array1::zeros(n_parameter) }
     }

@@ -27,7 +27,7 @@ pub enum Normalisation {
     ///
     /// Shift: the mean. Scale: the population's standard deviation.
     MeanStd,
-    /// Nothing: the lab as it was
+    /// No normalisation, as in the lab
     ///
     /// Shift 0, scale 1.
     None,

@@ -96,7 +96,7 @@ texts! {
     settings: "window {}  ·  hidden {}  ·  batch {}  ·  {} epochs", "窗口 {}  ·  隐藏 {}  ·  批量 {}  ·  {} 轮";
     date: "date", "日期";
     mse: "MSE in scaled units", "均方误差（缩放后单位）";
-    errors_over_seeds: "Errors over {} seeds: mean, and its deviation", "{} 个随机种子的误差：均值与标准差";
+    errors_over_seeds: "Errors over {} seeds: mean and standard deviation", "{} 个随机种子的误差：均值与标准差";
     error_by_step: "Error by steps ahead", "各预测步的误差";
     steps_ahead: "steps ahead", "预测步数";
     curves: "Loss per epoch: training (dashed), validation", "每轮损失：训练（虚线）、验证";
@@ -116,18 +116,18 @@ texts! {
     mae_in_unit: "MAE in its unit", "MAE（原单位）";
     lost: "{} is worse than persistence (the last value again) on these windows: {} times its MSE.",
         "{} 在这些窗口上不如持续性基准（重复上一个值）：其均方误差的 {} 倍。";
-    random_walk: "Neither a baseline nor a model is better than persistence by 2 %: these series are close to a random walk, which cannot be beaten by much.",
+    random_walk: "Neither a baseline nor a model is better than persistence by 2 %: these series are close to a random walk, on which nothing can win by much.",
         "没有基准或模型比持续性好 2 %：这些序列接近随机游走，很难明显胜出。";
     unit_of_one: "In scaled units: 1 is {} of {}.", "缩放后单位：1 即 {}（{}）。";
-    units_of_many: "In scaled units, each column of {} series by its own scaler; sMAPE in the columns' units.",
+    units_of_many: "In scaled units; each column of the {} series has a scaler of its own. sMAPE is in the columns' units.",
         "缩放后单位，{} 个序列的每一列各自缩放；sMAPE 按原单位计算。";
-    coverage: "{}: {} % of what came lies at or below the forecast of level {}; its pinball loss is {}.",
+    coverage: "{}: {} % of the actual values lie at or below the forecast of level {}; its pinball loss is {}.",
         "{}：{} % 的实际值不高于分位数 {} 的预测；其 pinball 损失为 {}。";
     data: "data: {}", "数据：{}";
     left_out: "{} of {} series have no window and are left out: {}", "{} 个序列（共 {} 个）没有窗口，已略去：{}";
     device: "device: {}{}", "设备：{}{}";
     no_hardware: " (no hardware GPU was found)", "（未找到硬件 GPU）";
-    software: "; a software adapter: the CPU computes, expect no GPU's speed", "；软件适配器：由 CPU 计算，不会有 GPU 的速度";
+    software: "; a software adapter: the CPU does the work, so expect less speed than from a real GPU", "；软件适配器：由 CPU 计算，不会有真实 GPU 的速度";
     kernels: "; kernels: table {}", "；内核：表 {}";
     checkpoint_of: "checkpoint: {} with window {} and hidden {}, trained on {}", "检查点：{}，窗口 {}，隐藏 {}，训练数据：{}";
     first_step: "The first training step was done {} s after the start.", "启动后 {} 秒完成第一个训练步。";
@@ -153,10 +153,10 @@ texts! {
     never_better: "{}: no epoch of {} was better than the start, whose parameters are kept.",
         "{}：{} 轮训练都没有超过起点；保留起点的参数。";
     stopped: "{}: stopped after epoch {}; the parameters are those of epoch {}.", "{}：在第 {} 轮后停止；参数取自第 {} 轮。";
-    made_up: "SYNTHETIC DATA: no market ever quoted them.", "合成数据：没有任何市场报过这些价格。";
+    made_up: "SYNTHETIC DATA: no market ever quoted these values.", "合成数据：没有任何市场报过这些价格。";
     epoch_line: "{}  epoch {}  train MSE {}  valid MSE {}", "{}  第 {} 轮  训练 MSE {}  验证 MSE {}";
     seconds: "seconds", "秒";
-    over_seeds: "Means over {} seeds, +- their standard deviation, in scaled units; seconds of all trainings.",
+    over_seeds: "Means over {} seeds, +- the standard deviation, in scaled units; seconds are the sum of all trainings.",
         "{} 个随机种子的均值，+- 为标准差，缩放后单位；秒数为全部训练之和。";
     seed_line: "{}, seed {}: MSE {} in {} s", "{}，种子 {}：MSE {}，用时 {} 秒";
     origin_column: "origin", "起点";
@@ -164,16 +164,16 @@ texts! {
     windows: "windows", "窗口数";
     persistence_mse: "persistence MSE", "持续性 MSE";
     best_epoch: "best epoch", "最佳轮次";
-    origin_line: "origin {}  {}  MSE {}  {} of persistence's", "起点 {}  {}  MSE {}  为持续性的 {} 倍";
+    origin_line: "origin {}  {}  MSE {}  {} times that of persistence", "起点 {}  {}  MSE {}  为持续性的 {} 倍";
     mean_of_origins: "mean of {} origins", "{} 个起点的均值";
     over_origins: "MSE / persistence: {} +- {} over {} origins.", "MSE / 持续性：{} +- {}，共 {} 个起点。";
     lost_at: "{} is worse than persistence (the last value again) at {} of them.", "{} 在其中 {} 个起点上不如持续性基准（重复上一个值）。";
-    refit: "Trained, scaled and stopped anew at each origin.", "每个起点都重新训练、缩放和早停。";
+    refit: "Trained and scaled anew at each origin, with early stopping of its own.", "每个起点都重新训练、缩放和早停。";
     no_refit: "Trained at the first origin only.", "只在第一个起点训练。";
-    expanding: "All rows before an origin are seen.", "使用起点之前的全部行。";
-    sliding: "The last rows before an origin are seen.", "只使用起点之前最近的行。";
+    expanding: "Each origin uses all rows before it.", "使用起点之前的全部行。";
+    sliding: "Each origin uses only the last rows before it.", "只使用起点之前最近的行。";
     picture: "picture: {}", "图片：{}";
-    pictures: "pictures: {}, and one an origin beside it", "图片：{}，以及每个起点一张";
+    pictures: "pictures: {}, and one of each origin in the same folder", "图片：{}，以及每个起点一张";
     figures: "figures: {}", "数据：{}";
     checkpoint: "checkpoint: {}", "检查点：{}";
     run_and_report: "run: {}, report: {}", "运行目录：{}，报告：{}";
@@ -183,14 +183,14 @@ texts! {
     error: "error: {}", "错误：{}";
     tip: "  tip: {}", "  提示：{}";
     more_help: "For more information, try '--help'.", "更多信息请用 '--help'。";
-    quantiles_beyond: "beyond row {} each quantile holds only if the rows before come as forecast: train with --horizon {} for ones that widen",
-        "第 {} 行之后，分位数仅在之前各行与预测一致时成立：如需随时间变宽的分位数，请用 --horizon {} 训练";
-    scored_on_training: "rows are scored that a training on these series with --split {} has seen",
-        "计分的行中包含以 --split {} 在这些序列上训练时见过的行";
-    no_dates_ahead: "the dates of {} keep no step at which they could go on: rows are counted", "{} 的日期没有固定步长，无法延续：改为给行编号";
+    quantiles_beyond: "beyond row {} the quantile bands are too narrow, because they assume that earlier forecasts are exact; train with --horizon {} for valid bands",
+        "第 {} 行之后分位数区间过窄，因为它假定之前的预测完全准确；如需有效的区间，请用 --horizon {} 训练";
+    scored_on_training: "some of the scored rows were seen in training, if these are its series with --split {}",
+        "计分的行中有训练时见过的行（若训练用的是这些序列和 --split {}）";
+    no_dates_ahead: "the dates of {} have no regular step to continue; rows are numbered instead", "{} 的日期没有固定步长，无法延续：改为给行编号";
     warning: "warning: {}", "警告：{}";
-    taken: "{}: {} tensors taken for the backbone, {} left in the file; the other {} start as without it",
-        "{}：取 {} 个张量作为主干，文件中余 {} 个未用；其余 {} 个的起点与不给此文件时相同";
+    taken: "{}: {} tensors read into the backbone, {} in the file not used; the other {} start as usual",
+        "{}：读入 {} 个张量作为主干，文件中 {} 个未用；其余 {} 个照常初始化";
     steps_left: "{pos}/{len} steps, {eta} left", "{pos}/{len} 步，剩余 {eta}";
     on_device: "{} on {}", "{}（{}）";
     with_seed: "{}, seed {}", "{}，种子 {}";
@@ -216,7 +216,7 @@ texts! {
     kernel_wrong: "{}={} is wrong at {}: {} differs by {}, allowed {}", "{}={} 在 {} 处有误：{} 相差 {}，容许 {}";
     profiled: "{}: {} ms, {}", "{}：{} 毫秒，{}";
     by_timestamps: "by the GPU's timestamps", "按 GPU 的时间戳";
-    by_waits: "each kernel submitted and waited for by itself: this adapter has no timestamps, and the times hold the submissions",
+    by_waits: "each kernel was submitted and waited for separately, as this adapter has no timestamps; the times include the submissions",
         "每个内核单独提交并等待：此适配器没有时间戳，时间含提交的开销";
     by_processor: "by the processor's clock around each operation", "按处理器时钟，逐个操作";
     operation_kernel: "operation, kernel", "操作、内核";

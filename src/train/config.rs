@@ -7,21 +7,21 @@ use crate::model::{ForecasterConfig, ModelKind};
 use crate::ops::{Loss, Normalisation, Optimizer};
 use crate::schedule::Schedule;
 
-/// In which units the loss is taken.
+/// Units of the loss.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 #[cfg_attr(feature = "cli", derive(clap::ValueEnum))]
 pub enum LossUnits {
-    /// Those of each normalised window
+    /// Units of each normalised window
     ///
     /// As the model sees it: every window counts alike, however little it moves.
     #[default]
     Window,
-    /// Those of the scaled series
+    /// Units of the scaled series
     ///
     /// In which forecasts are scored: windows that move much count most.
     Series,
-    /// Squared errors of the series over the window's scale
+    /// Squared errors of the series, divided by the window's scale
     ///
     /// Between the two.
     Balanced,
@@ -48,7 +48,7 @@ pub enum Shuffle {
 pub struct TrainingConfig {
     /// Steps of a window.
     pub window: usize,
-    /// Windows of a step; what fills no batch is left out, the oldest windows.
+    /// Windows of a step. Windows that do not fill a batch are left out, the oldest ones.
     pub batch: usize,
     /// Passes over the training windows, or over as many of them as an epoch takes.
     pub epochs: usize,
@@ -62,13 +62,13 @@ pub struct TrainingConfig {
     /// How the step size changes.
     #[serde(default)]
     pub schedule: Schedule,
-    /// What is minimised.
+    /// Loss to minimise.
     #[serde(default)]
     pub loss: Loss,
-    /// In which units it is taken.
+    /// Its units.
     #[serde(default)]
     pub loss_units: LossUnits,
-    /// Strength of an L1 penalty on every parameter that is no bias; 0 for none.
+    /// Strength of an L1 penalty on every parameter that is not a bias; 0 for none.
     #[serde(default)]
     pub l1: f32,
     /// Largest global norm of a gradient; unbounded where absent.
@@ -76,11 +76,11 @@ pub struct TrainingConfig {
     /// Largest absolute value of a gradient's element, clipped after the norm; unbounded where absent.
     #[serde(default)]
     pub clip_value: Option<f32>,
-    /// Early stopping: training ends after so many epochs in a row without a smaller validation loss, and the best epoch's parameters are
+    /// Early stopping: training ends after this many epochs in a row without a smaller validation loss, and the best epoch's parameters are
     /// the result. Where absent, every epoch is run and the last one's are.
     #[serde(default)]
     pub patience: Option<usize>,
-    /// Share of what passes from one layer to the next that is dropped in training.
+    /// Share of the values passed between layers that is dropped in training.
     #[serde(default)]
     pub dropout: f32,
     /// Truncated BPTT: each row of a batch walks through a stretch of its own of the series, window by window, and every window begins with
@@ -90,9 +90,9 @@ pub struct TrainingConfig {
     /// When the order of the windows is drawn.
     #[serde(default)]
     pub shuffle: Shuffle,
-    /// What is done to each window before the model, and undone after it.
+    /// How each window is normalised before the model, and restored after it.
     pub normalisation: Normalisation,
-    /// Of the first parameters, the order of the windows and the masks of dropout.
+    /// Seed for initial parameters, window order and dropout masks.
     pub seed: u64,
 }
 
@@ -153,7 +153,7 @@ impl TrainingConfig {
             }
         }
         if !(self.l1.is_finite() && self.l1 >= 0.0) {
-            return Err(Error::option("--l1", self.l1, message!("must be a number from 0")));
+            return Err(Error::option("--l1", self.l1, message!("must be a number, 0 or more")));
         }
         for (option, count) in [("--patience", self.patience), ("--epoch-steps", self.epoch_steps)] {
             if count == Some(0) {
@@ -161,14 +161,14 @@ impl TrainingConfig {
             }
         }
         if !(0.0..1.0).contains(&self.dropout) {
-            return Err(Error::option("--dropout", self.dropout, message!("must be from 0 to below 1")));
+            return Err(Error::option("--dropout", self.dropout, message!("must be at least 0 and below 1")));
         }
         if self.carry_state && self.normalisation != Normalisation::None {
-            let needed = message!("it needs --window-norm none: a window with units of its own cannot go on from the state of another");
+            let needed = message!("it needs --window-norm none: a window in units of its own cannot go on from another window's state");
             return Err(Error::given("--carry-state", needed));
         }
         if self.carry_state && self.shuffle == Shuffle::Epoch {
-            let needed = message!("it needs --shuffle once: the order is that of time");
+            let needed = message!("it needs --shuffle once: the windows follow one another in time");
             return Err(Error::given("--carry-state", needed));
         }
         self.optimizer.check()?;
@@ -184,24 +184,24 @@ impl TrainingConfig {
             return Err(Error::option("--dropout", self.dropout, message!("it acts between layers: it needs --layers 2 or more")));
         }
         if self.carry_state && model.model == ModelKind::Hybrid {
-            let needed = message!("it cannot go with hybrid, whose key-value cache would grow with every window");
+            let needed = message!("it cannot be used with hybrid, whose key-value cache would grow with every window");
             return Err(Error::given("--carry-state", needed));
         }
         if self.carry_state && (model.linear_skip.is_some() || model.independent && model.targets > 1) {
-            let needed = message!("it cannot go with --linear-skip or independent channels, which read every window whole");
+            let needed = message!("it cannot be used with --linear-skip or independent channels, which read every window as a whole");
             return Err(Error::given("--carry-state", needed));
         }
         if let Some(n_step) = model.linear_skip.filter(|n_step| *n_step != self.window) {
-            return Err(Error::option("linear_skip", n_step, message!("must be {}, those of the window", self.window)));
+            return Err(Error::option("linear_skip", n_step, message!("must be {}, the steps of the window", self.window)));
         }
         if self.carry_state && model.bidirectional {
-            let needed = message!("it cannot go with --bidirectional, whose backward direction begins with the future");
+            let needed = message!("it cannot be used with --bidirectional, whose backward direction starts in the future");
             return Err(Error::given("--carry-state", needed));
         }
         Ok(())
     }
 
-    /// Training steps of an epoch over so many windows.
+    /// Returns the training steps of an epoch over `n_train` windows.
     pub(super) fn steps_per_epoch(&self, n_train: usize) -> Result<usize> {
         let row = n_train / self.batch;
         let n_step = if self.carry_state { row / self.window } else { row };
@@ -209,7 +209,11 @@ impl TrainingConfig {
             return Err(Error::option("--batch", self.batch, message!("there are only {} training windows", n_train)));
         }
         if n_step == 0 {
-            let needed = message!("with --carry-state each walks through {} rows, fewer than --window {}: take fewer", row, self.window);
+            let needed = message!(
+                "with --carry-state each part of the batch covers {} rows, fewer than --window {}: use a smaller batch",
+                row,
+                self.window
+            );
             return Err(Error::option("--batch", self.batch, needed));
         }
         Ok(self.epoch_steps.map_or(n_step, |most| n_step.min(most)))

@@ -27,13 +27,13 @@ pub struct EpochScore {
     pub train_mse: f64,
     /// Mean squared error on the validation windows after the epoch.
     pub valid_mse: f64,
-    /// The loss that is trained on, over the validation forecasts after the epoch: what early stopping and plateaus go by.
+    /// The training loss over the validation forecasts after the epoch; early stopping and plateaus go by it.
     pub valid_loss: f64,
     /// The learning rate of the epoch's last step.
     pub learning_rate: f32,
 }
 
-/// What training gives.
+/// The result of a training.
 #[derive(Clone, Debug)]
 pub struct Fit {
     /// Scores, an epoch each.
@@ -62,7 +62,7 @@ pub struct Fit {
 /// News from a training run.
 #[derive(Clone, Copy, Debug)]
 pub enum Event {
-    /// So many of all steps are done.
+    /// Steps were done.
     Steps {
         /// Done since the start.
         done: usize,
@@ -96,13 +96,13 @@ struct Best {
 }
 
 impl Run {
-    /// Hears of the loss before the first step.
+    /// Records the loss before the first step.
     fn begin(&mut self, loss: f64) {
         self.progress.start_loss = Some(loss);
         self.best.loss = loss;
     }
 
-    /// Hears of an epoch's score; whether it is the best so far.
+    /// Records an epoch's score. Returns whether it is the best so far.
     fn observe(&mut self, score: EpochScore, keeps_best: bool) -> bool {
         self.rates.observe(score.valid_loss);
         let is_best = !keeps_best || score.valid_loss < self.best.loss;
@@ -333,7 +333,7 @@ impl Trainer {
         series.values.len() / self.model.features
     }
 
-    /// Values that so many windows are scored on.
+    /// Returns the number of values that `n_window` windows are scored on.
     fn n_value(&self, n_window: usize) -> f64 {
         (n_window * self.model.horizon * self.model.targets) as f64
     }

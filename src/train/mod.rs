@@ -44,7 +44,7 @@ impl<'a> Series<'a> {
         Series { values, train: train.into(), valid: valid.into(), test: Starts::default() }
     }
 
-    /// A number that tells other values, or other windows that train and validate.
+    /// A fingerprint: other values, or other windows for training and validation, give another number.
     fn fingerprint(&self) -> u64 {
         let ends = [&self.train, &self.valid].into_iter().flat_map(Starts::ranges).flat_map(|range| [range.start, range.end]);
         let ends = ends.flat_map(|end| (end as u64).to_le_bytes());
@@ -58,11 +58,11 @@ impl<'a> Series<'a> {
         config.check_model(model)?;
         let n_series = self.train.ranges().len().max(self.valid.ranges().len());
         if config.carry_state && n_series > 1 {
-            return Err(Error::given("--carry-state", message!("it walks through one series, not {}", n_series)));
+            return Err(Error::given("--carry-state", message!("it works on one series, not {}", n_series)));
         }
         let n_level = config.loss.columns_per_output();
         if model.levels != n_level {
-            return Err(Error::option("levels", model.levels, message!("must be {}, those of the loss", n_level)));
+            return Err(Error::option("levels", model.levels, message!("must be {}, the levels of the loss", n_level)));
         }
         let (n_row, n_needed) = (self.values.len() / model.features, config.window.saturating_add(model.horizon));
         [&self.train, &self.valid, &self.test].into_iter().try_for_each(|windows| Self::check_within(windows, n_row, n_needed))?;
@@ -79,7 +79,7 @@ impl<'a> Series<'a> {
     }
 }
 
-/// A number that tells other bytes (FNV-1a).
+/// A fingerprint of bytes (FNV-1a): other bytes give another number.
 pub(crate) fn fingerprint(bytes: impl Iterator<Item = u8>) -> u64 {
     bytes.fold(0xcbf2_9ce4_8422_2325, |hash, byte| (hash ^ u64::from(byte)).wrapping_mul(0x0100_0000_01b3))
 }
@@ -131,7 +131,7 @@ pub struct Trainer {
 }
 
 impl Trainer {
-    /// Builds the graph for series of this size with so many windows.
+    /// Builds the graph for series of this size and number of windows.
     ///
     /// # Errors
     /// [`Error::Option`] where a setting cannot be used, a batch holds more windows than there are, or the model's levels are not those of

@@ -160,7 +160,7 @@ impl<'a> Recorder<'a> {
     }
 }
 
-/// Pushes an L1 penalty on every parameter that is no bias; its mask and the mask's values.
+/// Pushes an L1 penalty on every parameter that is not a bias. Returns its mask and the mask's values.
 pub(super) fn l1_penalty(graph: &mut Graph, strength: f32) -> Result<(Tensor, Vec<f32>)> {
     let is_bias = |name: &str| name.rsplit('.').next().is_some_and(|last| last == "bias" || last.starts_with("b_"));
     let parameters = graph.flat_parameters();

@@ -14,9 +14,9 @@ use crate::model::ForecasterConfig;
 /// schedule and early stopping on the scores so far, so that neither has a state of its own here.
 #[derive(Clone, Debug, PartialEq)]
 pub struct TrainState {
-    /// What is trained, and how.
+    /// The model that is trained, and its settings.
     pub plan: TrainPlan,
-    /// How far it is.
+    /// The progress so far.
     pub progress: TrainProgress,
     /// The loss before each step so far.
     pub losses: Vec<f32>,
@@ -25,7 +25,7 @@ pub struct TrainState {
     pub tensors: BTreeMap<String, Vec<f32>>,
 }
 
-/// What is trained, and how.
+/// A model, its settings and its series. A training can go on only with an equal plan.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct TrainPlan {
     /// Sizes.
@@ -34,11 +34,11 @@ pub struct TrainPlan {
     pub training: TrainingConfig,
     /// Training steps of an epoch.
     pub steps_per_epoch: usize,
-    /// A number that tells other values of the series.
+    /// A fingerprint of the series: other values give another number.
     pub series: u64,
 }
 
-/// How far a training is.
+/// The progress of a training.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub struct TrainProgress {
     /// With early stopping: the loss over the validation windows before the first step, that of epoch 0.
@@ -74,16 +74,16 @@ impl TrainState {
         } else if self.plan.series != plan.series {
             message!("other values of the series")
         } else if !self.is_possible() {
-            message!("more or fewer steps than its epochs have")
+            message!("a number of steps that does not fit its epochs")
         } else {
             return Ok(());
         };
-        let what = message!("the state is of a training with {}: go on with those, or begin anew").with(what);
+        let what = message!("the state belongs to a training with {}: use the same, or begin anew").with(what);
         Err(Error::Unsupported { operation: "resume", what })
     }
 }
 
-/// What became of a training.
+/// How a training ended.
 #[derive(Clone, Debug)]
 pub enum Outcome {
     /// It is done.

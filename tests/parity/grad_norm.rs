@@ -39,7 +39,7 @@ fn what_is_not_a_number_passes_on() {
 fn a_norm_of_zero_is_refused() {
     let mut case = Case::new("refused");
     let message = case.graph.clip_grad_norm(0.0).expect_err("refused").to_string();
-    assert_eq!(message, "--clip-norm is 0: a number greater than 0");
+    assert_eq!(message, "--clip-norm is 0: must be a number above 0");
 }
 
 #[test]

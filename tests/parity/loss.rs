@@ -74,8 +74,8 @@ fn what_a_loss_refuses() {
     let losses = case.values("losses", &[1], vec![0.0]);
     let mut message = |loss| case.graph.loss("loss", loss, prediction, wanted, counter, losses).expect_err("refused").to_string();
     assert_eq!(message(Loss::Mse), "loss: `prediction` has shape [4, 2], expected 4 elements for `loss`, in rows of a multiple of 1");
-    assert_eq!(message(Loss::Huber { delta: 0.0 }), "--huber-delta is 0: a number greater than 0");
-    assert_eq!(message(Loss::Quantile { levels: vec![0.5, 1.0] }), "--quantiles is [0.5, 1.0]: 1 to 32 numbers between 0 and 1");
+    assert_eq!(message(Loss::Huber { delta: 0.0 }), "--huber-delta is 0: must be a number above 0");
+    assert_eq!(message(Loss::Quantile { levels: vec![0.5, 1.0] }), "--quantiles is [0.5, 1.0]: must be 1 to 32 numbers between 0 and 1");
 }
 
 #[test]

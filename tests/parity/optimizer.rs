@@ -126,12 +126,12 @@ fn what_an_optimizer_refuses() {
     let (given, _) = update(&mut case, Optimizer::sgd(0.0), 4, 1);
     let mut message =
         |optimizer, clip_value| case.graph.optimize(&Update { optimizer, clip_value, ..given }).expect_err("refused").to_string();
-    assert_eq!(message(Optimizer::sgd(-1.0), None), "--weight-decay is -1: a number from 0");
-    assert_eq!(message(Optimizer::sgd(0.0), Some(0.0)), "--clip-value is 0: a number greater than 0");
+    assert_eq!(message(Optimizer::sgd(-1.0), None), "--weight-decay is -1: must be a number, 0 or more");
+    assert_eq!(message(Optimizer::sgd(0.0), Some(0.0)), "--clip-value is 0: must be a number above 0");
     let nesterov = Optimizer::Sgd { momentum: 0.0, nesterov: true, weight_decay: 0.0 };
-    assert_eq!(message(nesterov, None), "--momentum is 0: a number above 0 with Nesterov's momentum");
+    assert_eq!(message(nesterov, None), "--momentum is 0: must be above 0 with Nesterov's momentum");
     let adam = Optimizer::Adam { betas: [0.9, 1.0], eps: 1e-8, weight_decay: 0.0 };
-    assert_eq!(message(adam, None), "--betas is 1: a number from 0 to below 1");
+    assert_eq!(message(adam, None), "--betas is 1: must be at least 0 and below 1");
 }
 
 #[test]
