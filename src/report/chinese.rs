@@ -78,7 +78,7 @@ pub static CHINESE: &[(&str, &str)] = &[
     ("Hidden channels [default: 16; bench: 128]", "隐藏通道数 [默认：16；bench：128]"),
     ("Steps to forecast at once", "一次预测的步数"),
     ("Layers [default: 1; hybrid: 2]", "层数 [默认：1；hybrid：2]"),
-    ("Every N-th layer is attention (hybrid)", "每第 N 层为注意力（hybrid）"),
+    ("Every N-th layer is attention (hybrid)", "每 N 层的最后一层为注意力（hybrid）"),
     ("Attention heads (hybrid)", "注意力头数（hybrid）"),
     ("States per channel (mamba, hybrid), or of the whole layer (mamba-lab)", "每个通道（mamba、hybrid）或整层（mamba-lab）的状态数"),
     ("Taps of the convolution (mamba, hybrid)", "卷积的抽头数（mamba、hybrid）"),
