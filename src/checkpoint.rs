@@ -355,10 +355,10 @@ mod tests {
         };
         refused(|changed| changed.training.loss = Loss::Quantile { levels: vec![] }, "--quantiles");
         refused(|changed| changed.model.layers = 4, "4 layers but only 1 tensors");
-        refused(|changed| changed.layout.horizon = 7, "horizon is 7 and 1");
-        refused(|changed| changed.layout.covariates = vec!["Volume".into()], "features is 2 and 1");
-        refused(|changed| changed.scalers = vec![vec![]], "scalers is 0 and 1");
+        refused(|changed| changed.layout.horizon = 7, "horizon is both 7 and 1");
+        refused(|changed| changed.layout.covariates = vec!["Volume".into()], "features is both 2 and 1");
+        refused(|changed| changed.scalers = vec![vec![]], "scalers is both 0 and 1");
         refused(|changed| changed.model.hidden = 0, "--hidden");
-        refused(|changed| changed.scalers = vec![vec![Scaler { scaling: Scaling::Standard, offset: 0.0, scale: 0.0 }]], "a scaler");
+        refused(|changed| changed.scalers = vec![vec![Scaler { scaling: Scaling::Standard, offset: 0.0, scale: 0.0 }]], "of a scaler");
     }
 }

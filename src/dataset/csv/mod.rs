@@ -99,13 +99,13 @@ impl Table {
 }
 
 /// Reads a CSV file, plain or compressed by gzip: a row a time step, in the order of time or, all of them, against it. Delimiter (comma,
-/// semicolon, tab, `|`, or what a first line such as `sep=;` names), header and decimal comma are told from the first rows; without a header the columns are called `c1`, `c2` and so
-/// on. Dates stay as they are written; a column `time` beside a column of days is joined to it.
+/// semicolon, tab, `|`, or what a first line such as `sep=;` names), header and decimal comma are told from the first rows; without a header the
+/// columns are called `c1`, `c2` and so on. Dates stay as they are written; a column `time` beside a column of days is joined to it.
 ///
 /// # Errors
 /// [`Error::File`] or [`Error::Data`], naming file, line and column, for: a file that is missing, empty, without rows or not UTF-8; no
-/// such column; a row of another length than the header; a quote that is never closed; a cell that is no number or infinite, or has no value where that is an error; a
-/// date that cannot be read, comes twice or is out of order.
+/// such column; a row of another length than the header; a quote that is never closed; a cell that is no number or infinite,
+/// or has no value where that is an error; a date that cannot be read, comes twice or is out of order.
 pub fn read_csv(path: &Path, options: &CsvOptions<'_>) -> Result<CsvTables> {
     let place = path.display().to_string();
     let error = |what: Message, remedy: Message| Error::data(&place, what, remedy);
