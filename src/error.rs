@@ -108,11 +108,13 @@ impl Error {
     }
 
     /// A file that cannot be read.
+    #[cfg(feature = "cli")]
     pub(crate) fn reading(path: impl Into<PathBuf>, source: std::io::Error) -> Self {
         Error::File { path: path.into(), action: message!("read"), source }
     }
 
     /// A file that cannot be written.
+    #[cfg(feature = "cli")]
     pub(crate) fn writing(path: impl Into<PathBuf>, source: std::io::Error) -> Self {
         Error::File { path: path.into(), action: message!("write"), source }
     }

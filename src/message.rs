@@ -56,6 +56,7 @@ impl Message {
     }
 
     /// Whether both are the same sentence, of whatever names and numbers.
+    #[cfg(feature = "cli")]
     pub(crate) fn is_alike(&self, other: &Message) -> bool {
         match (self, other) {
             (Message::Verbatim(_), Message::Verbatim(_)) => true,

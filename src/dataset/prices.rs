@@ -2,7 +2,7 @@
 
 use std::path::{Path, PathBuf};
 
-use csv::{Reader, StringRecord};
+use csv::Reader;
 use jiff::Timestamp;
 
 use super::download::{Server, check_ticker, csv_path};
@@ -84,10 +84,9 @@ fn check_replaceable(table: &Table, path: &Path) -> Result<()> {
     if !path.exists() {
         return Ok(());
     }
-    let mut header = StringRecord::new();
-    let is_read = Reader::from_path(path).and_then(|mut reader| Ok(header.clone_from(reader.headers()?))).is_ok();
+    let header = Reader::from_path(path).and_then(|mut reader| reader.headers().cloned());
     let columns = table.dates().map(|dates| &dates.name).into_iter().chain(table.names());
-    if is_read && header.iter().eq(columns) {
+    if header.is_ok_and(|header| header.iter().eq(columns)) {
         return Ok(());
     }
     let what = message!("has other columns than the table that would take its place");

@@ -138,7 +138,7 @@ impl Points {
         let digits = text.trim_start_matches(['-', '+']);
         match digits.split_once('.') {
             Some((whole, rest)) if is_short(whole) && !whole.starts_with('0') && is_short(rest) && rest.len() == 3 => {
-                self.has_parted = true
+                self.has_parted = true;
             }
             None if is_short(digits) => self.has_whole = true,
             _ => self.has_other |= !is_missing(text),
