@@ -95,7 +95,8 @@ pub struct TrainingArgs {
     /// Loss to minimise
     #[arg(long, value_enum, default_value = "mse")]
     loss: LossName,
-    /// Error, in the units that the model sees, at which the Huber loss turns from squared to absolute [default: 1]
+    /// Error at which the Huber loss turns from squared to absolute, in --loss-units; on the validation windows in units of the scaled series
+    /// [default: 1]
     #[arg(long, value_name = "ERROR")]
     huber_delta: Option<f32>,
     /// Levels of the quantile loss; one of them must be 0.5, the forecast that is scored [default: 0.1,0.5,0.9]
@@ -151,15 +152,8 @@ pub struct TrainingArgs {
     is_lab: bool,
 }
 
-/// The lab's window.
-const LAB_WINDOW: usize = 32;
-
 /// Least training steps in all, by default: short epochs are repeated until there are as many, up to [`MOST_EPOCHS`].
 const LEAST_STEPS: usize = 1000;
-/// Training steps of an epoch at most, where it draws its windows anew.
-const MOST_STEPS: usize = 1000;
-/// Windows of a step.
-const BATCH: usize = 32;
 /// Series in a step by default, at most, where each target of a window is one.
 const MOST_SERIES: usize = 256;
 /// Epochs by default, at most.
@@ -265,6 +259,12 @@ impl TrainingArgs {
         self.is_lab
     }
 
+    /// The settings of options that are not given, so far as no other option decides them.
+    fn defaults(&self) -> TrainingConfig {
+        let of = if self.is_lab { TrainingConfig::lab } else { TrainingConfig::forecasting };
+        of(ModelKind::MinGru)
+    }
+
     /// The window, where it is given or chosen.
     pub fn given_window(&self) -> Option<usize> {
         self.window
@@ -281,7 +281,7 @@ impl TrainingArgs {
             return self.clone();
         }
         let n_series = if self.channels == Channels::Independent { n_target } else { 1 };
-        let batch = self.batch.unwrap_or((MOST_SERIES / n_series.max(1)).min(n_window).clamp(1, BATCH));
+        let batch = self.batch.unwrap_or((MOST_SERIES / n_series.max(1)).min(n_window).clamp(1, self.defaults().batch));
         let row = n_window / batch.max(1);
         let n_step = if self.carry_state { row / self.window().max(1) } else { row };
         let steps_per_epoch = n_step.min(self.epoch_steps.unwrap_or(usize::MAX)).max(1);
@@ -307,10 +307,10 @@ impl TrainingArgs {
     pub fn windows(&self, n_row: usize) -> Vec<usize> {
         match self.window {
             Some(window) => vec![window],
-            None if self.is_lab => vec![LAB_WINDOW],
+            None if self.is_lab => vec![self.defaults().window],
             None => {
                 let fit: Vec<usize> = WINDOWS.into_iter().filter(|&window| window == WINDOWS[0] || 4 * window <= n_row).collect();
-                let n_short = fit.iter().filter(|&&window| window < LAB_WINDOW).count();
+                let n_short = fit.iter().filter(|&&window| window < self.defaults().window).count();
                 fit[n_short.min(fit.len() - 1)..].to_vec()
             }
         }
@@ -320,14 +320,14 @@ impl TrainingArgs {
     pub fn normalisations(&self) -> Vec<Normalisation> {
         match self.window_norm {
             Some(normalisation) => vec![normalisation],
-            None if self.is_lab => vec![Normalisation::Last],
+            None if self.is_lab => vec![self.defaults().normalisation],
             None => vec![Normalisation::Last, Normalisation::MeanStd],
         }
     }
 
     /// Steps that a forecast looks back on, where that is given or chosen, else the lab's.
     pub fn window(&self) -> usize {
-        self.window.unwrap_or(LAB_WINDOW)
+        self.window.unwrap_or(self.defaults().window)
     }
 
     /// Hidden channels.
@@ -337,12 +337,12 @@ impl TrainingArgs {
 
     /// Windows of a training step.
     pub fn batch(&self) -> usize {
-        self.batch.unwrap_or(BATCH)
+        self.batch.unwrap_or(self.defaults().batch)
     }
 
     /// Passes over the training windows.
     pub fn epochs(&self) -> usize {
-        self.epochs.unwrap_or(if self.is_lab { 5 } else { 8 })
+        self.epochs.unwrap_or(self.defaults().epochs)
     }
 
     fn linear_skip(&self) -> LinearSkip {
@@ -352,6 +352,7 @@ impl TrainingArgs {
         self.linear_skip.unwrap_or(if is_default { LinearSkip::Shared } else { LinearSkip::None })
     }
 
+    /// Whether the model has a linear skip.
     pub fn has_skip(&self) -> bool {
         self.linear_skip() != LinearSkip::None
     }
@@ -359,8 +360,8 @@ impl TrainingArgs {
     fn shuffle(&self) -> Shuffle {
         match self.shuffle {
             Some(shuffle) => shuffle,
-            None if self.is_lab || self.carry_state => Shuffle::Once,
-            None => Shuffle::Epoch,
+            None if self.carry_state => Shuffle::Once,
+            None => self.defaults().shuffle,
         }
     }
 
@@ -422,16 +423,16 @@ impl TrainingArgs {
             window: self.window(),
             batch: self.batch(),
             epochs: self.epochs(),
-            epoch_steps: self.epoch_steps.or((self.shuffle() == Shuffle::Epoch).then_some(MOST_STEPS)),
+            epoch_steps: self.epoch_steps.or((self.shuffle() == Shuffle::Epoch).then_some(TrainingConfig::EPOCH_STEPS)),
             optimizer: self.optimizer(lab.optimizer.weight_decay()),
             learning_rate: self.lr.unwrap_or(default_rate),
             schedule: self.schedule(),
             loss: self.loss(),
-            loss_units: self.loss_units.unwrap_or(if self.is_lab { LossUnits::Window } else { LossUnits::Balanced }),
+            loss_units: self.loss_units.unwrap_or(self.defaults().loss_units),
             l1: self.l1,
             clip_norm: (self.clip_norm != 0.0).then_some(self.clip_norm),
             clip_value: self.clip_value,
-            patience: self.patience.or((!self.is_lab).then(|| (self.epochs().saturating_mul(3) / 8).max(3))),
+            patience: self.patience.or(self.defaults().patience.map(|least| (self.epochs().saturating_mul(3) / 8).max(least))),
             dropout: self.dropout,
             carry_state: self.carry_state,
             shuffle: self.shuffle(),

@@ -124,6 +124,34 @@ impl TrainingConfig {
         }
     }
 
+    /// Training steps of an epoch at most, where it draws its windows anew.
+    pub const EPOCH_STEPS: usize = 1000;
+
+    /// Settings for forecasts of a series, as the commands but `bench` have them for a model without a linear skip: AdamW with a cosine
+    /// schedule, losses in balanced units, windows drawn anew in every epoch, early stopping.
+    ///
+    /// ```
+    /// use scanrnn::model::ModelKind;
+    /// use scanrnn::train::TrainingConfig;
+    /// let training = TrainingConfig { window: 96, ..TrainingConfig::forecasting(ModelKind::MinGruScan) };
+    /// training.check()?;
+    /// assert_eq!((training.epochs, training.patience), (8, Some(3)));
+    /// # Ok::<(), scanrnn::Error>(())
+    /// ```
+    pub fn forecasting(model: ModelKind) -> Self {
+        TrainingConfig {
+            epochs: 8,
+            epoch_steps: Some(Self::EPOCH_STEPS),
+            optimizer: Optimizer::adam_w(0.01),
+            learning_rate: 1e-3,
+            schedule: Schedule::Cosine { warmup_steps: 0, min_rate: 0.0 },
+            loss_units: LossUnits::Balanced,
+            patience: Some(3),
+            shuffle: Shuffle::Epoch,
+            ..Self::lab(model)
+        }
+    }
+
     /// The lab's step size for a model.
     pub fn lab_rate(model: ModelKind) -> f32 {
         match model {

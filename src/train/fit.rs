@@ -27,7 +27,7 @@ pub struct EpochScore {
     pub train_mse: f64,
     /// Mean squared error on the validation windows after the epoch.
     pub valid_mse: f64,
-    /// The training loss over the validation forecasts after the epoch; early stopping and plateaus go by it.
+    /// The loss over the validation forecasts after the epoch, in units of the scaled series; early stopping and plateaus go by it.
     pub valid_loss: f64,
     /// The learning rate of the epoch's last step.
     pub learning_rate: f32,
@@ -41,7 +41,7 @@ pub struct Fit {
     /// The epoch, counted from 1, whose parameters and forecasts these are: the last one, or with early stopping the best one, which is 0
     /// where no epoch was better than the start.
     pub best_epoch: usize,
-    /// The loss before each step, in the units that the model sees.
+    /// The loss before each step, in the units of [`TrainingConfig::loss_units`](super::TrainingConfig::loss_units).
     pub losses: Vec<f32>,
     /// Forecasts of the validation windows, `(window, horizon, target, level)`, scaled; one level but for a quantile loss.
     pub forecasts: Vec<f32>,

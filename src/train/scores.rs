@@ -48,7 +48,7 @@ impl Trainer {
         Ok(Metrics::of(self.central_of(forecasts).map(f64::from).zip(self.actual(windows, series))))
     }
 
-    /// The loss that is trained on, over forecasts of windows, in scaled units.
+    /// The loss over forecasts of windows, in units of the scaled series, whatever those of the training are.
     ///
     /// # Errors
     /// As [`Trainer::score`].
