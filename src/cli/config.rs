@@ -3,14 +3,13 @@
 //! A configuration is the options themselves: `window = 96` is `--window 96`, `carry-state = true` is `--carry-state`, and a list is an
 //! option given several times. What is given on the command line takes the place of what the file says.
 
-use std::collections::HashMap;
+use std::collections::{BTreeMap, HashMap};
 use std::ffi::{OsStr, OsString};
 use std::path::Path;
 
 use clap::parser::ValueSource;
 use clap::{Arg, ArgAction, ArgMatches, Command, ValueEnum};
-use toml::de::DeTable;
-use toml::{Table, Value};
+use toml::{Spanned, Table, Value};
 
 use super::run_folder::CONFIG;
 use crate::error::{Error, Result};
@@ -59,26 +58,13 @@ pub fn with_config(line: Vec<OsString>, cli: &Command) -> Result<(Vec<OsString>,
     let named = |(at, text): (usize, &OsString)| Some((at, cli.find_subcommand(text.to_str()?)?));
     let Some((at, command)) = line.iter().enumerate().skip(1).find_map(named) else { return Ok((line, places)) };
     let path = Path::new(&path);
-    let text = crate::file::read_text(path)?;
-    let place_of = |at: usize| {
-        let n_before = text.bytes().take(at).filter(|&byte| byte == b'\n').count();
-        format!("{}:{}", path.display(), n_before + 1)
-    };
-    let wrong = |place: &str, what: Message, remedy: Message| Error::data(place, what, remedy);
-    let unread = |error: toml::de::Error| {
-        let place = error.span().map_or_else(|| path.display().to_string(), |span| place_of(span.start));
-        wrong(&place, Message::verbatim(one_line(error.message())), message!("write one `option = value` per line"))
-    };
-    let keys = DeTable::parse(&text).map_err(unread)?;
-    let table: Table = text.parse().map_err(unread)?;
+    let read = parse(&path.display().to_string(), &crate::file::read_text(path)?, message!("write one `option = value` per line"))?;
     let mut from_file = Vec::new();
-    for (key, value) in table {
-        let at = keys.get_ref().keys().find(|name| name.get_ref().as_ref() == key).map_or(0, |name| name.span().start);
-        let place = place_of(at);
+    for (key, value, place) in read {
         let is_meant = |arg: &&Arg| arg.get_long_and_visible_aliases().is_some_and(|names| names.contains(&key.as_str()));
         let Some(arg) = options(command).find(is_meant) else {
             let remedy = message!("remove it, or see `scanrnn {} --help`", command.get_name());
-            return Err(wrong(&place, message!("{} has no option {}", command.get_name(), format!("{key:?}")), remedy));
+            return Err(Error::data(place, message!("{} has no option {}", command.get_name(), format!("{key:?}")), remedy));
         };
         let names = arg.get_all_aliases().unwrap_or_default().into_iter().chain(arg.get_long());
         // a run that goes on has begun, from whatever it was
@@ -91,13 +77,31 @@ pub fn with_config(line: Vec<OsString>, cli: &Command) -> Result<(Vec<OsString>,
             value => vec![value],
         };
         for value in values {
-            let unusable = |what| wrong(&place, what, message!("give a text, a number, true, false or a list"));
+            let unusable = |what| Error::data(&place, what, message!("give a text, a number, true, false or a list"));
             from_file.extend(argument(&key, &value, is_flag(arg)).map_err(unusable)?);
         }
     }
     let mut line = line;
     line.splice(at + 1..at + 1, from_file);
     Ok((line, places))
+}
+
+/// The options of a file's text, by their names in order, each with its value and the line on which it stands.
+///
+/// # Errors
+/// [`Error::Data`] where the text is not TOML, which `remedy` says how to write.
+pub fn parse(file: &str, text: &str, remedy: Message) -> Result<Vec<(String, Value, String)>> {
+    let place = |at: usize| format!("{file}:{}", text.bytes().take(at).filter(|&byte| byte == b'\n').count() + 1);
+    let unread = |error: toml::de::Error| {
+        let place = error.span().map_or_else(|| file.to_string(), |span| place(span.start));
+        Error::data(place, Message::verbatim(one_line(error.message())), remedy)
+    };
+    let options: BTreeMap<Spanned<String>, Value> = toml::from_str(text).map_err(unread)?;
+    let placed = |(name, value): (Spanned<String>, Value)| {
+        let place = place(name.span().start);
+        (name.into_inner(), value, place)
+    };
+    Ok(options.into_iter().map(placed).collect())
 }
 
 /// An option's value as the command line has it: `--name=value`, or `--name` for a flag that is set, and nothing for one that is not.

@@ -225,20 +225,18 @@ impl Space {
     }
 
     fn parse(place: &str, text: &str) -> Result<Self> {
-        let wrong = |what: Message| {
-            Error::data(place, what, message!("write option = value, option = [values], or option = { min = .., max = .., log = true }"))
-        };
-        let unlike = |name: &str| wrong(message!("{} changes what is scored, so trials do not compare: give it a single value", name));
-        let table: Toml = text.parse().map_err(|error: toml::de::Error| wrong(Message::verbatim(error.message())))?;
-        if let Some(name) = OF_ONE_RUN.into_iter().find(|name| table.contains_key(*name)) {
-            return Err(wrong(message!("{} is an option for a single run: remove it", name)));
-        }
-        let names_targets = ["targets", "column"].iter().any(|name| table.contains_key(*name));
+        let remedy = || message!("write option = value, option = [values], or option = { min = .., max = .., log = true }");
+        let options = config::parse(place, text, remedy())?;
+        let names_targets = options.iter().any(|(name, ..)| ["targets", "column"].contains(&name.as_str()));
         let (mut fixed, mut drawn) = (Toml::new(), Vec::new());
-        for (name, value) in table {
+        for (name, value, place) in options {
+            let wrong = |what: Message| Error::data(&place, what, remedy());
             match value {
+                _ if OF_ONE_RUN.contains(&name.as_str()) => {
+                    return Err(wrong(message!("{} is an option for a single run: remove it", name)));
+                }
                 Value::Array(_) | Value::Table(_) if UNLIKE.contains(&name.as_str()) || (name == "features" && !names_targets) => {
-                    return Err(unlike(&name));
+                    return Err(wrong(message!("{} changes what is scored, so trials do not compare: give it a single value", name)));
                 }
                 Value::Array(values) if values.is_empty() => return Err(wrong(message!("{} has nothing to choose from", name))),
                 Value::Array(values) => drawn.push((name, Draw::Choice(values))),
