@@ -5,7 +5,7 @@ use std::ops::Range;
 use ndarray::{ArrayD, ArrayView, ArrayView2, ArrayViewD, ArrayViewMutD, Dimension, IxDyn, ShapeBuilder};
 
 use crate::backend::check_len;
-use crate::error::Result;
+use crate::error::{Error, Result};
 use crate::graph::{Graph, Tensor, TensorSpec};
 
 /// Every storage of a graph, in one block. Indices are kept as numbers, exact up to 2^24.
@@ -24,7 +24,10 @@ const GAP: usize = 5 * LINE;
 
 impl<'a, T: Clone + num_traits::Zero + Copy> Memory<'a, T> {
     /// Zeros for every storage.
-    pub fn new(graph: &'a Graph) -> Self {
+    ///
+    /// # Errors
+    /// As [`Zeros::new`].
+    pub fn new(graph: &'a Graph) -> Result<Self> {
         let mut end = 0;
         let starts = graph.storages().iter().map(|storage| {
             let start = end;
@@ -32,7 +35,7 @@ impl<'a, T: Clone + num_traits::Zero + Copy> Memory<'a, T> {
             start
         });
         let starts = starts.collect();
-        Memory { graph, elements: Zeros::new(end), starts }
+        Ok(Memory { graph, elements: Zeros::new(end)?, starts })
     }
 
     /// The graph.
@@ -134,7 +137,16 @@ const LARGE_PAGE: usize = 1 << 21;
 
 impl<T: Clone + num_traits::Zero> Zeros<T> {
     /// `len` zeros.
-    pub fn new(len: usize) -> Self {
+    ///
+    /// # Errors
+    /// [`Error::Unsupported`] where the system has no memory for them.
+    pub fn new(len: usize) -> Result<Self> {
+        // given back at once: the allocation below, whose zeros cost nothing, would end the process
+        Vec::<T>::new().try_reserve_exact(len.saturating_add(LARGE_PAGE)).map_err(|_| {
+            let gib = (len as f64 * size_of::<T>() as f64 / f64::from(1 << 30)).ceil();
+            let what = message!("{} GiB are needed, which the system does not have: take a smaller model, batch or window", gib);
+            Error::Unsupported { operation: "memory", what }
+        })?;
         let is_large = len * size_of::<T>() >= 2 * LARGE_PAGE;
         let border = if is_large { LARGE_PAGE } else { LINE * size_of::<f32>() };
         let mut elements = vec![T::zero(); len + border / size_of::<T>()];
@@ -145,7 +157,7 @@ impl<T: Clone + num_traits::Zero> Zeros<T> {
             unsafe { libc::madvise(elements.as_ptr().add(first).cast_mut().cast(), len * size_of::<T>(), libc::MADV_HUGEPAGE) };
         }
         elements.truncate(first + len);
-        Zeros { elements, first }
+        Ok(Zeros { elements, first })
     }
 
     /// The elements.
@@ -185,17 +197,19 @@ mod tests {
     #[test]
     fn zeros_begin_at_borders() {
         for (len, border) in [(0, 64), (1, 64), (1000, 64), (1 << 20, LARGE_PAGE)] {
-            let mut zeros = Zeros::<f32>::new(len);
+            let mut zeros = Zeros::<f32>::new(len).expect("memory");
             assert_eq!(zeros.as_slice().as_ptr().addr() % border, 0);
             assert_eq!(zeros.as_mut_slice(), vec![0.0; len]);
         }
+        let error = Zeros::<f32>::new(1 << 58).expect_err("more than there is").to_string();
+        assert!(error.contains("1073741824 GiB are needed"), "{error}");
     }
 
     #[test]
     fn storages_lie_apart_at_cache_lines() {
         let mut graph = Graph::new();
         let tensors = [graph.input("a", &[5]), graph.input("b", &[0]), graph.input("c", &[3, 7])];
-        let mut memory = Memory::<f32>::new(&graph);
+        let mut memory = Memory::<f32>::new(&graph).expect("memory");
         let starts = tensors.map(|tensor| memory.storage_mut(graph.spec(tensor).storage).as_ptr().addr());
         assert!(starts.iter().all(|start| start % 64 == 0));
         for (index, &tensor) in tensors.iter().enumerate() {

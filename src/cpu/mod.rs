@@ -47,7 +47,7 @@ impl Backend for Cpu {
     }
 
     fn load<'a>(&'a self, graph: &'a Graph) -> LocalFuture<'a, Result<Box<dyn Session + 'a>>> {
-        Box::pin(async move { Ok(Box::new(CpuSession::new(graph)) as Box<dyn Session>) })
+        Box::pin(async move { Ok(Box::new(CpuSession::new(graph)?) as Box<dyn Session>) })
     }
 }
 
@@ -68,14 +68,14 @@ type Step<'a> = dyn FnMut(&Op, &mut dyn FnMut(&Op)) + Send + 'a;
 const LEAST_FLOPS: usize = 1 << 21;
 
 impl<'a> CpuSession<'a> {
-    fn new(graph: &'a Graph) -> Self {
+    fn new(graph: &'a Graph) -> Result<Self> {
         product::prepare();
         let ops = graph.programs().iter().flat_map(|(_, ops)| ops);
         let scratch = ops.map(|op| scratch(op, graph)).max().unwrap_or(0);
         let is_small = |ops: &[Op]| ops.iter().map(|op| op.flops(graph)).sum::<usize>() < LEAST_FLOPS;
         let differentiates = graph.programs().iter().flat_map(|(_, ops)| ops).any(|op| matches!(op, Op::SelectiveScanBackward(_)));
         let small = graph.programs().iter().map(|(_, ops)| is_small(ops)).collect();
-        CpuSession { memory: Memory::new(graph), scratch: Zeros::new(scratch), small, differentiates }
+        Ok(CpuSession { memory: Memory::new(graph)?, scratch: Zeros::new(scratch)?, small, differentiates })
     }
 
     /// Runs a program's operations, each through `step`.

@@ -32,7 +32,7 @@ impl<T: Float> Backend for Reference<T> {
     }
 
     fn load<'a>(&'a self, graph: &'a Graph) -> LocalFuture<'a, Result<Box<dyn Session + 'a>>> {
-        Box::pin(async move { Ok(Box::new(ReferenceSession { memory: Memory::<T>::new(graph) }) as Box<dyn Session>) })
+        Box::pin(async move { Ok(Box::new(ReferenceSession { memory: Memory::<T>::new(graph)? }) as Box<dyn Session>) })
     }
 }
 

@@ -505,6 +505,7 @@ pub static CHINESE: &[(&str, &str)] = &[
     ("{}:{}", "{}:{}"),
     ("{}, column {}, row {}", "{}，列 {}，行 {}"),
     ("{} has too few training rows for it, and trials would be scored on other rows", "{} 的训练行不够，各试验会在不同的行上评分"),
+    ("{} GiB are needed, which the system does not have: take a smaller model, batch or window", "需要 {} GiB 内存，系统没有这么多：请用更小的模型、批量或窗口"),
     ("every trial of the last round diverged", "最后一轮的所有试验都发散了"),
     ("search smaller rates: lr", "请搜索更小的学习率：lr"),
     ("makes more than {} values with the other sizes: take fewer", "与其他尺寸相乘超过 {} 个值：请取小一些"),
