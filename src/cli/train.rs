@@ -158,25 +158,15 @@ impl Args {
 
 pub async fn run(args: &Args, mut options: toml::Table, lang: Lang) -> Result<ExitCode> {
     let state = args.resume.as_deref().map(interrupted).transpose()?;
-    crate::file::check_writable(args.checkpoint.iter().chain(&args.json))?;
-    let best = |folder: &Path| args.checkpoint.is_none().then(|| folder.join(BEST));
-    let of_run = |folder: &Option<PathBuf>| -> Vec<PathBuf> {
-        folder.iter().flat_map(|folder| RunFolder::files(folder).into_iter().chain(best(folder))).collect()
-    };
-    let (begun, new) = (of_run(&args.resume), of_run(&args.run_dir));
-    let files = args.data.files(Path::new("."));
-    let read = files.iter().chain(&args.init_from).chain(&args.config).chain(&begun);
-    crate::file::check_apart(new.iter().chain(&args.checkpoint).chain(&args.json), read)?;
+    check_files(args)?;
     args.check()?;
     let new_run = || args.run_dir.clone().unwrap_or_else(|| RunFolder::free(args.model.name()));
     if state.is_none() {
         RunFolder::check(&new_run())?;
     }
     let setting = args.setting(&mut None, lang)?;
-    let Setting { tables, windows, training, linear, season } = &setting;
-    let (config, season) = (training.config(args.model)?, *season);
+    let Setting { windows, training, .. } = &setting;
     let device = Device::open(&args.device, lang).await?;
-    let series = series(windows);
     let mut trainer = setting.trainer(args.model, training.seed)?;
     if let Some(path) = &args.init_from {
         start_from(&mut trainer, path, lang)?;
@@ -185,7 +175,7 @@ pub async fn run(args: &Args, mut options: toml::Table, lang: Lang) -> Result<Ex
     let options = options.to_string();
     let mut folder = match (&args.resume, &state) {
         (Some(path), Some(state)) => {
-            trainer.check_state(state, &series)?;
+            trainer.check_state(state, &series(windows))?;
             RunFolder::resume(path, state.progress.epochs.len())?
         }
         _ => RunFolder::create(&new_run(), &options)?,
@@ -204,34 +194,57 @@ pub async fn run(args: &Args, mut options: toml::Table, lang: Lang) -> Result<Ex
     save_state(&fit.last, &folder)?;
     let checkpoint = args.checkpoint.clone().unwrap_or_else(|| folder.file(BEST));
     save_checkpoint(&checkpoint, args.model, &setting, &trainer, &fit)?;
-
-    let baselines = scores::baselines(season, linear.clone(), lang);
-    let name = args.model.name();
-    let mut parts = vec![("validation", windows.valid(), fit.forecasts.clone())];
-    if !windows.test().is_empty() {
-        let evaluator = setting.evaluator(args.model)?;
-        parts.push(("test", windows.test(), evaluator.forecast(device.backend(), &series, windows.test(), &fit.parameters).await?));
-    }
-    let mut figures = json!({ "device": device.kind(), "adapter": device.backend().name(), "model": args.model });
-    let mut comparisons = Vec::new();
-    for (part, starts, forecasts) in &parts {
-        let mut comparison = Scoreboard::new(windows, starts, season, &baselines, lang);
-        comparison.add(name, forecasts, &config.loss);
-        print!("\n{}{}", comparison.text(part, tables), comparison.coverage());
-        figures[*part] = comparison.json();
-        comparisons.push((*part, comparison));
-    }
-    println!("{}", scores::stopped(name, &fit, lang));
-    folder.line(&figures)?;
-    super::save_figures(args.json.as_deref(), || figures, lang)?;
-    let scored = parts.last().map_or(&[][..], |(_, _, forecasts)| forecasts);
-    let run = Run { args, lang, options: &options, tables, windows, comparisons: &comparisons, fit: &fit, forecasts: scored };
-    run.report(&folder)?;
+    show(args, &setting, &fit, &options, &device, &mut folder, lang).await?;
     let texts = lang.texts();
     println!("{}", fill(texts.checkpoint, [&checkpoint.display().to_string()]));
     let [run, report] = [folder.path().to_path_buf(), folder.file(REPORT)].map(|path| path.display().to_string());
     println!("{}", fill(texts.run_and_report, [&run, &report]));
     Ok(ExitCode::SUCCESS)
+}
+
+/// Checks that what a run writes can be written, and takes the place of nothing that it reads.
+fn check_files(args: &Args) -> Result<()> {
+    crate::file::check_writable(args.checkpoint.iter().chain(&args.json))?;
+    let best = |folder: &Path| args.checkpoint.is_none().then(|| folder.join(BEST));
+    let of_run = |folder: &Option<PathBuf>| -> Vec<PathBuf> {
+        folder.iter().flat_map(|folder| RunFolder::files(folder).into_iter().chain(best(folder))).collect()
+    };
+    let (begun, new) = (of_run(&args.resume), of_run(&args.run_dir));
+    let files = args.data.files(Path::new("."));
+    let read = files.iter().chain(&args.init_from).chain(&args.config).chain(&begun);
+    crate::file::check_apart(new.iter().chain(&args.checkpoint).chain(&args.json), read)
+}
+
+/// Scores what was trained beside the baselines, shows the scores and writes them down, with pictures and a report.
+async fn show(args: &Args, setting: &Setting, fit: &Fit, options: &str, device: &Device, folder: &mut RunFolder, lang: Lang) -> Result<()> {
+    let Setting { tables, windows, training, linear, season } = setting;
+    let (loss, season) = (training.loss(), *season);
+    let baselines = scores::baselines(season, linear.clone(), lang);
+    let name = args.model.name();
+    let mut parts = vec![("validation", windows.valid(), fit.forecasts.clone())];
+    if !windows.test().is_empty() {
+        let evaluator = setting.evaluator(args.model)?;
+        parts.push((
+            "test",
+            windows.test(),
+            evaluator.forecast(device.backend(), &series(windows), windows.test(), &fit.parameters).await?,
+        ));
+    }
+    let mut figures = json!({ "device": device.kind(), "adapter": device.backend().name(), "model": args.model });
+    let mut comparisons = Vec::new();
+    for (part, starts, forecasts) in &parts {
+        let mut comparison = Scoreboard::new(windows, starts, season, &baselines, lang);
+        comparison.add(name, forecasts, &loss);
+        print!("\n{}{}", comparison.text(part, tables), comparison.coverage());
+        figures[*part] = comparison.json();
+        comparisons.push((*part, comparison));
+    }
+    println!("{}", scores::stopped(name, fit, lang));
+    folder.line(&figures)?;
+    super::save_figures(args.json.as_deref(), || figures, lang)?;
+    let scored = parts.last().map_or(&[][..], |(_, _, forecasts)| forecasts);
+    let run = Run { args, lang, options, tables, windows, comparisons: &comparisons, fit, forecasts: scored };
+    run.report(folder)
 }
 
 /// Writes the parameters that are kept, with all that forecasting by them needs.
