@@ -148,7 +148,7 @@ impl Description {
     }
 
     /// The scalers for tables: those of the series trained on, by their names in the column that tells series apart, else by their files, else
-    /// in their order, where neither names them all; those of a single series serve any table.
+    /// in their order, where no file has a name that is known; those of a single series serve any table.
     ///
     /// # Errors
     /// [`Error::Data`] where the model was not trained on a series of that name, or the numbers of series differ; `place` names the
@@ -168,29 +168,37 @@ impl Description {
                 };
                 ids.into_iter().map(scalers).collect()
             }
-            (all, _) if all.len() == n_table => match self.by_source(tables) {
-                Some(places) => Ok(places.into_iter().map(|at| all[at].clone()).collect()),
-                None => Ok(all.to_vec()),
-            },
-            (all, _) => Err(Error::data(
-                place,
-                message!("was trained on {} series, not {}", all.len(), n_table),
-                message!("give the same number of series, in the same order"),
-            )),
+            (all, _) => {
+                let places = self.by_source(tables);
+                if places.iter().all(Option::is_none) && all.len() == n_table {
+                    return Ok(all.to_vec());
+                }
+                if places.iter().all(Option::is_none) {
+                    let what = message!("was trained on {} series, not {}", all.len(), n_table);
+                    return Err(Error::data(place, what, message!("give the same number of series, in the same order")));
+                }
+                let scalers = |(table, at): (&Table, Option<usize>)| {
+                    let what = || message!("was not trained on the series {}", table.source());
+                    let remedy = || message!("give one of the series that it was trained on: {}", self.sources.join(", "));
+                    at.map(|at| all[at].clone()).ok_or_else(|| Error::data(place, what(), remedy()))
+                };
+                tables.iter().zip(places).map(scalers).collect()
+            }
         }
     }
 
-    /// Which of the series trained on each table is: by where it comes from, else by the name of its file.
-    fn by_source(&self, tables: &[Table]) -> Option<Vec<usize>> {
+    /// Which of the series trained on each table is: by where it comes from, where that tells all, else by the name of its file.
+    fn by_source(&self, tables: &[Table]) -> Vec<Option<usize>> {
         let file_name =
             |source: &String| Path::new(source).file_name().map_or_else(|| source.clone(), |name| name.to_string_lossy().into());
         let find = |key: &dyn Fn(&String) -> String| {
             let known: Vec<String> = self.sources.iter().map(key).collect();
             let is_unique = known.iter().collect::<HashSet<_>>().len() == known.len();
             let place = |table: &Table| known.iter().position(|source| *source == key(&table.source().to_string()));
-            is_unique.then(|| tables.iter().map(place).collect::<Option<Vec<_>>>()).flatten()
+            tables.iter().map(|table| place(table).filter(|_| is_unique)).collect::<Vec<_>>()
         };
-        find(&String::clone).or_else(|| find(&file_name))
+        let by_place = find(&String::clone);
+        if by_place.iter().all(Option::is_some) { by_place } else { find(&file_name) }
     }
 }
 

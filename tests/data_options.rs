@@ -146,7 +146,10 @@ fn one_model_learns_from_many_series() {
     prints(path, &format!("{TRAIN} --csv a.csv --csv b.csv --targets sales {small}"));
     assert_eq!(figures(path), first);
     assert_eq!(first["test"]["models"]["min-gru-scan"]["n_window"], 2 * 30);
-    let other = refuses(path, "evaluate --checkpoint min-gru-scan.safetensors --device cpu --csv a.csv");
+    // a file is known by its name: one of those trained on will do, another alone will not
+    prints(path, "evaluate --checkpoint min-gru-scan.safetensors --device cpu --csv a.csv");
+    std::fs::copy(path.join("a.csv"), path.join("other.csv")).expect("copied");
+    let other = refuses(path, "evaluate --checkpoint min-gru-scan.safetensors --device cpu --csv other.csv");
     assert!(other.contains("was trained on 2 series, not 1"), "{other}");
     assert!(refuses(path, "bench --device cpu --csv a.csv --csv b.csv").contains("bench compares on one series"));
     assert!(refuses(path, &format!("{TRAIN} --csv both.csv --targets sales")).contains("--id"));

@@ -597,6 +597,15 @@ fn series_of_several_files_are_known_by_their_names() {
         line.split(',').next_back().expect("a cell").parse::<f64>().expect("a number")
     };
     assert!(of("small.csv") < 100.0 && of("big.csv") > 2e4, "{forecast}");
+    // one of them alone, and one that is not among them
+    let small = "forecast --checkpoint two/best.safetensors --device cpu --csv moved/small.csv";
+    succeeds(path, small);
+    let alone = std::fs::read_to_string(path.join("forecast.csv")).expect("rows");
+    assert!(
+        alone.lines().nth(1).is_some_and(|line| line.split(',').next_back().expect("a cell").parse::<f64>().expect("a number") < 100.0)
+    );
+    std::fs::copy(path.join("moved/big.csv"), path.join("other.csv")).expect("copied");
+    refuses(path, &format!("{small} --csv other.csv"), &["was not trained on the series other.csv", "big.csv"]);
 }
 
 #[test]
