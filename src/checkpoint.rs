@@ -154,37 +154,33 @@ impl Description {
     /// [`Error::Data`] where the model was not trained on a series of that name, or the numbers of series differ; `place` names the
     /// checkpoint.
     pub fn scalers_of(&self, place: &str, tables: &[Table]) -> Result<Vec<Vec<Scaler>>> {
-        let n_table = tables.len();
-        let ids: Option<Vec<&String>> = tables.iter().map(|table| table.source().id()).collect();
-        let n_name = self.ids.iter().collect::<HashSet<_>>().len();
-        match (&self.scalers[..], ids) {
-            ([scalers], _) => Ok(vec![scalers.clone(); n_table]),
-            (all, Some(ids)) if all.len() == n_name && all.len() == self.ids.len() => {
-                let scalers = |id: &String| {
-                    let what = || message!("was not trained on the series {}", format!("{id:?}"));
-                    let remedy = || message!("give one of the series that it was trained on: {}", self.ids.join(", "));
-                    let place_of = self.ids.iter().position(|known| known == id);
-                    place_of.map(|at| all[at].clone()).ok_or_else(|| Error::data(place, what(), remedy()))
-                };
-                ids.into_iter().map(scalers).collect()
+        let all = match &self.scalers[..] {
+            [scalers] => return Ok(vec![scalers.clone(); tables.len()]),
+            all => all,
+        };
+        let are_named = [self.ids.len(), self.ids.iter().collect::<HashSet<_>>().len()] == [all.len(); 2];
+        let ids = tables.iter().map(|table| table.source().id()).collect::<Option<Vec<_>>>().filter(|_| are_named);
+        let (names, known, places): (Vec<String>, _, Vec<_>) = match ids {
+            Some(ids) => {
+                let place = |id: &&String| self.ids.iter().position(|known| known == *id);
+                (ids.iter().map(|id| format!("{id:?}")).collect(), &self.ids, ids.iter().map(place).collect())
             }
-            (all, _) => {
+            None => {
                 let places = self.by_source(tables);
-                if places.iter().all(Option::is_none) && all.len() == n_table {
-                    return Ok(all.to_vec());
-                }
                 if places.iter().all(Option::is_none) {
-                    let what = message!("was trained on {} series, not {}", all.len(), n_table);
-                    return Err(Error::data(place, what, message!("give the same number of series, in the same order")));
+                    let what = message!("was trained on {} series, not {}", all.len(), tables.len());
+                    let remedy = message!("give the same number of series, in the same order");
+                    return if all.len() == tables.len() { Ok(all.to_vec()) } else { Err(Error::data(place, what, remedy)) };
                 }
-                let scalers = |(table, at): (&Table, Option<usize>)| {
-                    let what = || message!("was not trained on the series {}", table.source());
-                    let remedy = || message!("give one of the series that it was trained on: {}", self.sources.join(", "));
-                    at.map(|at| all[at].clone()).ok_or_else(|| Error::data(place, what(), remedy()))
-                };
-                tables.iter().zip(places).map(scalers).collect()
+                (tables.iter().map(|table| table.source().to_string()).collect(), &self.sources, places)
             }
-        }
+        };
+        let scalers = |(name, at): (&String, Option<usize>)| {
+            let what = || message!("was not trained on the series {}", name);
+            let remedy = || message!("give one of the series that it was trained on: {}", known.join(", "));
+            at.map(|at| all[at].clone()).ok_or_else(|| Error::data(place, what(), remedy()))
+        };
+        names.iter().zip(places).map(scalers).collect()
     }
 
     /// Which of the series trained on each table is: by where it comes from, where that tells all, else by the name of its file.

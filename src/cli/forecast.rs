@@ -107,7 +107,7 @@ fn long_enough(tables: Vec<Table>, scalers: Vec<Vec<Scaler>>, window: usize, lan
 
 /// The program that forecasts a row as the model was trained and scored: from the last window, or with the state carried from row to row.
 fn graph(description: &Description) -> Result<StreamGraph> {
-    let (model, TrainingConfig { window, normalisation, carry_state, .. }) = (&description.model, description.training.clone());
+    let (model, &TrainingConfig { window, normalisation, carry_state, .. }) = (&description.model, &description.training);
     match carry_state {
         true => StreamGraph::new(model, window, normalisation),
         false => WindowGraph::new(model, window, normalisation).map(StreamGraph::Windows),

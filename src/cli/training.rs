@@ -282,9 +282,9 @@ impl TrainingArgs {
         }
         let n_series = if self.channels == Channels::Independent { n_target } else { 1 };
         let batch = self.batch.unwrap_or((MOST_SERIES / n_series.max(1)).min(n_window).clamp(1, self.defaults().batch));
-        let row = n_window / batch.max(1);
-        let n_step = if self.carry_state { row / self.window().max(1) } else { row };
-        let steps_per_epoch = n_step.min(self.epoch_steps.unwrap_or(usize::MAX)).max(1);
+        let TrainingArgs { carry_state, epoch_steps, .. } = *self;
+        let config = TrainingConfig { batch: batch.max(1), window: self.window().max(1), carry_state, epoch_steps, ..self.defaults() };
+        let steps_per_epoch = config.steps_per_epoch(n_window).unwrap_or(1).max(1);
         let epochs = self.epochs.unwrap_or(LEAST_STEPS.div_ceil(steps_per_epoch).min(MOST_EPOCHS).max(self.epochs()));
         TrainingArgs { batch: Some(batch), epochs: Some(epochs), ..self.clone() }
     }

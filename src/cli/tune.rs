@@ -298,9 +298,10 @@ impl Space {
         let mut line: Vec<OsString> = vec!["scanrnn".into(), "train".into()];
         let wrong = |what: Message| Error::data(&self.place, what, message!("see `scanrnn train --help`"));
         let cli = Cli::command();
+        let train = cli.find_subcommand("train");
         let fixed = self.fixed.iter().filter(|(name, _)| *name != "epochs");
         for (name, value) in fixed.chain(options.iter().map(|(name, value)| (name, value))) {
-            let is_flag = cli.find_subcommand("train").is_some_and(|train| config::has_flag(train, name));
+            let is_flag = train.is_some_and(|train| config::has_flag(train, name));
             let values = value.as_array().map_or(std::slice::from_ref(value), Vec::as_slice);
             for value in values {
                 line.extend(config::argument(name, value, is_flag).map_err(wrong)?);

@@ -131,7 +131,7 @@ impl Windows {
     /// ```
     pub fn new(tables: &[Table], layout: &Layout) -> Result<Self> {
         let scalers = tables.iter().map(|table| fitted(table, layout)).collect::<Result<_>>()?;
-        Self::split(tables, layout, scalers, true)
+        Self::in_parts(tables, layout, scalers, true)
     }
 
     /// Scales the columns of the tables by scalers fitted before, such as a checkpoint's: for each table, one a column of the layout. There may
@@ -140,10 +140,11 @@ impl Windows {
     /// # Errors
     /// As [`Windows::new`]; [`Error::Shape`] if there is not one scaler a column.
     pub fn with_scalers(tables: &[Table], layout: &Layout, scalers: Vec<Vec<Scaler>>) -> Result<Self> {
-        Self::split(tables, layout, scalers, false)
+        Self::in_parts(tables, layout, scalers, false)
     }
 
-    fn split(tables: &[Table], layout: &Layout, scalers: Vec<Vec<Scaler>>, trains: bool) -> Result<Self> {
+    /// `trains` says that there must be windows to train on.
+    fn in_parts(tables: &[Table], layout: &Layout, scalers: Vec<Vec<Scaler>>, trains: bool) -> Result<Self> {
         let splits = tables.iter().map(|table| split(table, layout)).collect::<Result<Vec<_>>>()?;
         let windows = Self::stacked(tables, layout, scalers, &splits)?;
         let has_test = splits.iter().any(|split| split.valid_end < split.end);

@@ -68,8 +68,7 @@ impl Typeface {
             return (Self::latin(), None);
         }
         let needed: String = lang.texts().all().chain([LATIN]).collect();
-        let mut faces: Vec<&FaceInfo> = fonts.faces().filter(|face| face.style == Style::Normal).collect();
-        faces.sort_by_key(|face| (family_rank(face), face.monospaced, face.weight.0.abs_diff(Weight::NORMAL.0)));
+        let faces = upright(fonts);
         let found = faces.iter().filter(|face| covers(fonts, face, &needed)).find_map(|face| Some((face, load(fonts, face)?)));
         let Some((face, regular)) = found else { return (Self::latin(), Some(lang.texts().no_font)) };
         let is_bolder = |other: &&&FaceInfo| other.families == face.families && other.weight >= Weight::SEMIBOLD;
@@ -115,11 +114,16 @@ fn other(c: char) -> Option<FontArc> {
     let mut others = OTHERS.lock().unwrap_or_else(PoisonError::into_inner);
     let find = || {
         let fonts = system();
-        let mut faces: Vec<&FaceInfo> = fonts.faces().filter(|face| face.style == Style::Normal).collect();
-        faces.sort_by_key(|face| (family_rank(face), face.monospaced, face.weight.0.abs_diff(Weight::NORMAL.0)));
-        faces.into_iter().find(|face| covers(fonts, face, c.encode_utf8(&mut [0; 4]))).and_then(|face| load(fonts, face))
+        upright(fonts).into_iter().find(|face| covers(fonts, face, c.encode_utf8(&mut [0; 4]))).and_then(|face| load(fonts, face))
     };
     others.get_or_insert_default().entry(c).or_insert_with(find).clone()
+}
+
+/// Faces that are not slanted, those that suit a picture best first.
+fn upright(fonts: &Database) -> Vec<&FaceInfo> {
+    let mut faces: Vec<&FaceInfo> = fonts.faces().filter(|face| face.style == Style::Normal).collect();
+    faces.sort_by_key(|face| (family_rank(face), face.monospaced, face.weight.0.abs_diff(Weight::NORMAL.0)));
+    faces
 }
 
 fn family_rank(face: &FaceInfo) -> usize {

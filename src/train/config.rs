@@ -230,7 +230,7 @@ impl TrainingConfig {
     }
 
     /// Returns the training steps of an epoch over `n_train` windows.
-    pub(super) fn steps_per_epoch(&self, n_train: usize) -> Result<usize> {
+    pub(crate) fn steps_per_epoch(&self, n_train: usize) -> Result<usize> {
         let row = n_train / self.batch;
         let n_step = if self.carry_state { row / self.window } else { row };
         if row == 0 {
