@@ -286,7 +286,7 @@ pub(super) fn run_append<T: Float>(op: &AttentionAppend, memory: &mut Memory<T>)
     memory.store(last_length, &ndarray::Array1::from_iter(grown.into_iter().map(|length| T::from_f64(length as f64))));
 }
 
-pub(super) fn run_append_backward<T: Float>(op: &AttentionAppendBackward, memory: &mut Memory<T>) {
+pub(crate) fn run_append_backward<T: Float>(op: &AttentionAppendBackward, memory: &mut Memory<T>) {
     let cache = KeyValueCache { k: op.grad_last, v: op.grad_last, length: Some(op.length) };
     let Mask { reset, length } = Mask::of(op.reset, Some(cache), memory);
     let Some(length) = length else { return };

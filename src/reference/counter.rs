@@ -4,6 +4,6 @@ use super::Float;
 use crate::memory::Memory;
 use crate::ops::Advance;
 
-pub(super) fn run<T: Float>(op: &Advance, memory: &mut Memory<T>) {
+pub(crate) fn run<T: Float>(op: &Advance, memory: &mut Memory<T>) {
     memory.view_mut(op.counter).mapv_inplace(|count| count + T::one());
 }

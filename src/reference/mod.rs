@@ -25,7 +25,7 @@ mod session;
 pub mod stack;
 pub mod window;
 
-pub use session::{Reference, execute};
+pub use session::Reference;
 
 use std::fmt::{Debug, Display};
 use std::iter::Sum;

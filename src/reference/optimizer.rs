@@ -109,7 +109,7 @@ pub(super) fn run<T: Float>(op: &Optimize, memory: &mut Memory<T>) {
 }
 
 /// The gradient of `strength Σ mask |w|`, added: `g += strength mask sign(w)`, 0 at 0.
-pub(super) fn run_l1_penalty<T: Float>(op: &L1Penalty, memory: &mut Memory<T>) {
+pub(crate) fn run_l1_penalty<T: Float>(op: &L1Penalty, memory: &mut Memory<T>) {
     let strength = T::from_f64(f64::from(op.strength));
     let mut grad = memory.axes::<Ix1>(op.gradients).to_owned();
     Zip::from(&mut grad).and(memory.axes::<Ix1>(op.parameters)).and(memory.axes::<Ix1>(op.mask)).for_each(|g, &w, &mask| {

@@ -84,7 +84,7 @@ impl<T: Float> Session for ReferenceSession<'_, T> {
 }
 
 /// Runs one operation by its formula.
-pub fn execute<T: Float>(op: &Op, memory: &mut Memory<T>) {
+fn execute<T: Float>(op: &Op, memory: &mut Memory<T>) {
     match op {
         Op::Attention(op) => attention::run(op, memory),
         Op::AttentionAppend(op) => attention::run_append(op, memory),
