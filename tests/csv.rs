@@ -175,6 +175,19 @@ fn dates_have_further_names() {
 }
 
 #[test]
+fn the_close_has_the_names_that_exports_give_it() {
+    let close = |text: &str| {
+        let options = CsvOptions { columns: Columns::CloseOrAll, ..CsvOptions::default() };
+        let (tables, _) = read_with(text, &options).expect("tables");
+        (dates(&tables[0]).join(", "), tables[0].names().join("+"))
+    };
+    let meta_trader = "<DATE>\t<TIME>\t<OPEN>\t<CLOSE>\n2024.01.02\t00:00:00\t1.1\t1.2\n2024.01.02\t01:00:00\t1.2\t1.3\n";
+    assert_eq!(close(meta_trader), ("2024.01.02 00:00:00, 2024.01.02 01:00:00".into(), "<CLOSE>".into()));
+    assert_eq!(close("日期,开盘,收盘\n2024年1月30日,1,2\n2024年1月31日,3,4\n"), ("2024年1月30日, 2024年1月31日".into(), "收盘".into()));
+    assert_eq!(close("date,closed\n2024-01-30,1\n2024-01-31,2\n").1, "closed");
+}
+
+#[test]
 fn years_in_order_are_dates_where_there_are_no_others() {
     let options = CsvOptions { id: Some("place"), ..CsvOptions::default() };
     let (tables, _) = read_with("Year,place,load\n1999,a,1\n1999,b,2\n2000,a,3\n2000,b,4\n", &options).expect("tables");

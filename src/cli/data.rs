@@ -10,7 +10,7 @@ use crate::baseline::find_season;
 use crate::checkpoint::Description;
 use crate::dataset::download::{Server, csv_path};
 use crate::dataset::prices::{self, Request};
-use crate::dataset::{CALENDAR, Channels, Columns, CsvOptions, Layout, Missing, Partition, Scaling, Source, Table, Windows};
+use crate::dataset::{CALENDAR, Channels, Columns, CsvOptions, Layout, Missing, Partition, Scaling, Source, Table, Windows, is_close};
 use crate::error::{Error, Result};
 use crate::report::Lang;
 use crate::report::language::fill;
@@ -238,7 +238,7 @@ impl LayoutArgs {
 
     fn layout(&self, tables: &[Table], targets: &[String], partition: Partition, training: &TrainingArgs) -> Layout {
         let names = tables.first().map(Table::names).unwrap_or_default();
-        let close = || names.iter().find(|name| name.eq_ignore_ascii_case("close"));
+        let close = || names.iter().find(|name| is_close(name));
         let targets = match targets {
             [] => close().map_or_else(|| names.to_vec(), |name| vec![name.clone()]),
             given if is_all(given) => names.to_vec(),

@@ -19,7 +19,7 @@ enum Format {
     Instant,
     /// `2024-01-31`, `2024-01-31 16:00:00`
     Iso,
-    /// By strptime.
+    /// By strptime, which for months has no day and reads no quarter.
     Pattern(&'static str),
 }
 
@@ -36,6 +36,15 @@ const FORMATS: &[Format] = &[
     Format::Instant,
     Format::Iso,
     Format::Pattern("%Y-%m"),
+    Format::Pattern("%YQ%q"),
+    Format::Pattern("%Y-Q%q"),
+    Format::Pattern("%b %Y"),
+    Format::Pattern("%b-%y"),
+    Format::Pattern("%Y年%m月"),
+    Format::Pattern("%Y年%m月%d日"),
+    Format::Pattern("%Y.%m.%d"),
+    Format::Pattern("%Y.%m.%d %H:%M"),
+    Format::Pattern("%Y.%m.%d %H:%M:%S"),
     Format::Pattern("%Y/%m/%d"),
     Format::Pattern("%Y/%m/%d %H:%M"),
     Format::Pattern("%Y/%m/%d %H:%M:%S"),
@@ -46,9 +55,13 @@ const FORMATS: &[Format] = &[
     Format::Pattern("%m/%d/%Y"),
     Format::Pattern("%m/%d/%Y %H:%M"),
     Format::Pattern("%m/%d/%Y %H:%M:%S"),
+    Format::Pattern("%m/%d/%Y %I:%M %p"),
+    Format::Pattern("%m/%d/%Y %I:%M:%S %p"),
     Format::Pattern("%d/%m/%Y"),
     Format::Pattern("%d/%m/%Y %H:%M"),
     Format::Pattern("%d/%m/%Y %H:%M:%S"),
+    Format::Pattern("%d/%m/%Y %I:%M %p"),
+    Format::Pattern("%d/%m/%Y %I:%M:%S %p"),
     Format::Pattern("%d.%m.%Y"),
     Format::Pattern("%d.%m.%Y %H:%M"),
     Format::Pattern("%d.%m.%Y %H:%M:%S"),
@@ -59,6 +72,8 @@ const FORMATS: &[Format] = &[
     Format::Pattern("%m-%d-%Y %H:%M"),
     Format::Pattern("%m-%d-%Y %H:%M:%S"),
     Format::Pattern("%d-%b-%Y"),
+    Format::Pattern("%d-%b-%Y %H:%M:%S"),
+    Format::Pattern("%d %b %Y"),
     Format::Pattern("%b %d, %Y"),
     Format::Pattern("%m/%d/%y"),
     Format::Pattern("%m/%d/%y %H:%M"),
@@ -81,8 +96,12 @@ impl Format {
             Format::Instant => return text.parse::<Timestamp>().ok().map(Timestamp::as_nanosecond),
             Format::Iso => text.parse().ok()?,
             Format::Pattern(pattern) if n_digit(pattern).is_some_and(|n| text.len() != n || !is_digits(text)) => return None,
-            Format::Pattern("%Y%m") => DateTime::strptime("%Y%m%d", format!("{text}01")).ok()?,
-            Format::Pattern("%Y-%m") => format!("{text}-01").parse().ok()?,
+            Format::Pattern(pattern) if pattern.contains("%q") => {
+                let (year, quarter) = text.split_once(if pattern.contains('-') { "-Q" } else { "Q" })?;
+                let month = quarter.parse::<u32>().ok().filter(|quarter| (1..=4).contains(quarter))? * 3 - 2;
+                DateTime::strptime("%Y %m %d", format!("{year} {month} 1")).ok()?
+            }
+            Format::Pattern(pattern) if !pattern.contains("%d") => DateTime::strptime(format!("{pattern} %d"), format!("{text} 1")).ok()?,
             Format::Pattern(pattern) => DateTime::strptime(pattern, text).ok()?,
         };
         let is_likely = match self {
@@ -114,7 +133,7 @@ impl Format {
             }
             Format::Pattern(pattern) => {
                 let bare = pattern.replace("%m", "%-m").replace("%d", "%-d");
-                (vec![pattern.into(), bare.clone(), bare.replace("%H", "%-H")], "")
+                (vec![pattern.into(), bare.clone(), bare.replace("%H", "%-H").replace("%I", "%-I")], "")
             }
         }
     }
@@ -148,7 +167,7 @@ pub(super) fn has_time(date: &str) -> bool {
         Format::Number => keys.unit.is_some(),
         Format::Instant => true,
         Format::Iso => date.contains([':', 'T']),
-        Format::Pattern(pattern) => pattern.contains("%H"),
+        Format::Pattern(pattern) => pattern.contains("%H") || pattern.contains("%I"),
     })
 }
 
@@ -277,6 +296,9 @@ pub struct Spacing {
     pub first_irregular: Option<usize>,
 }
 
+/// Rows that tell how dates are written.
+const RECENT: usize = 100;
+
 /// Business days in a row that an exchange may stay closed.
 const LONGEST_HOLIDAYS: i128 = 5;
 
@@ -404,7 +426,7 @@ impl Dates {
         Some((0..CALENDAR.len()).map(|index| shares.iter().map(|&share| wave(index, share)).collect()).collect())
     }
 
-    /// The next `n` dates behind the last, at the dates' own step and written as the last one is.
+    /// The next `n` dates behind the last, at the dates' own step and written as most of the last hundred are.
     ///
     /// # Errors
     /// [`Error::Data`] where the dates have no step of their own.
@@ -423,8 +445,9 @@ impl Dates {
             let last = self.text.last()?;
             let (styles, tail) = keys.format.styles(last);
             let write = |key, style: &str| Some(civil(key)?.strftime(style).to_string() + tail);
-            let last_key = *keys.keys.last()?;
-            let style = styles.iter().find(|style| write(last_key, style).as_ref() == Some(last)).or(styles.first());
+            // one row alone does not tell whether hours below ten have a zero before them
+            let recent = || keys.keys.iter().zip(&self.text).rev().take(RECENT);
+            let style = styles.iter().min_by_key(|style| recent().filter(|&(&key, text)| write(key, style).as_ref() != Some(text)).count());
             let text = |key: i128| match (style, keys.unit) {
                 (Some(style), _) => write(key, style),
                 (None, unit) => Some((key / unit.unwrap_or(1)).to_string()),
@@ -509,7 +532,7 @@ mod tests {
         ] {
             assert!(is_date(text), "{text}");
         }
-        for text in ["", "20240131", "202401311600", "3.5", "Close", "2024-02-30", "31"] {
+        for text in ["", "20240131", "202401311600", "3.5", "Close", "2024-02-30", "31", "2024Q5", "2024Q", "May"] {
             assert!(!is_date(text), "{text}");
         }
     }
@@ -570,7 +593,7 @@ mod tests {
 
     #[test]
     fn every_format_goes_on_as_it_is_written() {
-        let cases: [(&[&str], &str, [&str; 2]); 35] = [
+        let cases: [(&[&str], &str, [&str; 2]); 47] = [
             (&["2024-01-30", "2024-01-31"], "1 day", ["2024-02-01", "2024-02-02"]),
             (&["2016-07-01 22:00:00", "2016-07-01 23:00:00"], "1 hour", ["2016-07-02 00:00:00", "2016-07-02 01:00:00"]),
             (&["2024-01-31T23:30", "2024-01-31T23:45"], "15 minutes", ["2024-02-01T00:00", "2024-02-01T00:15"]),
@@ -592,6 +615,18 @@ mod tests {
             (&["01-31-2024 22:00", "01-31-2024 23:00"], "1 hour", ["02-01-2024 00:00", "02-01-2024 01:00"]),
             (&["01-31-2024 23:59:58", "01-31-2024 23:59:59"], "1 second", ["02-01-2024 00:00:00", "02-01-2024 00:00:01"]),
             (&["30.01.2024", "31.01.2024"], "1 day", ["01.02.2024", "02.02.2024"]),
+            (&["2024.01.30", "2024.01.31"], "1 day", ["2024.02.01", "2024.02.02"]),
+            (&["2024.01.31 22:00:00", "2024.01.31 23:00:00"], "1 hour", ["2024.02.01 00:00:00", "2024.02.01 01:00:00"]),
+            (&["1/31/2024 8:00 AM", "1/31/2024 12:00 PM"], "4 hours", ["1/31/2024 4:00 PM", "1/31/2024 8:00 PM"]),
+            (&["31/01/2024 10:59:59 PM", "31/01/2024 11:59:59 PM"], "1 hour", ["01/02/2024 12:59:59 AM", "01/02/2024 01:59:59 AM"]),
+            (&["30 Jan 2024", "31 Jan 2024"], "1 day", ["01 Feb 2024", "02 Feb 2024"]),
+            (&["31-Jan-2024 22:00:00", "31-Jan-2024 23:00:00"], "1 hour", ["01-Feb-2024 00:00:00", "01-Feb-2024 01:00:00"]),
+            (&["Oct 2023", "Nov 2023", "Dec 2023"], "1 month", ["Jan 2024", "Feb 2024"]),
+            (&["Oct-23", "Nov-23", "Dec-23"], "1 month", ["Jan-24", "Feb-24"]),
+            (&["2023Q2", "2023Q3", "2023Q4"], "3 months", ["2024Q1", "2024Q2"]),
+            (&["2023-Q2", "2023-Q3", "2023-Q4"], "3 months", ["2024-Q1", "2024-Q2"]),
+            (&["2023年10月", "2023年11月", "2023年12月"], "1 month", ["2024年01月", "2024年02月"]),
+            (&["2024年1月30日", "2024年1月31日"], "1 day", ["2024年2月1日", "2024年2月2日"]),
             (&["20240130", "20240131"], "1 day", ["20240201", "20240202"]),
             (&["20240131 233000", "20240131 234500"], "15 minutes", ["20240201 000000", "20240201 001500"]),
             (&["20240131T233000", "20240131T234500"], "15 minutes", ["20240201T000000", "20240201T001500"]),

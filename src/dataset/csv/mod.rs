@@ -28,7 +28,7 @@ pub enum Columns<'a> {
     /// Every column of numbers but the dates' and the one that tells series apart.
     #[default]
     All,
-    /// The closing price, a column called `Close` in whatever case, where there is one; else all.
+    /// The closing price ([`is_close`]), where there is one; else all.
     CloseOrAll,
     /// The named ones, in this order.
     Named(&'a [&'a str]),
@@ -58,8 +58,7 @@ pub struct CsvTables {
     pub notes: Vec<Message>,
 }
 
-/// Names of date columns, compared without case and the `<` and `>` around those of Stooq. Where none is there, a column is recognised by
-/// its first cell.
+/// Names of date columns, compared without case, `<` and `>`. Where none is there, a column is recognised by its first cell.
 const DATE_NAMES: [&str; 8] = ["date", "datetime", "date_time", "timestamp", "time", "open time", "open_time", "ds"];
 
 /// Bytes from which the dialect is told.
@@ -238,7 +237,7 @@ impl Layout {
         let place = path.display().to_string();
         let find = |name: &str| find_column(&place, names, name);
         let id = options.id.map(find).transpose()?;
-        let close = || names.iter().position(|name| name.eq_ignore_ascii_case("close"));
+        let close = || names.iter().position(|name| is_close(name));
         let named = match options.columns {
             Columns::All => None,
             Columns::CloseOrAll => close().map(|column| vec![column]),
@@ -346,7 +345,12 @@ fn is_time(name: &str, cell: &str) -> bool {
     bare(name).eq_ignore_ascii_case("time") && !is_date(cell) && is_date(&format!("2024-01-31 {cell}"))
 }
 
-/// A column's name without the `<` and `>` around those of Stooq.
+/// Whether a column is called `Close`, in any case, as `<CLOSE>`, or 收盘.
+pub fn is_close(name: &str) -> bool {
+    ["close", "收盘", "收盘价"].contains(&bare(name).to_lowercase().as_str())
+}
+
+/// A column's name without the `<` and `>` around those of Stooq and MetaTrader.
 fn bare(name: &str) -> &str {
     name.trim_matches(['<', '>'])
 }
