@@ -188,6 +188,24 @@ fn the_close_has_the_names_that_exports_give_it() {
 }
 
 #[test]
+fn signs_of_currencies_and_per_cent_are_passed_over() {
+    let (table, notes) = read("Date,Close/Last,Change %\n01/30/2024,$184.40,-1.94%\n01/31/2024,$1.5,+0.5 %\n");
+    assert_eq!((columns(&table), notes.len()), (vec![vec![184.4, 1.5], vec![-1.94, 0.5]], 0));
+    let (table, _) = read("Datum;Kurs\n30.01.2024;12,5 €\n31.01.2024;€13\n");
+    assert_eq!(columns(&table), [[12.5, 13.0]]);
+    let error = read_with("a,b\n1,2\n2,$3$\n", &CsvOptions::default()).expect_err("no number");
+    assert!(error.contains("\"$3$\" is not a number"), "{error}");
+}
+
+#[test]
+fn points_and_dashes_stand_for_missing_values() {
+    let options = CsvOptions { missing: Missing::Drop, ..CsvOptions::default() };
+    let (tables, _) =
+        read_with("observation_date,DGS10\n2024-01-01,.\n2024-01-02,3.95\n2024-01-03,-\n2024-01-04,3.99\n", &options).expect("tables");
+    assert_eq!((dates(&tables[0]), columns(&tables[0])), (vec!["2024-01-02", "2024-01-04"], vec![vec![3.95, 3.99]]));
+}
+
+#[test]
 fn years_in_order_are_dates_where_there_are_no_others() {
     let options = CsvOptions { id: Some("place"), ..CsvOptions::default() };
     let (tables, _) = read_with("Year,place,load\n1999,a,1\n1999,b,2\n2000,a,3\n2000,b,4\n", &options).expect("tables");

@@ -82,7 +82,7 @@ fn kind(cell: &[u8], delimiter: u8) -> Kind {
     let text = text.trim();
     if is_missing(text) {
         Kind::Missing
-    } else if text.parse::<f64>().is_ok() {
+    } else if number(text, false).is_some() {
         Kind::Number
     } else if delimiter != b',' && is_decimal_comma(text) {
         Kind::DecimalComma
@@ -104,17 +104,23 @@ pub(super) fn delimiter_of(line: &[u8], names: &[&str]) -> u8 {
     DELIMITERS.into_iter().max_by_key(|&delimiter| fit(delimiter)).unwrap_or(b',')
 }
 
-/// The number that a cell's text is.
+/// The number that a cell's text is, with the sign of a currency or of per cent before or behind it or without.
 pub(super) fn number(text: &str, decimal_comma: bool) -> Option<f64> {
+    let text = without_unit(text);
     match text.split_once(',') {
         Some((whole, rest)) if decimal_comma && !text.contains('.') => format!("{whole}.{rest}").parse().ok(),
         _ => text.parse().ok(),
     }
 }
 
+fn without_unit(text: &str) -> &str {
+    const UNITS: [char; 6] = ['$', '€', '£', '¥', '￥', '%'];
+    text.strip_prefix(UNITS).or_else(|| text.strip_suffix(UNITS)).map_or(text, str::trim)
+}
+
 /// `12,5`, not `12,500`.
 pub(super) fn is_decimal_comma(text: &str) -> bool {
-    let Some((whole, rest)) = text.split_once(',') else { return false };
+    let Some((whole, rest)) = without_unit(text).split_once(',') else { return false };
     let whole_digits = whole.trim_start_matches(['-', '+']);
     let n_decimal = rest.bytes().take_while(u8::is_ascii_digit).count();
     let may_be_thousands = n_decimal == 3 && rest.len() == 3 && whole_digits.len() <= 3 && !whole_digits.starts_with('0');
@@ -135,7 +141,7 @@ pub(super) struct Points {
 impl Points {
     pub(super) fn push(&mut self, text: &str) {
         let is_short = |digits: &str| (1..=3).contains(&digits.len()) && digits.bytes().all(|byte| byte.is_ascii_digit());
-        let digits = text.trim_start_matches(['-', '+']);
+        let digits = without_unit(text).trim_start_matches(['-', '+']);
         match digits.split_once('.') {
             Some((whole, rest)) if is_short(whole) && !whole.starts_with('0') && is_short(rest) && rest.len() == 3 => {
                 self.has_parted = true;

@@ -1,6 +1,6 @@
 //! Cells without a value.
 
-/// What is done about cells without a value: empty, `NA`, `NaN`, `null`, `none` or `?`.
+/// What is done about cells without a value: empty, `NA`, `NaN`, `null`, `none`, `?`, `.` or `-`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, clap::ValueEnum)]
 pub enum Missing {
     /// Refuse the file
@@ -16,7 +16,7 @@ pub enum Missing {
 
 /// Whether a cell says that it has no value.
 pub(super) fn is_missing(text: &str) -> bool {
-    ["", "na", "n/a", "nan", "null", "none", "?", "#n/a", "<na>"].iter().any(|name| text.eq_ignore_ascii_case(name))
+    ["", "na", "n/a", "nan", "null", "none", "?", ".", "-", "--", "#n/a", "<na>"].iter().any(|name| text.eq_ignore_ascii_case(name))
 }
 
 /// Fills the values that are NaN in `columns`, each `(row)`, and gives the rows that remain: those with a value in every column. Nothing
