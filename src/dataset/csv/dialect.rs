@@ -45,8 +45,8 @@ impl Dialect {
         let rows: Vec<Vec<Kind>> =
             rows(sample, delimiter).iter().map(|row| row.iter().map(|cell| kind(cell, delimiter)).collect()).collect();
         let has = |kind| rows.iter().flatten().any(|&cell| cell == kind);
-        let has_point = |row: &ByteRecord| row.iter().any(|cell| kind(cell, delimiter) == Kind::Number && cell.contains(&b'.'));
-        let decimal_comma = has(Kind::DecimalComma) && !self::rows(sample, delimiter).iter().any(has_point);
+        let has_point = |cell: &[u8]| str::from_utf8(cell).is_ok_and(|text| text.contains('.') && plain(text.trim()).is_some());
+        let decimal_comma = has(Kind::DecimalComma) && !self::rows(sample, delimiter).iter().any(|row| row.iter().any(has_point));
         Dialect { delimiter, has_header: has_header(&rows), decimal_comma }
     }
 }
@@ -106,11 +106,24 @@ pub(super) fn delimiter_of(line: &[u8], names: &[&str]) -> u8 {
 
 /// The number that a cell's text is, with the sign of a currency or of per cent before or behind it or without.
 pub(super) fn number(text: &str, decimal_comma: bool) -> Option<f64> {
+    let with_comma = || without_unit(text).replacen(',', ".", 1).parse().ok();
+    plain(text).or_else(|| with_comma().filter(|_| decimal_comma)).or_else(|| parted(text, ',', '.')).or_else(|| parted(text, '.', ','))
+}
+
+/// A number as computers write it.
+fn plain(text: &str) -> Option<f64> {
+    without_unit(text).parse().ok()
+}
+
+/// A number whose thousands are parted for certain: `1,234,567` or `1,234.5`, not `1,234`.
+fn parted(text: &str, between_thousands: char, decimal_mark: char) -> Option<f64> {
     let text = without_unit(text);
-    match text.split_once(',') {
-        Some((whole, rest)) if decimal_comma && !text.contains('.') => format!("{whole}.{rest}").parse().ok(),
-        _ => text.parse().ok(),
-    }
+    let (whole, decimals) = text.split_once(decimal_mark).unwrap_or((text, ""));
+    let groups: Vec<&str> = whole.trim_start_matches(['-', '+']).split(between_thousands).collect();
+    let is_group = |(index, group): (usize, &&str)| group.len() == 3 || index == 0 && (1..3).contains(&group.len());
+    let is_certain = groups.len() > 2 || groups.len() == 2 && text.contains(decimal_mark);
+    let is_parted = is_certain && groups.iter().enumerate().all(is_group);
+    is_parted.then(|| format!("{}.{decimals}", whole.replace(between_thousands, "")).parse().ok())?
 }
 
 fn without_unit(text: &str) -> &str {
@@ -196,6 +209,29 @@ mod tests {
         assert_eq!(dialect(",a\n0,1\n"), (',', true, false));
         assert_eq!(dialect("x,1\ny,2\n"), (',', false, false));
         assert_eq!(dialect(""), (',', true, false));
+    }
+
+    #[test]
+    fn thousands_are_parted_where_that_is_certain() {
+        for (text, want) in [
+            ("1,234.5", Some(1234.5)),
+            ("-1,234,567", Some(-1_234_567.0)),
+            ("$21,101,694.25", Some(21_101_694.25)),
+            ("15.234,56", Some(15234.56)),
+            ("1.234.567", Some(1_234_567.0)),
+            ("12,345.", Some(12345.0)),
+            ("1,234", None),
+            ("1234,567.8", None),
+            ("1,23,456", None),
+            ("1,234,56", None),
+            (",234.5", None),
+            ("1,234.5,6", None),
+            ("a,bcd.5", None),
+        ] {
+            assert_eq!(number(text, false), want, "{text}");
+        }
+        assert_eq!((number("1,234", true), number("15.234,56", true), number("1.5", true)), (Some(1.234), Some(15234.56), Some(1.5)));
+        assert!(dialect("a;b\n15.234,56;1\n999,5;2\n").2 && !dialect("a;b\n1,234.5;1\n").2);
     }
 
     #[test]
