@@ -184,6 +184,7 @@ fn the_close_has_the_names_that_exports_give_it() {
     let meta_trader = "<DATE>\t<TIME>\t<OPEN>\t<CLOSE>\n2024.01.02\t00:00:00\t1.1\t1.2\n2024.01.02\t01:00:00\t1.2\t1.3\n";
     assert_eq!(close(meta_trader), ("2024.01.02 00:00:00, 2024.01.02 01:00:00".into(), "<CLOSE>".into()));
     assert_eq!(close("日期,开盘,收盘\n2024年1月30日,1,2\n2024年1月31日,3,4\n"), ("2024年1月30日, 2024年1月31日".into(), "收盘".into()));
+    assert_eq!(close("Date,Close/Last,Volume\n01/30/2024,$1.5,2\n01/31/2024,$2.5,3\n").1, "Close/Last");
     assert_eq!(close("date,closed\n2024-01-30,1\n2024-01-31,2\n").1, "closed");
 }
 

@@ -345,9 +345,9 @@ fn is_time(name: &str, cell: &str) -> bool {
     bare(name).eq_ignore_ascii_case("time") && !is_date(cell) && is_date(&format!("2024-01-31 {cell}"))
 }
 
-/// Whether a column is called `Close`, in any case, as `<CLOSE>`, or 收盘.
+/// Whether a column is called `Close`, in any case, `<CLOSE>`, `Close/Last` as NASDAQ writes it, or 收盘.
 pub fn is_close(name: &str) -> bool {
-    ["close", "收盘", "收盘价"].contains(&bare(name).to_lowercase().as_str())
+    ["close", "close/last", "收盘", "收盘价"].contains(&bare(name).to_lowercase().as_str())
 }
 
 /// A column's name without the `<` and `>` around those of Stooq and MetaTrader.
