@@ -173,8 +173,8 @@ fn scratch(op: &Op, graph: &Graph) -> usize {
 
 fn execute(op: &Op, memory: &mut Memory<f32>, scratch: Rows) {
     match op {
-        Op::Attention(op) => attention::forward(op, memory, scratch),
         Op::Advance(op) => reference::counter::run(op, memory),
+        Op::Attention(op) => attention::forward(op, memory, scratch),
         Op::AttentionAppend(op) => attention::append(op, memory),
         Op::AttentionAppendBackward(op) => reference::attention::run_append_backward(op, memory),
         Op::AttentionBackward(op) => attention::backward(op, memory, scratch),

@@ -115,13 +115,14 @@ fn plain(text: &str) -> Option<f64> {
     without_unit(text).parse().ok()
 }
 
-/// A number whose thousands are parted for certain: `1,234,567` or `1,234.5`, not `1,234`.
+/// A number whose thousands are parted for certain: `1,234,567`, `1,234.5` or `1.234,5`, not `1,234`; nor `1.234.567`, as with it in a
+/// column `1.234` would be one too.
 fn parted(text: &str, between_thousands: char, decimal_mark: char) -> Option<f64> {
     let text = without_unit(text);
     let (whole, decimals) = text.split_once(decimal_mark).unwrap_or((text, ""));
     let groups: Vec<&str> = whole.trim_start_matches(['-', '+']).split(between_thousands).collect();
     let is_group = |(index, group): (usize, &&str)| group.len() == 3 || index == 0 && (1..3).contains(&group.len());
-    let is_certain = groups.len() > 2 || groups.len() == 2 && text.contains(decimal_mark);
+    let is_certain = groups.len() > 1 && text.contains(decimal_mark) || groups.len() > 2 && between_thousands == ',';
     let is_parted = is_certain && groups.iter().enumerate().all(is_group);
     is_parted.then(|| format!("{}.{decimals}", whole.replace(between_thousands, "")).parse().ok())?
 }
@@ -145,6 +146,8 @@ pub(super) fn is_decimal_comma(text: &str) -> bool {
 pub(super) struct Points {
     /// There are cells such as `1.025`.
     has_parted: bool,
+    /// There are cells such as `1.025,5`.
+    has_both: bool,
     /// There are cells such as `999`.
     has_whole: bool,
     /// There are others.
@@ -159,6 +162,7 @@ impl Points {
             Some((whole, rest)) if is_short(whole) && !whole.starts_with('0') && is_short(rest) && rest.len() == 3 => {
                 self.has_parted = true;
             }
+            Some((_, rest)) if rest.contains(',') => self.has_both = true,
             None if is_short(digits) => self.has_whole = true,
             _ => self.has_other |= !is_missing(text),
         }
@@ -167,6 +171,11 @@ impl Points {
     /// Whether the points may part thousands.
     pub(super) fn may_part_thousands(self) -> bool {
         self.has_parted && self.has_whole && !self.has_other
+    }
+
+    /// Whether points part thousands in some cells, and maybe in others that were read as if they did not.
+    pub(super) fn disagree(self) -> bool {
+        self.has_parted && self.has_both
     }
 }
 
@@ -218,8 +227,8 @@ mod tests {
             ("-1,234,567", Some(-1_234_567.0)),
             ("$21,101,694.25", Some(21_101_694.25)),
             ("15.234,56", Some(15234.56)),
-            ("1.234.567", Some(1_234_567.0)),
             ("12,345.", Some(12345.0)),
+            ("1.234.567", None),
             ("1,234", None),
             ("1234,567.8", None),
             ("1,23,456", None),

@@ -170,9 +170,15 @@ pub fn read_csv(path: &Path, options: &CsvOptions<'_>) -> Result<CsvTables> {
     if let Some(error) = unclosed(path, &record) {
         return Err(error);
     }
-    for (&column, _) in layout.selected.iter().zip(points).filter(|(_, points)| points.may_part_thousands()) {
+    for (&column, points) in layout.selected.iter().zip(points) {
         let name = names[column].escape_debug();
-        notes.push(message!("{}, column {}: the points may part thousands; they are read as decimal points", place, name));
+        if points.disagree() {
+            let what = message!("has numbers such as {} and such as {}, whose points may part thousands too", "1.025,5", "1.025");
+            return Err(Error::data(message!("{}, column {}", place, name), what, message!("write thousands without points")));
+        }
+        if points.may_part_thousands() {
+            notes.push(message!("{}, column {}: the points may part thousands; they are read as decimal points", place, name));
+        }
     }
     let mut of_series = Vec::new();
     let tables = all.into_iter().map(|rows| rows.into_table(&layout, &cells, &mut of_series)).collect::<Result<_>>()?;
