@@ -6,7 +6,7 @@
 @group(0) @binding(30) var<uniform> streamed: array<vec4<f32>, WINDOW>; // (slice, row, HELD_TERMS)
 @group(0) @binding(31) var<storage, read> resident: array<vec4<f32>>; // (column, term), or (term, column) where B_BY_TERM
 @group(0) @binding(32) var<storage, read> bias_fours: array<vec4<f32>>; // (row), where params.has_bias is set
-@group(0) @binding(33) var<storage, read_write> product_fours: array<vec4<f32>>; // (column, row)
+@group(0) @binding(33) var<storage, read_write> product_fours: array<vec4<f32>>; // (column, row), or (row, column) where BY_ROW, without bias
 
 const COLUMNS = 4u * PANEL;
 
@@ -61,11 +61,9 @@ fn products(a: vec4<f32>, first: Terms, second: Terms) -> vec4<f32> {
     return products_of_first(a, first) + products_of_last(a, second);
 }
 
-fn put_rows(column: u32, row: u32, values: vec4<f32>, is_first: bool) {
-    if column >= params.n_product_column {
-        return;
-    }
-    let at = (params.product_fours_offset + column * params.product_fours_stride + row) / 4u;
+// four neighbours of a line of the product
+fn put_four(line: u32, first: u32, values: vec4<f32>, is_first: bool) {
+    let at = (params.product_fours_offset + line * params.product_fours_stride + first) / 4u;
     var sum = values;
     if !is_first {
         sum += product_fours[at];
@@ -148,9 +146,13 @@ fn multiply_resident(
             if slice == 0u && params.has_bias != 0u {
                 added = bias_fours[(params.bias_fours_offset + to) / 4u];
             }
-            var columns = transpose(rows);
+            let columns = transpose(rows);
             for (var i = 0u; i < 4u; i++) {
-                put_rows(column + i, to, columns[i] + added, slice == 0u);
+                if BY_ROW && column < params.n_product_column {
+                    put_four(to + i, column, rows[i], slice == 0u);
+                } else if !BY_ROW && column + i < params.n_product_column {
+                    put_four(column + i, to, columns[i] + added, slice == 0u);
+                }
             }
         }
     }

@@ -32,6 +32,7 @@ const fn variant(shared: &'static [&'static str]) -> Shader {
             ("WINDOW", Constant::U32(WINDOW as u32)),
             ("A_BY_TERM", Constant::Bool(false)),
             ("B_BY_TERM", Constant::Bool(false)),
+            ("BY_ROW", Constant::Bool(false)),
             ("HAS_BIAS", Constant::Bool(false)),
             ("HAS_FACTORS", Constant::Bool(false)),
             ("HAS_ADDED", Constant::Bool(false)),
@@ -469,15 +470,17 @@ fn held_terms(n_term: usize) -> usize {
 }
 
 /// With the rows of A as the columns that stay, and those of B streamed past them: what the product's rows hold lies side by side. Sums of
-/// what stays come with it.
+/// what stays come with it. A gradient of a weight that wants none streams the factor of fewer rows, in fewer dispatches.
 fn multiply_by_subgroups(
     plan: &mut Planner,
-    resident: Source,
-    streamed: Source,
+    a: Source,
+    b: Source,
     bias: Option<Tensor>,
     to: Tensor,
     sums: Option<Tensor>,
 ) -> Result<()> {
+    let by_row = a.by_term && b.by_term && sums.is_none() && a.rows_and_terms().0 < b.rows_and_terms().0;
+    let (resident, streamed) = if by_row { (b, a) } else { (a, b) };
     let ((n_column, n_term), (n_row, _)) = (resident.rows_and_terms(), streamed.rows_and_terms());
     let terms = held_terms(n_term);
     let n_slice = n_term.div_ceil(terms);
@@ -494,7 +497,8 @@ fn multiply_by_subgroups(
             plan.kernel(&SUBGROUP_SHADER, "multiply_resident")
                 .constant("HELD_TERMS", terms)
                 .constant("B_BY_TERM", resident.by_term)
-                .constant("SPREAD", resident.by_term)
+                .constant("BY_ROW", by_row)
+                .constant("SPREAD", resident.by_term && !by_row)
                 .bind("streamed", streamed)
                 .bind("resident", resident.tensor)
                 .bind_optional("bias_fours", bias)
