@@ -1,12 +1,11 @@
-// `subgroup`: a subgroup of 8 invocations holds HELD_TERMS terms of 32 columns of the product, four an invocation, and streams rows past them: the
-// resident factor is read once a dispatch, from where it lies, and the streamed one through a window of its packed rows, an invocation one
-// vector in 8, which it hands to the others. On Mesa's software drivers a load is a gather of 30 instructions; resident terms spill to the
-// stack, from where a multiplication reads them by itself. HELD_TERMS is 16, 32 or 128; every multiplication is written out.
+// `subgroup`: a subgroup of 8 invocations holds HELD_TERMS terms of 32 columns of the product, four an invocation, and streams rows past them, an
+// invocation one vector in 8, which it hands to the others. On Mesa's software drivers a load is a gather of 30 instructions; resident terms
+// spill to the stack, from where a multiplication reads them by itself. HELD_TERMS is 16, 32 or 128; every multiplication is written out.
 
-@group(0) @binding(30) var<uniform> streamed: array<vec4<f32>, WINDOW>; // (slice, row, HELD_TERMS)
+@group(0) @binding(30) var<storage, read> streamed: array<vec4<f32>>; // (row, term), or packed (slice, row, HELD_TERMS)
 @group(0) @binding(31) var<storage, read> resident: array<vec4<f32>>; // (column, term), or (term, column) where B_BY_TERM
-@group(0) @binding(32) var<storage, read> bias_fours: array<vec4<f32>>; // (row), where params.has_bias is set
-@group(0) @binding(33) var<storage, read_write> product_fours: array<vec4<f32>>; // (column, row), or (row, column) where BY_ROW, without bias
+@group(0) @binding(32) var<storage, read> bias_fours: array<vec4<f32>>; // of a line of the product, where params.has_bias is set
+@group(0) @binding(33) var<storage, read_write> product_fours: array<vec4<f32>>; // (row, column) where BY_ROW, or (column, row)
 
 const COLUMNS = 4u * PANEL;
 
@@ -81,19 +80,24 @@ fn put_sums(column: u32, slice: u32, of_slice: vec4<f32>) {
     }
 }
 
-// params.n_slice slices of HELD_TERMS terms, from the slice params.first_slice on, of params.n_product_row rows
+// params.block_rows rows of the product, or fewer; params.n_slice slices of HELD_TERMS terms, from the slice params.first_slice on
 @compute @workgroup_size(PANEL)
 fn multiply_resident(
     @builtin(workgroup_id) group: vec3<u32>,
     @builtin(num_workgroups) workgroups: vec3<u32>,
     @builtin(local_invocation_index) lane: u32,
 ) {
-    let first_column = (group.y * workgroups.x + group.x) * COLUMNS;
-    if first_column >= params.n_product_column {
+    let index = group.y * workgroups.x + group.x;
+    let n_group = (params.n_product_column + COLUMNS - 1u) / COLUMNS;
+    let first_column = index % n_group * COLUMNS;
+    let first_row = index / n_group * params.block_rows;
+    if first_row >= params.n_product_row {
         return;
     }
+    let end_row = min(first_row + params.block_rows, params.n_product_row);
     let column = 4u * spread(first_column / 4u + lane, params.n_product_column / 4u);
-    var at = lane;
+    let row_quads = params.streamed_stride / 4u;
+    let first_at = params.streamed_offset / 4u + first_row * row_quads + select(lane, lane / 4u * row_quads + lane % 4u, HELD_TERMS == 16u);
     for (var slice = params.first_slice; slice < params.first_slice + params.n_slice; slice++) {
         var held_0: Terms;
         var held_1: Terms;
@@ -121,15 +125,16 @@ fn multiply_resident(
                 }
             }
         }
-        if HAS_SUMS && params.first_row == 0u {
+        if HAS_SUMS && first_row == 0u {
             put_sums(column, slice, sum_held);
         }
-        for (var row = 0u; row < params.n_product_row; row += 4u) {
+        var at = first_at + slice * params.n_product_row * row_quads;
+        for (var row = first_row; row < end_row; row += 4u) {
             var rows: mat4x4<f32>; // the last four, a column of the matrix each
             for (var i = 0u; i < 2u && HELD_TERMS == 16u; i++) {
                 let two = streamed[at];
                 rows = mat4x4(rows[2], rows[3], products_of_first(two, held_7), products_of_last(two, held_7));
-                at += PANEL;
+                at += 2u * row_quads;
             }
             for (var i = 0u; i < 4u && HELD_TERMS != 16u; i++) {
                 var sum = products(streamed[at + HELD_TERMS / 4u - PANEL], held_6, held_7);
@@ -139,19 +144,18 @@ fn multiply_resident(
                     sum += products(streamed[at + 2u * PANEL], held_4, held_5);
                 }
                 rows = mat4x4(rows[1], rows[2], rows[3], sum);
-                at += HELD_TERMS / 4u;
+                at += row_quads;
             }
-            let to = params.first_row + row;
             var added = vec4<f32>();
             if slice == 0u && params.has_bias != 0u {
-                added = bias_fours[(params.bias_fours_offset + to) / 4u];
+                added = bias_fours[(params.bias_fours_offset + select(row, column, BY_ROW)) / 4u];
             }
             let columns = transpose(rows);
             for (var i = 0u; i < 4u; i++) {
-                if BY_ROW && column < params.n_product_column {
-                    put_four(to + i, column, rows[i], slice == 0u);
+                if BY_ROW && column < params.n_product_column && row + i < end_row {
+                    put_four(row + i, column, rows[i] + added, slice == 0u);
                 } else if !BY_ROW && column + i < params.n_product_column {
-                    put_four(column + i, to, columns[i] + added, slice == 0u);
+                    put_four(column + i, row, columns[i] + added, slice == 0u);
                 }
             }
         }

@@ -3,7 +3,7 @@
 use super::panel::{self, PANEL, Panels, Source, WINDOW};
 use super::{Operation, QUAD, SINGLE, SPREAD, TERMS, present, width};
 use crate::error::{Error, Result};
-use crate::gpu::{Constant, CooperativeMatrices, MOST_ITERATIONS, Operand, Planner, Shader, WINDOW_BYTES};
+use crate::gpu::{Constant, CooperativeMatrices, MOST_ITERATIONS, Operand, Planner, Shader};
 use crate::graph::{Gradients, Graph, Tensor};
 
 const SHADER: Shader = variant(&[SINGLE, panel::SOURCE, SPREAD]);
@@ -458,6 +458,9 @@ fn multiply_panels(plan: &mut Planner, a: Source, b: Source, bias: Option<Tensor
     Ok(())
 }
 
+/// Rows that a workgroup of `multiply_resident` streams past what it holds.
+const BLOCK_ROWS: usize = 256;
+
 /// Terms that `multiply_resident` holds at a time, of so many.
 fn held_terms(n_term: usize) -> usize {
     if n_term > 96 {
@@ -469,8 +472,9 @@ fn held_terms(n_term: usize) -> usize {
     }
 }
 
-/// With the rows of A as the columns that stay, and those of B streamed past them: what the product's rows hold lies side by side. Sums of
-/// what stays come with it. A gradient of a weight that wants none streams the factor of fewer rows, in fewer dispatches.
+/// One factor is held and the other streamed past it: A past B, as the product's rows are stored fastest, where all terms are held at once,
+/// unless columns that fill no vector cost more. A gradient of a weight streams the factor of fewer rows, which is packed, and holds A where
+/// sums of its rows are wanted.
 fn multiply_by_subgroups(
     plan: &mut Planner,
     a: Source,
@@ -479,42 +483,48 @@ fn multiply_by_subgroups(
     to: Tensor,
     sums: Option<Tensor>,
 ) -> Result<()> {
-    let by_row = a.by_term && b.by_term && sums.is_none() && a.rows_and_terms().0 < b.rows_and_terms().0;
-    let (resident, streamed) = if by_row { (b, a) } else { (a, b) };
-    let ((n_column, n_term), (n_row, _)) = (resident.rows_and_terms(), streamed.rows_and_terms());
+    let ((a_rows, n_term), (b_rows, _)) = (a.rows_and_terms(), b.rows_and_terms());
     let terms = held_terms(n_term);
     let n_slice = n_term.div_ceil(terms);
-    let packed = plan.scratch(n_slice * n_row * terms);
-    let kernel = plan.kernel(&SUBGROUP_SHADER, "pack_rows").constant("HELD_TERMS", terms);
-    let kernel = streamed.bind("source_fours", kernel).bind("packed", packed).param("n_slice", n_slice);
-    kernel.lanes(n_slice * n_row * terms / 16)?;
-    let window = WINDOW_BYTES as usize / 4 / terms; // rows
-    let (window_rows, window_slices) = (n_row.min(window), (window / n_row).max(1));
-    for first_row in (0..n_row).step_by(window_rows) {
-        for first_slice in (0..n_slice).step_by(window_slices) {
-            let (n_row_here, n_slice_here) = (window_rows.min(n_row - first_row), window_slices.min(n_slice - first_slice));
-            let streamed = plan.window(packed, (first_slice * n_row + first_row) * terms);
-            plan.kernel(&SUBGROUP_SHADER, "multiply_resident")
-                .constant("HELD_TERMS", terms)
-                .constant("B_BY_TERM", resident.by_term)
-                .constant("BY_ROW", by_row)
-                .constant("SPREAD", resident.by_term && !by_row)
-                .bind("streamed", streamed)
-                .bind("resident", resident.tensor)
-                .bind_optional("bias_fours", bias)
-                .bind_optional("sums", sums)
-                .bind("product_fours", to)
-                .param("has_bias", bias.is_some())
-                .param("n_product_row", n_row_here)
-                .param("n_product_column", n_column)
-                .param("n_term", n_term)
-                .param("first_row", first_row)
-                .param("first_slice", first_slice)
-                .param("n_slice", n_slice_here)
-                .bytes(4 * (n_row_here + n_column) * n_slice_here * terms + 4 * n_row_here * n_column)
-                .flops(2 * n_row_here * n_column * n_slice_here * terms)
-                .groups(n_column.div_ceil(4 * PANEL))?;
-        }
+    let is_whole = n_term == terms;
+    let work = |n_held: usize, n_streamed: usize| n_held.next_multiple_of(4 * PANEL) * n_streamed;
+    let by_row = if a.by_term { sums.is_none() && a_rows < b_rows } else { is_whole && work(b_rows, a_rows) <= work(a_rows, b_rows) };
+    let (resident, streamed) = if by_row { (b, a) } else { (a, b) };
+    let (n_column, n_row) = if by_row { (b_rows, a_rows) } else { (a_rows, b_rows) };
+    let (operand, stride) = if is_whole && !streamed.by_term {
+        (streamed.bound, plan.spec(streamed.tensor).row_stride)
+    } else {
+        let packed = plan.scratch(n_slice * n_row * terms);
+        let kernel = plan.kernel(&SUBGROUP_SHADER, "pack_rows").constant("HELD_TERMS", terms);
+        let kernel = streamed.bind("source_fours", kernel).bind("packed", packed).param("n_slice", n_slice);
+        kernel.lanes(n_slice * n_row * terms / 16)?;
+        (packed, terms)
+    };
+    let block_rows = n_row.min(BLOCK_ROWS);
+    let most_slices = MOST_ITERATIONS / (3 * BLOCK_ROWS);
+    for first_slice in (0..n_slice).step_by(most_slices) {
+        let n_slice_here = most_slices.min(n_slice - first_slice);
+        plan.kernel(&SUBGROUP_SHADER, "multiply_resident")
+            .constant("HELD_TERMS", terms)
+            .constant("B_BY_TERM", resident.by_term)
+            .constant("BY_ROW", by_row)
+            .constant("SPREAD", resident.by_term && !by_row)
+            .bind("streamed", operand)
+            .bind("resident", resident.tensor)
+            .bind_optional("bias_fours", bias)
+            .bind_optional("sums", sums)
+            .bind("product_fours", to)
+            .param("has_bias", bias.is_some())
+            .param("streamed_stride", stride)
+            .param("block_rows", block_rows)
+            .param("n_product_row", n_row)
+            .param("n_product_column", n_column)
+            .param("n_term", n_term)
+            .param("first_slice", first_slice)
+            .param("n_slice", n_slice_here)
+            .bytes(4 * (n_row + n_column) * n_slice_here * terms + 4 * n_row * n_column)
+            .flops(2 * n_row * n_column * n_slice_here * terms)
+            .groups(n_column.div_ceil(4 * PANEL) * n_row.div_ceil(block_rows))?;
     }
     Ok(())
 }

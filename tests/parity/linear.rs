@@ -13,9 +13,11 @@ fn kernels() -> Vec<&'static str> {
 #[test]
 fn shapes_that_fit_no_tile() {
     let odd = [(1, 1, 1), (2, 3, 1), (17, 5, 65), (63, 16, 16), (65, 257, 33), (130, 600, 3), (1000, 3, 7), (700, 37, 45)];
-    // sizes that divide by four: more rows than a window takes, all slices in one window, one in each; whole cache lines an invocation
+    // sizes that divide by four: more rows than a block, several slices, whole cache lines an invocation
     let even = [(300, 20, 600), (4, 4, 4), (20, 8, 36), (1100, 128, 140), (12, 700, 20), (200, 36, 256), (520, 1, 128), (1100, 1, 140)];
-    let shapes = odd.into_iter().chain(even);
+    // terms that are held at once: the product is stored row by row; the last: more slices than a dispatch takes
+    let whole = [(501, 128, 64), (77, 16, 32), (77, 32, 128), (77, 32, 16), (200, 256, 36), (10_100, 4, 8)];
+    let shapes = odd.into_iter().chain(even).chain(whole);
     for (n_row, n_in, n_out) in shapes {
         for (has_bias, kernel) in [false, true].into_iter().flat_map(|has_bias| kernels().into_iter().map(move |kernel| (has_bias, kernel)))
         {
@@ -59,13 +61,14 @@ fn factors_beyond_the_range_of_16_bit_floats() {
 
 #[test]
 fn columns_and_steps_of_larger_tensors() {
-    for (kernel, first) in kernels().into_iter().flat_map(|kernel| [(kernel, 3), (kernel, 4)]) {
-        let mut case = Case::new(format!("linear over columns from {first} on"));
+    let parts = [(3, 4, 7), (4, 4, 7), (3, 16, 32), (4, 16, 32)];
+    for (kernel, (first, n_in, n_out)) in kernels().into_iter().flat_map(|kernel| parts.map(|part| (kernel, part))) {
+        let mut case = Case::new(format!("linear over {n_in} columns from {first} on"));
         case.force_kernel("linear", kernel);
-        let x = case.variable("x", &[3, 5, 12], -1.0, 1.0);
-        let weight = case.variable("weight", &[7, 4], -1.0, 1.0);
-        let head = case.variable("head", &[2, 7], -1.0, 1.0);
-        let part = case.graph.columns(x, "part", first, 4);
+        let x = case.variable("x", &[3, 5, n_in + 8], -1.0, 1.0);
+        let weight = case.variable("weight", &[n_out, n_in], -1.0, 1.0);
+        let head = case.variable("head", &[2, n_out], -1.0, 1.0);
+        let part = case.graph.columns(x, "part", first, n_in);
         let y = case.graph.linear("y", part, weight, None).expect("shapes fit");
         let last = case.graph.step(y, 4).expect("contiguous");
         let forecast = case.graph.linear("forecast", last, head, None).expect("shapes fit");
