@@ -6,7 +6,7 @@
 // is 2 TILE TERMS floats of storage for 2 TILE^2 TERMS operations: TILE / 4 operations a byte; a term is 16 floats of workgroup memory for
 // 128 operations of an invocation: 2 a byte. Where tiles are few, the terms are split over workgroups, whose parts are added up in order.
 // `panel`: both factors are packed, then one invocation computes a PANEL x PANEL block of the product: see shared/panel.wgsl.
-// `subgroup`: see shared/linear_subgroup.wgsl; `cooperative`: see shared/linear_cooperative.wgsl.
+// `subgroup`, `subgroup_window`: see shared/linear_subgroup.wgsl; `cooperative`: see shared/linear_cooperative.wgsl.
 
 struct Params {
     n_row: u32,
@@ -52,6 +52,8 @@ struct Params {
     product_stride: u32,
     first_slice: u32,
     n_slice: u32,
+    bound_slice: u32,
+    first_row: u32,
     block_rows: u32,
     streamed_offset: u32,
     streamed_stride: u32,

@@ -1,8 +1,8 @@
 // `subgroup`: a subgroup of 8 invocations holds HELD_TERMS terms of 32 columns of the product, four an invocation, and streams rows past them, an
 // invocation one vector in 8, which it hands to the others. On Mesa's software drivers a load is a gather of 30 instructions; resident terms
 // spill to the stack, from where a multiplication reads them by itself. HELD_TERMS is 16, 32 or 128; every multiplication is written out.
+// `subgroup_window` streams windows of 64 KiB, a dispatch each: for CPUs on which loads from storage take far longer.
 
-@group(0) @binding(30) var<storage, read> streamed: array<vec4<f32>>; // (row, term), or packed (slice, row, HELD_TERMS)
 @group(0) @binding(31) var<storage, read> resident: array<vec4<f32>>; // (column, term), or (term, column) where B_BY_TERM
 @group(0) @binding(32) var<storage, read> bias_fours: array<vec4<f32>>; // of a line of the product, where params.has_bias is set
 @group(0) @binding(33) var<storage, read_write> product_fours: array<vec4<f32>>; // (row, column) where BY_ROW, or (column, row)
@@ -80,7 +80,8 @@ fn put_sums(column: u32, slice: u32, of_slice: vec4<f32>) {
     }
 }
 
-// params.block_rows rows of the product, or fewer; params.n_slice slices of HELD_TERMS terms, from the slice params.first_slice on
+// block_rows rows of the product, or fewer; n_slice slices of HELD_TERMS terms, from first_slice on. Of what is streamed n_product_row rows are
+// bound, from first_row on, and slices from bound_slice on.
 @compute @workgroup_size(PANEL)
 fn multiply_resident(
     @builtin(workgroup_id) group: vec3<u32>,
@@ -90,14 +91,14 @@ fn multiply_resident(
     let index = group.y * workgroups.x + group.x;
     let n_group = (params.n_product_column + COLUMNS - 1u) / COLUMNS;
     let first_column = index % n_group * COLUMNS;
-    let first_row = index / n_group * params.block_rows;
-    if first_row >= params.n_product_row {
+    let first = index / n_group * params.block_rows;
+    if first >= params.n_product_row {
         return;
     }
-    let end_row = min(first_row + params.block_rows, params.n_product_row);
+    let end = min(first + params.block_rows, params.n_product_row);
     let column = 4u * spread(first_column / 4u + lane, params.n_product_column / 4u);
     let row_quads = params.streamed_stride / 4u;
-    let first_at = params.streamed_offset / 4u + first_row * row_quads + select(lane, lane / 4u * row_quads + lane % 4u, HELD_TERMS == 16u);
+    let first_at = params.streamed_offset / 4u + first * row_quads + select(lane, lane / 4u * row_quads + lane % 4u, HELD_TERMS == 16u);
     for (var slice = params.first_slice; slice < params.first_slice + params.n_slice; slice++) {
         var held_0: Terms;
         var held_1: Terms;
@@ -125,11 +126,11 @@ fn multiply_resident(
                 }
             }
         }
-        if HAS_SUMS && first_row == 0u {
+        if HAS_SUMS && params.first_row + first == 0u {
             put_sums(column, slice, sum_held);
         }
-        var at = first_at + slice * params.n_product_row * row_quads;
-        for (var row = first_row; row < end_row; row += 4u) {
+        var at = first_at + (slice - params.bound_slice) * params.n_product_row * row_quads;
+        for (var row = first; row < end; row += 4u) {
             var rows: mat4x4<f32>; // the last four, a column of the matrix each
             for (var i = 0u; i < 2u && HELD_TERMS == 16u; i++) {
                 let two = streamed[at];
@@ -146,16 +147,17 @@ fn multiply_resident(
                 rows = mat4x4(rows[1], rows[2], rows[3], sum);
                 at += row_quads;
             }
+            let to = params.first_row + row;
             var added = vec4<f32>();
             if slice == 0u && params.has_bias != 0u {
-                added = bias_fours[(params.bias_fours_offset + select(row, column, BY_ROW)) / 4u];
+                added = bias_fours[(params.bias_fours_offset + select(to, column, BY_ROW)) / 4u];
             }
             let columns = transpose(rows);
             for (var i = 0u; i < 4u; i++) {
-                if BY_ROW && column < params.n_product_column && row + i < end_row {
-                    put_four(row + i, column, rows[i] + added, slice == 0u);
+                if BY_ROW && column < params.n_product_column && row + i < end {
+                    put_four(to + i, column, rows[i] + added, slice == 0u);
                 } else if !BY_ROW && column + i < params.n_product_column {
-                    put_four(column + i, row, columns[i] + added, slice == 0u);
+                    put_four(column + i, to, columns[i] + added, slice == 0u);
                 }
             }
         }

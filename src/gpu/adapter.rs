@@ -86,6 +86,13 @@ impl AdapterSummary {
     }
 }
 
+fn has_avx512() -> bool {
+    #[cfg(target_arch = "x86_64")]
+    return std::arch::is_x86_feature_detected!("avx512vl");
+    #[cfg(not(target_arch = "x86_64"))]
+    false
+}
+
 fn is_software(info: &wgpu::AdapterInfo) -> bool {
     let name = info.name.to_lowercase();
     info.device_type == wgpu::DeviceType::Cpu || ["llvmpipe", "swiftshader", "softpipe"].iter().any(|software| name.contains(software))
@@ -242,6 +249,7 @@ impl Gpu {
         let traits = Traits {
             name: summary.name.clone(),
             software: summary.software,
+            has_avx512: has_avx512(),
             // Metal tells shaders the size of a binding in 32 bits
             max_binding: limits.max_storage_buffer_binding_size.min(1 << 31),
             max_storage_buffers: limits.max_storage_buffers_per_shader_stage,

@@ -21,6 +21,8 @@ pub struct Traits {
     pub name: String,
     /// Whether a CPU computes.
     pub software: bool,
+    /// Whether that CPU has AVX-512, without which older Mesa takes ten times as long to load from storage as from a uniform array.
+    pub has_avx512: bool,
     /// Largest binding, bytes.
     pub max_binding: u64,
     /// Storage buffers that one dispatch may bind.
@@ -51,6 +53,7 @@ impl Traits {
         Traits {
             name: "WebGPU defaults".into(),
             software: false,
+            has_avx512: false,
             max_binding: 128 << 20,
             max_storage_buffers: 8,
             max_workgroups: 65_535,

@@ -3,7 +3,7 @@
 use super::panel::{self, PANEL, Panels, Source, WINDOW};
 use super::{Operation, QUAD, SINGLE, SPREAD, TERMS, present, width};
 use crate::error::{Error, Result};
-use crate::gpu::{Constant, CooperativeMatrices, MOST_ITERATIONS, Operand, Planner, Shader};
+use crate::gpu::{Constant, CooperativeMatrices, MOST_ITERATIONS, Operand, Planner, Shader, WINDOW_BYTES};
 use crate::graph::{Gradients, Graph, Tensor};
 
 const SHADER: Shader = variant(&[SINGLE, panel::SOURCE, SPREAD]);
@@ -11,8 +11,12 @@ const SHADER: Shader = variant(&[SINGLE, panel::SOURCE, SPREAD]);
 /// Sums four columns an invocation.
 const QUAD_SHADER: Shader = variant(&[QUAD, panel::SOURCE, SPREAD]);
 
-/// Multiplies by subgroup operations.
-const SUBGROUP_SHADER: Shader = variant(&[SINGLE, panel::SOURCE, SPREAD, TERMS, include_str!("../../shaders/shared/linear_subgroup.wgsl")]);
+/// Multiply by subgroup operations: what is streamed lies in storage, or in windows of a uniform array.
+const SUBGROUP_SHADER: Shader =
+    variant(&[SINGLE, panel::SOURCE, SPREAD, TERMS, include_str!("../../shaders/shared/streamed_storage.wgsl"), SUBGROUP]);
+const WINDOW_SHADER: Shader =
+    variant(&[SINGLE, panel::SOURCE, SPREAD, TERMS, include_str!("../../shaders/shared/streamed_window.wgsl"), SUBGROUP]);
+const SUBGROUP: &str = include_str!("../../shaders/shared/linear_subgroup.wgsl");
 
 /// Multiply by cooperative matrices of 8 x 8, and of 16 x 16.
 const COOPERATIVE_8_SHADER: Shader =
@@ -327,8 +331,9 @@ enum Choice {
     Tile(Tile),
     /// By packed panels: on software GPUs, where the product can be bound, and the factors once packed.
     Panel,
-    /// By subgroups of eight invocations that hold terms of columns: where all rows are whole vectors of four.
-    Subgroup,
+    /// By subgroups of eight invocations that hold terms of columns, past which rows are streamed, `by_window` through a uniform array: where
+    /// all rows are whole vectors of four.
+    Subgroup { by_window: bool },
 }
 
 impl Choice {
@@ -342,15 +347,17 @@ impl Choice {
         let packed_bytes = 4 * (b.0 * b.1.next_multiple_of(held_terms(b.1))) as u64;
         let fits = |kernel: &str| match kernel {
             "panel" => are_bound_whole && [a, b].into_iter().all(|(n_row, n_term)| Panels::new(n_row, n_term).fit(plan)),
-            "subgroup" => in_fours && are_bound_whole && packed_bytes <= plan.traits().max_binding,
+            "subgroup" | "subgroup_window" => in_fours && are_bound_whole && packed_bytes <= plan.traits().max_binding,
             _ => true,
         };
         let is_wide = a.0.div_ceil(128) * b.0.div_ceil(128) >= FILLING / 2;
-        let rule = ["subgroup", "panel", if is_wide { "tile_128" } else { "tile_64" }];
+        let by_subgroups = if plan.traits().has_avx512 { "subgroup" } else { "subgroup_window" };
+        let rule = [by_subgroups, "panel", if is_wide { "tile_128" } else { "tile_64" }];
         let rule = if plan.traits().software { &rule[..] } else { &rule[2..] };
         match (plan.chosen("linear", &[a.0, b.0, a.1], rule, fits), plan.traits().cooperative) {
             ("panel", _) => Choice::Panel,
-            ("subgroup", _) => Choice::Subgroup,
+            ("subgroup", _) => Choice::Subgroup { by_window: false },
+            ("subgroup_window", _) => Choice::Subgroup { by_window: true },
             ("cooperative", Some(matrices)) => Choice::Tile(Tile::by_matrices(matrices)),
             ("tile_128", _) => Choice::Tile(Tile::by_invocations(16)),
             _ => Choice::Tile(Tile::by_invocations(8)),
@@ -386,7 +393,7 @@ fn product(plan: &mut Planner, a: Source, b: Source, bias: Option<Tensor>, to: T
     match Choice::new(plan, &a, &b, bias, to) {
         Choice::Tile(tile) => multiply_tiles(plan, &tile, a, b, bias, to)?,
         Choice::Panel => multiply_panels(plan, a, b, bias, to)?,
-        Choice::Subgroup => return multiply_by_subgroups(plan, a, b, bias, to, sums),
+        Choice::Subgroup { by_window } => return multiply_by_subgroups(plan, by_window, (a, b), bias, to, sums),
     }
     sum_rows(plan, a.tensor, sums, None)
 }
@@ -472,59 +479,66 @@ fn held_terms(n_term: usize) -> usize {
     }
 }
 
-/// One factor is held and the other streamed past it: A past B, as the product's rows are stored fastest, where all terms are held at once,
-/// unless columns that fill no vector cost more. A gradient of a weight streams the factor of fewer rows, which is packed, and holds A where
-/// sums of its rows are wanted.
+/// One factor is held and the other streamed past it: A past B, from where it lies, as a product's rows are stored fastest, where all terms
+/// are held at once, unless columns that fill no vector cost more; but not by windows, of which A has many. A gradient of a weight streams
+/// the factor of fewer rows, and holds A where sums of its rows are wanted.
 fn multiply_by_subgroups(
     plan: &mut Planner,
-    a: Source,
-    b: Source,
+    by_window: bool,
+    (a, b): (Source, Source),
     bias: Option<Tensor>,
     to: Tensor,
     sums: Option<Tensor>,
 ) -> Result<()> {
+    let shader = if by_window { &WINDOW_SHADER } else { &SUBGROUP_SHADER };
     let ((a_rows, n_term), (b_rows, _)) = (a.rows_and_terms(), b.rows_and_terms());
     let terms = held_terms(n_term);
     let n_slice = n_term.div_ceil(terms);
-    let is_whole = n_term == terms;
+    let as_it_lies = n_term == terms && !by_window;
     let work = |n_held: usize, n_streamed: usize| n_held.next_multiple_of(4 * PANEL) * n_streamed;
-    let by_row = if a.by_term { sums.is_none() && a_rows < b_rows } else { is_whole && work(b_rows, a_rows) <= work(a_rows, b_rows) };
+    let by_row = if a.by_term { sums.is_none() && a_rows < b_rows } else { as_it_lies && work(b_rows, a_rows) <= work(a_rows, b_rows) };
     let (resident, streamed) = if by_row { (b, a) } else { (a, b) };
     let (n_column, n_row) = if by_row { (b_rows, a_rows) } else { (a_rows, b_rows) };
-    let (operand, stride) = if is_whole && !streamed.by_term {
+    let (operand, stride) = if as_it_lies && !streamed.by_term {
         (streamed.bound, plan.spec(streamed.tensor).row_stride)
     } else {
         let packed = plan.scratch(n_slice * n_row * terms);
-        let kernel = plan.kernel(&SUBGROUP_SHADER, "pack_rows").constant("HELD_TERMS", terms);
+        let kernel = plan.kernel(shader, "pack_rows").constant("HELD_TERMS", terms);
         let kernel = streamed.bind("source_fours", kernel).bind("packed", packed).param("n_slice", n_slice);
         kernel.lanes(n_slice * n_row * terms / 16)?;
         (packed, terms)
     };
-    let block_rows = n_row.min(BLOCK_ROWS);
-    let most_slices = MOST_ITERATIONS / (3 * BLOCK_ROWS);
-    for first_slice in (0..n_slice).step_by(most_slices) {
-        let n_slice_here = most_slices.min(n_slice - first_slice);
-        plan.kernel(&SUBGROUP_SHADER, "multiply_resident")
-            .constant("HELD_TERMS", terms)
-            .constant("B_BY_TERM", resident.by_term)
-            .constant("BY_ROW", by_row)
-            .constant("SPREAD", resident.by_term && !by_row)
-            .bind("streamed", operand)
-            .bind("resident", resident.tensor)
-            .bind_optional("bias_fours", bias)
-            .bind_optional("sums", sums)
-            .bind("product_fours", to)
-            .param("has_bias", bias.is_some())
-            .param("streamed_stride", stride)
-            .param("block_rows", block_rows)
-            .param("n_product_row", n_row)
-            .param("n_product_column", n_column)
-            .param("n_term", n_term)
-            .param("first_slice", first_slice)
-            .param("n_slice", n_slice_here)
-            .bytes(4 * (n_row + n_column) * n_slice_here * terms + 4 * n_row * n_column)
-            .flops(2 * n_row * n_column * n_slice_here * terms)
-            .groups(n_column.div_ceil(4 * PANEL) * n_row.div_ceil(block_rows))?;
+    let window = WINDOW_BYTES as usize / 4 / terms; // rows
+    let most_rows = if by_window { n_row.min(window) } else { n_row };
+    let most_slices = if by_window { (window / n_row).max(1) } else { MOST_ITERATIONS / (3 * BLOCK_ROWS) };
+    for first_row in (0..n_row).step_by(most_rows) {
+        for first_slice in (0..n_slice).step_by(most_slices) {
+            let (n_row_here, n_slice_here) = (most_rows.min(n_row - first_row), most_slices.min(n_slice - first_slice));
+            let window = by_window.then(|| plan.window(operand, (first_slice * n_row + first_row) * terms));
+            plan.kernel(shader, "multiply_resident")
+                .constant("HELD_TERMS", terms)
+                .constant("B_BY_TERM", resident.by_term)
+                .constant("BY_ROW", by_row)
+                .constant("SPREAD", resident.by_term && !by_row)
+                .bind("streamed", window.unwrap_or(operand))
+                .bind("resident", resident.tensor)
+                .bind_optional("bias_fours", bias)
+                .bind_optional("sums", sums)
+                .bind("product_fours", to)
+                .param("has_bias", bias.is_some())
+                .param("streamed_stride", stride)
+                .param("n_product_row", n_row_here)
+                .param("n_product_column", n_column)
+                .param("n_term", n_term)
+                .param("first_row", first_row)
+                .param("block_rows", BLOCK_ROWS)
+                .param("first_slice", first_slice)
+                .param("bound_slice", if by_window { first_slice } else { 0 })
+                .param("n_slice", n_slice_here)
+                .bytes(4 * (n_row_here + n_column) * n_slice_here * terms + 4 * n_row_here * n_column)
+                .flops(2 * n_row_here * n_column * n_slice_here * terms)
+                .groups(n_column.div_ceil(4 * PANEL) * n_row_here.div_ceil(BLOCK_ROWS))?;
+        }
     }
     Ok(())
 }

@@ -346,7 +346,17 @@ type Named = (&'static str, Option<Need>);
 
 /// Operations that have several kernels, and these.
 pub const KERNELS: &[(&str, &[Named])] = &[
-    ("linear", &[("tile_64", None), ("tile_128", None), ("panel", None), SUBGROUP_OF_8, ("cooperative", Some(Need::CooperativeMatrices))]),
+    (
+        "linear",
+        &[
+            ("tile_64", None),
+            ("tile_128", None),
+            ("panel", None),
+            SUBGROUP_OF_8,
+            ("subgroup_window", Some(Need::SubgroupsOf8)),
+            ("cooperative", Some(Need::CooperativeMatrices)),
+        ],
+    ),
     ("min_gru", &[("step", None), ("fused", None), ("panel", None), SUBGROUP_OF_8]),
     ("min_gru_scan", &[("sequential", None), ("rows", None), ("chunked", None), SUBGROUP, F16]),
     ("rms_norm", &[("lane", None), ("group", None)]),

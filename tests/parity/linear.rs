@@ -6,14 +6,18 @@ use super::harness::{self, Case};
 fn kernels() -> Vec<&'static str> {
     harness::kernels(
         &["tile_64", "tile_128", "panel"],
-        &[("subgroup", |traits| traits.subgroups_of_8), ("cooperative", |traits| traits.cooperative.is_some())],
+        &[
+            ("subgroup", |traits| traits.subgroups_of_8),
+            ("subgroup_window", |traits| traits.subgroups_of_8),
+            ("cooperative", |traits| traits.cooperative.is_some()),
+        ],
     )
 }
 
 #[test]
 fn shapes_that_fit_no_tile() {
     let odd = [(1, 1, 1), (2, 3, 1), (17, 5, 65), (63, 16, 16), (65, 257, 33), (130, 600, 3), (1000, 3, 7), (700, 37, 45)];
-    // sizes that divide by four: more rows than a block, several slices, whole cache lines an invocation
+    // sizes that divide by four: more rows than a block or a window, one or several slices in one, whole cache lines an invocation
     let even = [(300, 20, 600), (4, 4, 4), (20, 8, 36), (1100, 128, 140), (12, 700, 20), (200, 36, 256), (520, 1, 128), (1100, 1, 140)];
     // terms that are held at once: the product is stored row by row; the last: more slices than a dispatch takes
     let whole = [(501, 128, 64), (77, 16, 32), (77, 32, 128), (77, 32, 16), (200, 256, 36), (10_100, 4, 8)];
@@ -133,6 +137,7 @@ fn window_by_window_where_not_all_can_be_bound() {
         ("tile_128", 700, 20, 30),
         ("cooperative", 700, 20, 30),
         ("subgroup", 300, 4, 64),
+        ("subgroup_window", 300, 4, 64),
         ("tile_64", 700, 20, 1),
     ];
     for (kernel, n_row, n_in, n_out) in tiles.into_iter().chain(panels).filter(|(kernel, ..)| kernels().contains(kernel)) {
