@@ -172,15 +172,9 @@ fn leave_step_backward(t: u32, channel: u32, exists: bool, skip: f32) -> vec2<f3
     return vec2(step.grad_read_out * step.u, grad_biased);
 }
 
-// stores the first of the rows that are held
-fn leave_row(part: u32, batch: u32, position: u32) {
-    if position < params.n_step {
-        let row = (part * params.n_batch + batch) * params.n_step + step_at(position);
-        for (var quad = 0u; quad < QUADS; quad++) {
-            workspace[params.sums_start + row * 2u * QUADS + quad] = walked_grad_b[0][quad];
-            workspace[params.sums_start + row * 2u * QUADS + QUADS + quad] = walked_grad_c[0][quad];
-        }
-    }
+// where a part's row of gradients of B and C lies
+fn grad_row_at(part: u32, batch: u32, position: u32) -> u32 {
+    return params.sums_start + ((part * params.n_batch + batch) * params.n_step + step_at(position)) * 2u * QUADS;
 }
 
 // the rows moved down, the next one first
@@ -378,7 +372,7 @@ fn walk_backward(
         }
         // they move down: written out, the stores would take longer to compile than all else
         for (var position = (span - 1u) * SPAN; position < span * SPAN; position++) {
-            leave_row(group * PARTIAL + index, batch, position);
+            leave_row(group, index, batch, position);
             walked_grad_b = next_first(walked_grad_b);
             walked_grad_c = next_first(walked_grad_c);
         }

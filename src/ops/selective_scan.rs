@@ -15,10 +15,25 @@ const SHADER: Shader = variant(&[
     EXPONENTIAL,
     CHANNEL_SUM,
     BORDER_F32,
-    include_str!("../../shaders/shared/border_copied.wgsl"),
+    BORDER_COPIED,
     CHUNKED,
     TEAM,
-    include_str!("../../shaders/shared/selective_scan_walked.wgsl"),
+    WALKED,
+    include_str!("../../shaders/shared/walked_row.wgsl"),
+]);
+
+/// `walked`, its sums over channels by subgroup operations.
+const WALKED_SHADER: Shader = variant(&[
+    SINGLE,
+    ACTIVATION,
+    EXPONENTIAL,
+    CHANNEL_SUM,
+    BORDER_F32,
+    BORDER_COPIED,
+    CHUNKED,
+    TEAM,
+    WALKED,
+    include_str!("../../shaders/shared/walked_row_subgroup.wgsl"),
 ]);
 
 /// Reads saved states where they lie.
@@ -52,8 +67,10 @@ const ACTIVATION: &str = include_str!("../../shaders/shared/activation.wgsl");
 const EXPONENTIAL: &str = include_str!("../../shaders/shared/exponential.wgsl");
 const CHANNEL_SUM: &str = include_str!("../../shaders/shared/channel_sum.wgsl");
 const BORDER_F32: &str = include_str!("../../shaders/shared/border_f32.wgsl");
+const BORDER_COPIED: &str = include_str!("../../shaders/shared/border_copied.wgsl");
 const BORDER_BOUND: &str = include_str!("../../shaders/shared/border_bound.wgsl");
 const CHUNKED: &str = include_str!("../../shaders/shared/selective_scan_chunked.wgsl");
+const WALKED: &str = include_str!("../../shaders/shared/selective_scan_walked.wgsl");
 const TEAM: &str = include_str!("../../shaders/shared/selective_scan_team.wgsl");
 
 const fn variant(shared: &'static [&'static str]) -> Shader {
@@ -503,6 +520,7 @@ enum Variant {
     Bound,
     Subgroup,
     F16,
+    Walked,
 }
 
 /// How the work is cut, and where the sections of the workspace begin, in vectors of four; the shader says what they hold.
@@ -548,15 +566,17 @@ impl Layout {
         let n_span = n_step.div_ceil(SPAN);
         let n_block = if walked { n_channel.div_ceil(PARTIAL).div_ceil(WALKING.div_ceil(n_batch)) } else { 0 };
         let n_group = if walked { n_channel.div_ceil(n_block * PARTIAL) } else { n_channel.div_ceil(LANES) };
-        let n_sum = if walked { n_group * PARTIAL } else { n_group };
+        let sums_rows = plan.traits().subgroups_of_8;
+        let n_sum = if walked && !sums_rows { n_group * PARTIAL } else { n_group };
         let variant = match kernel {
+            "walked" if sums_rows => Variant::Walked,
             "subgroup" => Variant::Subgroup,
             "f16" => Variant::F16,
             "chunked" if plan.traits().max_storage_buffers >= BOUND_BUFFERS => Variant::Bound,
             _ => Variant::Plain,
         };
         let copies_borders = variant == Variant::Plain && !walked;
-        let chunked = kernel == "chunked" || variant != Variant::Plain && !plan.traits().software;
+        let chunked = kernel == "chunked" || !walked && variant != Variant::Plain && !plan.traits().software;
         let n_wanted = wanted_chunks(n_batch * n_channel, n_step, if is_backward { FILLING_BACKWARD } else { FILLING });
         let chunk_spans = match chunked {
             _ if walked => n_span,
@@ -673,6 +693,7 @@ impl Window {
             Variant::Bound => (&BOUND_SHADER, entry),
             Variant::Subgroup => (&SUBGROUP_SHADER, if entry == "backward" { "backward_subgroup" } else { entry }),
             Variant::F16 => (&F16_SHADER, entry),
+            Variant::Walked => (&WALKED_SHADER, entry),
         };
         plan.kernel(shader, entry)
             .constant("N_STATE", layout.n_state)
