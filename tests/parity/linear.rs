@@ -20,7 +20,7 @@ fn shapes_that_fit_no_tile() {
     // sizes that divide by four: more rows than a block or a window, one or several slices in one, whole cache lines an invocation
     let even = [(300, 20, 600), (4, 4, 4), (20, 8, 36), (1100, 128, 140), (12, 700, 20), (200, 36, 256), (520, 1, 128), (1100, 1, 140)];
     // terms that are held at once: the product is stored row by row; the last: more slices than a dispatch takes
-    let whole = [(501, 128, 64), (77, 16, 32), (77, 32, 128), (77, 32, 16), (200, 256, 36), (10_100, 4, 8)];
+    let whole = [(501, 128, 64), (77, 16, 32), (77, 32, 128), (77, 32, 16), (200, 256, 36), (130, 260, 136), (10_100, 4, 8)];
     let shapes = odd.into_iter().chain(even).chain(whole);
     for (n_row, n_in, n_out) in shapes {
         for (has_bias, kernel) in [false, true].into_iter().flat_map(|has_bias| kernels().into_iter().map(move |kernel| (has_bias, kernel)))
