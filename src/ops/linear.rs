@@ -479,9 +479,12 @@ fn held_terms(n_term: usize) -> usize {
     }
 }
 
-/// One factor is held and the other streamed past it: A past B, from where it lies, as a product's rows are stored fastest, where all terms
-/// are held at once, unless columns that fill no vector cost more; but not by windows, of which A has many. A gradient of a weight streams
-/// the factor of fewer rows, and holds A where sums of its rows are wanted.
+/// Each workgroup holds terms of 32 rows of one factor, past which the rows of the other are streamed.
+///
+/// Of `x W^T` and `grad_y W` the weight is held and A streams from where it lies, so that the product is stored row by row. It is the other
+/// way round, and the weight is packed, where not all terms can be held at once, where the weight's rows would fill fewer vectors than A's, and
+/// by windows, of which a batch needs many. Of a gradient of a weight the factor of fewer rows is packed and streams; sums are those of what
+/// is held, which is A then.
 fn multiply_by_subgroups(
     plan: &mut Planner,
     by_window: bool,
