@@ -511,9 +511,9 @@ fn multiply_by_subgroups(
         kernel.lanes(n_slice * n_row * terms / 16)?;
         (packed, terms)
     };
-    let window = WINDOW_BYTES as usize / 4 / terms; // rows
-    let most_rows = if by_window { n_row.min(window) } else { n_row };
-    let most_slices = if by_window { (window / n_row).max(1) } else { MOST_ITERATIONS / (3 * BLOCK_ROWS) };
+    let window_rows = WINDOW_BYTES as usize / 4 / terms;
+    let most_rows = if by_window { n_row.min(window_rows) } else { n_row };
+    let most_slices = if by_window { (window_rows / n_row).max(1) } else { MOST_ITERATIONS / (3 * BLOCK_ROWS) };
     for first_row in (0..n_row).step_by(most_rows) {
         for first_slice in (0..n_slice).step_by(most_slices) {
             let (n_row_here, n_slice_here) = (most_rows.min(n_row - first_row), most_slices.min(n_slice - first_slice));

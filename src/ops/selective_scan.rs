@@ -7,34 +7,15 @@ use crate::graph::{Gradients, Graph, Tensor};
 
 const NAME: &str = "selective_scan";
 
-/// For `sequential`, and for `chunked` where eight storage buffers can be bound, which copy saved states for the backward pass; and for
-/// `walked`, which reads them where they lie.
-const SHADER: Shader = variant(&[
-    SINGLE,
-    ACTIVATION,
-    EXPONENTIAL,
-    CHANNEL_SUM,
-    BORDER_F32,
-    BORDER_COPIED,
-    CHUNKED,
-    TEAM,
-    WALKED,
-    include_str!("../../shaders/shared/walked_row.wgsl"),
-]);
+/// For `sequential`, and for `chunked` where eight storage buffers can be bound, which copy saved states for the backward pass.
+const SHADER: Shader = variant(&[SINGLE, ACTIVATION, EXPONENTIAL, CHANNEL_SUM, BORDER_F32, BORDER_COPIED, CHUNKED, TEAM]);
 
-/// `walked`, its sums over channels by subgroup operations.
-const WALKED_SHADER: Shader = variant(&[
-    SINGLE,
-    ACTIVATION,
-    EXPONENTIAL,
-    CHANNEL_SUM,
-    BORDER_F32,
-    BORDER_COPIED,
-    CHUNKED,
-    TEAM,
-    WALKED,
-    include_str!("../../shaders/shared/walked_row_subgroup.wgsl"),
-]);
+/// `walked`, which reads saved states where they lie; an invocation stores its part of the sums over channels.
+const WALKED_SHADER: Shader = variant(&[SINGLE, ACTIVATION, EXPONENTIAL, CHANNEL_SUM, BORDER_F32, BORDER_COPIED, WALKED, ROW]);
+
+/// The same, where a subgroup adds these parts up.
+const WALKED_SUBGROUP_SHADER: Shader =
+    variant(&[SINGLE, ACTIVATION, EXPONENTIAL, CHANNEL_SUM, BORDER_F32, BORDER_COPIED, WALKED, ROW_SUBGROUP]);
 
 /// Reads saved states where they lie.
 const BOUND_SHADER: Shader = variant(&[SINGLE, ACTIVATION, EXPONENTIAL, CHANNEL_SUM, BORDER_F32, BORDER_BOUND, CHUNKED, TEAM]);
@@ -71,6 +52,8 @@ const BORDER_COPIED: &str = include_str!("../../shaders/shared/border_copied.wgs
 const BORDER_BOUND: &str = include_str!("../../shaders/shared/border_bound.wgsl");
 const CHUNKED: &str = include_str!("../../shaders/shared/selective_scan_chunked.wgsl");
 const WALKED: &str = include_str!("../../shaders/shared/selective_scan_walked.wgsl");
+const ROW: &str = include_str!("../../shaders/shared/walked_row.wgsl");
+const ROW_SUBGROUP: &str = include_str!("../../shaders/shared/walked_row_subgroup.wgsl");
 const TEAM: &str = include_str!("../../shaders/shared/selective_scan_team.wgsl");
 
 const fn variant(shared: &'static [&'static str]) -> Shader {
@@ -521,6 +504,7 @@ enum Variant {
     Subgroup,
     F16,
     Walked,
+    WalkedSubgroup,
 }
 
 /// How the work is cut, and where the sections of the workspace begin, in vectors of four; the shader says what they hold.
@@ -566,17 +550,17 @@ impl Layout {
         let n_span = n_step.div_ceil(SPAN);
         let n_block = if walked { n_channel.div_ceil(PARTIAL).div_ceil(WALKING.div_ceil(n_batch)) } else { 0 };
         let n_group = if walked { n_channel.div_ceil(n_block * PARTIAL) } else { n_channel.div_ceil(LANES) };
-        let sums_rows = plan.traits().subgroups_of_8;
-        let n_sum = if walked && !sums_rows { n_group * PARTIAL } else { n_group };
         let variant = match kernel {
-            "walked" if sums_rows => Variant::Walked,
+            "walked" if plan.traits().subgroups_of_8 => Variant::WalkedSubgroup,
+            "walked" => Variant::Walked,
             "subgroup" => Variant::Subgroup,
             "f16" => Variant::F16,
             "chunked" if plan.traits().max_storage_buffers >= BOUND_BUFFERS => Variant::Bound,
             _ => Variant::Plain,
         };
-        let copies_borders = variant == Variant::Plain && !walked;
-        let chunked = kernel == "chunked" || !walked && variant != Variant::Plain && !plan.traits().software;
+        let n_sum = if variant == Variant::Walked { n_group * PARTIAL } else { n_group };
+        let copies_borders = variant == Variant::Plain;
+        let chunked = kernel == "chunked" || matches!(variant, Variant::Subgroup | Variant::F16) && !plan.traits().software;
         let n_wanted = wanted_chunks(n_batch * n_channel, n_step, if is_backward { FILLING_BACKWARD } else { FILLING });
         let chunk_spans = match chunked {
             _ if walked => n_span,
@@ -694,6 +678,7 @@ impl Window {
             Variant::Subgroup => (&SUBGROUP_SHADER, if entry == "backward" { "backward_subgroup" } else { entry }),
             Variant::F16 => (&F16_SHADER, entry),
             Variant::Walked => (&WALKED_SHADER, entry),
+            Variant::WalkedSubgroup => (&WALKED_SUBGROUP_SHADER, entry),
         };
         plan.kernel(shader, entry)
             .constant("N_STATE", layout.n_state)
