@@ -1,8 +1,8 @@
 // s[i] = bias + sum over k of weight[k] x[i - (KERNEL_SIZE - 1) + k], y = s or SiLU(s), with i counting positions of the run.
 // One invocation walks over CHUNK positions of one Value, WIDTH neighbouring channels, with the inputs that a position reads in registers.
 // Channels are counted in Values. The gradient of the sums goes through scratch memory, with a partial sum of the weights' gradients for each chunk.
-// Of more than can be bound, one dispatch takes some sequences of the batch, or the positions from first_position to end_position of one; what
-// these read besides lies N_WINDOW positions before them, and of the gradients of sums behind them.
+// Where not everything can be bound at once, a dispatch takes some sequences of the batch, or the positions from first_position to
+// end_position of one; what these read besides lies N_WINDOW positions before them, and of the gradients of sums behind them.
 
 struct Params {
     n_batch: u32,
@@ -104,7 +104,7 @@ fn enter(input: Value) {
 }
 
 fn visit(batch: u32, position: u32, channel: u32) {
-    if is_border(batch, position) {
+    if begins(batch, position) {
         for (var k = 0u; k < KERNEL_SIZE; k++) {
             window[k] = Value();
         }
@@ -222,7 +222,7 @@ fn backward_input(@builtin(global_invocation_id) global: vec3<u32>, @builtin(num
             let row = row_of(item.batch, position) - params.first_row;
             grad_x[(params.grad_x_offset + row * params.grad_x_stride) / WIDTH + item.channel] = grad;
         }
-        if is_border(item.batch, position) {
+        if begins(item.batch, position) {
             reaches_end = false;
             for (var k = 0u; k < KERNEL_SIZE; k++) {
                 window[k] = Value();

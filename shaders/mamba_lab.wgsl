@@ -7,7 +7,8 @@
 // invocation takes one Value, WIDTH neighbouring elements, of STRIP rows; in scan and its gradient WIDTH states of one sequence through all
 // steps; backward_decay (dA) and backward_skip (dD, from what each strip left) sum COLUMNS columns of Values a workgroup. Gates are computed
 // again where the rows they come from are read. Channels and states are counted in Values.
-// Of more than can be bound, one dispatch takes some sequences of the batch, or the positions from first_position to end_position of one.
+// Where not everything can be bound at once, a dispatch takes some sequences of the batch, or the positions from first_position to
+// end_position of one.
 
 struct Params {
     n_batch: u32,
@@ -141,7 +142,7 @@ fn scan(@builtin(global_invocation_id) global: vec3<u32>, @builtin(num_workgroup
     var state = initial_at(batch, n);
     for (var position = params.first_position; position < params.end_position; position++) {
         let at = row_of(batch, position, params.states_first_row) * params.n_state + n;
-        if is_border(batch, position) {
+        if begins(batch, position) {
             state = Value();
         }
         state = decay * state + states[params.states_offset / WIDTH + at];
@@ -197,7 +198,7 @@ fn backward_scan(@builtin(global_invocation_id) global: vec3<u32>, @builtin(num_
         let at = row_of(batch, position, params.first_row) * params.n_state + n;
         let e = carry + grad_states[params.grad_states_offset / WIDTH + at];
         grad_states[params.grad_states_offset / WIDTH + at] = e;
-        carry = select(e * decay, Value(), is_border(batch, position));
+        carry = select(e * decay, Value(), begins(batch, position));
     }
     if HAS_GRAD_INITIAL_STATE {
         grad_initial_state[(params.grad_initial_state_offset + batch * params.grad_initial_state_stride) / WIDTH + n] = carry;
@@ -226,7 +227,7 @@ fn decay_term(row: u32, n: u32) -> Value {
     let n_position = params.end_position - params.first_position;
     let batch = row / n_position;
     let position = params.first_position + row % n_position;
-    if is_border(batch, position) {
+    if begins(batch, position) {
         return Value();
     }
     var previous = Value();

@@ -5,8 +5,8 @@
 //
 // Here stands what is done to a Value, the channels of one row at one position, once the products with U are there. The kernels, which
 // compute these products, are shared/min_gru_fused.wgsl, _step, _panel and _subgroup. Channels are counted in Values here, one by one there.
-// A position counts the steps in the order in which they are visited. Of more than can be bound, dispatches take some sequences of the batch, or
-// some positions of one, with the rows of the positions before and behind them.
+// A position counts the steps in the order in which they are visited. Where not everything can be bound at once, a dispatch takes some sequences
+// of the batch, or some positions of one, with the rows of the positions before and behind them.
 
 struct Params {
     n_batch: u32,
@@ -72,7 +72,7 @@ const ROWS = 4 * QUADS;
 const CHANNELS = HIDDEN / VALUE_WIDTH;
 
 fn initial(row: u32, channel: u32) -> Value {
-    if HAS_INITIAL_STATE && !is_border(row, 0) {
+    if HAS_INITIAL_STATE && !begins(row, 0) {
         return initial_state[(params.initial_state_offset + row * params.initial_state_stride) / VALUE_WIDTH + channel];
     }
     return Value(0.0);
@@ -127,7 +127,7 @@ fn update_state(row: u32, channel: u32, position: u32, product_h: Value, previou
     let next = (1.0 - z) * previous + z * c;
     gates[gate_at(at, 2, channel)] = c;
     h[params.h_offset / VALUE_WIDTH + at * CHANNELS + channel] = next;
-    let carried = select(next, Value(0.0), is_border(row, position + 1));
+    let carried = select(next, Value(0.0), begins(row, position + 1));
     if position + 1 < params.n_step {
         factors[factor_at(place(row, position + 1), 0, channel)] = carried;
     } else {
@@ -174,7 +174,7 @@ fn gate_gradients(row: u32, channel: u32, position: u32, q: Value) -> GateGradie
 // finishes dL/dh'
 fn carry_back(row: u32, channel: u32, position: u32, product: Value) {
     let at = carry_at(row, channel);
-    carry[at] = select(carry[at] + product, Value(0.0), is_border(row, position));
+    carry[at] = select(carry[at] + product, Value(0.0), begins(row, position));
 }
 
 fn begin_carry(row: u32, channel: u32) {

@@ -5,7 +5,8 @@
 // One invocation runs one channel of one sequence through the steps of a chunk: all of them (`forward`, `backward`) or those of one of several
 // (shared/min_gru_scan_chunked.wgsl); or a workgroup runs the channels of a sequence side by side (shared/min_gru_scan_rows.wgsl). Channels are
 // counted in Values, WIDTH neighbouring ones.
-// Of more than can be bound, one dispatch takes some sequences of the batch, or the positions from first_position to end_position of one.
+// Where not everything can be bound at once, a dispatch takes some sequences of the batch, or the positions from first_position to
+// end_position of one.
 
 struct Params {
     n_batch: u32,
@@ -113,18 +114,18 @@ fn grad_h_of(lane: Lane, row: u32) -> Value {
 struct Inputs {
     gate: Value,
     candidate: Value,
-    is_border: bool, // behind the position before
+    begins: bool, // behind the position before
 }
 
 fn inputs_at(lane: Lane, position: u32) -> Inputs {
     let at = p_at(lane, row_of(lane, position));
-    return Inputs(p[at], p[at + params.n_hidden], is_border(lane.batch, position));
+    return Inputs(p[at], p[at + params.n_hidden], begins(lane.batch, position));
 }
 
 // Writes the state at a position, given the one before, and returns it.
 fn step_forward(lane: Lane, position: u32, inputs: Inputs, before: Value) -> Value {
     let z = sigmoids(inputs.gate);
-    let entering = select(before, Value(), inputs.is_border);
+    let entering = select(before, Value(), inputs.begins);
     let state = z.negative * entering + z.positive * candidate(inputs.candidate);
     h[h_at(lane, position)] = state;
     return state;
@@ -171,7 +172,7 @@ fn known_at(lane: Lane, position: u32) -> Known {
     if position == 0u {
         previous = initial(lane.batch, lane.channel);
     }
-    return Known(inputs, select(previous, Value(), inputs.is_border), grad_h_of(lane, row_of(lane, position)));
+    return Known(inputs, select(previous, Value(), inputs.begins), grad_h_of(lane, row_of(lane, position)));
 }
 
 // Writes the gradients at a position, given that of its state by the positions behind, and returns that of the state before.
@@ -183,7 +184,7 @@ fn step_backward(lane: Lane, position: u32, known: Known, carry: Value) -> Value
         grad_p[to] = e * (candidate(known.inputs.candidate) - known.previous) * z.positive * z.negative;
         grad_p[to + params.n_hidden] = e * z.positive * candidate_derivative(known.inputs.candidate);
     }
-    return select(e * z.negative, Value(), known.inputs.is_border);
+    return select(e * z.negative, Value(), known.inputs.begins);
 }
 
 // Writes the gradients of a chunk, given that of the state that leaves it, and returns that of the state that enters it.

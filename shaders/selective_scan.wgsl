@@ -8,7 +8,8 @@
 // `subgroup` sums over channels by subgroup operations; `f16` saves states as 16-bit floats.
 // A chunk consists of spans of SPAN steps. Forward saves the states at the borders of the spans; backward recomputes them inside.
 // Steps are counted as `position` in the order in which they are visited, and as `step` where they lie in memory.
-// Of more than can be bound, one dispatch takes some sequences of the batch, or some steps of one: all counts are those of this window.
+// Where not everything can be bound at once, a dispatch takes some sequences of the batch, or a range of one sequence's steps: all counts are
+// those of this window.
 //
 // The workspace holds, in vectors of four:
 //   channels  (channel, QUADS + 1)              A log2(e) by quads, then (D, delta_bias, 0, 0)
@@ -43,7 +44,7 @@ struct Params {
     keep_states: u32, // whether the states are not packed: those that the window before left, or none
     from_zero: u32, // `walked`: whether the states are zero at first
     accumulate: u32, // whether sums go on from a window before
-    is_reverse: u32,
+    reverse: u32,
     u_offset: u32,
     u_stride: u32,
     delta_offset: u32,
@@ -129,8 +130,8 @@ fn lane_of(workgroup: vec3<u32>, workgroups: vec3<u32>, index: u32) -> Lane {
     return Lane(exists, has_batch, min(batch, params.n_batch - 1u), chunk, group, min(channel, params.n_channel - 1u));
 }
 
-fn step_at(position: u32) -> u32 {
-    return select(position, params.n_step - 1u - position, params.is_reverse != 0u);
+fn step_of(position: u32) -> u32 {
+    return select(position, params.n_step - 1u - position, params.reverse != 0u);
 }
 
 fn channel_at(channel: u32) -> u32 {
@@ -162,7 +163,7 @@ fn border_at(batch: u32, span: u32, channel: u32) -> u32 {
     return ((batch * params.n_span + span) * params.n_channel + channel) * QUADS;
 }
 
-fn is_cut(row: u32) -> bool {
+fn begins(row: u32) -> bool {
     return HAS_RESET && workspace[row + 2u * QUADS].x != 0.0;
 }
 
@@ -216,7 +217,7 @@ fn pack(@builtin(global_invocation_id) global: vec3<u32>, @builtin(num_workgroup
             for (var i = 0u; i < min(4u, N_STATE - 4u * (quad - QUADS)); i++) {
                 value[i] = c[params.c_offset + row * params.c_stride + 4u * (quad - QUADS) + i];
             }
-        } else if params.is_reverse == 0u {
+        } else if params.reverse == 0u {
             value.x = f32(reset[at_reset]);
         } else if step + 1u < params.n_whole_step {
             value.x = f32(reset[at_reset + 1u]);
@@ -261,12 +262,12 @@ fn forward(
         }
         let end = min((span + 1u) * SPAN, params.n_step);
         for (var position = span * SPAN; position < end; position++) {
-            let step = step_at(position);
+            let step = step_of(position);
             let row = lane.batch * params.n_step + step;
             let at_row = row_at(lane.batch, step);
             let dt = step_size(delta[params.delta_offset + row * params.delta_stride + lane.channel] + channel.y);
             let u_t = u[params.u_offset + row * params.u_stride + lane.channel];
-            if is_cut(at_row) {
+            if begins(at_row) {
                 for (var quad = 0u; quad < QUADS; quad++) {
                     h[quad] = vec4<f32>();
                 }
@@ -312,7 +313,7 @@ fn steps_of(lane: Lane, start: u32, bias: f32) -> Steps {
     var biased: array<f32, SPAN>;
     var gates: array<f32, SPAN>;
     for (var t = 0u; t < SPAN; t++) {
-        let row = lane.batch * params.n_step + step_at(min(start + t, params.n_step - 1u));
+        let row = lane.batch * params.n_step + step_of(min(start + t, params.n_step - 1u));
         biased[t] = delta[params.delta_offset + row * params.delta_stride + lane.channel] + bias;
         steps.u[t] = u[params.u_offset + row * params.u_stride + lane.channel];
         if HAS_GRAD_Y {
@@ -392,7 +393,7 @@ fn run_backward(workgroup: vec3<u32>, workgroups: vec3<u32>, index: u32) {
         var steps = steps_of(lane, start, channel.y);
         var at_rows: array<u32, SPAN>;
         for (var t = 0u; t < SPAN; t++) {
-            at_rows[t] = row_at(lane.batch, step_at(min(start + t, params.n_step - 1u)));
+            at_rows[t] = row_at(lane.batch, step_of(min(start + t, params.n_step - 1u)));
         }
         for (var quad = 0u; quad < QUADS; quad++) {
             var states: Quad;
@@ -401,7 +402,7 @@ fn run_backward(workgroup: vec3<u32>, workgroups: vec3<u32>, index: u32) {
             var h = state_before(border_at(lane.batch, span - 1u, lane.channel) + quad);
             for (var t = 0u; t < SPAN; t++) {
                 states.decay[t] = power_of_two(steps.dt[t] * states.decay_rate);
-                if is_cut(at_rows[t]) && start + t < params.n_step {
+                if begins(at_rows[t]) && start + t < params.n_step {
                     states.decay[t] = vec4<f32>();
                 }
                 states.decayed[t] = states.decay[t] * h;
@@ -419,14 +420,14 @@ fn run_backward(workgroup: vec3<u32>, workgroups: vec3<u32>, index: u32) {
             let sum = sum_terms(index);
             let position = start + index / 2u;
             if index < 2u * SPAN && position < params.n_step && lane.has_batch {
-                let row = (lane.group * params.n_batch + lane.batch) * params.n_step + step_at(position);
+                let row = (lane.group * params.n_batch + lane.batch) * params.n_step + step_of(position);
                 workspace[params.sums_start + row * 2u * QUADS + index % 2u * QUADS + quad] = sum;
             }
             carry[quad] = states.grad_h;
             grad_a[quad] += states.grad_rate;
         }
         for (var t = 0u; t < SPAN; t++) {
-            let row = lane.batch * params.n_step + step_at(min(start + t, params.n_step - 1u));
+            let row = lane.batch * params.n_step + step_of(min(start + t, params.n_step - 1u));
             let exists = lane.exists && start + t < params.n_step;
             let grad_biased = (steps.grad_dt[t] / LOG2_E + steps.grad_x[t] * steps.u[t]) * steps.slope[t];
             grad_d += steps.grad_read_out[t] * steps.u[t];

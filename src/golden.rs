@@ -11,11 +11,12 @@ use crate::backend::{Backend, Session};
 use crate::checkpoint::{NamedTensor, Tensors};
 use crate::error::{Error, Result};
 use crate::graph::{Graph, Init, Tensor};
-use crate::model::mamba::{Block, Mixer, MixerSizes, NORM_EPS};
+use crate::model::layer::{Layer, NORM_EPS};
+use crate::model::mamba::{Mixer, MixerSizes};
 use crate::model::mamba_lab::MambaLab;
 use crate::model::min_gru::MinGru;
 use crate::model::min_gru_scan::MinGruScan;
-use crate::model::{Forecaster, ForecasterConfig, Pass};
+use crate::model::{Forecaster, ForecasterConfig, ModelKind, Pass};
 use crate::ops::{Activation, Loss, Optimizer, Recurrence, SelectiveScanInputs, Update};
 
 /// One case.
@@ -262,14 +263,15 @@ impl Case {
                 vec![("y", sequence.y), ("conv_state", sequence.last_states[0]), ("last_state", sequence.last_states[1])]
             }
             "mamba_backbone" => {
+                let config = self.backbone_config()?;
                 let mut sequence = x()?;
-                for index in 0..self.size("layers")? {
+                for index in 0..config.layers {
                     let prefix = format!("layers.{index}.");
-                    let block = Block::new(graph, &prefix, self.mixer_sizes(&format!("{prefix}mixer."))?, self.eps());
-                    sequence = block.forward(graph, &prefix, sequence, None, &stateless)?.y;
+                    let layer = Layer::new(graph, &prefix, &config, config.hidden, false);
+                    sequence = layer.forward(graph, &prefix, sequence, None, &stateless, false)?.y;
                 }
                 let weight = graph.parameter("norm_f.weight", &[self.columns("param.norm_f.weight")?], Init::Constant(0.0));
-                vec![("y", graph.rms_norm("y", sequence, weight, self.eps())?)]
+                vec![("y", graph.rms_norm("y", sequence, weight, NORM_EPS)?)]
             }
             other => return Err(self.fail(message!("operation {} is not known", other))),
         })
@@ -322,6 +324,16 @@ impl Case {
             d_conv: self.columns(&format!("param.{prefix}conv1d.weight"))?,
             dt_rank: self.columns(&format!("param.{prefix}dt_proj.weight"))?,
         })
+    }
+
+    /// The forecaster whose layers a backbone has.
+    fn backbone_config(&self) -> Result<ForecasterConfig> {
+        if self.eps() != NORM_EPS {
+            return Err(self.fail(message!("eps is {}, but the layers of a backbone have {}", self.eps(), NORM_EPS)));
+        }
+        let MixerSizes { d_model, d_inner, d_state, d_conv, dt_rank } = self.mixer_sizes("layers.0.mixer.")?;
+        let (layers, expand) = (self.size("layers")?, d_inner / d_model.max(1));
+        Ok(ForecasterConfig { layers, d_state, d_conv, expand, dt_rank, ..ForecasterConfig::new(ModelKind::Mamba, d_model) })
     }
 
     /// An optimizer of `attrs`, in PyTorch's words, and its step size.

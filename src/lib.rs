@@ -15,6 +15,7 @@ pub mod dataset;
 mod error;
 #[cfg(feature = "cli")]
 mod file;
+mod fingerprint;
 #[cfg(feature = "cli")]
 pub mod golden;
 pub mod gpu;

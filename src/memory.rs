@@ -124,8 +124,8 @@ impl<'a, T: Clone + num_traits::Zero + Copy> Memory<'a, T> {
     }
 }
 
-/// Zeros that begin at a border of a cache line, or where they are many, of a large page, of which the system is asked to use such: an
-/// operation that walks over many rows would else wait for the addresses of small ones.
+/// Zeroed memory aligned to a cache line, or where it is large, to a large page, which the system is asked to use: with small pages an
+/// operation that walks over many rows waits for their addresses (TLB misses).
 #[derive(Debug)]
 pub struct Zeros<T> {
     elements: Vec<T>,

@@ -2,9 +2,7 @@
 
 mod common;
 
-use std::sync::{Mutex, PoisonError};
-
-use common::{Setting, gpu};
+use common::{Setting, devices, turn};
 use scanrnn::backend::Backend;
 use scanrnn::cpu::Cpu;
 use scanrnn::dataset::Starts;
@@ -21,13 +19,6 @@ const N_TRAIN: usize = 100;
 /// So many validation windows need a walk of several runs.
 const N_VALID: usize = N_ROW - N_TRAIN - WINDOW;
 
-/// Held while a device works: an OpenGL context serves one thread at a time and gives the others six seconds to wait.
-static TURN: Mutex<()> = Mutex::new(());
-
-fn devices() -> Vec<&'static dyn Backend> {
-    [Some(&Cpu as &dyn Backend), gpu(Setting::default()).map(|gpu| gpu as &dyn Backend)].into_iter().flatten().collect()
-}
-
 fn values() -> Vec<f32> {
     (0..N_ROW).map(|row| 0.5 + 0.3 * (row as f32 / 7.0).sin() + 0.1 * (row as f32 / 3.0).cos()).collect()
 }
@@ -37,7 +28,7 @@ fn config(model: ModelKind) -> TrainingConfig {
 }
 
 fn fit(model: &ForecasterConfig, config: &TrainingConfig, backend: &dyn Backend) -> Fit {
-    let _turn = TURN.lock().unwrap_or_else(PoisonError::into_inner);
+    let _turn = turn();
     let values = values();
     let series = Series::new(&values, 0..N_TRAIN, N_TRAIN..N_TRAIN + N_VALID);
     let trainer = Trainer::new(model, config, &series).expect("settings fit");
@@ -75,7 +66,7 @@ fn carried_states_are_those_of_the_whole_sequence() {
     for kind in ModelKind::LINEAR {
         let model = ForecasterConfig { layers: 2, d_state: 4, ..ForecasterConfig::new(kind, 6) };
         let config = TrainingConfig { carry_state: true, learning_rate: 1e-30, ..config(kind) };
-        for device in devices() {
+        for device in devices(Setting::default()) {
             let Fit { forecasts, losses, steps, .. } = fit(&model, &config, device);
             let what = format!("{kind} on {}", device.name());
 
@@ -135,7 +126,7 @@ fn dropout_has_the_same_masks_on_every_device() {
         let want = fit(&model, &config, &Reference::<f32>::new()).losses;
         let without = fit(&model, &TrainingConfig { dropout: 0.0, ..config.clone() }, &Cpu).losses;
         assert!(want.iter().zip(&without).any(|(a, b)| a != b), "{kind}");
-        for device in devices() {
+        for device in devices(Setting::default()) {
             let got = fit(&model, &config, device).losses;
             let same = got.iter().zip(&want).all(|(got, want)| (got - want).abs() <= 1e-4 * (1e-2 + want.abs()));
             assert!(same, "{kind} on {}: {got:?} is not {want:?}", device.name());

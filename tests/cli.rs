@@ -1,8 +1,11 @@
 //! The commands through the binary: results, exit codes, messages.
 
+mod common;
+
 use std::path::Path;
 use std::process::{Command, Output, Stdio};
 
+use common::without_gpu;
 use scanrnn::checkpoint::Checkpoint;
 use scanrnn::cpu::Cpu;
 use scanrnn::dataset::{Columns, Table, Windows};
@@ -100,7 +103,7 @@ fn bench_compares_models_and_leaves_picture_and_figures() {
 #[test]
 fn a_profile_is_a_table_and_a_trace_of_every_kernel() {
     let folder = folder();
-    let gpu = if std::env::var("SCANRNN_NO_GPU").is_ok_and(|value| value == "1") { "cpu" } else { "gpu" };
+    let gpu = if without_gpu() { "cpu" } else { "gpu" };
     let trace = |name: &str| -> Vec<Value> {
         let trace: Value = serde_json::from_slice(&std::fs::read(folder.path().join(name)).expect("a trace")).expect("JSON");
         trace["traceEvents"].as_array().expect("events").clone()
@@ -142,7 +145,7 @@ fn a_profile_is_a_table_and_a_trace_of_every_kernel() {
 /// What was compiled is kept in the user's cache folder where the driver allows it; nothing there can hinder a run.
 #[test]
 fn compiled_kernels_are_kept_and_damaged_ones_left_out() {
-    if std::env::var("SCANRNN_NO_GPU").is_ok_and(|value| value == "1") {
+    if without_gpu() {
         return;
     }
     let folder = folder();
@@ -174,7 +177,7 @@ fn a_table_of_kernels_chooses_and_is_recorded() {
     let folder = folder();
     refuses(folder.path(), "tune-kernels softmax", &["softmax", "linear"]);
     refuses(folder.path(), "tune-kernels --device cpu", &["--device", "GPU"]);
-    if std::env::var("SCANRNN_NO_GPU").is_ok_and(|value| value == "1") {
+    if without_gpu() {
         return;
     }
     let output = scanrnn(folder.path(), "tune-kernels rms_norm --device gpu --out table.json --lang zh");
@@ -268,7 +271,7 @@ fn validation_forecasts(folder: &Path, checkpoint: &str) -> (Vec<f64>, usize, Ve
 #[test]
 fn a_stream_prints_the_forecasts_of_the_validation() {
     let folder = folder();
-    let gpu = if std::env::var("SCANRNN_NO_GPU").is_ok_and(|value| value == "1") { "cpu" } else { "gpu" };
+    let gpu = if without_gpu() { "cpu" } else { "gpu" };
     for model in ["min-gru", "min-gru-scan", "mamba-lab", "mamba"] {
         for options in ["--layers 2 --window-norm last", "--layers 2 --window-norm none --carry-state"] {
             let trained = scanrnn(
@@ -339,7 +342,7 @@ fn a_stream_takes_a_file_as_it_was_trained_on() {
 /// Once one run in thirty was killed while it exited: the driver's libraries were unloaded before the process was done with them.
 #[test]
 fn runs_on_a_gpu_exit_in_peace() {
-    if std::env::var("SCANRNN_NO_GPU").is_ok_and(|value| value == "1") {
+    if without_gpu() {
         return;
     }
     let folder = folder();
@@ -718,7 +721,7 @@ fn auto_takes_the_cpu_where_there_is_no_hardware_and_says_so() {
 
 #[test]
 fn gpu_trains_as_the_cpu_does() {
-    if std::env::var("SCANRNN_NO_GPU").is_ok_and(|value| value == "1") {
+    if without_gpu() {
         return;
     }
     let folder = folder();

@@ -1,13 +1,16 @@
 //! The examples, run.
 
+mod common;
 #[path = "../examples/selective_scan_on_your_buffers.rs"]
 mod selective_scan_on_your_buffers;
 #[path = "../examples/train_in_memory.rs"]
 mod train_in_memory;
 
+use common::without_gpu;
+
 #[test]
 fn selective_scan_runs_on_buffers_of_the_callers() {
-    if std::env::var("SCANRNN_NO_GPU").is_ok_and(|value| value == "1") {
+    if without_gpu() {
         return;
     }
     selective_scan_on_your_buffers::main().expect("as the reference");

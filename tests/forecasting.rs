@@ -3,8 +3,8 @@
 mod common;
 
 use std::ops::ControlFlow;
-use std::sync::{Mutex, PoisonError};
 
+use common::{Setting, devices, turn};
 use scanrnn::backend::Backend;
 use scanrnn::cpu::Cpu;
 use scanrnn::dataset::Starts;
@@ -18,13 +18,6 @@ const WINDOW: usize = 12;
 const HORIZON: usize = 5;
 /// Rows of each of two series.
 const N_ROW: usize = 120;
-
-/// Held while a device works: an OpenGL context serves one thread at a time.
-static TURN: Mutex<()> = Mutex::new(());
-
-fn devices() -> Vec<&'static dyn Backend> {
-    [Some(&Cpu as &dyn Backend), common::gpu(common::Setting::default()).map(|gpu| gpu as &dyn Backend)].into_iter().flatten().collect()
-}
 
 /// Two series of two targets and a covariate, one below the other.
 fn values() -> Vec<f32> {
@@ -60,7 +53,7 @@ fn config() -> TrainingConfig {
 }
 
 fn fit(model: &ForecasterConfig, config: &TrainingConfig, backend: &dyn Backend) -> Fit {
-    let _turn = TURN.lock().unwrap_or_else(PoisonError::into_inner);
+    let _turn = turn();
     let values = values();
     let trainer = Trainer::new(model, config, &series(&values)).expect("fits");
     pollster::block_on(trainer.fit(backend, &series(&values), &mut |_| ())).expect("trains")
@@ -82,7 +75,7 @@ fn every_layout_trains_the_same_on_every_device() {
             for loss_units in [LossUnits::Series, LossUnits::Balanced] {
                 let config = TrainingConfig { loss_units, epochs: 2, ..config() };
                 let want = fit(&model, &config, &Reference::<f32>::new());
-                for device in devices() {
+                for device in devices(Setting::default()) {
                     let got = fit(&model, &config, device);
                     let same = got.losses.iter().zip(&want.losses).all(|(got, want)| (got - want).abs() <= 1e-3 * (1e-2 + want.abs()));
                     assert!(same, "{model:?} on {}: {:?} is not {:?}", device.name(), got.losses, want.losses);
@@ -94,7 +87,7 @@ fn every_layout_trains_the_same_on_every_device() {
 
 #[test]
 fn a_linear_skip_starts_at_the_windows_mean_and_learns_a_linear_series() {
-    let _turn = TURN.lock().unwrap_or_else(PoisonError::into_inner);
+    let _turn = turn();
     let values = values();
     let skip = ForecasterConfig { linear_skip: Some(WINDOW), independent: true, ..model(ModelKind::MinGruScan) };
     let series = series(&values);
@@ -115,12 +108,12 @@ fn a_linear_skip_starts_at_the_windows_mean_and_learns_a_linear_series() {
 
 #[test]
 fn windows_of_several_series_are_those_of_each_series_alone() {
-    let _turn = TURN.lock().unwrap_or_else(PoisonError::into_inner);
+    let _turn = turn();
     let values = values();
     let (both, model) = (series(&values), model(ModelKind::MinGru));
     let evaluator = Evaluator::new(&model, &config(), &both).expect("fits");
     let parameters: Vec<_> = initial_values(evaluator.graph(), 3).into_iter().map(|(_, values)| values).collect();
-    for device in devices() {
+    for device in devices(Setting::default()) {
         let all = pollster::block_on(evaluator.forecast(device, &both, &both.test, &parameters)).expect("forecasts");
         let mut alone = Vec::new();
         for range in both.test.ranges() {
@@ -137,7 +130,7 @@ fn windows_of_several_series_are_those_of_each_series_alone() {
 
 #[test]
 fn quantiles_never_cross_wherever_they_are_forecast() {
-    let _turn = TURN.lock().unwrap_or_else(PoisonError::into_inner);
+    let _turn = turn();
     let values = values();
     let series = series(&values);
     let loss = Loss::Quantile { levels: vec![0.1, 0.5, 0.9] };
@@ -192,7 +185,7 @@ fn what_needs_whole_windows_is_refused_step_by_step() {
 
 #[test]
 fn an_interrupted_training_goes_on_with_the_same_bits() {
-    let _turn = TURN.lock().unwrap_or_else(PoisonError::into_inner);
+    let _turn = turn();
     let values = values();
     let series = series(&values);
     let own = layouts(ModelKind::MinGruScan).swap_remove(3);
@@ -208,7 +201,7 @@ fn an_interrupted_training_goes_on_with_the_same_bits() {
     let two = |model: ForecasterConfig| ForecasterConfig { layers: 2, ..model };
     for (model, config) in [(two(own), stopping), (model(ModelKind::Mamba), cosine)] {
         let trainer = Trainer::new(&model, &config, &series).expect("fits");
-        for device in devices() {
+        for device in devices(Setting::default()) {
             let want = pollster::block_on(trainer.fit(device, &series, &mut |_| ())).expect("trains");
             // stops after some steps, and after an epoch, each time in a process that knows the file alone
             for n_event in [1, 3, 12, 13, 25] {

@@ -3,8 +3,8 @@
 mod common;
 
 use std::path::{Path, PathBuf};
-use std::sync::{Mutex, PoisonError};
 
+use common::{Setting, devices, turn};
 use scanrnn::backend::Backend;
 use scanrnn::checkpoint::{NamedTensor, Tensors};
 use scanrnn::cpu::Cpu;
@@ -18,11 +18,8 @@ fn folder() -> PathBuf {
     if shared.is_dir() { shared } else { root.join("tests/golden") }
 }
 
-/// Held while cases run: an OpenGL context serves one thread at a time.
-static TURN: Mutex<()> = Mutex::new(());
-
 fn check(backend: &dyn Backend) {
-    let _turn = TURN.lock().unwrap_or_else(PoisonError::into_inner);
+    let _turn = turn();
     let paths = list(&folder()).expect("the folder of cases");
     assert!(paths.len() > 20, "only {} cases", paths.len());
     let mut failures = Vec::new();
@@ -67,16 +64,16 @@ fn reverse_steps(tensor: &mut NamedTensor) {
 
 #[test]
 fn every_recurrence_runs_against_time() {
-    let _turn = TURN.lock().unwrap_or_else(PoisonError::into_inner);
+    let _turn = turn();
     let folder = tempfile::tempdir().expect("a folder");
     let mut failures = Vec::new();
-    let devices = [Some(&Cpu as &dyn Backend), common::gpu(common::Setting::default()).map(|gpu| gpu as &dyn Backend)];
+    let devices = devices(Setting::default());
     for path in list(&self::folder()).expect("the folder of cases") {
         let Some(file) = against_time(&path) else { continue };
         let turned = folder.path().join(path.file_name().expect("a name"));
         std::fs::write(&turned, file.to_bytes().expect("a file")).expect("written");
         let case = Case::read(&turned).expect("a case");
-        for device in devices.into_iter().flatten() {
+        for &device in &devices {
             let worst = pollster::block_on(case.run(device)).unwrap_or_else(|error| panic!("{}: {error}", turned.display()));
             if !worst.passed() {
                 failures.push(format!("{} on {}: {worst}", turned.display(), device.name()));
@@ -103,7 +100,7 @@ fn cpu() {
 
 #[test]
 fn gpu() {
-    if let Some(gpu) = common::gpu(common::Setting::default()) {
+    if let Some(gpu) = common::gpu(Setting::default()) {
         check(gpu);
     }
 }

@@ -1,5 +1,8 @@
 //! Work on a device and on buffers of the caller's.
 
+mod common;
+
+use common::without_gpu;
 use scanrnn::backend::{Backend, Session};
 use scanrnn::cpu::Cpu;
 use scanrnn::gpu::Gpu;
@@ -10,7 +13,7 @@ use scanrnn::wgpu::BufferUsages;
 
 /// A device with the given limits; none where `SCANRNN_NO_GPU=1` says so.
 fn open(required_limits: wgpu::Limits) -> Option<(wgpu::Device, wgpu::Queue)> {
-    if std::env::var("SCANRNN_NO_GPU").is_ok_and(|value| value == "1") {
+    if without_gpu() {
         return None;
     }
     let instance = wgpu::Instance::new(wgpu::InstanceDescriptor::new_without_display_handle_from_env());

@@ -39,7 +39,6 @@ fn random_walk(n_row: usize, n_epoch: usize, names: &[&str]) -> Comparison {
     });
     Comparison {
         series: "AAPL Close".into(),
-        unit: Some("USD".into()),
         source: "data/AAPL_stock_data.csv".into(),
         is_synthetic: false,
         settings: "--window 32 --hidden 128 --batch 32 --epochs 5 --seed 0".into(),
@@ -79,7 +78,6 @@ fn pictures_for_many_models_and_few_rows() {
         let path = gallery(&format!("report-{n_model}-models.png"));
         let mut comparison = random_walk(40 * n_model, 40, &names[..n_model]);
         comparison.is_synthetic = true;
-        comparison.unit = None;
         picture::write(Lang::En, &path, |_| comparison).unwrap();
     }
 }

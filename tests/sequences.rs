@@ -4,9 +4,8 @@
 mod common;
 
 use std::ops::Range;
-use std::sync::{Mutex, PoisonError};
 
-use common::{Setting, gpu};
+use common::{Setting, devices, turn};
 use rand::{RngExt, SeedableRng};
 use rand_chacha::ChaCha8Rng;
 use scanrnn::backend::Backend;
@@ -26,13 +25,6 @@ fn random(seed: u64, len: usize) -> Vec<f32> {
     let mut random = ChaCha8Rng::seed_from_u64(seed);
     (0..len).map(|_| random.random_range(-1.5..1.5)).collect()
 }
-
-fn devices() -> Vec<&'static dyn Backend> {
-    [Some(&Cpu as &dyn Backend), gpu(Setting::default()).map(|gpu| gpu as &dyn Backend)].into_iter().flatten().collect()
-}
-
-/// Held while a device works: an OpenGL context serves one thread at a time and gives the others six seconds to wait.
-static TURN: Mutex<()> = Mutex::new(());
 
 /// Some steps of some batch rows.
 type Part = (Range<usize>, Range<usize>);
@@ -56,7 +48,7 @@ type Results = Vec<(String, Vec<f32>)>;
 
 /// Runs the parts of one batch with cotangents on all outputs and last states; what lies along the steps is put together again.
 fn run(config: &ForecasterConfig, layout: &Layout, backend: &dyn Backend) -> Results {
-    let _turn = TURN.lock().unwrap_or_else(PoisonError::into_inner);
+    let _turn = turn();
     let (n_step, features, n_output) = (layout.n_step, config.features, config.horizon * config.targets);
     let mut graph = Graph::new();
     let model = Forecaster::new(&mut graph, config).expect("sizes fit");
@@ -219,10 +211,10 @@ fn a_sequence_cut_anywhere_and_continued_equals_the_whole() {
     };
     for model in ModelKind::ALL {
         for cut in 1..n_step {
-            let devices = if [1, 4].contains(&cut) { devices() } else { vec![&Cpu as &dyn Backend] };
+            let devices = if [1, 4].contains(&cut) { devices(Setting::default()) } else { vec![&Cpu as &dyn Backend] };
             check(&format!("cut at {cut}"), &config(model), &layout(&[]), &layout(&[cut]), &devices);
         }
-        check("cut twice", &config(model), &layout(&[]), &layout(&[2, 3]), &devices());
+        check("cut twice", &config(model), &layout(&[]), &layout(&[2, 3]), &devices(Setting::default()));
     }
 }
 
@@ -235,11 +227,11 @@ fn packed_sequences_equal_the_sequences_apart() {
     let packed = Layout { n_step: 12, parts: vec![(0..N_BATCH, 0..12)], chained: false, reset: Some(packing.reset) };
     let apart = Layout { n_step: 12, parts, chained: false, reset: None };
     for model in ModelKind::ALL {
-        check("packed", &config(model), &apart, &packed, &devices());
+        check("packed", &config(model), &apart, &packed, &devices(Setting::default()));
     }
     for model in ModelKind::LINEAR {
         let both = ForecasterConfig { bidirectional: true, ..config(model) };
-        check("packed, both directions", &both, &apart, &packed, &devices());
+        check("packed, both directions", &both, &apart, &packed, &devices(Setting::default()));
     }
 }
 
@@ -278,7 +270,7 @@ fn steps_equal_the_sequence_at_every_length() {
         let config = config(model);
         let sequence = |backend: &dyn Backend| sequence(&config, N_STEP, backend);
         let (exact, single) = (sequence(&Reference::<f64>::new()), sequence(&Reference::<f32>::new()));
-        let devices = devices();
+        let devices = devices(Setting::default());
         for backend in devices.iter().copied().chain([&Reference::<f32>::new() as &dyn Backend]) {
             let allowed = MULTIPLE * distance(&single, &exact).max(FLOOR);
             for (what, got, want) in [("whole", sequence(backend), &exact), ("steps", steps(&config, backend), &sequence(backend))] {
@@ -307,7 +299,7 @@ fn step_inputs(config: &ForecasterConfig) -> Vec<f32> {
 
 /// Forecasts after every step, `(batch, step, output)`.
 fn sequence(config: &ForecasterConfig, n_step: usize, backend: &dyn Backend) -> Vec<f32> {
-    let _turn = TURN.lock().unwrap_or_else(PoisonError::into_inner);
+    let _turn = turn();
     let mut graph = Graph::new();
     let model = Forecaster::new(&mut graph, config).expect("sizes fit");
     let mut inputs = initial_values(&graph, 1);
@@ -320,7 +312,7 @@ fn sequence(config: &ForecasterConfig, n_step: usize, backend: &dyn Backend) -> 
 
 /// The same, step by step.
 fn steps(config: &ForecasterConfig, backend: &dyn Backend) -> Vec<f32> {
-    let _turn = TURN.lock().unwrap_or_else(PoisonError::into_inner);
+    let _turn = turn();
     let steps = StepGraph::new(config, N_BATCH).expect("sizes fit");
     let parameters: Vec<_> = initial_values(steps.graph(), 1).into_iter().map(|(_, values)| values).collect();
     let (x, n_output) = (step_inputs(config), config.horizon * config.targets);
@@ -387,8 +379,8 @@ fn a_row_of_a_stream_begins_a_new_sequence_while_the_others_go_on() {
     for model in ModelKind::ALL {
         let config = config(model);
         let x = step_inputs(&config);
-        for backend in devices().into_iter().chain([&Reference::<f32>::new() as &dyn Backend]) {
-            let _turn = TURN.lock().unwrap_or_else(PoisonError::into_inner);
+        for backend in devices(Setting::default()).into_iter().chain([&Reference::<f32>::new() as &dyn Backend]) {
+            let _turn = turn();
             let steps = StepGraph::new(&config, N_BATCH).expect("sizes fit");
             let parameters: Vec<_> = initial_values(steps.graph(), 1).into_iter().map(|(_, values)| values).collect();
             let at = |step: usize| cut(&x, N_STEP, config.features, &(0..N_BATCH), &(step..step + 1));

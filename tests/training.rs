@@ -2,8 +2,7 @@
 
 mod common;
 
-use std::sync::{Mutex, PoisonError};
-
+use common::{Setting, devices, gpu, turn};
 use scanrnn::backend::Backend;
 use scanrnn::cpu::Cpu;
 use scanrnn::dataset::Starts;
@@ -37,16 +36,9 @@ fn trainer(config: &TrainingConfig) -> Trainer {
     Trainer::new(&model(config), config, &series(&wave())).expect("fits")
 }
 
-/// Held while a device works: an OpenGL context serves one thread at a time.
-static TURN: Mutex<()> = Mutex::new(());
-
 fn fit(config: &TrainingConfig, backend: &dyn Backend) -> Fit {
-    let _turn = TURN.lock().unwrap_or_else(PoisonError::into_inner);
+    let _turn = turn();
     pollster::block_on(trainer(config).fit(backend, &series(&wave()), &mut |_| ())).expect("trains")
-}
-
-fn devices() -> Vec<&'static dyn Backend> {
-    [Some(&Cpu as &dyn Backend), common::gpu(common::Setting::default()).map(|gpu| gpu as &dyn Backend)].into_iter().flatten().collect()
 }
 
 #[test]
@@ -76,7 +68,7 @@ fn every_loss_optimizer_and_penalty_learns_the_same_on_every_device() {
         let mean = |losses: &[f32]| losses.iter().sum::<f32>() / losses.len() as f32;
         let (first, last) = (mean(&cpu.losses[..12]), mean(&cpu.losses[36..]));
         assert!(last < first, "{config:?}: {first} to {last}");
-        if let Some(gpu) = common::gpu(common::Setting::default()) {
+        if let Some(gpu) = gpu(Setting::default()) {
             let other = fit(&config, gpu);
             for (a, b) in cpu.losses.iter().zip(&other.losses) {
                 assert!((a - b).abs() <= 1e-3 * a.abs(), "{config:?}: {a} and {b}");
@@ -89,7 +81,7 @@ fn every_loss_optimizer_and_penalty_learns_the_same_on_every_device() {
 fn early_stopping_restores_the_best_epoch() {
     // a step size at which validation gets worse again
     let config = TrainingConfig { epochs: 40, patience: Some(3), learning_rate: 0.3, ..config() };
-    for device in devices() {
+    for device in devices(Setting::default()) {
         let fit = fit(&config, device);
         let losses: Vec<f64> = fit.epochs.iter().map(|score| score.valid_loss).collect();
         let best = (0..losses.len()).min_by(|&a, &b| losses[a].total_cmp(&losses[b])).expect("epochs");

@@ -12,7 +12,7 @@ fn chunk_at(batch: u32, chunk: u32, channel: u32) -> u32 {
 // a map and then a step
 fn with_step(summary: vec2<f32>, inputs: Inputs) -> vec2<f32> {
     let z = sigmoids(inputs.gate);
-    let entering = select(summary, vec2(0.0), inputs.is_border);
+    let entering = select(summary, vec2(0.0), inputs.begins);
     return z.negative * entering + vec2(0.0, z.positive * candidate(inputs.candidate));
 }
 
@@ -55,17 +55,17 @@ fn forward_chunk(@builtin(global_invocation_id) global: vec3<u32>, @builtin(num_
 struct GradientStep {
     gate: Value,
     grad_h: Value,
-    is_border: bool, // behind the position before
+    begins: bool, // behind the position before
 }
 
 fn gradient_step_at(lane: Lane, position: u32) -> GradientStep {
     let row = row_of(lane, position);
-    return GradientStep(p[p_at(lane, row)], grad_h_of(lane, row), is_border(lane.batch, position));
+    return GradientStep(p[p_at(lane, row)], grad_h_of(lane, row), begins(lane.batch, position));
 }
 
 // a map and then a step backward
 fn with_gradient_step(summary: vec2<f32>, step: GradientStep) -> vec2<f32> {
-    return select(sigmoid(-step.gate) * (summary + vec2(0.0, step.grad_h)), vec2(0.0), step.is_border);
+    return select(sigmoid(-step.gate) * (summary + vec2(0.0, step.grad_h)), vec2(0.0), step.begins);
 }
 
 @compute @workgroup_size(LANES)

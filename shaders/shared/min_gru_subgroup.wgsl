@@ -4,9 +4,9 @@
 // Mesa's software drivers, from where a multiplication reads it by itself, and a load, which takes lanes one by one there, serves all rows.
 // States and gradients pass from one position to the next by `factors` and `grad_p`.
 
-@group(0) @binding(30) var<uniform> weights_z: array<vec4<f32>, WINDOW>; // (hidden, hidden): U_z, or its transpose
-@group(0) @binding(31) var<uniform> weights_r: array<vec4<f32>, WINDOW>; // (hidden, hidden): U_r, or its transpose
-@group(0) @binding(32) var<uniform> weights_h: array<vec4<f32>, WINDOW>; // (hidden, hidden): U_h, or its transpose
+@group(0) @binding(30) var<uniform> weights_z: array<vec4<f32>, UNIFORM_QUADS>; // (hidden, hidden): U_z, or its transpose
+@group(0) @binding(31) var<uniform> weights_r: array<vec4<f32>, UNIFORM_QUADS>; // (hidden, hidden): U_r, or its transpose
+@group(0) @binding(32) var<uniform> weights_h: array<vec4<f32>, UNIFORM_QUADS>; // (hidden, hidden): U_h, or its transpose
 @group(0) @binding(33) var<storage, read_write> weights: array<Value>; // (3, params.weight_stride): what these are windows of
 
 // invocations that hold different terms of the same rows

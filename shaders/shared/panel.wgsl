@@ -2,8 +2,8 @@
 // A panel holds PANEL rows of a factor over params.slice terms of the sum: (term / 4, PANEL, 4). What lies beyond the factor is 0.
 // An invocation multiplies a panel of A by a panel of B, all in registers.
 
-@group(0) @binding(20) var<uniform> panels_a: array<vec4<f32>, WINDOW>; // (panel, term / 4, PANEL, 4)
-@group(0) @binding(21) var<uniform> panels_b: array<vec4<f32>, WINDOW>; // (panel, term / 4, PANEL, 4)
+@group(0) @binding(20) var<uniform> panels_a: array<vec4<f32>, UNIFORM_QUADS>; // (panel, term / 4, PANEL, 4)
+@group(0) @binding(21) var<uniform> panels_b: array<vec4<f32>, UNIFORM_QUADS>; // (panel, term / 4, PANEL, 4)
 @group(0) @binding(22) var<storage, read> source: array<f32>; // (.., row, .., term), or (.., term, .., row) where params.by_term is set
 @group(0) @binding(23) var<storage, read_write> packed: array<vec4<f32>>; // (slice, panel, term / 4, PANEL, 4)
 

@@ -4,7 +4,7 @@ fn step_of(position: u32) -> u32 {
 }
 
 // Whether a border lies between a position and the one visited before it; none lies behind the last. Uses reset (batch, step).
-fn is_border(batch: u32, position: u32) -> bool {
+fn begins(batch: u32, position: u32) -> bool {
     if !HAS_RESET || position >= params.n_step {
         return false;
     }

@@ -24,12 +24,12 @@ fn summarize_forward(
     let start = lane.chunk * params.chunk_spans * SPAN;
     let end = min(start + params.chunk_spans * SPAN, params.n_step);
     for (var position = start; position < end; position++) {
-        let step = step_at(position);
+        let step = step_of(position);
         let row = lane.batch * params.n_step + step;
         let at_row = row_at(lane.batch, step);
         let dt = step_size(delta[params.delta_offset + row * params.delta_stride + lane.channel] + bias);
         let x = dt * u[params.u_offset + row * params.u_stride + lane.channel];
-        if is_cut(at_row) {
+        if begins(at_row) {
             cut = 1.0;
             for (var quad = 0u; quad < QUADS; quad++) {
                 h[quad] = vec4<f32>();
@@ -70,7 +70,7 @@ fn summarize_backward(
     let start = lane.chunk * params.chunk_spans * SPAN;
     let end = min(start + params.chunk_spans * SPAN, params.n_step);
     for (var position = end; position > start; position--) {
-        let step = step_at(position - 1u);
+        let step = step_of(position - 1u);
         let row = lane.batch * params.n_step + step;
         let at_row = row_at(lane.batch, step);
         let dt = step_size(delta[params.delta_offset + row * params.delta_stride + lane.channel] + bias);
@@ -85,7 +85,7 @@ fn summarize_backward(
         for (var quad = 0u; quad < QUADS; quad++) {
             grad_h[quad] = power_of_two(dt * decay_rate[quad]) * (grad_h[quad] + grad_read_out * workspace[at_row + QUADS + quad]);
         }
-        if is_cut(at_row) {
+        if begins(at_row) {
             cut = 1.0;
             for (var quad = 0u; quad < QUADS; quad++) {
                 grad_h[quad] = vec4<f32>();

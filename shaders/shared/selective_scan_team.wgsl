@@ -66,7 +66,7 @@ fn member_of(chunk: Chunk, index: u32) -> Member {
 
 // A row of the batch, of a position; behind the chunk's end its last.
 fn row_of(chunk: Chunk, position: u32) -> u32 {
-    return chunk.batch * params.n_step + step_at(min(position, chunk.end - 1u));
+    return chunk.batch * params.n_step + step_of(min(position, chunk.end - 1u));
 }
 
 // What an invocation loads of AHEAD steps.
@@ -95,7 +95,7 @@ fn fetch_common(chunk: Chunk, member: Member, first: u32) -> Fetched {
         fetched.rows[i] = workspace[params.rows_start + row * params.row_quads + quad];
     }
     if HAS_RESET {
-        fetched.cut = u32(is_cut(params.rows_start + row_of(chunk, first + member.index % AHEAD) * params.row_quads));
+        fetched.cut = u32(begins(params.rows_start + row_of(chunk, first + member.index % AHEAD) * params.row_quads));
     }
     return fetched;
 }
@@ -171,7 +171,7 @@ fn prepare_backward(member: Member, fetched: Fetched, scalars: vec4<f32>) {
 }
 
 // Whether the states are cut before one of AHEAD steps.
-fn is_cut_before(t: u32) -> bool {
+fn begins_at(t: u32) -> bool {
     return HAS_RESET && cuts[t] != 0u;
 }
 
@@ -228,7 +228,7 @@ fn forward_team(
             }
         }
         for (var t = 0u; t < count; t++) {
-            if is_cut_before(t) {
+            if begins_at(t) {
                 h = array<vec4<f32>, HELD>();
             }
             let size = sizes[t][index / MEMBERS];
@@ -299,7 +299,7 @@ fn summarize_forward_team(
         workgroupBarrier();
         fetched = fetch_forward(chunk, member, first + AHEAD);
         for (var t = 0u; t < min(AHEAD, chunk.end - first); t++) {
-            if is_cut_before(t) {
+            if begins_at(t) {
                 cut = 1.0;
                 h = array<vec4<f32>, HELD>();
             }
@@ -344,7 +344,7 @@ fn summarize_backward_team(
                 let c = held_rows[t][ROW_LEN / 2u + member.first_quad + i];
                 grad_h[i] = power_of_two(size.x * decay_rate[i]) * (grad_h[i] + size.y * c);
             }
-            if is_cut_before(t) {
+            if begins_at(t) {
                 cut = 1.0;
                 grad_h = array<vec4<f32>, HELD>();
             }

@@ -33,7 +33,7 @@ struct Places {
 
 // A step of one channel. One past the end, like a channel past the last, changes nothing: size and gradient are 0.
 struct WalkedStep {
-    is_cut: bool,
+    begins: bool,
     dt: f32,
     slope: f32, // of dt by delta
     u: f32,
@@ -45,7 +45,7 @@ struct WalkedStep {
 }
 
 fn places_of(batch: u32, position: u32) -> Places {
-    let row = batch * params.n_step + step_at(min(position, params.n_step - 1u));
+    let row = batch * params.n_step + step_of(min(position, params.n_step - 1u));
     return Places(
         position < params.n_step,
         params.rows_start + row * params.row_quads,
@@ -86,7 +86,7 @@ fn hold_span(batch: u32, start: u32) {
 fn enter_step(t: u32, near: u32, exists: bool, bias: f32) {
     let at = walked_at[t];
     let biased = delta[at.delta + near] + bias;
-    walked_steps[t].is_cut = is_cut(at.row) && at.exists;
+    walked_steps[t].begins = begins(at.row) && at.exists;
     walked_steps[t].dt = select(0.0, step_size(biased), exists && at.exists);
     walked_steps[t].slope = select(1.0, sigmoid(biased), DELTA_SOFTPLUS);
     walked_steps[t].u = u[at.u + near];
@@ -114,9 +114,9 @@ fn enter_step_backward(t: u32, near: u32, exists: bool) {
 // one step of walked_h; keeps what the step backward asks for
 fn step_forward(t: u32, quad: u32) {
     let step = walked_steps[t];
-    let decay = select(power_of_two(step.dt * walked_rate), vec4<f32>(), step.is_cut);
+    let decay = select(power_of_two(step.dt * walked_rate), vec4<f32>(), step.begins);
     walked_decay[t] = decay;
-    walked_decayed[t] = select(decay * walked_h, vec4<f32>(), step.is_cut); // of what is no number nothing is left either
+    walked_decayed[t] = select(decay * walked_h, vec4<f32>(), step.begins); // a reset clears NaN too, which 0 * NaN would not
     walked_h = walked_decayed[t] + step.dt * step.u * walked_b[t][quad];
 }
 
@@ -174,7 +174,7 @@ fn leave_step_backward(t: u32, channel: u32, exists: bool, skip: f32) -> vec2<f3
 
 // where a part's row of gradients of B and C lies
 fn grad_row_at(part: u32, batch: u32, position: u32) -> u32 {
-    return params.sums_start + ((part * params.n_batch + batch) * params.n_step + step_at(position)) * 2u * QUADS;
+    return params.sums_start + ((part * params.n_batch + batch) * params.n_step + step_of(position)) * 2u * QUADS;
 }
 
 // the rows moved down, the next one first

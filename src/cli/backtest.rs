@@ -6,7 +6,7 @@ use std::process::ExitCode;
 
 use serde_json::{Map, Value, json};
 
-use super::data::{DataArgs, LayoutArgs, SeasonArgs, series, sources, title};
+use super::data::{DataArgs, LayoutArgs, SeasonArgs, sources, title};
 use super::device::{Device, DeviceArgs};
 use super::experiment::{self, spread};
 use super::pictures;
@@ -21,6 +21,7 @@ use crate::report::chart::{self, Chart, Look, Panel};
 use crate::report::language::{Texts, fill};
 use crate::report::table::significant;
 use crate::report::{Lang, Table};
+use crate::train::Series;
 
 #[derive(Debug, clap::Args)]
 pub struct Args {
@@ -176,7 +177,7 @@ impl Walk<'_> {
             let tables = vec![table.between(fold.rows.clone())?];
             let windows = Windows::with_scalers(&tables, &fold.layout(layout), scalers.clone())?;
             let setting = Setting { tables, windows, training: training.clone(), season, linear: linear.clone() };
-            let series = series(&setting.windows);
+            let series = Series::from(&setting.windows);
             let forecasts = setting.evaluator(args.model)?.forecast(device.backend(), &series, &series.test, parameters).await?;
             return Ok(Step { setting, forecasts, best_epoch: None });
         }

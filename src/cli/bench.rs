@@ -6,7 +6,7 @@ use std::time::Instant;
 
 use serde_json::json;
 
-use super::data::{DataArgs, LayoutArgs, SeasonArgs, SplitArgs, series, title};
+use super::data::{DataArgs, LayoutArgs, SeasonArgs, SplitArgs, title};
 use super::device::{Device, DeviceArgs};
 use super::profile::{self, ProfileArgs};
 use super::progress::Progress;
@@ -106,7 +106,7 @@ pub async fn run(args: &Args, lang: Lang) -> Result<ExitCode> {
         let mut profiles = Vec::new();
         for kind in kinds {
             let trainer = setting.trainer(kind, training.seed)?;
-            profiles.push((kind.name(), trainer.profile(device.backend(), &series(windows)).await?));
+            profiles.push((kind.name(), trainer.profile(device.backend(), &Series::from(windows)).await?));
         }
         profile::show(&profiles, &Roofline::measure(device.backend()).await?, path, lang)?;
     }
@@ -137,7 +137,7 @@ fn single<'a>(tables: &'a [Data], windows: &Windows) -> Result<&'a Data> {
 
 /// Trains a model on the device, and on the CPU where that is another; also when the first step was done.
 async fn train(kind: ModelKind, setting: &Setting, device: &Device, lang: Lang) -> Result<(Outcome, Instant)> {
-    let (trainer, series) = (setting.trainer(kind, setting.training.seed)?, series(&setting.windows));
+    let (trainer, series) = (setting.trainer(kind, setting.training.seed)?, Series::from(&setting.windows));
     let begin = Instant::now();
     let (fit, first_step) = fit(&trainer, device.backend(), &series, kind, true, lang).await?;
     let on_cpu = match device {
@@ -239,7 +239,6 @@ fn comparison(lang: Lang, table: &Data, setting: &Setting, outcomes: &[Outcome],
     let numbers = [training.window(), training.hidden(), training.batch(), training.epochs()].map(|number| number.to_string());
     Comparison {
         series: title(std::slice::from_ref(table), layout, lang),
-        unit: None,
         source: lang.message(&table.source().message()),
         is_synthetic: table.is_synthetic(),
         settings: fill(lang.texts().settings, numbers.each_ref().map(String::as_str)),

@@ -14,7 +14,6 @@ use crate::dataset::{CALENDAR, Channels, Columns, CsvOptions, Layout, Missing, P
 use crate::error::{Error, Result};
 use crate::report::Lang;
 use crate::report::language::fill;
-use crate::train::Series;
 
 /// Options that choose the series.
 #[derive(Debug, clap::Args)]
@@ -204,7 +203,6 @@ impl LayoutArgs {
         save_folder: PathBuf,
         lang: Lang,
     ) -> Result<(Vec<Table>, Layout)> {
-        let is_lab = training.is_lab();
         let (targets, features) = (flat(&self.targets), flat(&self.features));
         let twice = targets.iter().enumerate().find(|(at, name)| targets[..*at].contains(name));
         if let Some((_, name)) = twice {
@@ -224,13 +222,13 @@ impl LayoutArgs {
         let mut tables = data.tables(columns, save_folder, Some(training.seed), lang)?;
         let has_times = || tables.iter().all(|table| table.dates().is_some_and(|dates| dates.time_of_day().is_some()));
         let mut layout = self.layout(&tables, &targets, partition, training);
-        match self.calendar {
-            Some(Calendar::On) => layout.covariates.extend(CALENDAR.map(String::from)),
-            None if is_lab => {}
-            Some(Calendar::Auto) | None if has_times() => layout.covariates.extend(CALENDAR.map(String::from)),
-            _ => {}
-        }
-        if layout.covariates.iter().any(|name| name == CALENDAR[0]) {
+        let reads_calendar = match self.calendar.unwrap_or(if training.is_lab() { Calendar::Off } else { Calendar::Auto }) {
+            Calendar::On => true,
+            Calendar::Off => false,
+            Calendar::Auto => has_times(),
+        };
+        if reads_calendar {
+            layout.covariates.extend(CALENDAR.map(String::from));
             tables = tables.iter().map(Table::with_calendar).collect::<Result<_>>()?;
         }
         Ok((tables, layout))
@@ -293,9 +291,4 @@ pub fn title(tables: &[Table], layout: &Layout, lang: Lang) -> String {
 /// Where the numbers come from, for pictures.
 pub fn sources(tables: &[Table], lang: Lang) -> String {
     lang.list(&tables.iter().map(|table| lang.message(&table.source().message())).collect::<Vec<_>>())
-}
-
-/// The windows as training takes them.
-pub fn series(windows: &Windows) -> Series<'_> {
-    Series { values: windows.values(), train: windows.train().clone(), valid: windows.valid().clone(), test: windows.test().clone() }
 }

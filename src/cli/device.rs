@@ -89,10 +89,10 @@ pub struct OpenedGpu {
 
 impl OpenedGpu {
     fn new(mut gpu: Gpu, table: Option<PathBuf>) -> Self {
-        let file = gpu.compiled_name().and_then(|name| cache_file(&name));
+        let file = gpu.pipeline_cache_key().and_then(|name| cache_file(&name));
         // no file, or one that cannot be read: everything is compiled anew
         let compiled = file.as_ref().and_then(|file| std::fs::read(file).ok()).unwrap_or_default();
-        gpu.use_compiled(&compiled);
+        gpu.use_pipeline_cache(&compiled);
         OpenedGpu { gpu, compiled, file, table }
     }
 }
@@ -100,7 +100,7 @@ impl OpenedGpu {
 impl Drop for OpenedGpu {
     /// Keeps what was compiled; where that fails, the next run compiles it again.
     fn drop(&mut self) {
-        let (Some(file), Some(compiled)) = (&self.file, self.gpu.compiled()) else { return };
+        let (Some(file), Some(compiled)) = (&self.file, self.gpu.pipeline_cache_data()) else { return };
         if compiled != self.compiled && file.parent().is_some_and(|folder| std::fs::create_dir_all(folder).is_ok()) {
             let _ = crate::file::save(file, |writer| std::io::Write::write_all(writer, &compiled));
         }

@@ -5,7 +5,7 @@ use std::process::ExitCode;
 
 use serde_json::json;
 
-use super::data::{DataArgs, SeasonArgs, say_left_out, series};
+use super::data::{DataArgs, SeasonArgs, say_left_out};
 use super::device::{Device, DeviceArgs};
 use super::scores::{self, Scoreboard};
 use crate::baseline::Linear;
@@ -14,7 +14,7 @@ use crate::dataset::{Layout, Partition, Table, Windows};
 use crate::error::Result;
 use crate::report::Lang;
 use crate::report::language::fill;
-use crate::train::Evaluator;
+use crate::train::{Evaluator, Series};
 
 #[derive(Debug, clap::Args)]
 pub struct Args {
@@ -58,7 +58,7 @@ pub async fn run(args: &Args, lang: Lang) -> Result<ExitCode> {
     }
     let season = args.season.of(&windows)?;
     let device = Device::open(&args.device, lang).await?;
-    let series = series(&windows);
+    let series = Series::from(&windows);
     let evaluator = Evaluator::new(model, training, &series)?;
     let parameters = tensors.parameters(&place, evaluator.graph())?;
     let baselines = scores::baselines(season, Linear::fit(&windows, training.normalisation), lang);

@@ -1,6 +1,5 @@
 //! One model trained on windows and scored on those that it has not seen: what `compare`, `backtest` and `tune` repeat.
 
-use super::data::series;
 use super::device::Device;
 use super::progress::Progress;
 use super::setting::Setting;
@@ -10,7 +9,7 @@ use crate::metrics::Evaluation;
 use crate::model::ModelKind;
 use crate::ops::Loss;
 use crate::report::Lang;
-use crate::train::Fit;
+use crate::train::{Fit, Series};
 
 /// A trained model and what it forecasts.
 pub struct Outcome {
@@ -27,7 +26,7 @@ pub struct Outcome {
 pub async fn fit(kind: ModelKind, setting: &Setting, seed: u64, device: &Device, title: String, lang: Lang) -> Result<Fit> {
     let trainer = setting.trainer(kind, seed)?;
     let progress = Progress::new(title, lang);
-    let fit = trainer.fit(device.backend(), &series(&setting.windows), &mut |event| progress.observe(event, None)).await;
+    let fit = trainer.fit(device.backend(), &Series::from(&setting.windows), &mut |event| progress.observe(event, None)).await;
     progress.finish();
     fit
 }
@@ -38,7 +37,7 @@ pub async fn fit(kind: ModelKind, setting: &Setting, seed: u64, device: &Device,
 /// As [`fit`].
 pub async fn run(kind: ModelKind, setting: &Setting, seed: u64, device: &Device, title: String, lang: Lang) -> Result<Outcome> {
     let fit = fit(kind, setting, seed, device, title, lang).await?;
-    let series = series(&setting.windows);
+    let series = Series::from(&setting.windows);
     let forecasts = if series.test.is_empty() {
         fit.forecasts.clone()
     } else {

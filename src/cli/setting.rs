@@ -2,7 +2,7 @@
 
 use std::path::PathBuf;
 
-use super::data::{DataArgs, LayoutArgs, SeasonArgs, SplitArgs, say_left_out, series};
+use super::data::{DataArgs, LayoutArgs, SeasonArgs, SplitArgs, say_left_out};
 use super::training::TrainingArgs;
 use crate::baseline::Linear;
 use crate::dataset::{Layout, Table, Windows};
@@ -11,7 +11,7 @@ use crate::model::{ForecasterConfig, ModelKind};
 use crate::report::Lang;
 use crate::report::language::fill;
 use crate::report::table::significant;
-use crate::train::{Evaluator, Trainer, TrainingConfig};
+use crate::train::{Evaluator, Series, Trainer, TrainingConfig};
 
 /// The series, windows and options that models are trained with.
 pub struct Setting {
@@ -45,9 +45,9 @@ impl Setting {
         Self::new(tables, &layout, training, season, lang)
     }
 
-    /// Cuts series into windows, whatever their length in `layout`. Of the lengths and normalisations that come into question, some with
-    /// which a linear map forecasts the validation windows as well as with any other are taken, and shown: the longest where there is a
-    /// season, which shows itself in many windows and seldom in the validation windows alone, else the shortest.
+    /// Cuts series into windows, whatever their length in `layout`. Length and normalisation, where not given, are those with which a linear
+    /// map forecasts the validation windows best. Among lengths that do about as well it takes the longest if there is a season, which the few
+    /// validation windows seldom show whole, else the shortest; and prints what it took.
     ///
     /// # Errors
     /// As [`Windows::new`] and [`SeasonArgs::of`].
@@ -92,7 +92,7 @@ impl Setting {
     /// As [`Trainer::new`].
     pub fn trainer(&self, kind: ModelKind, seed: u64) -> Result<Trainer> {
         let config = TrainingConfig { seed, ..self.training.config(kind)? };
-        let mut trainer = Trainer::new(&self.model(kind), &config, &series(&self.windows))?;
+        let mut trainer = Trainer::new(&self.model(kind), &config, &Series::from(&self.windows))?;
         if self.training.has_skip()
             && let Some(linear) = &self.linear
         {
@@ -106,11 +106,11 @@ impl Setting {
     /// # Errors
     /// As [`Evaluator::new`].
     pub fn evaluator(&self, kind: ModelKind) -> Result<Evaluator> {
-        Evaluator::new(&self.model(kind), &self.training.config(kind)?, &series(&self.windows))
+        Evaluator::new(&self.model(kind), &self.training.config(kind)?, &Series::from(&self.windows))
     }
 }
 
-/// Training rows of the series of which as many are longer as are shorter.
+/// Training rows of the median series.
 fn n_train_row(tables: &[Table], layout: &Layout) -> Result<usize> {
     let rows = tables.iter().map(|table| {
         let split = layout.partition.split(table.source(), table.n_row(), 1, layout.horizon)?;

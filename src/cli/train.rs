@@ -11,7 +11,7 @@ use std::time::Instant;
 
 use serde_json::json;
 
-use super::data::{DataArgs, LayoutArgs, SeasonArgs, SplitArgs, series, title};
+use super::data::{DataArgs, LayoutArgs, SeasonArgs, SplitArgs, title};
 use super::device::{Device, DeviceArgs};
 use super::pictures;
 use super::progress::Progress;
@@ -23,12 +23,13 @@ use crate::Message;
 use crate::checkpoint::{Checkpoint, Description, Tensors};
 use crate::dataset::{Layout, Source, Table, Windows};
 use crate::error::{Error, Result};
+use crate::fingerprint::fingerprint;
 use crate::model::ModelKind;
 use crate::published::read_backbone;
 use crate::report::language::fill;
 use crate::report::page::{Page, Part};
 use crate::report::{Lang, Typeface, chart};
-use crate::train::{Event, Fit, Outcome, TrainState, Trainer, fingerprint};
+use crate::train::{Event, Fit, Outcome, Series, TrainState, Trainer};
 
 #[derive(Debug, clap::Args)]
 pub struct Args {
@@ -175,7 +176,7 @@ pub async fn run(args: &Args, mut options: toml::Table, lang: Lang) -> Result<Ex
     let options = options.to_string();
     let mut folder = match (&args.resume, &state) {
         (Some(path), Some(state)) => {
-            trainer.check_state(state, &series(windows))?;
+            trainer.check_state(state, &Series::from(windows))?;
             RunFolder::resume(path, state.progress.epochs.len())?
         }
         _ => RunFolder::create(&new_run(), &options)?,
@@ -227,7 +228,7 @@ async fn show(args: &Args, setting: &Setting, fit: &Fit, options: &str, device: 
         parts.push((
             "test",
             windows.test(),
-            evaluator.forecast(device.backend(), &series(windows), windows.test(), &fit.parameters).await?,
+            evaluator.forecast(device.backend(), &Series::from(windows), windows.test(), &fit.parameters).await?,
         ));
     }
     let mut figures = json!({ "device": device.kind(), "adapter": device.backend().name(), "model": args.model });
@@ -317,7 +318,7 @@ async fn fit(
             let stops = is_interrupted.load(Ordering::Relaxed) || saved.elapsed().as_secs_f64() >= args.save_every;
             if stops { ControlFlow::Break(()) } else { ControlFlow::Continue(()) }
         };
-        let outcome = trainer.fit_from(device.backend(), &series(windows), state.as_ref(), &mut observe).await;
+        let outcome = trainer.fit_from(device.backend(), &Series::from(windows), state.as_ref(), &mut observe).await;
         let goes_on = written.is_ok() && !is_interrupted.load(Ordering::Relaxed);
         match outcome {
             Ok(Outcome::Stopped(reached)) if goes_on => {

@@ -1,8 +1,8 @@
 //! The CPU backend: each operation by its fast half where there is one. Three that take next to no time are the reference's, in `f32`.
 //!
 //! Tasks over batch and channels run on a pool of threads of the backend's own, which take subnormal floats for 0 (`threads`); within a
-//! task, channels are the lanes of vectors (`simd`). What is added to what is fixed by shapes alone: two runs give the same bits, on any
-//! number of threads. Memory is allocated when a graph is loaded.
+//! task, channels are the lanes of vectors (`simd`). The order of additions depends on shapes alone: two runs give the same bits, on
+//! any number of threads. Memory is allocated when a graph is loaded.
 
 mod attention;
 mod causal_conv1d;
@@ -53,12 +53,12 @@ impl Backend for Cpu {
 
 struct CpuSession<'a> {
     memory: Memory<'a, f32>,
-    /// As much as the operation that needs most: nothing in it outlives an operation.
+    /// Sized for the operation that needs most; nothing in it outlives an operation.
     scratch: Zeros<f32>,
     /// Of each program, whether it is too small for several threads.
     small: Vec<bool>,
-    /// Whether any program takes gradients, for which operations keep what else is not needed.
-    differentiates: bool,
+    /// Whether a program has the scan's gradients, for which its forward pass saves states.
+    saves_states: bool,
 }
 
 /// What a program's operations run through: it is given each with what executes it.
@@ -73,17 +73,17 @@ impl<'a> CpuSession<'a> {
         let ops = graph.programs().iter().flat_map(|(_, ops)| ops);
         let scratch = ops.map(|op| scratch(op, graph)).max().unwrap_or(0);
         let is_small = |ops: &[Op]| ops.iter().map(|op| op.flops(graph)).sum::<usize>() < LEAST_FLOPS;
-        let differentiates = graph.programs().iter().flat_map(|(_, ops)| ops).any(|op| matches!(op, Op::SelectiveScanBackward(_)));
+        let saves_states = graph.programs().iter().flat_map(|(_, ops)| ops).any(|op| matches!(op, Op::SelectiveScanBackward(_)));
         let small = graph.programs().iter().map(|(_, ops)| is_small(ops)).collect();
-        Ok(CpuSession { memory: Memory::new(graph)?, scratch: Zeros::new(scratch)?, small, differentiates })
+        Ok(CpuSession { memory: Memory::new(graph)?, scratch: Zeros::new(scratch)?, small, saves_states })
     }
 
     /// Runs a program's operations, each through `step`.
     fn run_with(&mut self, program: Program, times: usize, step: &mut Step) {
-        let CpuSession { memory, scratch, small, differentiates } = self;
+        let CpuSession { memory, scratch, small, saves_states } = self;
         let graph = memory.graph();
         let mut execute = |op: &Op| match op {
-            Op::SelectiveScan(op) if !*differentiates && scan_step::fits(op, graph) => {
+            Op::SelectiveScan(op) if !*saves_states && scan_step::fits(op, graph) => {
                 scan_step::forward(op, memory, Rows::of_slice(scratch.as_mut_slice()));
             }
             _ => execute(op, memory, Rows::of_slice(scratch.as_mut_slice())),

@@ -2,7 +2,6 @@
 
 use std::collections::HashMap;
 use std::future::poll_fn;
-use std::hash::{DefaultHasher, Hash, Hasher};
 use std::pin::pin;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -15,6 +14,7 @@ use super::table::KernelTable;
 use crate::backend::{Backend, LocalFuture, Session};
 use crate::cpu::flushing_subnormals;
 use crate::error::{Error, Result};
+use crate::fingerprint::fingerprint;
 use crate::graph::{Graph, Tensor};
 use crate::message::{Message, one_line};
 use crate::ops::KERNELS;
@@ -381,27 +381,27 @@ impl Gpu {
         Error::Gpu { adapter: self.summary.name.clone(), what }
     }
 
-    /// Lets the driver begin with what it compiled before, where it can: `saved` is what [`Gpu::compiled`] gave for this adapter, or nothing.
+    /// Lets the driver begin with what it compiled before, where it can: `saved` is what [`Gpu::pipeline_cache_data`] gave for this adapter, or nothing.
     /// Results that are damaged, or another driver's, are ignored.
-    pub fn use_compiled(&mut self, saved: &[u8]) {
+    pub fn use_pipeline_cache(&mut self, saved: &[u8]) {
         if !self.device.features().contains(wgpu::Features::PIPELINE_CACHE) {
             return;
         }
         let (sum, data) = saved.split_at_checked(8).unwrap_or_default();
-        let data = (sum == check_sum(data)).then_some(data);
+        let data = (sum == fingerprint(data.iter().copied()).to_le_bytes()).then_some(data);
         let descriptor = wgpu::PipelineCacheDescriptor { label: Some("scanrnn"), data, fallback: true };
-        // SAFETY: the sum says that these are the bytes that `compiled` took from such a cache; wgpu and the driver leave out another's.
+        // SAFETY: the sum says that these are the bytes that `pipeline_cache_data` took from such a cache; wgpu and the driver leave out another's.
         self.cache = Some(unsafe { self.device.create_pipeline_cache(&descriptor) });
     }
 
-    /// What the driver has compiled since [`Gpu::use_compiled`], to be kept for later runs on this adapter; none where it does not say.
-    pub fn compiled(&self) -> Option<Vec<u8>> {
+    /// What the driver has compiled since [`Gpu::use_pipeline_cache`], to be kept for later runs on this adapter; none where it does not say.
+    pub fn pipeline_cache_data(&self) -> Option<Vec<u8>> {
         let data = self.cache.as_ref()?.get_data()?;
-        Some([&check_sum(&data)[..], &data].concat())
+        Some([&fingerprint(data.iter().copied()).to_le_bytes()[..], &data].concat())
     }
 
-    /// A name for what [`Gpu::compiled`] gives, other than that of any other adapter; none where the driver keeps nothing.
-    pub fn compiled_name(&self) -> Option<String> {
+    /// A name for what [`Gpu::pipeline_cache_data`] gives, other than that of any other adapter; none where the driver keeps nothing.
+    pub fn pipeline_cache_key(&self) -> Option<String> {
         wgpu::util::pipeline_cache_key(&self.device.adapter_info())
     }
 
@@ -504,13 +504,6 @@ fn ready<T>(future: impl Future<Output = T>) -> Option<T> {
         Poll::Ready(value) => Some(value),
         Poll::Pending => None,
     }
-}
-
-/// Tells damaged bytes from those that were written.
-fn check_sum(bytes: &[u8]) -> [u8; 8] {
-    let mut hasher = DefaultHasher::new();
-    bytes.hash(&mut hasher);
-    hasher.finish().to_le_bytes()
 }
 
 impl Backend for Gpu {

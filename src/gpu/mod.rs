@@ -9,5 +9,5 @@ mod table;
 pub use adapter::{AdapterSummary, Gpu, Selection, list_adapters};
 pub use plan::{CooperativeMatrices, Dispatch, Kernel, MOST_ITERATIONS, Need, Operand, Planner, Traits};
 pub use session::GpuSession;
-pub use shader::{Constant, LANES, Module, Modules, Shader, WINDOW_BYTES};
+pub use shader::{Constant, LANES, Module, Modules, Shader, UNIFORM_ARRAY_BYTES};
 pub use table::{KernelRow, KernelTable};

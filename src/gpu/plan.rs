@@ -6,7 +6,7 @@ use std::sync::Arc;
 
 use naga::valid::Capabilities;
 
-use super::shader::{BindingInfo, BindingKind, Constant, EntryInfo, LANES, Module, Modules, Shader, WINDOW_BYTES};
+use super::shader::{BindingInfo, BindingKind, Constant, EntryInfo, LANES, Module, Modules, Shader, UNIFORM_ARRAY_BYTES};
 use super::table::KernelTable;
 use crate::Message;
 use crate::error::{Error, Result};
@@ -200,8 +200,8 @@ pub enum Operand {
     },
     /// Scratch memory by number and length in elements.
     Scratch(usize, usize),
-    /// [`WINDOW_BYTES`] of scratch memory by number, from an element on, which a shader reads as a uniform.
-    Window(usize, usize),
+    /// [`UNIFORM_ARRAY_BYTES`] of scratch memory by number, from an element on, which a shader reads as a uniform.
+    UniformArray(usize, usize),
 }
 
 impl From<Tensor> for Operand {
@@ -210,7 +210,11 @@ impl From<Tensor> for Operand {
     }
 }
 
-/// Loop iterations that are planned for an invocation at most: Mesa's software drivers leave every loop, silently, after 65,535 in all.
+/// Iterations, of all loops of an invocation together, after which Mesa's software drivers leave a loop, silently.
+const MESA_ITERATIONS: usize = 65_535;
+
+/// Loop iterations that are planned for an invocation at most: what a plan does not count, such as the loops of shared functions, fits in
+/// what is left of [`MESA_ITERATIONS`].
 pub const MOST_ITERATIONS: usize = 60_000;
 
 /// Bindings begin at multiples of this many bytes.
@@ -281,8 +285,8 @@ impl<'a> Planner<'a> {
         self.traits
     }
 
-    /// The kernel of an operation: the one that is forced, else the one that was fastest at sizes like these, else the first of the fixed
-    /// rule; of those that the adapter has what they need for and that `fits` lets take the shape. The last of the rule takes every shape.
+    /// The kernel of an operation: the first that the adapter can run and that `fits` the shape, of the forced one, the one measured as the
+    /// fastest at sizes like these, and those of the fixed rule, of which the last takes every shape.
     pub fn chosen(&self, operation: &str, sizes: &[usize], rule: &[&'static str], fits: impl Fn(&str) -> bool) -> &'a str {
         let fits = |kernel: &&str| self.traits.missing(operation, kernel).is_none() && fits(kernel);
         let forced = self.traits.kernels.get(operation).map(String::as_str);
@@ -302,9 +306,9 @@ impl<'a> Planner<'a> {
     /// Refuses a loop that Mesa's software drivers would leave, silently, before its end.
     ///
     /// # Errors
-    /// [`Error::Gpu`] where a CPU computes and an invocation would take more than 65,535 `iterations`.
+    /// [`Error::Gpu`] where a CPU computes and an invocation would take more `iterations` than Mesa allows.
     pub fn check_loop(&self, operation: &'static str, iterations: usize) -> Result<()> {
-        if !self.traits.software || iterations <= 65_535 {
+        if !self.traits.software || iterations <= MESA_ITERATIONS {
             return Ok(());
         }
         let what = message!(
@@ -339,12 +343,12 @@ impl<'a> Planner<'a> {
         Operand::Scratch(index, len)
     }
 
-    /// What a shader reads as a uniform array: [`WINDOW_BYTES`] of scratch memory from `start` on, a multiple of 64 elements. Behind the
+    /// What a shader reads as a uniform array: [`UNIFORM_ARRAY_BYTES`] of scratch memory from `start` on, a multiple of 64 elements. Behind the
     /// end of the scratch memory lies as much that is arbitrary.
-    pub fn window(&mut self, scratch: Operand, start: usize) -> Operand {
+    pub fn uniform_array(&mut self, scratch: Operand, start: usize) -> Operand {
         let Operand::Scratch(index, len) = scratch else { return scratch };
-        self.scratch[index] = self.scratch[index].max(len + WINDOW_BYTES as usize / 4);
-        Operand::Window(index, start)
+        self.scratch[index] = self.scratch[index].max(len + UNIFORM_ARRAY_BYTES as usize / 4);
+        Operand::UniformArray(index, start)
     }
 
     /// Starts a dispatch of an entry point.
@@ -551,7 +555,7 @@ impl Kernel<'_, '_> {
                 None => return Err(self.refuse(message!("{} is not bound", name))),
                 Some((_, None)) => Binding::Absent,
                 Some((_, Some(operand))) => {
-                    if (*kind == BindingKind::Window) != matches!(operand, Operand::Window(..)) {
+                    if (*kind == BindingKind::UniformArray) != matches!(operand, Operand::UniformArray(..)) {
                         return Err(self.refuse(message!("{} is a uniform array where a window is bound, and nowhere else", name)));
                     }
                     let range = self.range(name, *operand, params)?;
@@ -574,8 +578,8 @@ impl Kernel<'_, '_> {
     fn range(&self, name: &str, operand: Operand, params: &mut Params) -> Result<Range> {
         let (tensor, first, count, of) = match operand {
             Operand::Scratch(storage, len) => return Ok(Range { storage: Place::Scratch(storage), start: 0, len, n_element: len }),
-            Operand::Window(storage, start) => {
-                let len = WINDOW_BYTES as usize / 4;
+            Operand::UniformArray(storage, start) => {
+                let len = UNIFORM_ARRAY_BYTES as usize / 4;
                 return Ok(Range { storage: Place::Scratch(storage), start, len, n_element: len });
             }
             Operand::Tensor(tensor) => (tensor, 0, 1, 1),
@@ -591,7 +595,7 @@ impl Kernel<'_, '_> {
         Ok(Range { storage: Place::Graph(spec.storage), start: spec.offset + first * part, len, n_element: spec.len() / of * count })
     }
 
-    /// Binds a range from an aligned element on; how far that is before it goes to the member `NAME_offset`.
+    /// Binds from the aligned element at or before the range; the distance between them goes to the member `NAME_offset`.
     fn binding(&self, name: &str, operand: Operand, range: &Range, params: &mut Params) -> Result<Binding> {
         let Range { storage, start, len, .. } = *range;
         let skipped = 4 * start as u64 % BINDING_ALIGNMENT;
@@ -599,7 +603,7 @@ impl Kernel<'_, '_> {
             return Err(self.refuse(message!("{} must begin at a multiple of {} bytes", name, BINDING_ALIGNMENT)));
         }
         let (size, most) = ((4 * len as u64 + skipped).max(4), self.plan.traits.max_binding);
-        if size > most && !matches!(operand, Operand::Window(..)) {
+        if size > most && !matches!(operand, Operand::UniformArray(..)) {
             let what = match operand {
                 Operand::Part { count: 1, of, .. } if of > 1 => message!("one of the {} parts of {}", of, name),
                 _ => Message::verbatim(name),

@@ -16,8 +16,7 @@ use crate::profile::{Clock, Profile, Span, Work};
 /// Dispatches given to the driver in one submission.
 const DISPATCHES_PER_SUBMIT: usize = 4096;
 
-/// Work given to the driver in one submission, in seconds of a slow GPU, so that a display driver's watchdog, which waits for two or more, does
-/// not end a long run.
+/// Work given to the driver in one submission, in seconds of a slow GPU: a display driver's watchdog ends one that takes two seconds.
 const SECONDS_PER_SUBMIT: f64 = 0.25;
 
 /// Operations and bytes that a slow GPU does in a second.
@@ -52,7 +51,7 @@ impl Step {
 
 /// A program, compiled when it is first run.
 #[derive(Debug)]
-struct Loaded {
+struct LoadedProgram {
     dispatches: Vec<Dispatch>,
     /// Where its first dispatch's uniform struct lies, in strides.
     first_uniform: usize,
@@ -68,7 +67,7 @@ pub struct GpuSession<'a> {
     scratch: Vec<wgpu::Buffer>,
     uniforms: wgpu::Buffer,
     absent: Absent,
-    programs: Vec<Loaded>,
+    programs: Vec<LoadedProgram>,
 }
 
 impl<'a> GpuSession<'a> {
@@ -83,7 +82,7 @@ impl<'a> GpuSession<'a> {
                 contents.extend(&dispatch.params);
                 contents.resize(contents.len().next_multiple_of(UNIFORM_STRIDE), 0);
             }
-            programs.push(Loaded { dispatches, first_uniform, steps: OnceLock::new() });
+            programs.push(LoadedProgram { dispatches, first_uniform, steps: OnceLock::new() });
         }
         gpu.scoped(|| {
             let with_usage = |label: &str, elements: usize, usage| {
@@ -131,7 +130,7 @@ impl<'a> GpuSession<'a> {
 
     /// A program's steps, compiled at the first call.
     fn steps(&self, program: Program) -> Result<&[Step]> {
-        let Loaded { dispatches, first_uniform, steps } = &self.programs[program.index()];
+        let LoadedProgram { dispatches, first_uniform, steps } = &self.programs[program.index()];
         if let Some(steps) = steps.get() {
             return Ok(steps);
         }
@@ -178,8 +177,8 @@ impl<'a> GpuSession<'a> {
         Ok(Step { pipeline, bind_group, workgroups, label: dispatch.label.clone(), operation, work })
     }
 
-    /// The contents of `size` bytes of a buffer.
-    async fn read_bytes(&self, buffer: &wgpu::Buffer, offset: u64, size: u64) -> Result<Vec<u32>> {
+    /// `size` bytes of a buffer, as words of 4 bytes.
+    async fn read_words(&self, buffer: &wgpu::Buffer, offset: u64, size: u64) -> Result<Vec<u32>> {
         let staging = self.gpu.device.create_buffer(&wgpu::BufferDescriptor {
             label: Some("read"),
             size: size.max(4),
@@ -230,7 +229,7 @@ impl<'a> GpuSession<'a> {
             }
             encoder.resolve_query_set(&queries, 0..count, &resolved, 0);
             self.gpu.queue.submit([encoder.finish()]);
-            let words = self.read_bytes(&resolved, 0, 8 * u64::from(count)).await?;
+            let words = self.read_words(&resolved, 0, 8 * u64::from(count)).await?;
             ticks.extend(words.chunks(2).map(|word| u64::from(word[0]) | u64::from(word[1]) << 32));
         }
         let first = ticks.iter().min().copied().unwrap_or(0);
@@ -265,7 +264,7 @@ impl<'a> GpuSession<'a> {
         })
     }
 
-    fn write_bytes(&mut self, tensor: Tensor, values: &[u32]) -> Result<()> {
+    fn write_words(&mut self, tensor: Tensor, values: &[u32]) -> Result<()> {
         let spec = self.graph.spec(tensor);
         check_len(&spec.label, &spec.shape, values.len())?;
         self.check_usage(tensor, wgpu::BufferUsages::COPY_DST)?;
@@ -312,20 +311,19 @@ struct Absent {
 impl Session for GpuSession<'_> {
     fn write(&mut self, tensor: Tensor, values: &[f32]) -> Result<()> {
         check_element(self.graph, tensor, Element::F32)?;
-        self.write_bytes(tensor, bytemuck::cast_slice(values))
+        self.write_words(tensor, bytemuck::cast_slice(values))
     }
 
     fn write_indices(&mut self, tensor: Tensor, values: &[u32]) -> Result<()> {
         check_element(self.graph, tensor, Element::U32)?;
-        self.write_bytes(tensor, values)
+        self.write_words(tensor, values)
     }
 
     fn read(&self, tensor: Tensor) -> LocalFuture<'_, Result<Vec<f32>>> {
         Box::pin(async move {
             self.check_usage(tensor, wgpu::BufferUsages::COPY_SRC)?;
             let spec = self.graph.spec(tensor);
-            let bytes = self.read_bytes(&self.storages[spec.storage], 4 * spec.offset as u64, 4 * spec.span() as u64).await?;
-            let values: &[u32] = &bytes;
+            let values = self.read_words(&self.storages[spec.storage], 4 * spec.offset as u64, 4 * spec.span() as u64).await?;
             let rows = (0..spec.rows()).flat_map(|row| &values[row * spec.row_stride..row * spec.row_stride + spec.columns()]);
             Ok(match self.graph.storages()[spec.storage].element {
                 Element::F32 => rows.map(|&bits| f32::from_bits(bits)).collect(),

@@ -94,8 +94,8 @@ pub struct BindingInfo {
 pub enum BindingKind {
     /// The `Params` struct.
     Uniform,
-    /// `var<uniform>` array: [`WINDOW_BYTES`] of scratch memory.
-    Window,
+    /// `var<uniform>` array: [`UNIFORM_ARRAY_BYTES`] of scratch memory.
+    UniformArray,
     /// `var<storage, read>`.
     Read,
     /// `var<storage, read_write>`.
@@ -103,7 +103,7 @@ pub enum BindingKind {
 }
 
 /// Bytes of an array that a shader reads as a uniform: the largest uniform binding that every implementation offers.
-pub const WINDOW_BYTES: u64 = 64 << 10;
+pub const UNIFORM_ARRAY_BYTES: u64 = 64 << 10;
 
 /// Invocations of a workgroup where the order of work is a plain list: `LANES` in every shader.
 pub const LANES: usize = 64;
@@ -157,7 +157,7 @@ impl Shader {
             let kind = match variable.space {
                 AddressSpace::Storage { access } if access.contains(StorageAccess::STORE) => BindingKind::Write,
                 AddressSpace::Storage { .. } => BindingKind::Read,
-                _ if matches!(naga.types[variable.ty].inner, TypeInner::Array { .. }) => BindingKind::Window,
+                _ if matches!(naga.types[variable.ty].inner, TypeInner::Array { .. }) => BindingKind::UniformArray,
                 _ => BindingKind::Uniform,
             };
             if let (BindingKind::Uniform, TypeInner::Struct { members, span }) = (kind, &naga.types[variable.ty].inner) {

@@ -80,7 +80,7 @@ impl Gradients {
         input.and_then(|input| self.target(graph, input))
     }
 
-    /// The gradient of an input that is that of an output, such as of a term of a sum: without a copy where no other meets it.
+    /// Passes an output's gradient on to an input unchanged, as for a term of a sum; without a copy if the input has no other.
     pub fn pass_on(&mut self, graph: &mut Graph, gradient: Tensor, input: Tensor) {
         if graph.requires_grad(input) {
             self.pass_on_always(graph, gradient, input);

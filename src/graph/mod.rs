@@ -478,32 +478,33 @@ impl Graph {
     /// Closes the program under construction as two: what follows from parameters alone, to be run when these change, and the rest.
     pub fn finish_prepared(&mut self, prepare: &str, rest: &str) -> (Program, Program) {
         let ops = std::mem::take(&mut self.ops);
+        let follows = self.follow_from_parameters(&ops);
+        let (first, second): (Vec<_>, Vec<_>) = ops.into_iter().zip(follows).partition(|(_, follows)| *follows);
+        for (name, ops) in [(prepare, first), (rest, second)] {
+            self.programs.push((name.into(), ops.into_iter().map(|(op, _)| op).collect()));
+        }
+        (Program(self.programs.len() - 2), Program(self.programs.len() - 1))
+    }
+
+    /// Of each operation, whether its results follow from parameters alone.
+    fn follow_from_parameters(&self, ops: &[Op]) -> Vec<bool> {
         let roots = |tensors: Vec<Tensor>| tensors.into_iter().map(|tensor| self.spec(tensor).root).collect::<Vec<_>>();
         // what one operation writes anew at every run, others that write parts of it must, too
         let mut varying: HashSet<Tensor> = HashSet::new();
-        let is_constant = loop {
+        loop {
             let mut constant: HashSet<Tensor> = self.parameters.iter().map(|parameter| self.spec(parameter.tensor).root).collect();
-            let is_constant = |op: &Op| {
-                let (inputs, outputs) = (roots(op.inputs()), roots(op.outputs()));
-                let is = inputs.iter().all(|root| constant.contains(root)) && !outputs.iter().any(|root| varying.contains(root));
-                constant.extend(outputs.into_iter().filter(|_| is));
-                is
-            };
-            let is_constant: Vec<bool> = ops.iter().map(is_constant).collect();
-            let rest = ops.iter().zip(&is_constant).filter(|(_, is)| !**is).flat_map(|(op, _)| roots(op.outputs()));
+            let mut follows = Vec::with_capacity(ops.len());
             let n_before = varying.len();
-            varying.extend(rest);
-            if varying.len() == n_before {
-                break is_constant;
+            for op in ops {
+                let (inputs, outputs) = (roots(op.inputs()), roots(op.outputs()));
+                let is_constant = inputs.iter().all(|root| constant.contains(root)) && !outputs.iter().any(|root| varying.contains(root));
+                if is_constant { &mut constant } else { &mut varying }.extend(outputs);
+                follows.push(is_constant);
             }
-        };
-        let (mut first, mut second) = (Vec::new(), Vec::new());
-        for (op, is_constant) in ops.into_iter().zip(is_constant) {
-            if is_constant { &mut first } else { &mut second }.push(op);
+            if varying.len() == n_before {
+                return follows;
+            }
         }
-        self.programs.push((prepare.into(), first));
-        self.programs.push((rest.into(), second));
-        (Program(self.programs.len() - 2), Program(self.programs.len() - 1))
     }
 
     /// Bytes of all storages.
@@ -529,7 +530,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_written_anew_is_begun_anew() {
+    fn what_every_run_writes_is_not_prepared() {
         let mut graph = Graph::new();
         let (x, w) = (graph.input("x", &[1]), graph.parameter("w", &[1], Init::Constant(1.0)));
         let (y, _) = (graph.tensor("y", &[1]), graph.neg_exp("a", w));

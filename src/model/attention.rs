@@ -48,12 +48,12 @@ impl CausalAttention {
         label: &str,
         x: Tensor,
         states: Option<&[Tensor]>,
-        run: &Recurrence,
+        recurrence: &Recurrence,
         in_place: bool,
     ) -> Result<Sequence> {
         let [_, n_step, _] = graph.axes("attention", x)?;
         let name = |tensor: &str| format!("{label}{tensor}");
-        if run.reverse {
+        if recurrence.reverse {
             return Err(Error::Unsupported { operation: "attention", what: message!("is causal: it does not run in reverse") });
         }
         let past = states.map(|states| KeyValueCache { k: states[0], v: states[1], length: Some(states[2]) });
@@ -63,11 +63,11 @@ impl CausalAttention {
         let qkv = graph.linear(&name("qkv"), x, self.in_proj, None)?;
         let [q, k, v] =
             [("q", 0), ("k", 1), ("v", 2)].map(|(tensor, index)| graph.columns(qkv, &name(tensor), index * self.d_model, self.d_model));
-        let inputs = AttentionInputs { q, k, v, n_head: self.n_head, past, reset: run.reset };
+        let inputs = AttentionInputs { q, k, v, n_head: self.n_head, past, reset: recurrence.reset };
         let (y, _) = graph.attention(&name("y"), &inputs)?;
         let last = match past {
-            Some(past) if in_place => graph.append_keys_in_place(k, v, &past, run.reset).map(|()| Some(past))?,
-            Some(past) => Some(graph.append_keys(&name("cache"), k, v, &past, run.reset)?),
+            Some(past) if in_place => graph.append_keys_in_place(k, v, &past, recurrence.reset).map(|()| Some(past))?,
+            Some(past) => Some(graph.append_keys(&name("cache"), k, v, &past, recurrence.reset)?),
             None => None,
         };
         let y = graph.linear(&name("out"), y, self.out_proj, None)?;

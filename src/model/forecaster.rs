@@ -2,8 +2,8 @@
 
 use serde::{Deserialize, Serialize};
 
-use super::layer::Layer;
-use super::mamba::{MixerSizes, NORM_EPS};
+use super::layer::{Layer, NORM_EPS};
+use super::mamba::MixerSizes;
 use super::{Sequence, fan_in};
 use crate::error::{Error, Result};
 use crate::graph::{Graph, Init, Tensor};
@@ -376,9 +376,9 @@ impl Forecaster {
         } else {
             x
         };
-        let run = self.run_layers(graph, stacked, pass)?;
+        let layers = self.run_layers(graph, stacked, pass)?;
         let last = match self.layers.last() {
-            Some(layer) => layer.last_output(graph, &run)?,
+            Some(layer) => layer.last_output(graph, &layers)?,
             None => return Err(Error::option("--layers", 0, message!("must be at least 1"))),
         };
         let mut y = self.head(graph, last)?;
@@ -391,7 +391,7 @@ impl Forecaster {
         if is_stacked {
             y = self.unstack(graph, "forecast.targets", y)?;
         }
-        Ok(Forecast { y, last_states: run.last_states })
+        Ok(Forecast { y, last_states: layers.last_states })
     }
 
     /// Forecasts from sequences `x (batch, step, features)` after every step: `y` is `(batch, step, horizon * targets * levels)`.
@@ -400,8 +400,8 @@ impl Forecaster {
     /// As [`Forecaster::forward`]; [`Error::Unsupported`] with a linear skip or several independent targets, which need a whole window.
     pub fn every_step(&self, graph: &mut Graph, x: Tensor, pass: &Pass) -> Result<Forecast> {
         self.refuse_whole_windows()?;
-        let run = self.run_layers(graph, x, pass)?;
-        Ok(Forecast { y: self.head(graph, run.y)?, last_states: run.last_states })
+        let layers = self.run_layers(graph, x, pass)?;
+        Ok(Forecast { y: self.head(graph, layers.y)?, last_states: layers.last_states })
     }
 
     /// One step from `x (batch, features)`; `pass` holds the states before it, and a reset mask `(batch, 1)`. The states after it come out,
@@ -429,7 +429,7 @@ impl Forecaster {
             Some((weight, bias)) => graph.linear("embedded", x, weight, Some(bias))?,
             None => x,
         };
-        let run = Recurrence { reset: pass.reset, ..Recurrence::default() };
+        let recurrence = Recurrence { reset: pass.reset, ..Recurrence::default() };
         let mut last_states = Vec::new();
         for (index, layer) in self.layers.iter().enumerate() {
             let n_state = layer.state_shapes(1).len();
@@ -438,7 +438,7 @@ impl Forecaster {
             if let (Some(source), 1..) = (&pass.dropout, index) {
                 y = graph.dropout(&format!("{label}dropped"), y, source, index as u32)?;
             }
-            let output = layer.forward(graph, &label, y, states, &run, pass.in_place)?;
+            let output = layer.forward(graph, &label, y, states, &recurrence, pass.in_place)?;
             y = output.y;
             last_states.extend(output.last_states);
         }

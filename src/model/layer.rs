@@ -2,7 +2,7 @@
 
 use super::attention::CausalAttention;
 use super::forecaster::{ForecasterConfig, ModelKind};
-use super::mamba::{Mixer, NORM_EPS, residual};
+use super::mamba::Mixer;
 use super::mamba_lab::MambaLab;
 use super::min_gru::MinGru;
 use super::min_gru_scan::MinGruScan;
@@ -10,6 +10,9 @@ use super::{Sequence, fan_in};
 use crate::error::Result;
 use crate::graph::{Graph, Init, Tensor};
 use crate::ops::Recurrence;
+
+/// Epsilon of the norms, added to the mean square under the root.
+pub const NORM_EPS: f32 = 1e-5;
 
 /// A recurrence with its parameters.
 #[derive(Clone, Debug)]
@@ -48,16 +51,16 @@ impl Cell {
         label: &str,
         x: Tensor,
         states: Option<&[Tensor]>,
-        run: &Recurrence,
+        recurrence: &Recurrence,
         in_place: bool,
     ) -> Result<Sequence> {
-        let recurrence = Recurrence { initial_state: states.map(|states| states[0]), ..*run };
+        let with_state = Recurrence { initial_state: states.map(|states| states[0]), ..*recurrence };
         match self {
-            Cell::MinGru(cell) => cell.forward(graph, label, x, &recurrence),
-            Cell::MinGruScan(cell) => cell.forward(graph, label, x, &recurrence),
-            Cell::MambaLab(cell) => cell.forward(graph, label, x, &recurrence),
-            Cell::Mamba(cell) => cell.forward(graph, label, x, states, run),
-            Cell::Attention(cell) => cell.forward(graph, label, x, states, run, in_place),
+            Cell::MinGru(cell) => cell.forward(graph, label, x, &with_state),
+            Cell::MinGruScan(cell) => cell.forward(graph, label, x, &with_state),
+            Cell::MambaLab(cell) => cell.forward(graph, label, x, &with_state),
+            Cell::Mamba(cell) => cell.forward(graph, label, x, states, recurrence),
+            Cell::Attention(cell) => cell.forward(graph, label, x, states, recurrence, in_place),
         }
     }
 }
@@ -121,13 +124,16 @@ impl Layer {
         label: &str,
         x: Tensor,
         states: Option<&[Tensor]>,
-        run: &Recurrence,
+        recurrence: &Recurrence,
         in_place: bool,
     ) -> Result<Sequence> {
-        match self.norm {
-            Some(norm) => residual(graph, label, x, norm, NORM_EPS, |graph, x| self.run_cells(graph, label, x, states, run, in_place)),
-            None => self.run_cells(graph, label, x, states, run, in_place),
-        }
+        let Some(norm) = self.norm else {
+            return self.run_cells(graph, label, x, states, recurrence, in_place);
+        };
+        let normed = graph.rms_norm(&format!("{label}normed"), x, norm, NORM_EPS)?;
+        let mixed = self.run_cells(graph, label, normed, states, recurrence, in_place)?;
+        let y = graph.sum(&format!("{label}residual"), x, mixed.y)?;
+        Ok(Sequence { y, last_states: mixed.last_states })
     }
 
     fn run_cells(
@@ -136,33 +142,33 @@ impl Layer {
         label: &str,
         x: Tensor,
         states: Option<&[Tensor]>,
-        run: &Recurrence,
+        recurrence: &Recurrence,
         in_place: bool,
     ) -> Result<Sequence> {
         let (forward, backward, weight, bias) = match &self.cells {
-            Cells::Forward(cell) => return cell.forward(graph, label, x, states, run, in_place),
+            Cells::Forward(cell) => return cell.forward(graph, label, x, states, recurrence, in_place),
             Cells::Both { forward, backward, weight, bias } => (forward, backward, *weight, *bias),
         };
         let states = states.map(|states| states.split_at(forward.state_shapes(1).len()));
-        let ahead = forward.forward(graph, &format!("{label}forward."), x, states.map(|(first, _)| first), run, in_place)?;
-        let run = Recurrence { reverse: !run.reverse, ..*run };
-        let back = backward.forward(graph, &format!("{label}backward."), x, states.map(|(_, second)| second), &run, in_place)?;
+        let ahead = forward.forward(graph, &format!("{label}forward."), x, states.map(|(first, _)| first), recurrence, in_place)?;
+        let reversed = Recurrence { reverse: !recurrence.reverse, ..*recurrence };
+        let back = backward.forward(graph, &format!("{label}backward."), x, states.map(|(_, second)| second), &reversed, in_place)?;
         let both = graph.concat(&format!("{label}both"), &[ahead.y, back.y])?;
         let y = graph.linear(&format!("{label}projected"), both, weight, Some(bias))?;
         Ok(Sequence { y, last_states: [ahead.last_states, back.last_states].concat() })
     }
 
-    /// The output of a run at the step that it visits last, `(batch, hidden)`.
+    /// The output of the layer at the step that it visits last, `(batch, hidden)`.
     ///
     /// # Errors
     /// As [`Graph::step`].
-    pub fn last_output(&self, graph: &mut Graph, run: &Sequence) -> Result<Tensor> {
-        match (&self.cells, run.last_states.last()) {
+    pub fn last_output(&self, graph: &mut Graph, layer: &Sequence) -> Result<Tensor> {
+        match (&self.cells, layer.last_states.last()) {
             // Their state is their output, and lies apart from the sequence already.
             (Cells::Forward(Cell::MinGru(_) | Cell::MinGruScan(_)), Some(&state)) => Ok(state),
             _ => {
-                let n_step = graph.shape(run.y)[1];
-                graph.step(run.y, n_step - 1)
+                let n_step = graph.shape(layer.y)[1];
+                graph.step(layer.y, n_step - 1)
             }
         }
     }

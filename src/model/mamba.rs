@@ -74,16 +74,23 @@ impl Mixer {
     ///
     /// # Errors
     /// [`crate::Error::Shape`] where `x` does not fit the parameters.
-    pub fn forward(&self, graph: &mut Graph, label: &str, x: Tensor, states: Option<&[Tensor]>, run: &Recurrence) -> Result<Sequence> {
+    pub fn forward(
+        &self,
+        graph: &mut Graph,
+        label: &str,
+        x: Tensor,
+        states: Option<&[Tensor]>,
+        recurrence: &Recurrence,
+    ) -> Result<Sequence> {
         let MixerSizes { d_inner, d_state, d_conv, dt_rank, .. } = self.sizes;
-        let recurrence = |index: usize| Recurrence { initial_state: states.map(|states| states[index]), ..*run };
+        let with_state = |index: usize| Recurrence { initial_state: states.map(|states| states[index]), ..*recurrence };
         let name = |tensor: &str| format!("{label}{tensor}");
         let xz = graph.linear(&name("xz"), x, self.in_proj, None)?;
         let inner = graph.columns(xz, &name("x"), 0, d_inner);
         let z = graph.columns(xz, &name("z"), d_inner, d_inner);
         let conv_weight = graph.reshape(self.conv_weight, &[d_inner, d_conv])?;
         let (u, last_window) =
-            graph.causal_conv1d(&name("u"), inner, conv_weight, Some(self.conv_bias), Activation::Silu, &recurrence(0))?;
+            graph.causal_conv1d(&name("u"), inner, conv_weight, Some(self.conv_bias), Activation::Silu, &with_state(0))?;
         let projected = graph.linear(&name("dt_b_c"), u, self.x_proj, None)?;
         let dt = graph.columns(projected, &name("dt"), 0, dt_rank);
         let b = graph.columns(projected, &name("b"), dt_rank, d_state);
@@ -100,54 +107,10 @@ impl Mixer {
             z: Some(z),
             delta_bias: Some(self.dt_bias),
             delta_softplus: true,
-            recurrence: recurrence(1),
+            recurrence: with_state(1),
         };
         let (y, last_state) = graph.selective_scan(&name("y"), &scan)?;
         let y = graph.linear(&name("out"), y, self.out_proj, None)?;
         Ok(Sequence { y, last_states: vec![last_window, last_state] })
     }
-}
-
-/// A block: `x + mixer(rms_norm(x))`.
-#[derive(Clone, Debug)]
-pub struct Block {
-    /// `(d_model)`.
-    pub norm: Tensor,
-    /// The mixer.
-    pub mixer: Mixer,
-    eps: f32,
-}
-
-/// Epsilon, added to the mean square under the root.
-pub const NORM_EPS: f32 = 1e-5;
-
-impl Block {
-    /// Declares the parameters under `prefix` (`layers.0.`); `eps` is added to the mean square.
-    pub fn new(graph: &mut Graph, prefix: &str, sizes: MixerSizes, eps: f32) -> Self {
-        let norm = graph.parameter(&format!("{prefix}norm.weight"), &[sizes.d_model], Init::Constant(1.0));
-        Block { norm, mixer: Mixer::new(graph, &format!("{prefix}mixer."), sizes), eps }
-    }
-
-    /// Runs over `x (batch, step, d_model)`.
-    ///
-    /// # Errors
-    /// [`crate::Error::Shape`] where `x` does not fit the parameters.
-    pub fn forward(&self, graph: &mut Graph, label: &str, x: Tensor, states: Option<&[Tensor]>, run: &Recurrence) -> Result<Sequence> {
-        residual(graph, label, x, self.norm, self.eps, |graph, x| self.mixer.forward(graph, label, x, states, run))
-    }
-}
-
-/// `x + mix(rms_norm(x))`.
-pub(super) fn residual(
-    graph: &mut Graph,
-    label: &str,
-    x: Tensor,
-    norm: Tensor,
-    eps: f32,
-    mix: impl FnOnce(&mut Graph, Tensor) -> Result<Sequence>,
-) -> Result<Sequence> {
-    let normed = graph.rms_norm(&format!("{label}normed"), x, norm, eps)?;
-    let mixed = mix(graph, normed)?;
-    let y = graph.sum(&format!("{label}residual"), x, mixed.y)?;
-    Ok(Sequence { y, last_states: mixed.last_states })
 }

@@ -10,8 +10,8 @@ pub mod min_gru;
 pub mod min_gru_scan;
 mod packing;
 mod quantiles;
+mod step_stream;
 mod stream;
-mod stream_graph;
 mod window_stream;
 
 pub use forecaster::{Forecast, Forecaster, ForecasterConfig, ModelKind, Pass};
@@ -19,8 +19,8 @@ pub use init::initial_values;
 pub use layer::Layer;
 pub use packing::{Packing, Place};
 pub use quantiles::rearrange;
-pub use stream::{StepGraph, Stream};
-pub use stream_graph::{LoadedStream, StreamGraph};
+pub use step_stream::{StepGraph, StepStream};
+pub use stream::{Stream, StreamGraph};
 pub use window_stream::{WindowGraph, WindowStream};
 
 use crate::graph::{Init, Tensor};

@@ -1,9 +1,9 @@
 //! Linear layer, `y = x W^T + b`, and its two gradient products.
 
-use super::panel::{self, PANEL, Panels, Source, WINDOW};
+use super::panel::{self, PANEL, Panels, Source, UNIFORM_QUADS};
 use super::{Operation, QUAD, SINGLE, SPREAD, TERMS, present, width};
 use crate::error::{Error, Result};
-use crate::gpu::{Constant, CooperativeMatrices, MOST_ITERATIONS, Operand, Planner, Shader, WINDOW_BYTES};
+use crate::gpu::{Constant, CooperativeMatrices, MOST_ITERATIONS, Operand, Planner, Shader, UNIFORM_ARRAY_BYTES};
 use crate::graph::{Gradients, Graph, Tensor};
 
 const SHADER: Shader = variant(&[SINGLE, panel::SOURCE, SPREAD]);
@@ -33,7 +33,7 @@ const fn variant(shared: &'static [&'static str]) -> Shader {
         constants: &[
             ("SIDE", Constant::U32(8)),
             ("PANEL", Constant::U32(PANEL as u32)),
-            ("WINDOW", Constant::U32(WINDOW as u32)),
+            ("UNIFORM_QUADS", Constant::U32(UNIFORM_QUADS as u32)),
             ("A_BY_TERM", Constant::Bool(false)),
             ("B_BY_TERM", Constant::Bool(false)),
             ("BY_ROW", Constant::Bool(false)),
@@ -53,7 +53,7 @@ const fn variant(shared: &'static [&'static str]) -> Shader {
 }
 
 /// Workgroups that fill a GPU: where the tiles of a product are fewer, its terms are split.
-const FILLING: usize = 256;
+const FILLING_WORKGROUPS: usize = 256;
 
 /// The fewest terms of a split: fewer cost less than to add up their sums.
 const LEAST_TERMS: usize = 256;
@@ -350,7 +350,7 @@ impl Choice {
             "subgroup" | "subgroup_window" => in_fours && are_bound_whole && packed_bytes <= plan.traits().max_binding,
             _ => true,
         };
-        let is_wide = a.0.div_ceil(128) * b.0.div_ceil(128) >= FILLING / 2;
+        let is_wide = a.0.div_ceil(128) * b.0.div_ceil(128) >= FILLING_WORKGROUPS / 2;
         let by_subgroups = if plan.traits().has_avx512 { "subgroup" } else { "subgroup_window" };
         let rule = [by_subgroups, "panel", if is_wide { "tile_128" } else { "tile_64" }];
         let rule = if plan.traits().software { &rule[..] } else { &rule[2..] };
@@ -410,7 +410,7 @@ fn multiply_tiles(plan: &mut Planner, tile: &Tile, a: Source, b: Source, bias: O
     for row_window @ (_, n_row) in rows {
         let [x, y] = [n_column.div_ceil(tile.span), n_row.div_ceil(tile.span)];
         let most_parts = plan.traits().max_binding as usize / (4 * n_row * n_column) / terms.len();
-        let to_fill = FILLING.div_ceil(x * y).min(n_term / LEAST_TERMS).min(most_parts).max(1);
+        let to_fill = FILLING_WORKGROUPS.div_ceil(x * y).min(n_term / LEAST_TERMS).min(most_parts).max(1);
         let split_terms = n_term.div_ceil(to_fill.max(n_term.div_ceil(MOST_TERMS)));
         let n_part = terms.iter().map(|(_, count)| count.div_ceil(split_terms)).sum();
         let parts = (n_part > 1).then(|| plan.scratch(n_part * n_row * n_column));
@@ -511,13 +511,13 @@ fn multiply_by_subgroups(
         kernel.lanes(n_slice * n_row * terms / 16)?;
         (packed, terms)
     };
-    let window_rows = WINDOW_BYTES as usize / 4 / terms;
+    let window_rows = UNIFORM_ARRAY_BYTES as usize / 4 / terms;
     let most_rows = if by_window { n_row.min(window_rows) } else { n_row };
     let most_slices = if by_window { (window_rows / n_row).max(1) } else { MOST_ITERATIONS / (3 * BLOCK_ROWS) };
     for first_row in (0..n_row).step_by(most_rows) {
         for first_slice in (0..n_slice).step_by(most_slices) {
             let (n_row_here, n_slice_here) = (most_rows.min(n_row - first_row), most_slices.min(n_slice - first_slice));
-            let window = by_window.then(|| plan.window(operand, (first_slice * n_row + first_row) * terms));
+            let window = by_window.then(|| plan.uniform_array(operand, (first_slice * n_row + first_row) * terms));
             plan.kernel(shader, "multiply_resident")
                 .constant("HELD_TERMS", terms)
                 .constant("B_BY_TERM", resident.by_term)

@@ -1,9 +1,9 @@
 //! The lab's gated cell over the products of its inputs, recurrent: see `reference/min_gru.rs`.
 
-use super::panel::{self, PANEL, Packed, Panels, Source, WINDOW};
+use super::panel::{self, PANEL, Packed, Panels, Source, UNIFORM_QUADS};
 use super::{LinearBackward, Operation, QUAD, Recurrence, SINGLE, Stretch, TERMS, present, rows_fit, width};
 use crate::error::{Error, Result};
-use crate::gpu::{Constant, Kernel, MOST_ITERATIONS, Operand, Planner, Shader, WINDOW_BYTES};
+use crate::gpu::{Constant, Kernel, MOST_ITERATIONS, Operand, Planner, Shader, UNIFORM_ARRAY_BYTES};
 use crate::graph::{Gradients, Graph, Tensor};
 
 const SHADER: Shader = variant(&[
@@ -30,7 +30,7 @@ const fn variant(shared: &'static [&'static str]) -> Shader {
         shared,
         constants: &[
             ("PANEL", Constant::U32(PANEL as u32)),
-            ("WINDOW", Constant::U32(WINDOW as u32)),
+            ("UNIFORM_QUADS", Constant::U32(UNIFORM_QUADS as u32)),
             ("VALUE_WIDTH", Constant::U32(1)),
             ("HIDDEN", Constant::U32(64)),
             ("QUADS", Constant::U32(1)),
@@ -212,7 +212,7 @@ impl Choice {
         let most = traits.max_workgroup_memory as usize / memory;
         let fits = |kernel: &str| match kernel {
             "panel" => Panels::unsliced(n_hidden, 2 * n_hidden).is_some(),
-            "subgroup" => 4 * n_hidden * n_hidden <= WINDOW_BYTES as usize && width(plan, tensors) == 4,
+            "subgroup" => 4 * n_hidden * n_hidden <= UNIFORM_ARRAY_BYTES as usize && width(plan, tensors) == 4,
             "fused" => most > 0,
             _ => true,
         };
@@ -357,7 +357,7 @@ impl MinGru {
             .bind("weights", weights)
             .param("weight_stride", stride / 4)
             .lanes(3 * n_hidden * n_hidden / 16)?;
-        Ok([0, 1, 2].map(|gate| plan.window(weights, gate * stride)))
+        Ok([0, 1, 2].map(|gate| plan.uniform_array(weights, gate * stride)))
     }
 
     fn encode_subgroups(&self, plan: &mut Planner, layout: &Layout, stretch: &Stretch, n_hidden: usize) -> Result<()> {

@@ -1,6 +1,6 @@
 //! minGRU, whose gates see only the input, as a scan: see `reference/min_gru_scan.rs`.
 
-use super::{AHEAD, FILLING, Operation, QUAD, Recurrence, SINGLE, Stretch, present, rows_fit, wanted_chunks, width};
+use super::{AHEAD, FILLING_CHANNELS, Operation, QUAD, Recurrence, SINGLE, Stretch, present, rows_fit, wanted_chunks, width};
 use crate::error::{Error, Result};
 use crate::gpu::{Constant, Kernel, LANES, MOST_ITERATIONS, Operand, Planner, Shader};
 use crate::graph::{Gradients, Graph, Tensor};
@@ -260,7 +260,7 @@ impl Layout {
             _ => Variant::Plain,
         };
         let chunked = !matches!(kernel, "sequential" | "rows");
-        let n_wanted = wanted_chunks(n_batch * n_hidden, n_step, FILLING);
+        let n_wanted = wanted_chunks(n_batch * n_hidden, n_step, FILLING_CHANNELS);
         let chunk_steps = if chunked { n_step.div_ceil(n_wanted).next_multiple_of(AHEAD).max(MIN_CHUNK) } else { n_step };
         let chunk_steps = chunk_steps.clamp(1, MOST_ITERATIONS);
         let ahead = if chunked { AHEAD } else { 1 };

@@ -329,7 +329,7 @@ fn rows_fit(plan: &Planner, tensors: &[Tensor], n_row: usize) -> bool {
 const AHEAD: usize = 8;
 
 /// Channels of all sequences that fill a GPU: a scan of fewer is cut into chunks.
-const FILLING: usize = 1 << 14;
+const FILLING_CHANNELS: usize = 1 << 14;
 
 /// Channels of all chunks that it is then cut into: loads of as many span a large GPU's latency.
 const CUT_INTO: usize = 1 << 16;

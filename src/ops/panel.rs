@@ -2,7 +2,7 @@
 
 use super::width;
 use crate::error::{Error, Result};
-use crate::gpu::{Kernel, Operand, Planner, Shader, WINDOW_BYTES};
+use crate::gpu::{Kernel, Operand, Planner, Shader, UNIFORM_ARRAY_BYTES};
 use crate::graph::Tensor;
 
 /// The text that a shader includes.
@@ -12,7 +12,7 @@ pub(super) const SOURCE: &str = include_str!("../../shaders/shared/panel.wgsl");
 pub(super) const PANEL: usize = 8;
 
 /// Vectors of what a shader reads as a uniform array.
-pub(super) const WINDOW: usize = WINDOW_BYTES as usize / 16;
+pub(super) const UNIFORM_QUADS: usize = UNIFORM_ARRAY_BYTES as usize / 16;
 
 /// Most terms of a slice: eight panels of them fill a window.
 const MOST_TERMS: usize = 128;
@@ -38,7 +38,7 @@ impl Panels {
     /// One slice of all terms; none where a panel would not fit a window.
     pub fn unsliced(n_row: usize, n_term: usize) -> Option<Self> {
         let panels = Panels { count: n_row.div_ceil(PANEL), slice: n_term.next_multiple_of(8), n_slice: 1 };
-        (panels.slice * PANEL <= WINDOW_BYTES as usize / 4).then_some(panels)
+        (panels.slice * PANEL <= UNIFORM_ARRAY_BYTES as usize / 4).then_some(panels)
     }
 
     /// Floats of all slices.
@@ -53,14 +53,14 @@ impl Panels {
 
     /// First panel and number of panels of each window: as many as fit.
     pub fn windows(&self) -> impl Iterator<Item = (usize, usize)> + use<> {
-        let most = WINDOW_BYTES as usize / 4 / PANEL / self.slice;
+        let most = UNIFORM_ARRAY_BYTES as usize / 4 / PANEL / self.slice;
         let count = self.count;
         (0..count).step_by(most).map(move |first| (first, most.min(count - first)))
     }
 
     /// The window of a slice that begins at a panel.
     pub fn window(&self, plan: &mut Planner, packed: Operand, slice: usize, first: usize) -> Operand {
-        plan.window(packed, (slice * self.count + first) * self.slice * PANEL)
+        plan.uniform_array(packed, (slice * self.count + first) * self.slice * PANEL)
     }
 }
 

@@ -1,6 +1,6 @@
 //! Selective scan (S6), the recurrence of Mamba, and its gradient.
 
-use super::{FILLING, Operation, Recurrence, SINGLE, Sequences, Stretch, present, rows_fit, wanted_chunks};
+use super::{FILLING_CHANNELS, Operation, Recurrence, SINGLE, Sequences, Stretch, present, rows_fit, wanted_chunks};
 use crate::error::Result;
 use crate::gpu::{Constant, Kernel, LANES, MOST_ITERATIONS, Operand, Planner, Shader};
 use crate::graph::{Gradients, Graph, Tensor};
@@ -32,7 +32,8 @@ const SUBGROUP_SHADER: Shader = variant(&[
     TEAM,
 ]);
 
-/// Saves states in half the bytes: for y and last_state as right as the others where the run is one chunk, else to 11 bits, as gradients are.
+/// Saves states in half the bytes. y and last_state lose nothing where the run is one chunk; otherwise they are accurate to 11 bits, as
+/// gradients are.
 const F16_SHADER: Shader = variant(&[
     SINGLE,
     ACTIVATION,
@@ -103,8 +104,8 @@ const MOST_CHUNK_SPANS: usize = 512;
 /// The fewest spans of a chunk: shorter ones spend more on carries than they gain.
 const MIN_CHUNK_SPANS: usize = 8;
 
-/// As [`FILLING`], of a backward pass, in which an invocation has a whole channel.
-const FILLING_BACKWARD: usize = 1 << 15;
+/// As [`FILLING_CHANNELS`], of a backward pass, in which an invocation has a whole channel.
+const FILLING_CHANNELS_BACKWARD: usize = 1 << 15;
 
 /// Bytes of workgroup memory that a team takes at most: as many as every GPU has, and so few that several teams run side by side.
 const TEAM_MEMORY: usize = 16 << 10;
@@ -561,7 +562,7 @@ impl Layout {
         let n_sum = if variant == Variant::Walked { n_group * PARTIAL } else { n_group };
         let copies_borders = variant == Variant::Plain;
         let chunked = kernel == "chunked" || matches!(variant, Variant::Subgroup | Variant::F16) && !plan.traits().software;
-        let n_wanted = wanted_chunks(n_batch * n_channel, n_step, if is_backward { FILLING_BACKWARD } else { FILLING });
+        let n_wanted = wanted_chunks(n_batch * n_channel, n_step, if is_backward { FILLING_CHANNELS_BACKWARD } else { FILLING_CHANNELS });
         let chunk_spans = match chunked {
             _ if walked => n_span,
             true => n_span.div_ceil(n_wanted).max(MIN_CHUNK_SPANS),
@@ -702,7 +703,7 @@ impl Window {
             .param("sums_start", layout.sums_start)
             .param("n_whole_step", self.stretch.n_whole_step)
             .param("first_step", self.stretch.first_step)
-            .param("is_reverse", inputs.recurrence.reverse)
+            .param("reverse", inputs.recurrence.reverse)
     }
 
     /// Copies the small tensors, and the state that the walk begins with unless it is kept, into the workspace.
@@ -730,8 +731,7 @@ impl Window {
     }
 }
 
-/// The kernel. What is walked needs a compiler that stands its unrolled steps: Mesa's takes a second or two, SwiftShader's does not come to
-/// an end.
+/// The kernel. `walked` is unrolled throughout: Mesa's drivers compile it within a second or two, SwiftShader does not finish.
 fn kernel<'a>(plan: &Planner<'a>, sizes: [usize; 4]) -> &'a str {
     let traits = plan.traits();
     let binds_states = traits.max_storage_buffers >= BOUND_BUFFERS;

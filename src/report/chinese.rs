@@ -599,6 +599,7 @@ pub static CHINESE: &[(&str, &str)] = &[
     ("{} is the gradient of no input", "{} 不是任何输入的梯度"),
     ("param.weight is not (channel, 1, tap)", "param.weight 的形状不是 (channel, 1, tap)"),
     ("activation {} is not known", "未知的激活函数 {}"),
+    ("eps is {}, but the layers of a backbone have {}", "eps 为 {}，而骨干网络各层为 {}"),
     ("has only one of in.conv_state and in.initial_state, but a mixer takes both", "只有 in.conv_state 与 in.initial_state 之一，混合层两者都要"),
     ("operation {} is not known", "未知的操作 {}"),
     ("optimizer is not understood ({})", "无法理解 optimizer（{}）"),

@@ -92,7 +92,6 @@ texts! {
     last_rows: "The last {} rows, enlarged", "最后 {} 行放大";
     change: "Predicted change: prediction minus last value", "预测变化：预测值减去上一个值";
     change_axis: "change", "变化";
-    in_unit: "{} ({})", "{}（{}）";
     settings: "window {}  ·  hidden {}  ·  batch {}  ·  {} epochs", "窗口 {}  ·  隐藏 {}  ·  批量 {}  ·  {} 轮";
     date: "date", "日期";
     mse: "MSE in scaled units", "均方误差（缩放后单位）";

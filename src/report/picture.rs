@@ -21,8 +21,6 @@ use crate::Result;
 pub struct Comparison {
     /// What is predicted, for the title: `AAPL Close`.
     pub series: String,
-    /// The unit of its values, where it is known: `USD`.
-    pub unit: Option<String>,
     /// Where the data come from: a file's name, an address.
     pub source: String,
     /// Whether the data are made up, which the picture then says.
@@ -200,7 +198,7 @@ impl Picture<'_> {
         let predictions = |model: &Model| -> Vec<f64> { model.predictions.get(rows.clone()).unwrap_or_default().to_vec() };
         let body = self.canvas.heading(area, heading);
         let y = Axis::linear(actual().chain(models.iter().flat_map(predictions)), 6);
-        let Some(mut panel) = self.canvas.panel(&body, self.dates(&body, shown), (y, &self.with_unit(series)), &[])? else { return Ok(()) };
+        let Some(mut panel) = self.canvas.panel(&body, self.dates(&body, shown), (y, series), &[])? else { return Ok(()) };
         line(&mut panel, numbered(actual()), ACTUAL)?;
         let is_close = shown.len() <= N_ENLARGED;
         for (index, model) in models.iter().enumerate() {
@@ -225,17 +223,13 @@ impl Picture<'_> {
         };
         let body = self.canvas.heading(area, self.canvas.texts.change);
         let y = Axis::linear(models.iter().flat_map(change).chain([0.0]), 5);
-        let label = self.with_unit(self.canvas.texts.change_axis);
-        let Some(mut panel) = self.canvas.panel(&body, self.dates(&body, shown), (y, &label), &[])? else { return Ok(()) };
+        let label = self.canvas.texts.change_axis;
+        let Some(mut panel) = self.canvas.panel(&body, self.dates(&body, shown), (y, label), &[])? else { return Ok(()) };
         level(&mut panel, 0.0, PERSISTENCE)?;
         for (index, model) in models.iter().enumerate() {
             line(&mut panel, numbered(change(model)), stroke(index, MEDIUM))?;
         }
         Ok(())
-    }
-
-    fn with_unit(&self, quantity: &str) -> String {
-        self.comparison.unit.as_ref().map_or_else(|| quantity.into(), |unit| fill(self.canvas.texts.in_unit, [quantity, unit]))
     }
 
     fn dates(&self, area: &Area, rows: &[Row]) -> (Axis, &'static str) {

@@ -17,10 +17,10 @@ pub(super) fn spare_rows(config: &TrainingConfig, model: &ForecasterConfig) -> u
 }
 
 /// Steps of all windows at once beyond which there are no more of them than in a batch of training.
-const MOST_STEPS: usize = 1 << 18;
+const MOST_STEPS_AT_ONCE: usize = 1 << 18;
 
 /// Forecasts that are kept on the device between two reads, at most, unless one run makes more.
-const MOST_FORECASTS: usize = 1 << 23;
+const MOST_FORECASTS_KEPT: usize = 1 << 23;
 
 /// The program that forecasts windows, and how it is run.
 #[derive(Debug)]
@@ -73,10 +73,13 @@ impl EvaluationPlan {
         let n_output = model.horizon * model.targets * model.levels;
         let TrainingConfig { carry_state: is_walk, window, batch, .. } = *config;
         let n_item = if is_walk { n_window + window - 1 } else { n_window };
-        let width =
-            if is_walk { n_item.div_ceil(n_item.div_ceil(WIDTH).max(1)) } else { batch.max(WIDTH.min(MOST_STEPS / window)).min(n_item) }
-                .max(1);
-        let most = (MOST_FORECASTS / (width * n_output)).max(1);
+        let width = if is_walk {
+            n_item.div_ceil(n_item.div_ceil(WIDTH).max(1))
+        } else {
+            batch.max(WIDTH.min(MOST_STEPS_AT_ONCE / window)).min(n_item)
+        }
+        .max(1);
+        let most = (MOST_FORECASTS_KEPT / (width * n_output)).max(1);
         EvaluationPlan { window, is_walk, width, n_run: n_item.div_ceil(width).clamp(1, most), n_output, n_level: model.levels }
     }
 

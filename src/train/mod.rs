@@ -17,8 +17,9 @@ use std::ops::Range;
 
 use ndarray::{Array2, Axis};
 
-use crate::dataset::Starts;
+use crate::dataset::{Starts, Windows};
 use crate::error::{Error, Result};
+use crate::fingerprint::fingerprint;
 use crate::graph::{Graph, Tensor};
 use crate::model::ForecasterConfig;
 use crate::ops::{Rescaling, Update};
@@ -36,6 +37,12 @@ pub struct Series<'a> {
     pub valid: Starts,
     /// First rows of the windows that neither training nor its choices see; there may be none.
     pub test: Starts,
+}
+
+impl<'a> From<&'a Windows> for Series<'a> {
+    fn from(windows: &'a Windows) -> Self {
+        Series { values: windows.values(), train: windows.train().clone(), valid: windows.valid().clone(), test: windows.test().clone() }
+    }
 }
 
 impl<'a> Series<'a> {
@@ -77,11 +84,6 @@ impl<'a> Series<'a> {
             None => Ok(()),
         }
     }
-}
-
-/// A fingerprint of bytes (FNV-1a): other bytes give another number.
-pub(crate) fn fingerprint(bytes: impl Iterator<Item = u8>) -> u64 {
-    bytes.fold(0xcbf2_9ce4_8422_2325, |hash, byte| (hash ^ u64::from(byte)).wrapping_mul(0x0100_0000_01b3))
 }
 
 /// Training steps of all epochs, at most: they are counted by 32 bits.

@@ -3,18 +3,15 @@
 //! A device passes where its largest error, relative to the largest element of the tensor, is at most [`MULTIPLE`] times that of the
 //! reference in `f32`, itself taken as at least [`FLOOR`]: a few units in the last place.
 
-use std::sync::{Mutex, PoisonError};
-
 use rand::{RngExt, SeedableRng};
 use rand_chacha::ChaCha8Rng;
 use scanrnn::Result;
 use scanrnn::backend::Backend;
-use scanrnn::cpu::Cpu;
 use scanrnn::gpu::Traits;
 use scanrnn::graph::{Graph, Program, Tensor};
 use scanrnn::reference::Reference;
 
-use super::common::{Setting, gpu};
+use super::common::{Setting, devices, gpu, turn};
 
 /// Steps that cover: one, two, around a tile of 64, around one of 256, and a length that fits no tile.
 pub const LENGTHS: [usize; 6] = [1, 2, 63, 65, 257, 1000];
@@ -27,9 +24,6 @@ const MULTIPLE: f64 = 8.0;
 
 /// The least error that the reference in `f32` is taken to have: rounding alone, 8 units in the last place.
 const FLOOR: f64 = 8.0 * f32::EPSILON as f64;
-
-/// Held while a case runs: an OpenGL context serves one thread at a time and gives the others six seconds to wait.
-static TURN: Mutex<()> = Mutex::new(());
 
 /// Whether an adapter has what a kernel needs.
 type Offered = fn(&Traits) -> bool;
@@ -188,7 +182,7 @@ impl Case {
     }
 
     fn run_on(&self, backend: &dyn Backend, program: Program, read: &[Tensor]) -> Vec<Vec<f32>> {
-        let _turn = TURN.lock().unwrap_or_else(PoisonError::into_inner);
+        let _turn = turn();
         pollster::block_on(self.run(backend, program, read)).unwrap_or_else(|error| panic!("{}: {error}", self.name))
     }
 
@@ -217,9 +211,4 @@ fn distance(got: &[f32], want: &[f32]) -> f64 {
     let scale = want.iter().fold(1e-30, |max: f64, want| max.max(f64::from(want.abs())));
     let worst = got.iter().zip(want).map(|(got, want)| (f64::from(*got) - f64::from(*want)).abs());
     worst.fold(0.0, |max: f64, error| if error.is_nan() || max.is_nan() { f64::NAN } else { max.max(error) }) / scale
-}
-
-/// What is held against the reference.
-fn devices(setting: Setting) -> Vec<&'static dyn Backend> {
-    [Some(&Cpu as &dyn Backend), gpu(setting).map(|gpu| gpu as &dyn Backend)].into_iter().flatten().collect()
 }
