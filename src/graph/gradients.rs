@@ -55,17 +55,25 @@ pub struct Gradients {
 #[derive(Debug)]
 struct RootGradient {
     tensor: Tensor,
-    /// Views of the root whose gradient has been written.
+    /// Views of the root whose gradient has been written. No two share an element.
     written: Vec<Tensor>,
+    /// Views of the root to whose gradient something has been added.
+    added: Vec<Tensor>,
     filled: bool,
+}
+
+impl RootGradient {
+    /// Whether an element of the view has a gradient already.
+    fn meets(&self, graph: &Graph, view: Tensor) -> bool {
+        self.written.iter().chain(&self.added).any(|&other| overlap(graph, other, view))
+    }
 }
 
 impl Gradients {
     /// The gradient of a tensor, where any was written.
     pub fn of(&self, graph: &mut Graph, tensor: Tensor) -> Option<Tensor> {
         let root = self.roots.get(&graph.spec(tensor).root)?;
-        let reached = root.written.iter().any(|&written| overlap(graph, written, tensor));
-        reached.then(|| mirror(graph, root.tensor, tensor))
+        root.meets(graph, tensor).then(|| mirror(graph, root.tensor, tensor))
     }
 
     /// Where an operation writes the gradient of its input (never adds to it); nowhere if no gradient flows there.
@@ -92,7 +100,7 @@ impl Gradients {
         let (of, spec) = (graph.spec(gradient), graph.spec(root));
         let is_alone = self.readers.get(&root) == Some(&1) && !graph.parameter_gradients.contains_key(&root);
         if is_alone && of.shape == spec.shape && of.is_contiguous() && graph.spec(input).len() == spec.len() {
-            self.roots.insert(root, RootGradient { tensor: gradient, written: vec![input], filled: false });
+            self.roots.insert(root, RootGradient { tensor: gradient, written: vec![input], added: Vec::new(), filled: false });
         } else {
             let y = self.target_always(graph, input);
             graph.push(Elementwise::Copy { x: gradient, y });
@@ -112,15 +120,15 @@ impl Gradients {
             if !whole {
                 graph.push(Elementwise::Fill { y: tensor, value: 0.0 });
             }
-            self.roots.insert(root, RootGradient { tensor, written: Vec::new(), filled: !whole });
+            self.roots.insert(root, RootGradient { tensor, written: Vec::new(), added: Vec::new(), filled: !whole });
         }
-        let tensor = self.roots[&root].tensor;
+        let gradient = &self.roots[&root];
+        let (tensor, is_free) = (gradient.tensor, !gradient.meets(graph, input));
         let place = mirror(graph, tensor, input);
-        let free = !self.roots[&root].written.iter().any(|&written| overlap(graph, written, input));
-        if free {
-            if let Some(entry) = self.roots.get_mut(&root) {
-                entry.written.push(input);
-            }
+        if let Some(gradient) = self.roots.get_mut(&root) {
+            if is_free { &mut gradient.written } else { &mut gradient.added }.push(input);
+        }
+        if is_free {
             return place;
         }
         let spec = graph.spec(place);
@@ -136,7 +144,7 @@ impl Gradients {
         }
     }
 
-    /// A gradient whose parts were all written needs no zeros first.
+    /// A gradient whose parts were all written needs no zeros first: what is added to a part before it is written keeps it from being so.
     fn drop_needless_fills(&self, graph: &mut Graph) {
         let whole: Vec<Tensor> = self
             .roots
@@ -171,4 +179,52 @@ fn overlap(graph: &Graph, a: Tensor, b: Tensor) -> bool {
         return spans_meet && meet(column(a), column(b));
     }
     spans_meet
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::backend::Backend;
+    use crate::reference::Reference;
+
+    /// Every order in which a tensor is read whole, by its first columns and by its last ones, here of 4 columns.
+    #[test]
+    fn parts_and_the_whole_may_be_read_in_any_order() {
+        let views = [(0, 4), (0, 2), (2, 2), (1, 2)];
+        for code in 0..views.len().pow(3) {
+            let reads: Vec<(usize, usize)> = (0..3).map(|place| views[code / views.len().pow(place) % views.len()]).collect();
+            let mut graph = Graph::new();
+            let x = graph.variable("x", &[2, 4]);
+            let h = graph.neg_exp("h", x);
+            let mut seeds = Vec::new();
+            for &(start, len) in &reads {
+                let view = graph.columns(h, "view", start, len);
+                let y = graph.neg_exp("y", view);
+                seeds.push((y, graph.input("seed", &[2, len])));
+            }
+            let gradients = graph.backward(&seeds).expect("shapes fit");
+            let grad_x = gradients.of(&mut graph, x).expect("a gradient");
+            let program = graph.finish("all");
+            let backend = Reference::<f64>::new();
+            let got = pollster::block_on(async {
+                let mut session = backend.load(&graph).await?;
+                for (tensor, spec) in graph.computed() {
+                    session.write(tensor, &vec![f32::NAN; spec.len()])?;
+                }
+                session.write(x, &[0.0; 8])?;
+                for &(_, seed) in &seeds {
+                    session.write(seed, &vec![1.0; graph.spec(seed).len()])?;
+                }
+                session.run(program, 1)?;
+                session.read(grad_x).await
+            });
+            // h = -1 and y = -exp(-1) everywhere
+            let of_one = (-1f64).exp();
+            let n_reader = |column: usize| reads.iter().filter(|(start, len)| (*start..start + len).contains(&column)).count();
+            for (column, got) in got.expect("the reference runs").into_iter().enumerate() {
+                let want = n_reader(column % 4) as f64 * of_one;
+                assert!((f64::from(got) - want).abs() < 1e-6, "{reads:?}, column {}: {got}, not {want}", column % 4);
+            }
+        }
+    }
 }

@@ -398,47 +398,57 @@ fn product(plan: &mut Planner, a: Source, b: Source, bias: Option<Tensor>, to: T
     sum_rows(plan, a.tensor, sums, None)
 }
 
-/// By tiles, window by window where a factor cannot be bound as a whole: of its rows, or of the terms where these are its rows.
+/// By tiles, window by window where a factor cannot be bound as a whole: of its rows, or of the terms where these are its rows. The terms of
+/// a window are split over workgroups whose sums are added up at the end, or where so many sums cannot be bound, one after the other.
 fn multiply_tiles(plan: &mut Planner, tile: &Tile, a: Source, b: Source, bias: Option<Tensor>, to: Tensor) -> Result<()> {
     let ((n_row, n_term), (n_column, _)) = (a.rows_and_terms(), b.rows_and_terms());
     let part = |tensor: Tensor, (first, count): (usize, usize), of: usize| Operand::Part { tensor, first, count, of };
-    let most_rows = plan.traits().max_workgroups as usize * tile.span;
+    let most_sums = plan.traits().max_binding as usize / 4 / n_column;
+    let are_rows_terms = a.by_term && b.by_term;
+    let least_parts = if are_rows_terms { 1 } else { n_term.div_ceil(MOST_TERMS) };
+    let most_rows = (plan.traits().max_workgroups as usize * tile.span).min(most_sums / least_parts).max(1);
     let dispatches = |(first, count): (usize, usize)| (0..count).step_by(most_rows).map(move |at| (first + at, most_rows.min(count - at)));
-    let windows = if a.by_term { vec![(0, n_row)] } else { plan.windows(n_row, &[a.tensor, to]) };
-    let rows = windows.into_iter().flat_map(dispatches);
-    let terms = if a.by_term && b.by_term { plan.windows(n_term, &[a.tensor, b.tensor]) } else { vec![(0, n_term)] };
-    for row_window @ (_, n_row) in rows {
+    let row_windows = match a.by_term {
+        true => vec![(0, n_row)],
+        false => plan.windows(n_row, &[a.tensor, to]).into_iter().flat_map(dispatches).collect(),
+    };
+    let term_windows = if are_rows_terms { plan.windows(n_term, &[a.tensor, b.tensor]) } else { vec![(0, n_term)] };
+    for row_window @ (_, n_row) in row_windows {
         let [x, y] = [n_column.div_ceil(tile.span), n_row.div_ceil(tile.span)];
-        let most_parts = plan.traits().max_binding as usize / (4 * n_row * n_column) / terms.len();
-        let to_fill = FILLING_WORKGROUPS.div_ceil(x * y).min(n_term / LEAST_TERMS).min(most_parts).max(1);
+        let most_parts = most_sums / n_row;
+        let to_fill = FILLING_WORKGROUPS.div_ceil(x * y).min(n_term / LEAST_TERMS).min(most_parts / term_windows.len()).max(1);
         let split_terms = n_term.div_ceil(to_fill.max(n_term.div_ceil(MOST_TERMS)));
-        let n_part = terms.iter().map(|(_, count)| count.div_ceil(split_terms)).sum();
-        let parts = (n_part > 1).then(|| plan.scratch(n_part * n_row * n_column));
+        let n_part: usize = term_windows.iter().map(|(_, count)| count.div_ceil(split_terms)).sum();
+        let in_turn = are_rows_terms && n_part > most_parts;
+        let most_terms = if in_turn { split_terms } else { n_term };
+        let cut = |&(first, count): &(usize, usize)| (0..count).step_by(most_terms).map(move |at| (first + at, most_terms.min(count - at)));
+        let parts = (n_part > 1 && !in_turn).then(|| plan.scratch(n_part * n_row * n_column));
         let result = part(to, row_window, plan.spec(to).rows().max(1));
         let mut first_part = 0;
-        for &term_window in &terms {
-            let (a_part, b_part) = if terms.len() > 1 {
+        for term_window @ (first_term, count) in term_windows.iter().flat_map(cut) {
+            let (a_part, b_part) = if are_rows_terms {
                 (part(a.tensor, term_window, n_term), part(b.tensor, term_window, n_term))
             } else if a.by_term {
                 (a.tensor.into(), b.tensor.into())
             } else {
                 (part(a.tensor, row_window, plan.spec(a.tensor).rows()), b.tensor.into())
             };
-            let n_split = term_window.1.div_ceil(split_terms);
+            let n_split = count.div_ceil(split_terms);
             let kernel = plan.kernel(tile.shader, tile.entry);
             let kernel = tile.constants.iter().fold(kernel, |kernel, &(name, value)| kernel.constant(name, value));
             kernel
-                .flops(2 * n_row * n_column * term_window.1)
+                .flops(2 * n_row * n_column * count)
                 .constant("A_BY_TERM", a.by_term)
                 .constant("B_BY_TERM", b.by_term)
+                .constant("ACCUMULATE", in_turn && first_term > 0)
                 .bind("a", a_part)
                 .bind("b", b_part)
                 .bind_optional("bias", bias.filter(|_| parts.is_none()))
                 .param("product_stride", n_column)
                 .bind("product", parts.unwrap_or(result))
-                .param("n_term", term_window.1)
+                .param("n_term", count)
                 .param("split_terms", split_terms)
-                .param("first_part", first_part)
+                .param("first_part", if in_turn { 0 } else { first_part })
                 .param("part_stride", n_row * n_column)
                 .param("n_product_row", n_row)
                 .param("n_product_column", n_column)

@@ -124,8 +124,11 @@ impl Graph {
             let expected = format!("a multiple of {n_target} columns");
             return Err(Error::shape("restore", &self.spec(out).label, expected, self.shape(out)));
         }
-        if self.spec(prediction).len() != n_batch * horizon * n_column {
-            let expected = format!("{n_batch} x {horizon} x {n_column} elements");
+        let spec = self.spec(prediction);
+        let has_rows_of_items = spec.rows() == 1 || spec.rows().is_multiple_of(n_batch);
+        if spec.len() != n_batch * horizon * n_column || !has_rows_of_items {
+            let rows = if has_rows_of_items { "" } else { ", each item in rows of its own" };
+            let expected = format!("{n_batch} x {horizon} x {n_column} elements{rows}");
             return Err(Error::shape("restore", &self.spec(prediction).label, expected, self.shape(prediction)));
         }
         self.push(Restore { prediction, window: *window, counter, out });

@@ -43,6 +43,8 @@ pub struct Case {
     inputs: Vec<(Tensor, Vec<f32>)>,
     indices: Vec<(Tensor, Vec<u32>)>,
     variables: Vec<Tensor>,
+    /// Labels of variables that get no gradient.
+    frozen: Vec<&'static str>,
     /// How many times the program runs.
     pub runs: usize,
     setting: Setting,
@@ -59,6 +61,7 @@ impl Case {
             inputs: Vec::new(),
             indices: Vec::new(),
             variables: Vec::new(),
+            frozen: Vec::new(),
             runs: 1,
             setting: Setting::default(),
             rounding: 0.0,
@@ -82,8 +85,17 @@ impl Case {
         self.setting.bound = Some(bytes);
     }
 
-    /// Values uniform in `low..high`, with a gradient.
+    /// Takes the gradients of variables that are declared later, by their labels.
+    pub fn freeze(&mut self, labels: &[&'static str]) {
+        self.name += &format!(", {labels:?} frozen");
+        self.frozen = labels.to_vec();
+    }
+
+    /// Values uniform in `low..high`, with a gradient unless it is frozen.
     pub fn variable(&mut self, label: &str, shape: &[usize], low: f32, high: f32) -> Tensor {
+        if self.frozen.contains(&label) {
+            return self.input(label, shape, low, high);
+        }
         let tensor = self.graph.variable(label, shape);
         self.variables.push(tensor);
         self.fill(tensor, low, high);

@@ -139,6 +139,10 @@ fn window_by_window_where_not_all_can_be_bound() {
         ("subgroup", 300, 4, 64),
         ("subgroup_window", 300, 4, 64),
         ("tile_64", 700, 20, 1),
+        // a weight's gradient of more parts than can be bound
+        ("tile_64", 900, 20, 30),
+        ("tile_64", 3000, 60, 68),
+        ("cooperative", 900, 20, 30),
     ];
     for (kernel, n_row, n_in, n_out) in tiles.into_iter().chain(panels).filter(|(kernel, ..)| kernels().contains(kernel)) {
         let mut case = Case::new(format!("linear {n_row} x {n_in} x {n_out}"));

@@ -16,6 +16,7 @@ mod mamba_lab;
 mod min_gru;
 mod min_gru_scan;
 mod optimizer;
+mod partial_gradients;
 mod rms_norm;
 mod selective_scan;
 mod stack;

@@ -91,7 +91,8 @@ fn one_step_without_gradients() {
 
 #[test]
 fn state_counts_that_fit_no_vector() {
-    for (n_state, reverse) in [(1, false), (3, true), (5, false), (64, true)] {
+    // 17 and 100: vectors of four that a team of invocations does not share equally
+    for (n_state, reverse) in [(1, false), (3, true), (5, false), (11, true), (17, false), (64, true), (100, false)] {
         check(2, 65, 3, n_state, Options { reverse, ..FULL });
     }
 }

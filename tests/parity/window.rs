@@ -86,6 +86,9 @@ fn what_does_not_fit_is_refused() {
     let out = case.input("out", &[8, 5, 2], 0.0, 1.0);
     let message = case.graph.restore(window.shift, &window, counter, out).expect_err("too few").to_string();
     assert_eq!(message, "restore: `window.shift` has shape [3, 3], expected 3 x 5 x 2 elements");
+    let prediction = case.input("prediction", &[2, 15], -1.0, 1.0);
+    let message = case.graph.restore(prediction, &window, counter, out).expect_err("an item begins within a row").to_string();
+    assert_eq!(message, "restore: `prediction` has shape [2, 15], expected 3 x 5 x 2 elements, each item in rows of its own");
 }
 
 #[test]

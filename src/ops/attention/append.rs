@@ -141,7 +141,7 @@ impl Operation for AttentionAppend {
         for window in windows {
             for (new, cache) in [(self.k, self.last.k), (self.v, self.last.v)] {
                 for (steps, rows) in pairs(plan, window, (n_step, &[new]), (n_past, &[cache])) {
-                    append_kernel(plan, "append", cache, self.last.length, self.reset, n_step, window)
+                    append_kernel(plan, "append", cache, self.last.length, self.reset, n_step, window)?
                         .bind("k", steps.part(new))
                         .bind("cache", rows.part(cache))
                         .param("first_query", steps.first_step)
@@ -151,7 +151,7 @@ impl Operation for AttentionAppend {
                         .lanes(window.count * steps.n_step * n_channel)?;
                 }
             }
-            append_kernel(plan, "grow", self.last.k, self.last.length, self.reset, n_step, window).lanes(window.count)?;
+            append_kernel(plan, "grow", self.last.k, self.last.length, self.reset, n_step, window)?.lanes(window.count)?;
         }
         Ok(())
     }
@@ -181,7 +181,7 @@ impl Operation for AttentionAppendBackward {
         for window in Sequences::windows(plan, n_batch, &tensors, |_| 0) {
             // in order: a step's gradient is 0 until the rows come that hold it
             for (steps, rows) in pairs(plan, window, (self.n_step, &new), (n_past, &cache)) {
-                append_kernel(plan, "append_backward", self.grad_last, Some(self.length), self.reset, self.n_step, window)
+                append_kernel(plan, "append_backward", self.grad_last, Some(self.length), self.reset, self.n_step, window)?
                     .bind("grad_last", rows.part(self.grad_last))
                     .bind_optional("grad_new", self.grad_new.map(|tensor| steps.part(tensor)))
                     .bind_optional("grad_past", self.grad_past.map(|tensor| rows.part(tensor)))
@@ -196,7 +196,10 @@ impl Operation for AttentionAppendBackward {
     }
 }
 
-/// Starts a dispatch over the new rows of some of a batch's caches.
+/// Starts a dispatch over the new rows of some of a batch's caches. An invocation looks for the last border among all steps.
+///
+/// # Errors
+/// As [`Planner::check_loop`], where there may be borders.
 fn append_kernel<'p, 'a>(
     plan: &'p mut Planner<'a>,
     entry: &'static str,
@@ -205,10 +208,14 @@ fn append_kernel<'p, 'a>(
     reset: Option<Tensor>,
     n_step: usize,
     window: Sequences,
-) -> Kernel<'p, 'a> {
+) -> Result<Kernel<'p, 'a>> {
+    if reset.is_some() {
+        plan.check_loop(APPEND, n_step)?;
+    }
     let shape = &plan.spec(cache).shape;
     let part = |tensor: Tensor| window.part(tensor);
-    plan.kernel(&SHADER, entry)
+    let kernel = plan
+        .kernel(&SHADER, entry)
         .constant("HAS_PAST", true)
         .bind_optional("length", length.map(part))
         .bind_optional("length_out", length.map(part))
@@ -217,7 +224,8 @@ fn append_kernel<'p, 'a>(
         .param("n_step", n_step)
         .param("n_past", shape[1])
         .param("n_channel", shape[2])
-        .param("end_back", n_step)
+        .param("end_back", n_step);
+    Ok(kernel)
 }
 
 /// Every range of the steps' rows with every range of a cache's.
