@@ -123,19 +123,7 @@ pub fn backward(op: &MambaLabBackward, memory: &mut Memory<f32>, mut free: Rows)
         let [a, b] = [grad_read_out, p].map(|factor| factor.rows_at(rows.clone()));
         dispatch(SumProducts { a, b, sum: sums_d.rows_at(task..task + 1) });
     });
-    parallel(p.columns.div_ceil(COLUMNS), |block| {
-        for channel in block * COLUMNS..((block + 1) * COLUMNS).min(p.columns) {
-            let total = |sums: Rows, row: usize| (0..n_task).map(|task| sums.row(task * (sums.rows / n_task) + row)[channel]).sum();
-            for (grad, sums) in products.iter().filter_map(|(grad, sums, ..)| Some(((*grad)?, *sums))) {
-                for (state, grad) in grad.row_mut(channel).iter_mut().enumerate() {
-                    *grad = total(sums, state);
-                }
-            }
-            if let Some(grad_d) = grad_d {
-                grad_d.part_mut(0, channel..channel + 1)[0] = total(sums_d, 0);
-            }
-        }
-    });
+    add_tasks(n_task, products.map(|(grad, sums, ..)| (grad, sums)), (grad_d, sums_d));
     if let Some(grad_a) = grad_a {
         for (state, grad) in grad_a.row_mut(0).iter_mut().enumerate() {
             *grad = (0..n_batch).map(|batch| grad_rates.row(batch)[state]).sum();
@@ -146,6 +134,24 @@ pub fn backward(op: &MambaLabBackward, memory: &mut Memory<f32>, mut free: Rows)
             grad_initial_state.row_mut(batch).copy_from_slice(carries.row(batch));
         }
     }
+}
+
+/// The gradients of B and C, `(channel, state)`, and of D: the tasks' sums `(task, state, channel)` and `(task, channel)` added up in order.
+fn add_tasks(n_task: usize, of_states: [(Option<Rows>, Rows); 2], (grad_d, sums_d): (Option<Rows>, Rows)) {
+    let n_channel = sums_d.columns;
+    parallel(n_channel.div_ceil(COLUMNS), |block| {
+        for channel in block * COLUMNS..((block + 1) * COLUMNS).min(n_channel) {
+            let total = |sums: Rows, row: usize| (0..n_task).map(|task| sums.row(task * (sums.rows / n_task) + row)[channel]).sum();
+            for (grad, sums) in of_states.iter().filter_map(|(grad, sums)| Some(((*grad)?, *sums))) {
+                for (state, grad) in grad.row_mut(channel).iter_mut().enumerate() {
+                    *grad = total(sums, state);
+                }
+            }
+            if let Some(grad_d) = grad_d {
+                grad_d.part_mut(0, channel..channel + 1)[0] = total(sums_d, 0);
+            }
+        }
+    });
 }
 
 /// `exp(A)`, `(1, state)`.

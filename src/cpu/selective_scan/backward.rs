@@ -157,53 +157,7 @@ impl WithSimd for BackwardTask<'_> {
             let len = positions.len();
             let border = batch * common.shape.n_chunk() + chunk;
             for block in Block::all::<S>(channels.clone()) {
-                for (t, position) in positions.clone().enumerate() {
-                    let (row, columns) = (common.walk.row(batch, position), block.first..block.end);
-                    // what the next chunk reads, and where this one's gradients go
-                    let next = common.walk.row(batch, position.saturating_sub(CHUNK));
-                    for tensor in [Some(common.u), Some(common.delta), pass.grad_y, common.z].into_iter().flatten() {
-                        tensor.fetch(next, &columns);
-                    }
-                    for tensor in [pass.grad_u, pass.grad_delta, pass.grad_z].into_iter().flatten() {
-                        tensor.fetch(row, &columns);
-                    }
-                    let (u, step_sizes) = (block.load(simd, common.u, row), common.step_sizes(simd, row, &block));
-                    tiles.delta[t] = each(
-                        #[inline(always)]
-                        |v| step_sizes[v].0,
-                    );
-                    tiles.slopes[t] = each(
-                        #[inline(always)]
-                        |v| step_sizes[v].1,
-                    );
-                    tiles.delta_u[t] = each(
-                        #[inline(always)]
-                        |v| tiles.delta[t][v] * u[v],
-                    );
-                    let grad_y = match pass.grad_y {
-                        Some(grad_y) => block.load(simd, grad_y, row),
-                        None => none,
-                    };
-                    tiles.grad_sums[t] = grad_y;
-                    if let Some(z) = common.z {
-                        let z = block.load(simd, z, row);
-                        let gates: [_; VECTORS] = each(
-                            #[inline(always)]
-                            |v| z[v].silu_with_derivative(),
-                        );
-                        tiles.grad_sums[t] = each(
-                            #[inline(always)]
-                            |v| grad_y[v] * gates[v].0,
-                        );
-                        tiles.grad_gates[t] = each(
-                            #[inline(always)]
-                            |v| grad_y[v] * gates[v].1,
-                        );
-                    }
-                    tiles.sums[t] = none;
-                    tiles.grad_inputs[t] = none;
-                    tiles.grad_exponents[t] = none;
-                }
+                pass.load(simd, batch, positions.clone(), &block, &mut tiles);
                 let pairs = n_state / STATES * STATES;
                 for state in (0..pairs).step_by(STATES) {
                     walk_back::<S, STATES>(simd, pass, batch, border, &block, state, (b, c), (lanes_b, lanes_c), begins, len, &mut tiles);
@@ -213,26 +167,95 @@ impl WithSimd for BackwardTask<'_> {
                 }
                 pass.finish(simd, batch, positions.clone(), &block, &tiles);
             }
-            for (which, (grad, lanes)) in [(pass.grad_b, &mut *lanes_b), (pass.grad_c, &mut *lanes_c)].into_iter().enumerate() {
-                let Some(grad) = grad else { continue };
-                for (t, position) in positions.clone().enumerate() {
-                    let to = if common.shape.window() == 0 {
-                        grad.row_mut(common.walk.row(batch, position))
-                    } else {
-                        pass.parts.row_mut((2 * task + which) * common.shape.window() + position - first_position)
-                    };
-                    for (state, to) in to.iter_mut().enumerate() {
-                        let lanes = &mut lanes[(state * CHUNK + t) * S::F32_LANES..];
-                        *to = Lanes::load(simd, lanes).sum();
-                        Lanes::splat(simd, 0.0).store(lanes);
-                    }
-                }
-            }
+            pass.put_sums(simd, task, batch, positions, first_position, [&mut *lanes_b, &mut *lanes_c]);
         }
     }
 }
 
 impl Backward {
+    /// What a chunk of a block is given; what its states add up begins at 0.
+    #[inline(always)]
+    fn load<S: Simd>(&self, simd: S, batch: usize, positions: Range<usize>, block: &Block, tiles: &mut Tiles<S>) {
+        let common = &self.common;
+        let none = [Lanes::splat(simd, 0.0); VECTORS];
+        for (t, position) in positions.enumerate() {
+            let (row, columns) = (common.walk.row(batch, position), block.first..block.end);
+            // what the next chunk reads, and where this one's gradients go
+            let next = common.walk.row(batch, position.saturating_sub(CHUNK));
+            for tensor in [Some(common.u), Some(common.delta), self.grad_y, common.z].into_iter().flatten() {
+                tensor.fetch(next, &columns);
+            }
+            for tensor in [self.grad_u, self.grad_delta, self.grad_z].into_iter().flatten() {
+                tensor.fetch(row, &columns);
+            }
+            let (u, step_sizes) = (block.load(simd, common.u, row), common.step_sizes(simd, row, block));
+            tiles.delta[t] = each(
+                #[inline(always)]
+                |v| step_sizes[v].0,
+            );
+            tiles.slopes[t] = each(
+                #[inline(always)]
+                |v| step_sizes[v].1,
+            );
+            tiles.delta_u[t] = each(
+                #[inline(always)]
+                |v| tiles.delta[t][v] * u[v],
+            );
+            let grad_y = match self.grad_y {
+                Some(grad_y) => block.load(simd, grad_y, row),
+                None => none,
+            };
+            tiles.grad_sums[t] = grad_y;
+            if let Some(z) = common.z {
+                let z = block.load(simd, z, row);
+                let gates: [_; VECTORS] = each(
+                    #[inline(always)]
+                    |v| z[v].silu_with_derivative(),
+                );
+                tiles.grad_sums[t] = each(
+                    #[inline(always)]
+                    |v| grad_y[v] * gates[v].0,
+                );
+                tiles.grad_gates[t] = each(
+                    #[inline(always)]
+                    |v| grad_y[v] * gates[v].1,
+                );
+            }
+            tiles.sums[t] = none;
+            tiles.grad_inputs[t] = none;
+            tiles.grad_exponents[t] = none;
+        }
+    }
+
+    /// The gradients of B and C of a chunk, or the group's part of them: sums over the lanes, which begin at 0 again.
+    #[inline(always)]
+    fn put_sums<S: Simd>(
+        &self,
+        simd: S,
+        task: usize,
+        batch: usize,
+        positions: Range<usize>,
+        first_position: usize,
+        lanes: [&mut [f32]; 2],
+    ) {
+        let common = &self.common;
+        for (which, (grad, lanes)) in [self.grad_b, self.grad_c].into_iter().zip(lanes).enumerate() {
+            let Some(grad) = grad else { continue };
+            for (t, position) in positions.clone().enumerate() {
+                let to = if common.shape.window() == 0 {
+                    grad.row_mut(common.walk.row(batch, position))
+                } else {
+                    self.parts.row_mut((2 * task + which) * common.shape.window() + position - first_position)
+                };
+                for (state, to) in to.iter_mut().enumerate() {
+                    let lanes = &mut lanes[(state * CHUNK + t) * S::F32_LANES..];
+                    *to = Lanes::load(simd, lanes).sum();
+                    Lanes::splat(simd, 0.0).store(lanes);
+                }
+            }
+        }
+    }
+
     /// The gradients of a block that do not run through the steps.
     #[inline(always)]
     fn finish<S: Simd>(&self, simd: S, batch: usize, positions: Range<usize>, block: &Block, tiles: &Tiles<S>) {
