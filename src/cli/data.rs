@@ -50,6 +50,17 @@ impl DataArgs {
         self.csv.iter().cloned().chain(downloaded).collect()
     }
 
+    /// The file from which a later run reads the values of `tables` again, where `--download` was given: what is downloaded later has later
+    /// rows. None for a series that was made up.
+    pub fn file_of_download(&self, save_folder: &Path, tables: &[Table]) -> Option<PathBuf> {
+        let ticker = self.download.as_ref()?;
+        match tables.first()?.source() {
+            Source::Download { .. } => Some(csv_path(save_folder, ticker)),
+            Source::File(path) | Source::Series { path, .. } => Some(path.clone()),
+            Source::Synthetic { .. } | Source::Memory(_) => None,
+        }
+    }
+
     /// Reads the series, or makes one up by `seed` where none is found; prints each step.
     pub fn tables(&self, columns: Columns<'_>, save_folder: PathBuf, seed: Option<u64>, lang: Lang) -> Result<Vec<Table>> {
         let (named, with_calendar) = match &columns {
