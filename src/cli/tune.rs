@@ -275,7 +275,7 @@ impl Space {
                 let number = if *is_log { (min.ln() + share * (max / min).ln()).exp() } else { min + share * (max - min) };
                 let number = number.clamp(*min, *max);
                 // Three digits tell one rate from another and read well.
-                let rounded = format!("{number:.2e}").parse().unwrap_or(number);
+                let rounded = format!("{number:.2e}").parse().ok().filter(|rounded| (*min..=*max).contains(rounded)).unwrap_or(number);
                 if *is_whole { Value::Integer(number.round() as i64) } else { Value::Float(rounded) }
             }
         };
@@ -422,3 +422,8 @@ mod tests {
         }
     }
 }
+        // three digits of 0.9999 would be 1
+        let narrow = Space::parse("space.toml", "alpha = { min = 0.9991, max = 0.9999 }").expect("a space");
+        for trial in 0..50 {
+            assert!((0.9991..=0.9999).contains(&narrow.draw(3, trial)[0].1.as_float().expect("a number")));
+        }
