@@ -443,6 +443,8 @@ pub static CHINESE: &[(&str, &str)] = &[
     ("is written by this command already", "已由本命令写入"),
     ("{} is an option for a single run: remove it", "{} 只适用于单次运行：请去掉"),
     ("prices of {}", "{} 的价格"),
+    ("the search itself sets the epochs of each round: give epochs a single value", "每一轮的 epochs 由搜索自行设定：请只给 epochs 一个值"),
+    ("must be a whole number, at least 1", "须为至少为 1 的整数"),
     ("were not found", "不存在"),
     ("name a file with --csv", "请用 --csv 指定文件"),
     ("there are fewer than {} seeds after it", "其后不足 {} 个种子"),
