@@ -259,7 +259,26 @@ fn folds(args: &Args, n_row: usize) -> Result<Vec<Fold>> {
         let n_train = (origin - start).saturating_sub(n_valid);
         Fold { rows: start..origin + test_rows, parts: [n_train, n_valid, test_rows] }
     };
-    Ok((0..args.origins).map(fold).collect())
+    let folds: Vec<Fold> = (0..args.origins).map(fold).collect();
+    check_rows(args, &folds[0])?;
+    Ok(folds)
+}
+
+/// Checks that a window can be trained on before the first origin, which has the fewest rows before it.
+fn check_rows(args: &Args, first: &Fold) -> Result<()> {
+    let (horizon, n_train) = (args.training.horizon, first.parts[0]);
+    let window = args.training.windows(n_train).into_iter().max().unwrap_or(1);
+    let needed = window.saturating_add(horizon);
+    if n_train >= needed {
+        return Ok(());
+    }
+    let n_row = first.origin() - first.rows.start;
+    let n_needed = ((needed as f64 / (1.0 - args.valid_share)).ceil() as usize).max(needed.saturating_add(horizon));
+    let what = message!("only {} rows before the first origin are used; window, horizon and --valid-share need {}", n_row, n_needed);
+    Err(match args.sliding {
+        Some(rows) if rows < n_needed => Error::option("--sliding", rows, what),
+        _ => Error::option("--origins", args.origins, what),
+    })
 }
 
 fn text(origins: &[Origin], args: &Args, lang: Lang) -> String {
