@@ -1,7 +1,7 @@
 //! `--config FILE`: a command's options from a file, and the file that a run leaves so that it can be run again.
 //!
 //! A configuration is the options themselves: `window = 96` is `--window 96`, `carry-state = true` is `--carry-state`, and a list is an
-//! option given several times. What is given on the command line takes the place of what the file says.
+//! option given several times. What is given on the command line takes the place of what the file says, and of what cannot be used with it.
 
 use std::collections::{BTreeMap, HashMap};
 use std::ffi::{OsStr, OsString};
@@ -66,9 +66,9 @@ pub fn with_config(line: Vec<OsString>, cli: &Command) -> Result<(Vec<OsString>,
             let remedy = message!("remove it, or see `scanrnn {} --help`", command.get_name());
             return Err(Error::data(place, message!("{} has no option {}", command.get_name(), format!("{key:?}")), remedy));
         };
-        let names = arg.get_all_aliases().unwrap_or_default().into_iter().chain(arg.get_long());
-        // a run that goes on has begun, from whatever it was
-        if (resumes && key == "init-from") || names.into_iter().any(|name| given(&line, name).is_some()) {
+        // Thus `--resume` leaves out `init-from`: a run that goes on has begun, from whatever it was.
+        let is_replaced = command.get_arguments().any(|other| is_given(&line, other) && (other == arg || conflict(command, other, arg)));
+        if is_replaced {
             continue;
         }
         places.0.extend(arg.get_long().map(|long| (format!("--{long}"), place.clone())));
@@ -84,6 +84,17 @@ pub fn with_config(line: Vec<OsString>, cli: &Command) -> Result<(Vec<OsString>,
     let mut line = line;
     line.splice(at + 1..at + 1, from_file);
     Ok((line, places))
+}
+
+/// Whether a command line gives an option, by whichever of its names.
+fn is_given(line: &[OsString], arg: &Arg) -> bool {
+    let names = arg.get_all_aliases().unwrap_or_default().into_iter().chain(arg.get_long());
+    names.into_iter().any(|name| given(line, name).is_some())
+}
+
+/// Whether a command refuses two options together.
+fn conflict(command: &Command, one: &Arg, other: &Arg) -> bool {
+    command.get_arg_conflicts_with(one).contains(&other) || command.get_arg_conflicts_with(other).contains(&one)
 }
 
 /// The options of a file's text, by their names in order, each with its value and the line on which it stands.
@@ -189,4 +200,37 @@ fn given(line: &[OsString], key: &str) -> Option<OsString> {
         }
     }
     None
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::CommandFactory;
+
+    use super::*;
+    use crate::cli::Cli;
+
+    /// What `train` reads with a file of these options, which lies in `folder`, and `args`; both are split at spaces.
+    fn line(folder: &Path, options: &str, args: &str) -> Vec<String> {
+        let config = folder.join(CONFIG);
+        std::fs::write(&config, options.replace(' ', "\n")).expect("written");
+        let args = args.replace("FOLDER", &folder.display().to_string());
+        let line = ["scanrnn", "train"].into_iter().chain(args.split(' ')).map(OsString::from).collect();
+        let mut cli = Cli::command();
+        cli.build();
+        let (line, _) = with_config(line, &cli).expect("a line");
+        let n_option = line.len() - args.split(' ').count();
+        line[2..n_option].iter().map(|text| text.to_string_lossy().into_owned()).collect()
+    }
+
+    #[test]
+    fn the_command_line_drops_what_it_replaces_and_what_it_cannot_be_used_with() {
+        let folder = tempfile::tempdir().expect("a folder");
+        let line = |options: &str, args: &str| line(folder.path(), options, args);
+        let from = "--config FOLDER/config.toml";
+        assert_eq!(line("download=\"AAPL\" window=8", &format!("{from} --csv a.csv")), ["--window=8"]);
+        assert_eq!(line("csv=\"a.csv\" window=8", &format!("{from} --download AAPL")), ["--window=8"]);
+        assert_eq!(line("targets=\"a\" window=8", &format!("{from} --column b")), ["--window=8"]);
+        assert_eq!(line("init-from=\"a\" run-dir=\"b\" window=8", "--resume FOLDER"), ["--window=8"]);
+        assert_eq!(line("csv=\"a.csv\" window=8", &format!("{from} --window 9")), ["--csv=a.csv"]);
+    }
 }
