@@ -11,7 +11,7 @@ use clap::parser::ValueSource;
 use clap::{Arg, ArgAction, ArgMatches, Command, ValueEnum};
 use toml::{Spanned, Table, Value};
 
-use super::run_folder::CONFIG;
+use super::run_folder::{CONFIG, METRICS};
 use crate::error::{Error, Result};
 use crate::message::{Message, one_line};
 use crate::report::Lang;
@@ -58,6 +58,8 @@ pub fn with_config(line: Vec<OsString>, cli: &Command) -> Result<(Vec<OsString>,
     let named = |(at, text): (usize, &OsString)| Some((at, cli.find_subcommand(text.to_str()?)?));
     let Some((at, command)) = line.iter().enumerate().skip(1).find_map(named) else { return Ok((line, places)) };
     let path = Path::new(&path);
+    // A run's own files belong to it alone: to one that begins from its options they are not named.
+    let is_of_run = !resumes && path.ends_with(CONFIG) && path.with_file_name(METRICS).exists();
     let read = parse(&path.display().to_string(), &crate::file::read_text(path)?, message!("write one `option = value` per line"))?;
     let mut from_file = Vec::new();
     for (key, value, place) in read {
@@ -68,7 +70,7 @@ pub fn with_config(line: Vec<OsString>, cli: &Command) -> Result<(Vec<OsString>,
         };
         // Thus `--resume` leaves out `init-from`: a run that goes on has begun, from whatever it was.
         let is_replaced = command.get_arguments().any(|other| is_given(&line, other) && (other == arg || conflict(command, other, arg)));
-        if is_replaced {
+        if is_replaced || (is_of_run && OF_ONE_RUN.contains(&key.as_str())) {
             continue;
         }
         places.0.extend(arg.get_long().map(|long| (format!("--{long}"), place.clone())));
@@ -85,6 +87,9 @@ pub fn with_config(line: Vec<OsString>, cli: &Command) -> Result<(Vec<OsString>,
     line.splice(at + 1..at + 1, from_file);
     Ok((line, places))
 }
+
+/// Options for files that a run writes outside of its folder.
+const OF_ONE_RUN: [&str; 2] = ["checkpoint", "json"];
 
 /// Whether a command line gives an option, by whichever of its names.
 fn is_given(line: &[OsString], arg: &Arg) -> bool {
@@ -232,5 +237,16 @@ mod tests {
         assert_eq!(line("targets=\"a\" window=8", &format!("{from} --column b")), ["--window=8"]);
         assert_eq!(line("init-from=\"a\" run-dir=\"b\" window=8", "--resume FOLDER"), ["--window=8"]);
         assert_eq!(line("csv=\"a.csv\" window=8", &format!("{from} --window 9")), ["--csv=a.csv"]);
+    }
+
+    #[test]
+    fn a_run_from_another_s_options_leaves_its_files() {
+        let folder = tempfile::tempdir().expect("a folder");
+        let options = "checkpoint=\"a\" json=\"b\" window=8";
+        let all = ["--checkpoint=a", "--json=b", "--window=8"];
+        assert_eq!(line(folder.path(), options, "--config FOLDER/config.toml"), all, "a file of the user's own");
+        std::fs::write(folder.path().join(METRICS), "").expect("written");
+        assert_eq!(line(folder.path(), options, "--config FOLDER/config.toml"), ["--window=8"]);
+        assert_eq!(line(folder.path(), options, "--resume FOLDER"), all);
     }
 }
