@@ -217,12 +217,12 @@ fn a_name_with_a_comma_stands_between_quotes() {
     let targets: Vec<_> = evaluation["targets"].as_array().expect("targets").iter().map(|target| target["target"].clone()).collect();
     assert_eq!(targets, ["north,east", "south"]);
     let first = figures(path);
-    prints(path, "train --config one/config.toml --run-dir again");
+    prints(path, "train --config one/config.toml --run-dir again --json scores.json --checkpoint min-gru-scan.safetensors");
     assert_eq!(figures(path), first);
     // several times the option, as a list in a configuration is
     prints(path, &format!("{train} several --targets \"north,east\" --targets south --features west"));
     assert_eq!(figures(path), first);
-    prints(path, "train --config several/config.toml --run-dir once-more");
+    prints(path, "train --config several/config.toml --run-dir once-more --json scores.json --checkpoint min-gru-scan.safetensors");
     assert_eq!(figures(path), first);
     prints(path, "forecast --checkpoint min-gru-scan.safetensors --device cpu --csv loads.csv");
     let forecast = std::fs::read_to_string(path.join("forecast.csv")).expect("rows");
