@@ -238,6 +238,19 @@ fn a_failed_download_falls_back_step_by_step() {
     assert!(lines[2].starts_with("read 2 rows from "), "{lines:?}");
 }
 
+#[test]
+fn a_failed_download_falls_back_on_an_earlier_one_first() {
+    let [bundled, saved] = [(); 2].map(|()| tempfile::tempdir().expect("a folder"));
+    for (folder, rows) in [(&bundled, "2024-01-30,1\n"), (&saved, "2024-01-30,1\n2024-01-31,2\n")] {
+        fs::write(csv_path(folder.path(), "AAPL"), format!("Date,Close\n{rows}")).expect("a file");
+    }
+    let (server, _asked) = serve(reply("500 Internal Server Error", "text/plain", ""), Duration::ZERO);
+    let failed = Request { save_folder: saved.path().into(), ..request(bundled.path(), server.clone()) };
+    assert_eq!(resolve(&failed, &mut |_| ()).expect("prices")[0].n_row(), 2);
+    let plain = Request { download: None, save_folder: saved.path().into(), ..request(bundled.path(), server) };
+    assert_eq!(resolve(&plain, &mut |_| ()).expect("prices")[0].n_row(), 1);
+}
+
 /// Eighty days of prices.
 fn many_prices() -> String {
     let list = |of: &dyn Fn(usize) -> String| format!("[{}]", (0..80).map(of).collect::<Vec<_>>().join(","));
