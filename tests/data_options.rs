@@ -202,6 +202,23 @@ fn series_without_a_window_are_named() {
     assert!(text.contains("1 of 4 series"), "{text}");
 }
 
+/// One time of day in all of a series' rows neither keeps the hours of the others from the model nor the model from the series.
+#[test]
+fn series_at_one_time_of_day_have_a_calendar() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let row = |shop: &str, hour: usize| format!("2024-01-{:02} {:02}:00,{shop},{}\n", 1 + hour / 24, hour % 24, hour * hour % 7);
+    let hours = (0..200).map(|hour| row("hourly", hour)).collect::<String>();
+    let days = (0..25).map(|day| row("daily", 24 * day + 16)).collect::<String>();
+    std::fs::write(folder.path().join("shops.csv"), format!("date,shop,sold\n{hours}{days}{}", row("single", 5))).expect("written");
+    let options = "--csv shops.csv --id shop";
+    prints(folder.path(), &format!("{TRAIN} {options} --targets sold --window 8 --split 0.5,0.5"));
+    let checkpoint = std::fs::read(folder.path().join("min-gru-scan.safetensors")).expect("a checkpoint");
+    assert!(String::from_utf8_lossy(&checkpoint).contains("calendar:day.sin.1"));
+    prints(folder.path(), &format!("evaluate --checkpoint min-gru-scan.safetensors --device cpu {options}"));
+    std::fs::write(folder.path().join("daily.csv"), format!("date,shop,sold\n{days}")).expect("written");
+    prints(folder.path(), "forecast --checkpoint min-gru-scan.safetensors --device cpu --csv daily.csv --id shop");
+}
+
 #[test]
 fn a_name_with_a_comma_stands_between_quotes() {
     let folder = tempfile::tempdir().expect("a folder");

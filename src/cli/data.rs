@@ -231,16 +231,18 @@ impl LayoutArgs {
             None => Columns::CloseOrAll,
         };
         let mut tables = data.tables(columns, save_folder, Some(training.seed), lang)?;
-        let has_times = || tables.iter().all(|table| table.dates().is_some_and(|dates| dates.time_of_day().is_some()));
         let mut layout = self.layout(&tables, &targets, partition, training);
-        let reads_calendar = match self.calendar.unwrap_or(if training.is_lab() { Calendar::Off } else { Calendar::Auto }) {
-            Calendar::On => true,
-            Calendar::Off => false,
-            Calendar::Auto => has_times(),
+        // a series of a few rows may have them all at one time of day
+        let times_differ = tables.iter().any(|table| table.dates().is_some_and(|dates| dates.time_of_day().is_some()));
+        let with_calendar = || tables.iter().map(Table::with_calendar).collect::<Result<Vec<_>>>();
+        let with_calendar = match self.calendar.unwrap_or(if training.is_lab() { Calendar::Off } else { Calendar::Auto }) {
+            Calendar::On => Some(with_calendar()?),
+            Calendar::Auto if times_differ => with_calendar().ok(),
+            Calendar::Auto | Calendar::Off => None,
         };
-        if reads_calendar {
+        if let Some(read) = with_calendar {
             layout.covariates.extend(CALENDAR.map(String::from));
-            tables = tables.iter().map(Table::with_calendar).collect::<Result<_>>()?;
+            tables = read;
         }
         Ok((tables, layout))
     }
