@@ -397,7 +397,7 @@ pub static CHINESE: &[(&str, &str)] = &[
     ),
     ("is read by this command", "由本命令读取"),
     ("name another file to write", "请指定另一个要写入的文件"),
-    ("it already holds a run: name another folder, or go on with --resume", "其中已有一次运行：请指定另一个目录，或用 --resume 继续"),
+    ("it already holds a run, or at least {}: name another folder, or go on with --resume", "其中已有一次运行，至少有 {}：请指定另一个目录，或用 --resume 继续"),
     ("is bidirectional: each of its layers reads the rows after a row, which a stream does not have yet",
         "是双向模型：每层都要读取某行之后的数据，而流中尚不存在"),
     ("train without --bidirectional", "请不用 --bidirectional 训练"),
