@@ -383,6 +383,12 @@ fn what_is_so_of_several_series_is_said_once() {
     let irregular = [days("a", &[1, 2, 3, 6, 7]), days("b", &[1, 2, 3, 4]), days("c", &[6, 7, 8, 9, 10, 11, 13, 14, 16])].concat();
     let (_, notes) = read_with(format!("date,store,sales\n{irregular}"), &options).expect("tables");
     assert_eq!(notes, ["data.csv, a: 1 of 4 steps are not 1 day, the first before line 5; so it is in 1 more series"]);
+    let holes = (0..2000).map(|store| format!("2024-01-01,{store},1\n2024-01-02,{store},\n2024-01-03,{store},1\n")).collect::<String>();
+    let drop = CsvOptions { missing: Missing::Drop, ..options };
+    let (tables, notes) = read_with(format!("date,store,sales\n{holes}"), &drop).expect("tables");
+    assert!(tables.len() == 2000 && tables.iter().all(|table| table.n_row() == 2));
+    let first = "data.csv, 0: 1 cells have no value; 1 rows are left out, the first at line 3";
+    assert_eq!(notes, [format!("{first}; so it is in 1999 more series")]);
 }
 
 #[test]

@@ -202,6 +202,23 @@ fn series_without_a_window_are_named() {
     assert!(text.contains("1 of 4 series"), "{text}");
 }
 
+/// One time of day in all of a series' rows neither keeps the hours of the others from the model nor the model from the series.
+#[test]
+fn series_at_one_time_of_day_have_a_calendar() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let row = |shop: &str, hour: usize| format!("2024-01-{:02} {:02}:00,{shop},{}\n", 1 + hour / 24, hour % 24, hour * hour % 7);
+    let hours = (0..200).map(|hour| row("hourly", hour)).collect::<String>();
+    let days = (0..25).map(|day| row("daily", 24 * day + 16)).collect::<String>();
+    std::fs::write(folder.path().join("shops.csv"), format!("date,shop,sold\n{hours}{days}{}", row("single", 5))).expect("written");
+    let options = "--csv shops.csv --id shop";
+    prints(folder.path(), &format!("{TRAIN} {options} --targets sold --window 8 --split 0.5,0.5"));
+    let checkpoint = std::fs::read(folder.path().join("min-gru-scan.safetensors")).expect("a checkpoint");
+    assert!(String::from_utf8_lossy(&checkpoint).contains("calendar:day.sin.1"));
+    prints(folder.path(), &format!("evaluate --checkpoint min-gru-scan.safetensors --device cpu {options}"));
+    std::fs::write(folder.path().join("daily.csv"), format!("date,shop,sold\n{days}")).expect("written");
+    prints(folder.path(), "forecast --checkpoint min-gru-scan.safetensors --device cpu --csv daily.csv --id shop");
+}
+
 #[test]
 fn a_name_with_a_comma_stands_between_quotes() {
     let folder = tempfile::tempdir().expect("a folder");
@@ -217,12 +234,12 @@ fn a_name_with_a_comma_stands_between_quotes() {
     let targets: Vec<_> = evaluation["targets"].as_array().expect("targets").iter().map(|target| target["target"].clone()).collect();
     assert_eq!(targets, ["north,east", "south"]);
     let first = figures(path);
-    prints(path, "train --config one/config.toml --run-dir again");
+    prints(path, "train --config one/config.toml --run-dir again --json scores.json --checkpoint min-gru-scan.safetensors");
     assert_eq!(figures(path), first);
     // several times the option, as a list in a configuration is
     prints(path, &format!("{train} several --targets \"north,east\" --targets south --features west"));
     assert_eq!(figures(path), first);
-    prints(path, "train --config several/config.toml --run-dir once-more");
+    prints(path, "train --config several/config.toml --run-dir once-more --json scores.json --checkpoint min-gru-scan.safetensors");
     assert_eq!(figures(path), first);
     prints(path, "forecast --checkpoint min-gru-scan.safetensors --device cpu --csv loads.csv");
     let forecast = std::fs::read_to_string(path.join("forecast.csv")).expect("rows");

@@ -552,5 +552,12 @@ fn the_time_of_day_gives_waves_and_days_alone_give_none() {
             assert!((value - want).abs() < 1e-9, "wave {index}, row {row}: {value} is not {want}");
         }
     }
-    assert_eq!(dates((1..20).map(|day| format!("2024-03-{day:02}")).collect()).time_of_day(), None);
+    let days = dates((1..20).map(|day| format!("2024-03-{day:02}")).collect());
+    assert_eq!((days.time_of_day(), days.calendar()), (None, None));
+    for n_row in [1, 9] {
+        let closes = dates((1..=n_row).map(|day| format!("2024-03-{day:02} 18:00")).collect());
+        assert_eq!(closes.time_of_day(), None);
+        let waves = closes.calendar().expect("times");
+        assert!(waves.iter().all(|wave| wave.len() == n_row) && waves[0].iter().all(|value| (value + 1.0).abs() < 1e-9), "{waves:?}");
+    }
 }

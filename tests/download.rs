@@ -5,6 +5,7 @@ use std::fs;
 use std::io::{BufRead, BufReader, Write};
 use std::net::TcpListener;
 use std::path::Path;
+use std::process::Command;
 use std::sync::mpsc::{Receiver, channel};
 use std::thread;
 use std::time::{Duration, Instant};
@@ -235,4 +236,52 @@ fn a_failed_download_falls_back_step_by_step() {
     let (table, lines) = resolve();
     assert_eq!(table.source(), &Source::File(local));
     assert!(lines[2].starts_with("read 2 rows from "), "{lines:?}");
+}
+
+#[test]
+fn a_failed_download_falls_back_on_an_earlier_one_first() {
+    let [bundled, saved] = [(); 2].map(|()| tempfile::tempdir().expect("a folder"));
+    for (folder, rows) in [(&bundled, "2024-01-30,1\n"), (&saved, "2024-01-30,1\n2024-01-31,2\n")] {
+        fs::write(csv_path(folder.path(), "AAPL"), format!("Date,Close\n{rows}")).expect("a file");
+    }
+    let (server, _asked) = serve(reply("500 Internal Server Error", "text/plain", ""), Duration::ZERO);
+    let failed = Request { save_folder: saved.path().into(), ..request(bundled.path(), server.clone()) };
+    assert_eq!(resolve(&failed, &mut |_| ()).expect("prices")[0].n_row(), 2);
+    let plain = Request { download: None, save_folder: saved.path().into(), ..request(bundled.path(), server) };
+    assert_eq!(resolve(&plain, &mut |_| ()).expect("prices")[0].n_row(), 1);
+}
+
+/// Eighty days of prices.
+fn many_prices() -> String {
+    let list = |of: &dyn Fn(usize) -> String| format!("[{}]", (0..80).map(of).collect::<Vec<_>>().join(","));
+    let seconds = list(&|day| (1_706_625_000 + 86_400 * day).to_string());
+    let price = list(&|day| format!("{:.3}", 10.0 + (day as f64 / 5.0).sin()));
+    format!(
+        r#"{{"chart":{{"result":[{{"meta":{{"gmtoffset":-18000}},"timestamp":{seconds},"indicators":{{"quote":[{{
+            "open":{price},"high":{price},"low":{price},"close":{price},"volume":{price}}}]}}}}],"error":null}}}}"#
+    )
+}
+
+#[test]
+fn a_run_on_a_download_goes_on_and_runs_again_on_the_file_that_it_saved() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let scanrnn = |args: &str| {
+        let output = Command::new(env!("CARGO_BIN_EXE_scanrnn"))
+            .current_dir(folder.path())
+            .args(args.split_whitespace())
+            .output()
+            .expect("the binary runs");
+        assert!(output.status.success(), "{args}: {}", String::from_utf8_lossy(&output.stderr));
+        String::from_utf8_lossy(&output.stdout).into_owned()
+    };
+    let (server, _asked) = serve(json("200 OK", &many_prices()), Duration::ZERO);
+    let train = "train --model min-gru --device cpu --window 8 --hidden 8 --batch 8 --epochs 2 --run-dir run";
+    let text = scanrnn(&format!("{train} --download AAPL --download-from {}", server.base_url));
+    assert!(text.contains("saved 80 rows"), "{text}");
+    let config = fs::read_to_string(folder.path().join("run/config.toml")).expect("a configuration");
+    assert!(config.contains("csv = \"./AAPL_stock_data.csv\"") && !config.contains("download ="), "{config}");
+    for again in ["train --resume run", "train --config run/config.toml --run-dir again"] {
+        let text = scanrnn(again);
+        assert!(text.contains("read 80 rows from ./AAPL_stock_data.csv") && !text.contains("downloading"), "{text}");
+    }
 }

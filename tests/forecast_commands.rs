@@ -237,6 +237,14 @@ fn a_backtest_sees_nothing_of_what_comes_after_an_origin() {
     let sliding = origins("loads.csv", "--sliding 100");
     assert!(sliding.iter().all(|origin| origin["training_rows"] == 80));
     refuses(folder.path(), "backtest --device cpu --csv loads.csv --targets north --origins 300", &["--origins", "300"]);
+    for (option, rows) in [("--sliding 30", 30), ("--sliding 100 --origins 11", 20)] {
+        let parts = [option.rsplit(' ').nth(1).expect("an option"), &format!("only {rows} rows"), "need 38"];
+        refuses(
+            folder.path(),
+            &format!("backtest --model min-gru-scan --csv loads.csv {options} {option}").replacen("--origins 3 ", "", 1),
+            &parts,
+        );
+    }
     refuses(folder.path(), "train --model min-gru --device cpu --csv loads.csv --targets north,north", &["--targets", "north twice"]);
     let wave = "train --model min-gru --device cpu --csv loads.csv --targets north --features north,calendar:day.sin.1";
     refuses(folder.path(), wave, &["--features", "calendar:day.sin.1 is read by --calendar on"]);

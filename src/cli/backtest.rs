@@ -138,10 +138,10 @@ pub async fn run(args: &Args, lang: Lang) -> Result<ExitCode> {
 
     print!("\n{}", text(&origins, args, lang));
     super::say_if_made_up(&tables, lang);
+    super::save_figures(args.json.as_deref(), || figures(&origins, args, &device, season), lang)?;
     let picture = args.out_dir.join("backtest.png");
     chart::write(lang, &picture, |lang| overview(&origins, table, &layout, args, lang))?;
     println!("{}", fill(texts.pictures, [&picture.display().to_string()]));
-    super::save_figures(args.json.as_deref(), || figures(&origins, args, &device, season), lang)?;
     Ok(ExitCode::SUCCESS)
 }
 
@@ -259,7 +259,26 @@ fn folds(args: &Args, n_row: usize) -> Result<Vec<Fold>> {
         let n_train = (origin - start).saturating_sub(n_valid);
         Fold { rows: start..origin + test_rows, parts: [n_train, n_valid, test_rows] }
     };
-    Ok((0..args.origins).map(fold).collect())
+    let folds: Vec<Fold> = (0..args.origins).map(fold).collect();
+    check_rows(args, &folds[0])?;
+    Ok(folds)
+}
+
+/// Checks that a window can be trained on before the first origin, which has the fewest rows before it.
+fn check_rows(args: &Args, first: &Fold) -> Result<()> {
+    let (horizon, n_train) = (args.training.horizon, first.parts[0]);
+    let window = args.training.windows(n_train).into_iter().max().unwrap_or(1);
+    let needed = window.saturating_add(horizon);
+    if n_train >= needed {
+        return Ok(());
+    }
+    let n_row = first.origin() - first.rows.start;
+    let n_needed = ((needed as f64 / (1.0 - args.valid_share)).ceil() as usize).max(needed.saturating_add(horizon));
+    let what = message!("only {} rows before the first origin are used; window, horizon and --valid-share need {}", n_row, n_needed);
+    Err(match args.sliding {
+        Some(rows) if rows < n_needed => Error::option("--sliding", rows, what),
+        _ => Error::option("--origins", args.origins, what),
+    })
 }
 
 fn text(origins: &[Origin], args: &Args, lang: Lang) -> String {
@@ -333,21 +352,24 @@ fn picture_of(origin: &Origin, setting: &Setting, forecasts: &[f32], args: &Args
     chart
 }
 
-/// The errors over the origins.
+/// Origins of the overview, at most.
+const MOST_DRAWN: usize = 100;
+
+/// The errors over the origins: evenly spaced ones where there are too many to draw.
 fn overview(origins: &[Origin], table: &Data, layout: &Layout, args: &Args, lang: Lang) -> Chart {
     let texts = lang.texts();
-    let rows = origins.iter().map(|origin| (origin.date.clone(), Look::Model(0), origin.ratio(), 0.0));
+    let drawn = origins.iter().step_by(origins.len().div_ceil(MOST_DRAWN).max(1));
+    let rows: Vec<_> = drawn.map(|origin| (origin.date.clone(), Look::Model(0), origin.ratio(), 0.0)).collect();
+    let mut remarks = vec![fill(texts.source, [&sources(std::slice::from_ref(table), lang)])];
+    if rows.len() < origins.len() {
+        remarks.push(fill(texts.origins_shown, [&rows.len().to_string(), &origins.len().to_string()]));
+    }
     Chart {
         title: title(std::slice::from_ref(table), layout, lang),
-        remarks: vec![fill(texts.source, [&sources(std::slice::from_ref(table), lang)])],
+        remarks,
         is_synthetic: table.is_synthetic(),
         legend: vec![(args.model.name().into(), Look::Model(0)), (texts.persistence.into(), Look::Baseline)],
-        panels: vec![Panel::Scores {
-            heading: texts.error_by_origin.into(),
-            label: texts.mse_ratio.into(),
-            rows: rows.collect(),
-            level: Some(1.0),
-        }],
+        panels: vec![Panel::Scores { heading: texts.error_by_origin.into(), label: texts.mse_ratio.into(), rows, level: Some(1.0) }],
         n_column: 1,
     }
 }
@@ -372,4 +394,39 @@ fn figures(origins: &[Origin], args: &Args, device: &Device, season: usize) -> V
         "season": season,
         "origins": origins.iter().map(origin).collect::<Vec<_>>(),
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::Parser;
+
+    use super::*;
+    use crate::cli::{Cli, Command};
+    use crate::dataset::Source;
+
+    #[test]
+    fn an_overview_draws_no_more_origins_than_can_be_read() {
+        let Command::Backtest(args) = Cli::parse_from(["scanrnn", "backtest"]).command else { panic!("another command") };
+        let values = (0..60).map(|row| (row as f64 / 3.0).sin()).collect();
+        let table = Data::new(Source::Memory("wave".into()), None, vec![("wave".into(), values)]).expect("a table");
+        let layout = Layout::one_column("wave", 8, 1);
+        let windows = Windows::new(std::slice::from_ref(&table), &layout).expect("windows");
+        let evaluation = Baseline::Persistence.evaluate(&windows, windows.scored(), 1);
+        for (n_origin, n_drawn) in [(100, 100), (101, 51), (5000, 100)] {
+            let origin = |row: usize| Origin {
+                row,
+                date: row.to_string(),
+                n_train: 40,
+                best_epoch: None,
+                model: evaluation.clone(),
+                baselines: vec![("persistence".into(), evaluation.clone())],
+            };
+            let origins: Vec<Origin> = (0..n_origin).map(origin).collect();
+            let chart = overview(&origins, &table, &layout, &args, Lang::En);
+            let [Panel::Scores { rows, .. }] = &chart.panels[..] else { panic!("not one panel") };
+            assert_eq!(rows.len(), n_drawn);
+            let is_said = chart.remarks.contains(&format!("{n_drawn} of {n_origin} origins drawn"));
+            assert_eq!(is_said, n_drawn < n_origin, "{:?}", chart.remarks);
+        }
+    }
 }

@@ -110,9 +110,9 @@ pub async fn run(args: &Args, lang: Lang) -> Result<ExitCode> {
         }
         profile::show(&profiles, &Roofline::measure(device.backend()).await?, path, lang)?;
     }
+    super::save_figures(args.json.as_deref(), || report(&outcomes, &scored, &device, table, since_start, training), lang)?;
     let drawn = |lang| comparison(lang, table, &setting, &outcomes, &persistence);
     super::say_drawn(&picture_path, picture::write(lang, &picture_path, drawn)?, lang);
-    super::save_figures(args.json.as_deref(), || report(&outcomes, &scored, &device, table, since_start, training), lang)?;
     Ok(ExitCode::SUCCESS)
 }
 

@@ -94,9 +94,9 @@ pub async fn run(args: &Args, lang: Lang) -> Result<ExitCode> {
 
     print!("\n{}", text(&entries, windows, args.seeds, lang.texts()));
     super::say_if_made_up(tables, lang);
+    super::save_figures(args.json.as_deref(), || figures(&entries, windows, &device, *season), lang)?;
     let warning = chart::write(lang, &picture, |lang| chart(&entries, tables, windows, args, lang))?;
     super::say_drawn(&picture, warning, lang);
-    super::save_figures(args.json.as_deref(), || figures(&entries, windows, &device, *season), lang)?;
     Ok(ExitCode::SUCCESS)
 }
 

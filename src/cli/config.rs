@@ -1,7 +1,7 @@
 //! `--config FILE`: a command's options from a file, and the file that a run leaves so that it can be run again.
 //!
 //! A configuration is the options themselves: `window = 96` is `--window 96`, `carry-state = true` is `--carry-state`, and a list is an
-//! option given several times. What is given on the command line takes the place of what the file says.
+//! option given several times. What is given on the command line takes the place of what the file says, and of what cannot be used with it.
 
 use std::collections::{BTreeMap, HashMap};
 use std::ffi::{OsStr, OsString};
@@ -11,7 +11,7 @@ use clap::parser::ValueSource;
 use clap::{Arg, ArgAction, ArgMatches, Command, ValueEnum};
 use toml::{Spanned, Table, Value};
 
-use super::run_folder::CONFIG;
+use super::run_folder::{CONFIG, METRICS};
 use crate::error::{Error, Result};
 use crate::message::{Message, one_line};
 use crate::report::Lang;
@@ -58,6 +58,8 @@ pub fn with_config(line: Vec<OsString>, cli: &Command) -> Result<(Vec<OsString>,
     let named = |(at, text): (usize, &OsString)| Some((at, cli.find_subcommand(text.to_str()?)?));
     let Some((at, command)) = line.iter().enumerate().skip(1).find_map(named) else { return Ok((line, places)) };
     let path = Path::new(&path);
+    // A run's own files belong to it alone: to one that begins from its options they are not named.
+    let is_of_run = !resumes && path.ends_with(CONFIG) && path.with_file_name(METRICS).exists();
     let read = parse(&path.display().to_string(), &crate::file::read_text(path)?, message!("write one `option = value` per line"))?;
     let mut from_file = Vec::new();
     for (key, value, place) in read {
@@ -66,9 +68,9 @@ pub fn with_config(line: Vec<OsString>, cli: &Command) -> Result<(Vec<OsString>,
             let remedy = message!("remove it, or see `scanrnn {} --help`", command.get_name());
             return Err(Error::data(place, message!("{} has no option {}", command.get_name(), format!("{key:?}")), remedy));
         };
-        let names = arg.get_all_aliases().unwrap_or_default().into_iter().chain(arg.get_long());
-        // a run that goes on has begun, from whatever it was
-        if (resumes && key == "init-from") || names.into_iter().any(|name| given(&line, name).is_some()) {
+        // Thus `--resume` leaves out `init-from`: a run that goes on has begun, from whatever it was.
+        let is_replaced = command.get_arguments().any(|other| is_given(&line, other) && (other == arg || conflict(command, other, arg)));
+        if is_replaced || (is_of_run && OF_ONE_RUN.contains(&key.as_str())) {
             continue;
         }
         places.0.extend(arg.get_long().map(|long| (format!("--{long}"), place.clone())));
@@ -84,6 +86,20 @@ pub fn with_config(line: Vec<OsString>, cli: &Command) -> Result<(Vec<OsString>,
     let mut line = line;
     line.splice(at + 1..at + 1, from_file);
     Ok((line, places))
+}
+
+/// Options for files that a run writes outside of its folder.
+const OF_ONE_RUN: [&str; 2] = ["checkpoint", "json"];
+
+/// Whether a command line gives an option, by whichever of its names.
+fn is_given(line: &[OsString], arg: &Arg) -> bool {
+    let names = arg.get_all_aliases().unwrap_or_default().into_iter().chain(arg.get_long());
+    names.into_iter().any(|name| given(line, name).is_some())
+}
+
+/// Whether a command refuses two options together.
+fn conflict(command: &Command, one: &Arg, other: &Arg) -> bool {
+    command.get_arg_conflicts_with(one).contains(&other) || command.get_arg_conflicts_with(other).contains(&one)
 }
 
 /// The options of a file's text, by their names in order, each with its value and the line on which it stands.
@@ -189,4 +205,48 @@ fn given(line: &[OsString], key: &str) -> Option<OsString> {
         }
     }
     None
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::CommandFactory;
+
+    use super::*;
+    use crate::cli::Cli;
+
+    /// What `train` reads with a file of these options, which lies in `folder`, and `args`; both are split at spaces.
+    fn line(folder: &Path, options: &str, args: &str) -> Vec<String> {
+        let config = folder.join(CONFIG);
+        std::fs::write(&config, options.replace(' ', "\n")).expect("written");
+        let args = args.replace("FOLDER", &folder.display().to_string());
+        let line = ["scanrnn", "train"].into_iter().chain(args.split(' ')).map(OsString::from).collect();
+        let mut cli = Cli::command();
+        cli.build();
+        let (line, _) = with_config(line, &cli).expect("a line");
+        let n_option = line.len() - args.split(' ').count();
+        line[2..n_option].iter().map(|text| text.to_string_lossy().into_owned()).collect()
+    }
+
+    #[test]
+    fn the_command_line_drops_what_it_replaces_and_what_it_cannot_be_used_with() {
+        let folder = tempfile::tempdir().expect("a folder");
+        let line = |options: &str, args: &str| line(folder.path(), options, args);
+        let from = "--config FOLDER/config.toml";
+        assert_eq!(line("download=\"AAPL\" window=8", &format!("{from} --csv a.csv")), ["--window=8"]);
+        assert_eq!(line("csv=\"a.csv\" window=8", &format!("{from} --download AAPL")), ["--window=8"]);
+        assert_eq!(line("targets=\"a\" window=8", &format!("{from} --column b")), ["--window=8"]);
+        assert_eq!(line("init-from=\"a\" run-dir=\"b\" window=8", "--resume FOLDER"), ["--window=8"]);
+        assert_eq!(line("csv=\"a.csv\" window=8", &format!("{from} --window 9")), ["--csv=a.csv"]);
+    }
+
+    #[test]
+    fn a_run_from_another_s_options_leaves_its_files() {
+        let folder = tempfile::tempdir().expect("a folder");
+        let options = "checkpoint=\"a\" json=\"b\" window=8";
+        let all = ["--checkpoint=a", "--json=b", "--window=8"];
+        assert_eq!(line(folder.path(), options, "--config FOLDER/config.toml"), all, "a file of the user's own");
+        std::fs::write(folder.path().join(METRICS), "").expect("written");
+        assert_eq!(line(folder.path(), options, "--config FOLDER/config.toml"), ["--window=8"]);
+        assert_eq!(line(folder.path(), options, "--resume FOLDER"), all);
+    }
 }

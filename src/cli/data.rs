@@ -50,6 +50,17 @@ impl DataArgs {
         self.csv.iter().cloned().chain(downloaded).collect()
     }
 
+    /// The file from which a later run reads the values of `tables` again, where `--download` was given: what is downloaded later has later
+    /// rows. None for a series that was made up.
+    pub fn file_of_download(&self, save_folder: &Path, tables: &[Table]) -> Option<PathBuf> {
+        let ticker = self.download.as_ref()?;
+        match tables.first()?.source() {
+            Source::Download { .. } => Some(csv_path(save_folder, ticker)),
+            Source::File(path) | Source::Series { path, .. } => Some(path.clone()),
+            Source::Synthetic { .. } | Source::Memory(_) => None,
+        }
+    }
+
     /// Reads the series, or makes one up by `seed` where none is found; prints each step.
     pub fn tables(&self, columns: Columns<'_>, save_folder: PathBuf, seed: Option<u64>, lang: Lang) -> Result<Vec<Table>> {
         let (named, with_calendar) = match &columns {
@@ -220,16 +231,18 @@ impl LayoutArgs {
             None => Columns::CloseOrAll,
         };
         let mut tables = data.tables(columns, save_folder, Some(training.seed), lang)?;
-        let has_times = || tables.iter().all(|table| table.dates().is_some_and(|dates| dates.time_of_day().is_some()));
         let mut layout = self.layout(&tables, &targets, partition, training);
-        let reads_calendar = match self.calendar.unwrap_or(if training.is_lab() { Calendar::Off } else { Calendar::Auto }) {
-            Calendar::On => true,
-            Calendar::Off => false,
-            Calendar::Auto => has_times(),
+        // a series of a few rows may have them all at one time of day
+        let times_differ = tables.iter().any(|table| table.dates().is_some_and(|dates| dates.time_of_day().is_some()));
+        let with_calendar = || tables.iter().map(Table::with_calendar).collect::<Result<Vec<_>>>();
+        let with_calendar = match self.calendar.unwrap_or(if training.is_lab() { Calendar::Off } else { Calendar::Auto }) {
+            Calendar::On => Some(with_calendar()?),
+            Calendar::Auto if times_differ => with_calendar().ok(),
+            Calendar::Auto | Calendar::Off => None,
         };
-        if reads_calendar {
+        if let Some(read) = with_calendar {
             layout.covariates.extend(CALENDAR.map(String::from));
-            tables = tables.iter().map(Table::with_calendar).collect::<Result<_>>()?;
+            tables = read;
         }
         Ok((tables, layout))
     }

@@ -42,12 +42,14 @@ pub fn left_out(n_drawn: usize, n_panel: usize, lang: Lang) -> Option<String> {
 }
 
 /// Forecasts of the last scored windows, `(window, horizon, target, level)`, scaled, each window beginning where the one before ends,
-/// beside what came: a panel for each target of the first series, in its own unit.
+/// beside what came: a panel for each target of the first series that has such windows, in its own unit.
 pub fn forecasts(name: &str, title: String, tables: &[Table], windows: &Windows, forecasts: &[f32], loss: &Loss, lang: Lang) -> Chart {
     let texts = lang.texts();
-    let panels = panels(tables, windows, forecasts, loss);
+    let mut scored = windows.members().iter().zip(windows.scored().ranges()).filter(|(_, starts)| !starts.is_empty());
+    let shown = scored.next().map_or(0, |(member, _)| member.table);
+    let panels = panels(&tables[shown], shown, windows, forecasts, loss);
     let mut remarks = vec![
-        fill(texts.source, [&sources(&tables[..1], lang)]),
+        fill(texts.source, [&sources(&tables[shown..=shown], lang)]),
         fill(texts.ahead, [&windows.layout().window.to_string(), &windows.layout().horizon.to_string()]),
     ];
     remarks.extend(left_out(panels.len(), windows.n_target(), lang));
@@ -61,7 +63,8 @@ pub fn forecasts(name: &str, title: String, tables: &[Table], windows: &Windows,
     }
 }
 
-fn panels(tables: &[Table], windows: &Windows, forecasts: &[f32], loss: &Loss) -> Vec<Panel> {
+/// The panels of the table at the place `shown`.
+fn panels(table: &Table, shown: usize, windows: &Windows, forecasts: &[f32], loss: &Loss) -> Vec<Panel> {
     let layout = windows.layout();
     let (horizon, n_target) = (layout.horizon, windows.n_target());
     let n_level = loss.columns_per_output();
@@ -71,21 +74,21 @@ fn panels(tables: &[Table], windows: &Windows, forecasts: &[f32], loss: &Loss) -
     for (member, starts) in windows.members().iter().zip(windows.scored().ranges()) {
         let of_member = &forecasts[before * n_value..(before + starts.len()) * n_value];
         before += starts.len();
-        if member.table > 0 || starts.is_empty() {
+        if member.table != shown || starts.is_empty() {
             continue;
         }
         let n_shown = N_ROW.max(3 * horizon).min(starts.len() + horizon - 1).div_ceil(horizon);
-        let mut shown: Vec<usize> = (0..n_shown).filter_map(|back| (starts.len() - 1).checked_sub(back * horizon)).collect();
-        shown.reverse();
+        let mut drawn: Vec<usize> = (0..n_shown).filter_map(|back| (starts.len() - 1).checked_sub(back * horizon)).collect();
+        drawn.reverse();
         let first_row = |window: usize| starts.start + window - member.rows.start + layout.window;
-        let first = first_row(shown[0]).saturating_sub(horizon.max(20));
+        let first = first_row(drawn[0]).saturating_sub(horizon.max(20));
         let last = first_row(starts.len() - 1) + horizon;
         for target in 0..n_target {
             let (column, scaler) = (member.columns[target], windows.scaler(member, target));
             let name = layout.columns().nth(column).unwrap_or_default().to_string();
-            let values = tables[0].column(&name).unwrap_or_default();
+            let values = table.column(&name).unwrap_or_default();
             let mut line = Line { look: Look::Model(0), points: Vec::new(), band: Vec::new() };
-            for &window in &shown {
+            for &window in &drawn {
                 for step in 0..horizon {
                     let at = window * n_value + (step * n_target + target) * n_level;
                     let value = |level: usize| scaler.inverse(f64::from(of_member[at + level]));
@@ -98,14 +101,35 @@ fn panels(tables: &[Table], windows: &Windows, forecasts: &[f32], loss: &Loss) -
             }
             panels.push(Panel::Lines {
                 heading: name.clone(),
-                x: Places::Rows((first..last).map(|row| tables[0].row_name(row)).collect()),
+                x: Places::Rows((first..last).map(|row| table.row_name(row)).collect()),
                 y_label: name,
                 lines: vec![Line::new(Look::Actual, 0, values[first..last].iter().copied()), line],
                 level: None,
-                border: Some((first_row(shown[0]) - first) as f64 - 0.5),
+                border: Some((first_row(drawn[0]) - first) as f64 - 0.5),
             });
         }
     }
     panels.truncate(MOST_PANELS);
     panels
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::dataset::{Layout, Source};
+
+    #[test]
+    fn the_first_series_with_scored_windows_is_drawn() {
+        let table = |name: &str, n_row: usize| {
+            let values = (0..n_row).map(|row| (row as f64 / 3.0).sin()).collect();
+            Table::new(Source::Memory(name.into()), None, vec![("value".into(), values)]).expect("a table")
+        };
+        let tables = [table("short", 4), table("long", 60)];
+        let windows = Windows::new(&tables, &Layout::one_column("value", 8, 1)).expect("windows");
+        let values = vec![0.0; windows.scored().len()];
+        let chart = forecasts("mamba", String::new(), &tables, &windows, &values, &Loss::Mse, Lang::En);
+        assert!(chart.remarks[0].contains("long") && !chart.remarks[0].contains("short"), "{:?}", chart.remarks);
+        let [Panel::Lines { lines, .. }] = &chart.panels[..] else { panic!("not one panel: {:?}", chart.panels) };
+        assert_eq!(lines[1].points.len(), windows.scored().len());
+    }
 }

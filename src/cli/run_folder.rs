@@ -29,6 +29,8 @@ pub struct RunFolder {
     path: PathBuf,
     metrics: File,
     events: EventFile,
+    /// The folders that it made: its own, then those above it.
+    made: Vec<PathBuf>,
 }
 
 impl RunFolder {
@@ -42,14 +44,11 @@ impl RunFolder {
     /// Checks that a run can begin in a folder.
     ///
     /// # Errors
-    /// [`Error::Option`] where `path` already holds a run or a configuration, [`Error::File`] where it cannot be created.
+    /// [`Error::Option`] where `path` already holds a file that a run writes there, [`Error::File`] where it cannot be created.
     pub fn check(path: &Path) -> Result<()> {
-        if [METRICS, CONFIG].iter().any(|name| path.join(name).exists()) {
-            return Err(Error::option(
-                "--run-dir",
-                path.display(),
-                message!("it already holds a run: name another folder, or go on with --resume"),
-            ));
+        if let Some(name) = [METRICS, CONFIG, BEST, LAST, REPORT].iter().find(|name| path.join(name).exists()) {
+            let what = message!("it already holds a run, or at least {}: name another folder, or go on with --resume", name);
+            return Err(Error::option("--run-dir", path.display(), what));
         }
         crate::file::check_creatable(path)
     }
@@ -60,9 +59,11 @@ impl RunFolder {
     /// As [`RunFolder::check`]; [`Error::File`] where it cannot be written.
     pub fn create(path: &Path, config: &str) -> Result<Self> {
         Self::check(path)?;
+        let is_new = |folder: &&Path| !folder.as_os_str().is_empty() && !folder.exists();
+        let made = path.ancestors().take_while(is_new).map(PathBuf::from).collect();
         crate::file::create_folder(path)?;
         crate::file::save(&path.join(CONFIG), |writer| writer.write_all(config.as_bytes()))?;
-        Self::open(path)
+        Ok(RunFolder { made, ..Self::open(path)? })
     }
 
     /// The folder of a run that goes on after `n_epoch` epochs. Lines of [`METRICS`] on later epochs, which a killed process wrote after it
@@ -86,7 +87,7 @@ impl RunFolder {
         let file = path.join(METRICS);
         let metrics = OpenOptions::new().append(true).create(true).open(&file);
         let metrics = metrics.map_err(|source| Error::writing(file, source))?;
-        Ok(RunFolder { path: path.into(), metrics, events: EventFile::create(path)? })
+        Ok(RunFolder { path: path.into(), metrics, events: EventFile::create(path)?, made: Vec::new() })
     }
 
     /// The files that a run leaves in its folder, but for [`BEST`].
@@ -104,7 +105,7 @@ impl RunFolder {
         self.path.join(name)
     }
 
-    /// Takes the folder away again where neither an epoch nor a state was written down; what else lies in it stays.
+    /// Takes away again what it wrote and made where neither an epoch nor a state was written down; what else lies there stays.
     pub fn abandon(self) {
         if std::fs::metadata(self.file(METRICS)).is_ok_and(|metrics| metrics.len() > 0) || self.file(LAST).exists() {
             return;
@@ -113,7 +114,7 @@ impl RunFolder {
         for file in [self.file(CONFIG), self.file(METRICS), self.events.path().into()] {
             let _ = std::fs::remove_file(file);
         }
-        let _ = std::fs::remove_dir(&self.path).and_then(|()| std::fs::remove_dir(RUNS));
+        let _ = self.made.iter().try_for_each(std::fs::remove_dir);
     }
 
     /// Writes down an epoch's scores.
@@ -144,5 +145,34 @@ impl RunFolder {
     pub fn line(&mut self, value: &Value) -> Result<()> {
         let written = writeln!(self.metrics, "{value}").and_then(|()| self.metrics.flush());
         written.map_err(|source| Error::writing(self.file(METRICS), source))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_abandoned_run_leaves_the_folders_that_were_there() {
+        let folder = tempfile::tempdir().expect("a folder");
+        let own = folder.path().join("own");
+        std::fs::create_dir(&own).expect("a folder");
+        for path in [own.clone(), own.join("runs/mamba")] {
+            RunFolder::create(&path, "").expect("a run").abandon();
+            assert!(own.read_dir().expect("a folder").next().is_none(), "{}", path.display());
+        }
+    }
+
+    #[test]
+    fn a_run_begins_beside_no_file_that_it_would_write_over() {
+        let folder = tempfile::tempdir().expect("a folder");
+        for name in [CONFIG, METRICS, BEST, LAST, REPORT] {
+            let path = folder.path().join(name);
+            std::fs::write(&path, "mine").expect("written");
+            let error = RunFolder::create(folder.path(), "").expect_err("refused").to_string();
+            assert!(error.contains("--run-dir") && error.contains(name), "{error}");
+            assert_eq!(std::fs::read_to_string(&path).expect("a file"), "mine");
+            std::fs::remove_file(path).expect("removed");
+        }
     }
 }

@@ -73,6 +73,9 @@ pub struct Args {
     training: TrainingArgs,
 }
 
+/// Where a download is saved.
+const SAVE_FOLDER: &str = ".";
+
 /// Series, and the options that they were read by.
 pub struct SeriesRead {
     options: String,
@@ -150,7 +153,7 @@ impl Args {
         Ok(match read {
             Some(read) => read,
             None => {
-                let (tables, layout) = self.layout.tables(&self.data, self.split.partition, training, ".".into(), lang)?;
+                let (tables, layout) = self.layout.tables(&self.data, self.split.partition, training, SAVE_FOLDER.into(), lang)?;
                 read.insert(SeriesRead { options, tables, layout })
             }
         })
@@ -173,6 +176,10 @@ pub async fn run(args: &Args, mut options: toml::Table, lang: Lang) -> Result<Ex
         start_from(&mut trainer, path, lang)?;
     }
     options.extend(training.chosen());
+    if let Some(file) = args.data.file_of_download(Path::new(SAVE_FOLDER), &setting.tables) {
+        options.remove("download");
+        options.insert("csv".into(), file.display().to_string().into());
+    }
     let options = options.to_string();
     let mut folder = match (&args.resume, &state) {
         (Some(path), Some(state)) => {
@@ -211,7 +218,7 @@ fn check_files(args: &Args) -> Result<()> {
         folder.iter().flat_map(|folder| RunFolder::files(folder).into_iter().chain(best(folder))).collect()
     };
     let (begun, new) = (of_run(&args.resume), of_run(&args.run_dir));
-    let files = args.data.files(Path::new("."));
+    let files = args.data.files(Path::new(SAVE_FOLDER));
     let read = files.iter().chain(&args.init_from).chain(&args.config).chain(&begun);
     crate::file::check_apart(new.iter().chain(&args.checkpoint).chain(&args.json), read)
 }

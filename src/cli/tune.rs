@@ -72,7 +72,7 @@ pub async fn run(args: &Args, lang: Option<Lang>) -> Result<ExitCode> {
         }
     }
     let space = Space::read(&args.space)?;
-    let epochs = match args.epochs.or_else(|| space.fixed.get("epochs")?.as_integer().and_then(|epochs| usize::try_from(epochs).ok())) {
+    let epochs = match args.epochs.or_else(|| space.fixed.get("epochs").and_then(whole)) {
         Some(0) => return Err(Error::option("--epochs", 0, message!("must be at least 1"))),
         epochs => epochs.unwrap_or(27),
     };
@@ -204,6 +204,11 @@ fn plain(value: &Value) -> String {
     }
 }
 
+/// A whole number above 0, or the text of one.
+fn whole(value: &Value) -> Option<usize> {
+    plain(value).parse().ok().filter(|&number| number > 0)
+}
+
 /// What may be drawn.
 enum Draw {
     /// One of these.
@@ -237,6 +242,13 @@ impl Space {
                 }
                 Value::Array(_) | Value::Table(_) if UNLIKE.contains(&name.as_str()) || (name == "features" && !names_targets) => {
                     return Err(wrong(message!("{} changes what is scored, so trials do not compare: give it a single value", name)));
+                }
+                Value::Array(_) | Value::Table(_) if name == "epochs" => {
+                    return Err(wrong(message!("the search itself sets the epochs of each round: give epochs a single value")));
+                }
+                value if name == "epochs" && whole(&value).is_none() => {
+                    let error = Error::option("--epochs", plain(&value), message!("must be a whole number, at least 1"));
+                    return Err(config::with_place(error, &place));
                 }
                 Value::Array(values) if values.is_empty() => return Err(wrong(message!("{} has nothing to choose from", name))),
                 Value::Array(values) => drawn.push((name, Draw::Choice(values))),
@@ -275,7 +287,7 @@ impl Space {
                 let number = if *is_log { (min.ln() + share * (max / min).ln()).exp() } else { min + share * (max - min) };
                 let number = number.clamp(*min, *max);
                 // Three digits tell one rate from another and read well.
-                let rounded = format!("{number:.2e}").parse().unwrap_or(number);
+                let rounded = format!("{number:.2e}").parse().ok().filter(|rounded| (*min..=*max).contains(rounded)).unwrap_or(number);
                 if *is_whole { Value::Integer(number.round() as i64) } else { Value::Float(rounded) }
             }
         };
@@ -417,8 +429,28 @@ mod tests {
             assert!((8..=16).contains(&named("hidden").as_integer().expect("whole")));
             assert!(["mamba", "min-gru"].contains(&named("model").as_str().expect("a name")));
         }
+        // three digits of 0.9999 would be 1
+        let narrow = Space::parse("space.toml", "alpha = { min = 0.9991, max = 0.9999 }").expect("a space");
+        for trial in 0..50 {
+            assert!((0.9991..=0.9999).contains(&narrow.draw(3, trial)[0].1.as_float().expect("a number")));
+        }
         for wrong in ["lr = []", "lr = { min = 1 }", "lr = { min = 2.0, max = 1.0 }", "lr = { min = 0.0, max = 1.0, log = true }", "lr ="] {
             assert!(Space::parse("space.toml", wrong).is_err(), "{wrong}");
+        }
+    }
+
+    #[test]
+    fn epochs_are_one_whole_number() {
+        for (text, epochs) in [("epochs = 5", 5), ("epochs = \"5\"", 5)] {
+            assert_eq!(Space::parse("space.toml", text).expect("a space").fixed.get("epochs").and_then(whole), Some(epochs));
+        }
+        for text in ["epochs = 2.5", "epochs = \"many\"", "epochs = 0", "epochs = -1", "epochs = true"] {
+            let error = Space::parse("space.toml", text).err().expect("refused").to_string();
+            assert!(error.starts_with("space.toml:1: --epochs is "), "{error}");
+        }
+        for text in ["epochs = [5, 10]", "epochs = { min = 5, max = 10 }"] {
+            let error = Space::parse("space.toml", text).err().expect("refused").to_string();
+            assert!(error.contains("the search itself sets the epochs"), "{error}");
         }
     }
 }

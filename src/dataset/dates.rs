@@ -420,9 +420,10 @@ impl Dates {
         shares.collect()
     }
 
-    /// The columns [`CALENDAR`], each `(row)`, where the dates have times of day.
+    /// The columns [`CALENDAR`], each `(row)`, where the dates are written with times of day, be it the same in all rows.
     pub fn calendar(&self) -> Option<Vec<Vec<f64>>> {
-        let shares = self.time_of_day()?;
+        let is_written = |shares: &Vec<f64>| shares.iter().any(|share| *share != shares[0]) || has_time(&self.text[0]);
+        let shares = self.shares_of_day().filter(is_written)?;
         Some((0..CALENDAR.len()).map(|index| shares.iter().map(|&share| wave(index, share)).collect()).collect())
     }
 

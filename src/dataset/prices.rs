@@ -24,7 +24,7 @@ pub struct Request<'a> {
     pub server: Server,
     /// The files the user names: they must exist where no download replaces them.
     pub csv: Vec<PathBuf>,
-    /// Where `TICKER_stock_data.csv` is looked for if no file is named, in this order.
+    /// Where `TICKER_stock_data.csv` is looked for if no file is named, in this order; after a failed download `save_folder` comes first.
     pub folders: Vec<PathBuf>,
     /// Whose file is looked for if nothing is downloaded.
     pub default_ticker: &'a str,
@@ -54,7 +54,8 @@ pub fn resolve(request: &Request<'_>, announce: &mut dyn FnMut(Message)) -> Resu
     }
 
     let ticker = request.download.unwrap_or(request.default_ticker);
-    let local = || request.folders.iter().map(|folder| csv_path(folder, ticker)).find(|path| path.exists());
+    let saved = request.download.map(|_| &request.save_folder);
+    let local = || saved.into_iter().chain(&request.folders).map(|folder| csv_path(folder, ticker)).find(|path| path.exists());
     let files = if request.csv.is_empty() { local().into_iter().collect() } else { request.csv.clone() };
     if !files.is_empty() {
         let mut all = Vec::new();

@@ -101,6 +101,7 @@ texts! {
     curves: "Loss per epoch: training (dashed), validation", "每轮损失：训练（虚线）、验证";
     and_more: "{} and {} more", "{} 等（另有 {} 个）";
     panels_shown: "{} of {} targets drawn", "只画出 {} 个目标，共 {} 个";
+    origins_shown: "{} of {} origins drawn", "只画出 {} 个起点，共 {} 个";
     ahead: "window {}  ·  {} steps ahead", "窗口 {}  ·  向前 {} 步";
     origin: "{}: forecasts from {} on", "{}：自 {} 起的预测";
     against: "MSE {}, {} times that of persistence", "均方误差 {}，为持续性基准的 {} 倍";

@@ -303,7 +303,8 @@ impl Trainer {
         parameters.chain(states).chain(carried).collect()
     }
 
-    /// First rows of the windows of an epoch, counted from 1, `(step, batch)`, of all those given.
+    /// First rows of the windows of an epoch, counted from 1, `(step, batch)`, of all those given. Where states are carried, each row of the
+    /// batch walks through the newest windows of a stretch of its own.
     ///
     /// Shuffled once, what fills no batch is left out at the old end: only where every epoch takes the same windows in the same order do
     /// the epochs' losses compare, and shuffling anew adds more noise than an epoch gains on prices.
@@ -312,7 +313,8 @@ impl Trainer {
         let mut random = ChaCha8Rng::seed_from_u64(seed);
         if carry_state {
             let (n_row, offset) = (windows.len() / batch, random.random_range(0..window));
-            let stretch = |step: usize| (0..batch).map(move |row| row * n_row + offset + step * window);
+            let left_out = (n_row / window - self.n_train_step) * window;
+            let stretch = |step: usize| (0..batch).map(move |row| row * n_row + offset + left_out + step * window);
             let first = windows.get(0).unwrap_or(0);
             return (0..self.n_train_step).flat_map(stretch).map(|at| (first + at) as u32).collect();
         }

@@ -182,22 +182,52 @@ pub fn read_csv(path: &Path, options: &CsvOptions<'_>) -> Result<CsvTables> {
     }
     let mut of_series = Vec::new();
     let tables = all.into_iter().map(|rows| rows.into_table(&layout, &cells, &mut of_series)).collect::<Result<_>>()?;
-    notes.extend(once_each(of_series));
+    notes.extend(once_each(of_series, |byte| line_at(path, byte).unwrap_or(1)));
     Ok(CsvTables { tables, notes })
 }
 
-/// The first of the notes that differ in names and numbers alone, with how many more there are.
-fn once_each(notes: Vec<Message>) -> Vec<Message> {
-    let mut kinds: Vec<(Message, usize)> = Vec::new();
+/// A note on a series.
+struct Note {
+    /// What it says. Where it names a line, the last sentence still lacks that.
+    sentences: Vec<Message>,
+    /// The byte whose line is named: to find the line, the file is read again from its beginning.
+    byte: Option<u64>,
+}
+
+impl From<Message> for Note {
+    fn from(sentence: Message) -> Self {
+        Note { sentences: vec![sentence], byte: None }
+    }
+}
+
+impl Note {
+    fn is_alike(&self, other: &Note) -> bool {
+        let both = || self.sentences.iter().zip(&other.sentences);
+        self.sentences.len() == other.sentences.len() && both().all(|(sentence, other)| sentence.is_alike(other))
+    }
+
+    fn message(mut self, line: impl FnOnce(u64) -> u64) -> Message {
+        if let Some(byte) = self.byte
+            && let Some(last) = self.sentences.pop()
+        {
+            self.sentences.push(last.with(Message::verbatim(line(byte))));
+        }
+        Message::list(self.sentences)
+    }
+}
+
+/// The first of the notes that differ in names and numbers alone, with how many more there are; `line` gives a byte's line.
+fn once_each(notes: Vec<Note>, line: impl Fn(u64) -> u64) -> Vec<Message> {
+    let mut kinds: Vec<(Note, usize)> = Vec::new();
     for note in notes {
         match kinds.iter_mut().find(|(first, _)| first.is_alike(&note)) {
             Some((_, n_more)) => *n_more += 1,
             None => kinds.push((note, 0)),
         }
     }
-    let note = |(first, n_more): (Message, usize)| match n_more {
-        0 => first,
-        _ => message!("{}; so it is in {} more series").with(first).with(Message::verbatim(n_more)),
+    let note = |(first, n_more): (Note, usize)| match n_more {
+        0 => first.message(&line),
+        _ => message!("{}; so it is in {} more series").with(first.message(&line)).with(Message::verbatim(n_more)),
     };
     kinds.into_iter().map(note).collect()
 }
@@ -453,11 +483,11 @@ impl Rows {
         Ok(())
     }
 
-    fn into_table(mut self, layout: &Layout, cells: &Cells<'_>, notes: &mut Vec<Message>) -> Result<Table> {
+    fn into_table(mut self, layout: &Layout, cells: &Cells<'_>, notes: &mut Vec<Note>) -> Result<Table> {
         let file = cells.path.display();
         let place = if layout.id.is_some() { format!("{file}, {}", self.id.escape_debug()) } else { file.to_string() };
         if self.order.is_backward() && self.dates.len() > 1 {
-            notes.push(message!("{}: the newest rows come first; they are read from the last to the first", place));
+            notes.push(message!("{}: the newest rows come first; they are read from the last to the first", place).into());
             self.dates.reverse();
             self.bytes.reverse();
             self.values.iter_mut().for_each(|column| column.reverse());
@@ -466,14 +496,11 @@ impl Rows {
         let dates = layout.dates.first().map(|&column| Dates { name: cells.names[column].clone(), text: self.dates });
         match dates.as_ref().map(Dates::spacing) {
             Some(Some(Spacing { step, n_irregular, first_irregular: Some(first) })) => {
-                let (line, n_step) = (line_at(cells.path, self.bytes[first]).unwrap_or(1), self.bytes.len() - 1);
-                notes.push(
-                    message!("{}: {} of {} steps are not {}, the first before line {}", place, n_irregular, n_step)
-                        .with(step.message())
-                        .with(Message::verbatim(line)),
-                );
+                let n_step = self.bytes.len() - 1;
+                let sentence = message!("{}: {} of {} steps are not {}, the first before line {}", place, n_irregular, n_step);
+                notes.push(Note { sentences: vec![sentence.with(step.message())], byte: Some(self.bytes[first]) });
             }
-            Some(None) if self.bytes.len() > 2 => notes.push(message!("{}: the dates have no step that most of them keep", place)),
+            Some(None) if self.bytes.len() > 2 => notes.push(message!("{}: the dates have no step that most of them keep", place).into()),
             _ => {}
         }
         let columns = layout.selected.iter().map(|&column| cells.names[column].clone()).zip(self.values).collect();
@@ -485,7 +512,7 @@ impl Rows {
     }
 
     /// Fills missing values and leaves out rows that still have some.
-    fn fill(&mut self, layout: &Layout, cells: &Cells<'_>, place: &str, notes: &mut Vec<Message>) -> Result<()> {
+    fn fill(&mut self, layout: &Layout, cells: &Cells<'_>, place: &str, notes: &mut Vec<Note>) -> Result<()> {
         let n_hole = |columns: &[Vec<f64>]| columns.iter().flatten().filter(|value| value.is_nan()).count();
         let n_missing = n_hole(&self.values);
         if n_missing == 0 {
@@ -511,17 +538,17 @@ impl Rows {
                 }
             });
         }
-        let mut note = vec![message!("{}: {} cells have no value", place, n_missing)];
+        let mut note = Note::from(message!("{}: {} cells have no value", place, n_missing));
         if n_filled == n_missing {
-            note.push(message!("they are filled"));
+            note.sentences.push(message!("they are filled"));
         } else if n_filled > 0 {
-            note.push(message!("{} of them are filled", n_filled));
+            note.sentences.push(message!("{} of them are filled", n_filled));
         }
         if let Some(first) = (0..n_row).find(|row| rows.get(*row) != Some(row)) {
-            let line = line_at(cells.path, self.bytes[first]).unwrap_or(1);
-            note.push(message!("{} rows are left out, the first at line {}", n_row - rows.len(), line));
+            note.sentences.push(message!("{} rows are left out, the first at line {}", n_row - rows.len()));
+            note.byte = Some(self.bytes[first]);
         }
-        notes.push(Message::list(note));
+        notes.push(note);
         if rows.len() < n_row {
             for column in &mut self.values {
                 *column = rows.iter().map(|&row| column[row]).collect();
@@ -627,5 +654,30 @@ fn csv_error(path: &Path, error: csv::Error) -> Error {
             what: Message::verbatim(format!("{other:?}")),
             remedy: message!("give a CSV file"),
         },
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::cell::RefCell;
+
+    use super::*;
+
+    /// Otherwise the file would be read again for each of thousands of series.
+    #[test]
+    fn lines_are_looked_up_for_the_notes_that_are_shown() {
+        let note = |series: usize| Note {
+            sentences: vec![message!("{}: {} cells have no value", series, 1), message!("{} rows are left out, the first at line {}", 1)],
+            byte: Some(10 * series as u64),
+        };
+        let bytes = RefCell::new(Vec::new());
+        let line = |byte| {
+            bytes.borrow_mut().push(byte);
+            byte / 5
+        };
+        let notes = once_each((7..2007).map(note).collect(), line);
+        let text = "7: 1 cells have no value; 1 rows are left out, the first at line 14; so it is in 1999 more series";
+        assert_eq!(notes.iter().map(Message::to_string).collect::<Vec<_>>(), [text]);
+        assert_eq!(bytes.into_inner(), [70]);
     }
 }
