@@ -213,8 +213,8 @@ impl From<Tensor> for Operand {
 /// Iterations, of all loops of an invocation together, after which Mesa's software drivers leave a loop, silently.
 const MESA_ITERATIONS: usize = 65_535;
 
-/// Loop iterations that are planned for an invocation at most: what a plan does not count, such as the loops of shared functions, fits in
-/// what is left of [`MESA_ITERATIONS`].
+/// Loop iterations that are planned for an invocation at most: less than Mesa's software drivers run, so that loops which a plan does not count,
+/// such as those of shared functions, fit in what is left.
 pub const MOST_ITERATIONS: usize = 60_000;
 
 /// Bindings begin at multiples of this many bytes.
