@@ -9,7 +9,7 @@ use rand_chacha::ChaCha8Rng;
 use scanrnn::Error;
 use scanrnn::report::chart::{self, Chart, Line, Look, Panel, Places};
 use scanrnn::report::picture::{self, Comparison, Epoch, Model, Row};
-use scanrnn::report::{Lang, Table, Typeface, table};
+use scanrnn::report::{Lang, TextTable, Typeface, table};
 
 /// A seeded random walk over `n_row` days, and models that nearly repeat the last value.
 fn random_walk(n_row: usize, n_epoch: usize, names: &[&str]) -> Comparison {
@@ -188,7 +188,7 @@ fn every_text_is_translated() {
 
 #[test]
 fn tables_are_aligned() {
-    let mut table = Table::new(["model", "MSE", "note"]);
+    let mut table = TextTable::new(["model", "MSE", "note"]);
     table.push(["min-gru", "12.5", "ok"]);
     table.push(["持续性", "-3", "loses"]);
     table.push(["mamba", "NaN"]);
@@ -200,7 +200,7 @@ min-gru  12.5  ok
 mamba     NaN
 ";
     assert_eq!(table.to_string(), expected);
-    assert_eq!(Table::default().to_string(), "\n\n");
+    assert_eq!(TextTable::default().to_string(), "\n\n");
 }
 
 #[test]

@@ -13,14 +13,14 @@ use super::pictures;
 use super::setting::Setting;
 use super::training::TrainingArgs;
 use crate::baseline::{Baseline, Linear};
-use crate::dataset::{Layout, Partition, Scaler, Table as Data, Windows};
+use crate::dataset::{Layout, Partition, Scaler, Table, Windows};
 use crate::error::{Error, Result};
 use crate::metrics::Evaluation;
 use crate::model::ModelKind;
 use crate::report::chart::{self, Chart, Look, Panel};
 use crate::report::language::{Texts, fill};
 use crate::report::table::significant;
-use crate::report::{Lang, Table};
+use crate::report::{Lang, TextTable};
 use crate::train::Series;
 
 #[derive(Debug, clap::Args)]
@@ -148,7 +148,7 @@ pub async fn run(args: &Args, lang: Lang) -> Result<ExitCode> {
 /// What all origins share.
 struct Walk<'a> {
     args: &'a Args,
-    table: &'a Data,
+    table: &'a Table,
     layout: &'a Layout,
     training: &'a TrainingArgs,
     season: usize,
@@ -229,7 +229,7 @@ impl Fold {
         Layout { partition: Partition::Rows(self.parts), ..layout.clone() }
     }
 
-    fn setting(&self, table: &Data, layout: &Layout, training: &TrainingArgs, season: &SeasonArgs, lang: Lang) -> Result<Setting> {
+    fn setting(&self, table: &Table, layout: &Layout, training: &TrainingArgs, season: &SeasonArgs, lang: Lang) -> Result<Setting> {
         let tables = vec![table.between(self.rows.clone())?];
         Setting::new(tables, &self.layout(layout), training, season, lang)
     }
@@ -283,7 +283,7 @@ fn check_rows(args: &Args, first: &Fold) -> Result<()> {
 
 fn text(origins: &[Origin], args: &Args, lang: Lang) -> String {
     let texts = lang.texts();
-    let mut table = Table::new([
+    let mut table = TextTable::new([
         texts.origin_column,
         texts.training_rows,
         texts.windows,
@@ -320,14 +320,14 @@ fn text(origins: &[Origin], args: &Args, lang: Lang) -> String {
 }
 
 /// Mean errors over the origins, of the model and of the baselines that there are at every one.
-fn means(origins: &[Origin], args: &Args, texts: &Texts) -> Table {
+fn means(origins: &[Origin], args: &Args, texts: &Texts) -> TextTable {
     let mut rows: Vec<(&str, Vec<&Evaluation>)> = vec![(args.model.name(), origins.iter().map(|origin| &origin.model).collect())];
     for (name, _) in &origins[0].baselines {
         let of = |origin: &'_ Origin| origin.baselines.iter().position(|(other, _)| other == name);
         let found: Option<Vec<_>> = origins.iter().map(|origin| Some(&origin.baselines[of(origin)?].1)).collect();
         rows.extend(found.map(|evaluations| (name.as_str(), evaluations)));
     }
-    let mut table = Table::new([&fill(texts.mean_of_origins, [&origins.len().to_string()]), "MSE", "MAE", texts.to_persistence]);
+    let mut table = TextTable::new([&fill(texts.mean_of_origins, [&origins.len().to_string()]), "MSE", "MAE", texts.to_persistence]);
     for (name, evaluations) in rows {
         let mean = |figure: &dyn Fn(&Origin, &Evaluation) -> f64| {
             spread(&origins.iter().zip(&evaluations).map(|(origin, evaluation)| figure(origin, evaluation)).collect::<Vec<_>>()).0
@@ -356,7 +356,7 @@ fn picture_of(origin: &Origin, setting: &Setting, forecasts: &[f32], args: &Args
 const MOST_DRAWN: usize = 100;
 
 /// The errors over the origins: evenly spaced ones where there are too many to draw.
-fn overview(origins: &[Origin], table: &Data, layout: &Layout, args: &Args, lang: Lang) -> Chart {
+fn overview(origins: &[Origin], table: &Table, layout: &Layout, args: &Args, lang: Lang) -> Chart {
     let texts = lang.texts();
     let drawn = origins.iter().step_by(origins.len().div_ceil(MOST_DRAWN).max(1));
     let rows: Vec<_> = drawn.map(|origin| (origin.date.clone(), Look::Model(0), origin.ratio(), 0.0)).collect();
@@ -408,7 +408,7 @@ mod tests {
     fn an_overview_draws_no_more_origins_than_can_be_read() {
         let Command::Backtest(args) = Cli::parse_from(["scanrnn", "backtest"]).command else { panic!("another command") };
         let values = (0..60).map(|row| (row as f64 / 3.0).sin()).collect();
-        let table = Data::new(Source::Memory("wave".into()), None, vec![("wave".into(), values)]).expect("a table");
+        let table = Table::new(Source::Memory("wave".into()), None, vec![("wave".into(), values)]).expect("a table");
         let layout = Layout::one_column("wave", 8, 1);
         let windows = Windows::new(std::slice::from_ref(&table), &layout).expect("windows");
         let evaluation = Baseline::Persistence.evaluate(&windows, windows.scored(), 1);

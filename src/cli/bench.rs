@@ -15,13 +15,13 @@ use super::setting::Setting;
 use super::training::TrainingArgs;
 use crate::backend::Backend;
 use crate::cpu::Cpu;
-use crate::dataset::{Table as Data, Windows};
+use crate::dataset::{Table, Windows};
 use crate::error::{Error, Result};
 use crate::metrics::Metrics;
 use crate::model::ModelKind;
 use crate::report::language::fill;
 use crate::report::picture::{self, Comparison, Epoch, Model, Row};
-use crate::report::{Lang, Table};
+use crate::report::{Lang, TextTable};
 use crate::roofline::Roofline;
 use crate::train::{Event, Fit, Series, Trainer};
 
@@ -117,7 +117,7 @@ pub async fn run(args: &Args, lang: Lang) -> Result<ExitCode> {
 }
 
 /// The one table of one column that the picture shows.
-fn single<'a>(tables: &'a [Data], windows: &Windows) -> Result<&'a Data> {
+fn single<'a>(tables: &'a [Table], windows: &Windows) -> Result<&'a Table> {
     let layout = windows.layout();
     match (tables, &layout.targets[..]) {
         _ if layout.horizon > 1 => {
@@ -185,7 +185,7 @@ fn loss_difference(a: &Fit, b: &Fit) -> f64 {
 
 fn speeds(outcomes: &[Outcome], device: &Device, training: &TrainingArgs, lang: Lang) -> String {
     let texts = lang.texts();
-    let mut table = Table::new([
+    let mut table = TextTable::new([
         texts.training,
         texts.device_column,
         texts.seconds,
@@ -218,7 +218,7 @@ fn speeds(outcomes: &[Outcome], device: &Device, training: &TrainingArgs, lang: 
     table.to_string()
 }
 
-fn comparison(lang: Lang, table: &Data, setting: &Setting, outcomes: &[Outcome], persistence: &Metrics) -> Comparison {
+fn comparison(lang: Lang, table: &Table, setting: &Setting, outcomes: &[Outcome], persistence: &Metrics) -> Comparison {
     let Setting { windows, training, .. } = setting;
     let layout = windows.layout();
     let (scaler, values) = (&windows.scalers()[0][0], table.column(&layout.targets[0]).unwrap_or_default());
@@ -256,7 +256,7 @@ fn report(
     outcomes: &[Outcome],
     scored: &Scoreboard<'_>,
     device: &Device,
-    table: &Data,
+    table: &Table,
     since_start: f64,
     training: &TrainingArgs,
 ) -> serde_json::Value {

@@ -13,7 +13,7 @@ use crate::error::Result;
 use crate::profile::Profile;
 use crate::report::language::{Texts, fill};
 use crate::report::table::significant;
-use crate::report::{Lang, Table};
+use crate::report::{Lang, TextTable};
 use crate::roofline::Roofline;
 
 #[derive(Debug, clap::Args)]
@@ -95,8 +95,8 @@ pub async fn run(args: &Args, lang: Lang) -> Result<ExitCode> {
     Ok(ExitCode::SUCCESS)
 }
 
-fn table(timing: &Timing, tokens: f64, roofline: &Roofline, texts: &Texts) -> Table {
-    let mut table = Table::new(["", texts.median_ms, "tokens/s", "GB/s", texts.of_copy, texts.floor_ms, texts.of_floor]);
+fn table(timing: &Timing, tokens: f64, roofline: &Roofline, texts: &Texts) -> TextTable {
+    let mut table = TextTable::new(["", texts.median_ms, "tokens/s", "GB/s", texts.of_copy, texts.floor_ms, texts.of_floor]);
     for (name, timed) in [(texts.forward, timing.forward), (texts.forward_backward, timing.forward_backward)] {
         let (bytes_per_ms, floor_ms) = (timed.work.bytes / timed.ms, roofline.floor_ms(timed.work));
         let percent = |share: f64| format!("{:.0} %", 100.0 * share);

@@ -11,14 +11,14 @@ use super::experiment::{self, spread};
 use super::scores;
 use super::setting::Setting;
 use super::training::TrainingArgs;
-use crate::dataset::{Table as Data, Windows};
+use crate::dataset::{Table, Windows};
 use crate::error::{Error, Result};
 use crate::metrics::Evaluation;
 use crate::model::ModelKind;
 use crate::report::chart::{self, Chart, Line, Look, Panel, Places};
 use crate::report::language::{Texts, fill};
 use crate::report::table::significant;
-use crate::report::{Lang, Table};
+use crate::report::{Lang, TextTable};
 use crate::train::EpochScore;
 
 /// Name of the picture.
@@ -137,7 +137,7 @@ fn persistence(entries: &[Entry]) -> f64 {
 fn text(entries: &[Entry], windows: &Windows, seeds: u64, texts: &Texts) -> String {
     let part = experiment::scored_part(windows);
     let persistence = persistence(entries);
-    let mut table = Table::new([texts.part(part), "MSE", "+-", "MAE", "+-", texts.to_persistence, "MASE", texts.seconds]);
+    let mut table = TextTable::new([texts.part(part), "MSE", "+-", "MAE", "+-", texts.to_persistence, "MASE", texts.seconds]);
     let mut ranked: Vec<&Entry> = entries.iter().collect();
     ranked.sort_by(|a, b| a.mse().0.total_cmp(&b.mse().0));
     for entry in &ranked {
@@ -162,7 +162,7 @@ fn text(entries: &[Entry], windows: &Windows, seeds: u64, texts: &Texts) -> Stri
     text
 }
 
-fn chart(entries: &[Entry], tables: &[Data], windows: &Windows, args: &Args, lang: Lang) -> Chart {
+fn chart(entries: &[Entry], tables: &[Table], windows: &Windows, args: &Args, lang: Lang) -> Chart {
     let texts = lang.texts();
     let horizon = windows.layout().horizon;
     let rows = entries.iter().map(|entry| {
@@ -210,7 +210,7 @@ fn chart(entries: &[Entry], tables: &[Data], windows: &Windows, args: &Args, lan
             fill(texts.source, [&sources(tables, lang)]),
             fill(texts.ahead, [&windows.layout().window.to_string(), &horizon.to_string()]),
         ],
-        is_synthetic: tables.iter().any(Data::is_synthetic),
+        is_synthetic: tables.iter().any(Table::is_synthetic),
         legend: shown().map(|entry| (entry.name.clone(), entry.look)).collect(),
         panels,
         n_column: 1,

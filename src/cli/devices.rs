@@ -8,7 +8,7 @@ use crate::cpu::Cpu;
 use crate::error::Result;
 use crate::gpu::{AdapterSummary, list_adapters};
 use crate::report::language::fill;
-use crate::report::{Lang, Table};
+use crate::report::{Lang, TextTable};
 
 #[derive(Debug, clap::Args)]
 pub struct Args {
@@ -29,9 +29,9 @@ pub async fn run(args: &Args, lang: Lang) -> Result<ExitCode> {
     Ok(ExitCode::SUCCESS)
 }
 
-fn table(adapters: &[AdapterSummary], lang: Lang) -> Table {
+fn table(adapters: &[AdapterSummary], lang: Lang) -> TextTable {
     let texts = lang.texts();
-    let mut table = Table::new([
+    let mut table = TextTable::new([
         texts.index,
         texts.name,
         texts.backend,

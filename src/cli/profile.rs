@@ -9,7 +9,7 @@ use crate::error::Result;
 use crate::profile::{Clock, Profile, Work};
 use crate::report::language::{Texts, fill};
 use crate::report::table::significant;
-use crate::report::{Lang, Table};
+use crate::report::{Lang, TextTable};
 use crate::roofline::Roofline;
 
 /// Name of the trace where none is given.
@@ -77,7 +77,7 @@ fn clock(clock: Clock, texts: &Texts) -> &'static str {
 }
 
 /// Operations by their time, and under each its kernels where there are several.
-fn table(profile: &Profile, roofline: &Roofline, texts: &Texts) -> Table {
+fn table(profile: &Profile, roofline: &Roofline, texts: &Texts) -> TextTable {
     let total = profile.total_ms();
     let mut operations: BTreeMap<&str, (Row, BTreeMap<&str, Row>)> = BTreeMap::new();
     for (name, work) in &profile.operations {
@@ -90,7 +90,7 @@ fn table(profile: &Profile, roofline: &Roofline, texts: &Texts) -> Table {
         row.ms += span.ms;
         kernels.entry(&span.name).or_default().add(1, span.ms, span.work);
     }
-    let mut table = Table::new([texts.operation_kernel, texts.calls, texts.ms, texts.share, texts.floor_ms, "GB/s", "GFLOP/s"]);
+    let mut table = TextTable::new([texts.operation_kernel, texts.calls, texts.ms, texts.share, texts.floor_ms, "GB/s", "GFLOP/s"]);
     let mut push = |name: String, row: &Row| {
         let rate = |amount: f64| if amount > 0.0 && row.ms > 0.0 { significant(amount / row.ms / 1e6, 3) } else { "–".into() };
         let share = format!("{:.1} %", 100.0 * row.ms / total);

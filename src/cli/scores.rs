@@ -3,12 +3,12 @@
 use serde_json::{Map, Value, json};
 
 use crate::baseline::{Baseline, Linear};
-use crate::dataset::{Starts, Table as Data, Windows};
+use crate::dataset::{Starts, Table, Windows};
 use crate::metrics::{Evaluation, Scores};
 use crate::ops::Loss;
 use crate::report::language::{Texts, fill};
 use crate::report::table::significant;
-use crate::report::{Lang, Table};
+use crate::report::{Lang, TextTable};
 use crate::train::Fit;
 
 /// A model's or a baseline's scores.
@@ -53,18 +53,18 @@ impl<'a> Scoreboard<'a> {
     }
 
     /// The tables, with what must be said about them in words; `part` names the windows.
-    pub fn text(&self, part: &str, data: &[Data]) -> String {
-        let tables = self.tables(part).iter().map(Table::to_string).collect::<Vec<_>>();
+    pub fn text(&self, part: &str, data: &[Table]) -> String {
+        let tables = self.tables(part).iter().map(TextTable::to_string).collect::<Vec<_>>();
         let mut text = format!("{}{}", tables.join("\n"), self.units(data));
         text.extend(self.warnings().iter().map(|line| format!("{line}\n")));
-        if data.iter().any(Data::is_synthetic) {
+        if data.iter().any(Table::is_synthetic) {
             text += &format!("{}\n", self.texts.made_up);
         }
         text
     }
 
     /// All scores; by steps ahead where there are several, by target where there are several.
-    pub fn tables(&self, part: &str) -> Vec<Table> {
+    pub fn tables(&self, part: &str) -> Vec<TextTable> {
         let part = self.texts.part(part);
         let layout = self.windows.layout();
         let steps = (layout.horizon > 1).then(|| self.steps(part));
@@ -72,9 +72,9 @@ impl<'a> Scoreboard<'a> {
         [self.overall(part)].into_iter().chain(steps).chain(targets).collect()
     }
 
-    fn overall(&self, part: &str) -> Table {
+    fn overall(&self, part: &str) -> TextTable {
         let persistence = self.persistence().scaled.mse;
-        let mut table = Table::new([part, "MSE", "RMSE", "MAE", "R2", self.texts.to_persistence, "MASE", "sMAPE %"]);
+        let mut table = TextTable::new([part, "MSE", "RMSE", "MAE", "R2", self.texts.to_persistence, "MASE", "sMAPE %"]);
         for Entry { name, evaluation: Evaluation { overall, .. } } in self.models.iter().chain(&self.baselines) {
             table.push([
                 name.clone(),
@@ -107,7 +107,7 @@ impl<'a> Scoreboard<'a> {
         lines
     }
 
-    fn units(&self, data: &[Data]) -> String {
+    fn units(&self, data: &[Table]) -> String {
         let layout = self.windows.layout();
         match (self.windows.scalers(), &layout.targets[..]) {
             ([scalers], [target]) => {
@@ -119,12 +119,12 @@ impl<'a> Scoreboard<'a> {
     }
 
     /// MSE at some steps ahead.
-    fn steps(&self, part: &str) -> Table {
+    fn steps(&self, part: &str) -> TextTable {
         let horizon = self.windows.layout().horizon;
         let mut steps = vec![1, horizon.div_ceil(4), horizon.div_ceil(2), horizon];
         steps.dedup();
         let header = steps.iter().map(|step| fill(self.texts.mse_ahead, [&step.to_string()]));
-        let mut table = Table::new([part.to_string()].into_iter().chain(header));
+        let mut table = TextTable::new([part.to_string()].into_iter().chain(header));
         for Entry { name, evaluation } in self.models.iter().chain(&self.baselines) {
             let cells = steps.iter().map(|step| significant(evaluation.steps[step - 1].scaled.mse, 5));
             table.push([name.clone()].into_iter().chain(cells));
@@ -133,9 +133,10 @@ impl<'a> Scoreboard<'a> {
     }
 
     /// Scores of each target, for the models and persistence.
-    fn targets(&self, part: &str) -> Table {
+    fn targets(&self, part: &str) -> TextTable {
         let texts = self.texts;
-        let mut table = Table::new([part, texts.target, "MSE", "MAE", texts.to_persistence, texts.rmse_in_unit, texts.mae_in_unit, "MASE"]);
+        let mut table =
+            TextTable::new([part, texts.target, "MSE", "MAE", texts.to_persistence, texts.rmse_in_unit, texts.mae_in_unit, "MASE"]);
         for Entry { name, evaluation } in self.models.iter().chain(&self.baselines[..1]) {
             for (target, persistence) in evaluation.targets.iter().zip(&self.baselines[0].evaluation.targets) {
                 let scores = &target.scores;

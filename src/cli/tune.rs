@@ -9,7 +9,7 @@ use clap::{CommandFactory, Parser, ValueEnum};
 use csv::{ReaderBuilder, WriterBuilder};
 use rand::{RngExt, SeedableRng};
 use rand_chacha::ChaCha8Rng;
-use toml::{Table as Toml, Value};
+use toml::{Table, Value};
 
 use super::device::Device;
 use super::train::SeriesRead;
@@ -18,7 +18,7 @@ use crate::Message;
 use crate::error::{Error, Result};
 use crate::report::language::fill;
 use crate::report::table::significant;
-use crate::report::{Lang, Table};
+use crate::report::{Lang, TextTable};
 
 #[derive(Debug, clap::Args)]
 pub struct Args {
@@ -159,7 +159,7 @@ impl Search<'_> {
     /// Shows the last round.
     fn show(&self, last: &[(usize, f64)], epochs: usize) {
         let texts = self.lang.texts();
-        let mut table = Table::new([texts.trial, texts.validation_mse, texts.options]);
+        let mut table = TextTable::new([texts.trial, texts.validation_mse, texts.options]);
         for (trial, valid_mse) in last {
             table.push([trial.to_string(), significant(*valid_mse, 5), text(&self.trials[*trial])]);
         }
@@ -220,7 +220,7 @@ enum Draw {
 /// The options that are searched, and those that are fixed.
 struct Space {
     place: String,
-    fixed: Toml,
+    fixed: Table,
     drawn: Vec<(String, Draw)>,
 }
 
@@ -233,7 +233,7 @@ impl Space {
         let remedy = || message!("write option = value, option = [values], or option = { min = .., max = .., log = true }");
         let options = config::parse(place, text, remedy())?;
         let names_targets = options.iter().any(|(name, ..)| ["targets", "column"].contains(&name.as_str()));
-        let (mut fixed, mut drawn) = (Toml::new(), Vec::new());
+        let (mut fixed, mut drawn) = (Table::new(), Vec::new());
         for (name, value, place) in options {
             let wrong = |what: Message| Error::data(&place, what, remedy());
             match value {

@@ -11,7 +11,7 @@ use crate::gpu::{Gpu, KernelRow, KernelTable, Need};
 use crate::ops::KERNELS;
 use crate::report::language::fill;
 use crate::report::table::significant;
-use crate::report::{Lang, Table};
+use crate::report::{Lang, TextTable};
 
 #[derive(Debug, clap::Args)]
 pub struct Args {
@@ -58,7 +58,7 @@ pub async fn run(args: &Args, lang: Lang) -> Result<ExitCode> {
     crate::file::check_writable([&out])?;
     let texts = lang.texts();
     println!("{}", fill(texts.device, [&crate::backend::Backend::name(&gpu), ""]));
-    let mut shown = Table::new([texts.op, texts.sizes, texts.fastest, texts.each_kernel]);
+    let mut shown = TextTable::new([texts.op, texts.sizes, texts.fastest, texts.each_kernel]);
     let (mut rows, mut all_right) = (Vec::new(), true);
     for (op, kernels) in KERNELS.iter().filter(|(op, _)| args.ops.is_empty() || args.ops.iter().any(|wanted| wanted == op)) {
         for case in cases(op)? {

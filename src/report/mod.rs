@@ -15,7 +15,7 @@ mod text;
 pub use font::Typeface;
 pub use language::Lang;
 pub use picture::Comparison;
-pub use table::Table;
+pub use table::TextTable;
 
 use std::io::Write;
 use std::path::Path;

@@ -4,7 +4,7 @@ use base64::Engine;
 use base64::prelude::BASE64_STANDARD;
 use maud::{DOCTYPE, Markup, PreEscaped, html};
 
-use super::{Lang, Table};
+use super::{Lang, TextTable};
 
 /// A page.
 #[derive(Clone, Debug, Default)]
@@ -25,7 +25,7 @@ pub enum Part {
     /// A paragraph that must not be overlooked.
     Warning(String),
     /// A table.
-    Table(Table),
+    Table(TextTable),
     /// A PNG file's bytes and what it shows.
     Picture(Vec<u8>, String),
     /// Text that keeps its line breaks, such as a configuration file.
@@ -85,7 +85,7 @@ mod tests {
 
     #[test]
     fn texts_are_escaped_and_pictures_are_within() {
-        let mut table = Table::new(["model", "MSE"]);
+        let mut table = TextTable::new(["model", "MSE"]);
         table.push(["<b>", "0.5"]);
         let parts = vec![Part::Table(table), Part::Picture(vec![1, 2, 3], "a \"picture\"".into()), Part::Verbatim("a = 1\n".into())];
         let text = Page { title: "A & B".into(), lead: vec!["x < y".into()], parts }.html(Lang::Zh);

@@ -6,17 +6,17 @@ use unicode_width::UnicodeWidthStr;
 
 /// A table for the terminal: columns of numbers aligned to the right, all others to the left.
 #[derive(Clone, Debug, Default)]
-pub struct Table {
+pub struct TextTable {
     /// The columns' names.
     pub header: Vec<String>,
     /// The rows; a row shorter than the others ends in empty cells.
     pub rows: Vec<Vec<String>>,
 }
 
-impl Table {
+impl TextTable {
     /// A table without rows.
     pub fn new<S: Into<String>>(header: impl IntoIterator<Item = S>) -> Self {
-        Table { header: header.into_iter().map(Into::into).collect(), rows: Vec::new() }
+        TextTable { header: header.into_iter().map(Into::into).collect(), rows: Vec::new() }
     }
 
     /// Adds a row.
@@ -29,7 +29,7 @@ impl Table {
     }
 }
 
-impl fmt::Display for Table {
+impl fmt::Display for TextTable {
     /// Every line ends in a newline; none ends in a space.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let n_column = self.lines().map(Vec::len).max().unwrap_or(0);
