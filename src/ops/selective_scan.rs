@@ -508,6 +508,37 @@ enum Variant {
     WalkedSubgroup,
 }
 
+impl Variant {
+    /// Of a kernel.
+    fn of(plan: &Planner, kernel: &str) -> Self {
+        match kernel {
+            "walked" if plan.traits().subgroups_of_8 => Variant::WalkedSubgroup,
+            "walked" => Variant::Walked,
+            "subgroup" => Variant::Subgroup,
+            "f16" => Variant::F16,
+            "chunked" if plan.traits().max_storage_buffers >= BOUND_BUFFERS => Variant::Bound,
+            _ => Variant::Plain,
+        }
+    }
+
+    fn walks(self) -> bool {
+        matches!(self, Variant::Walked | Variant::WalkedSubgroup)
+    }
+
+    /// Spans of a chunk of which a software driver's loops count all steps.
+    fn counted_spans(self, n_span: usize, quads: usize) -> usize {
+        // loops over the states of a step; those of the sums by subgroups are not unrolled
+        let loops = if self == Variant::Subgroup { quads } else { quads.div_ceil(4) };
+        n_span.min((MOST_CHUNK_SPANS / loops).max(1))
+    }
+}
+
+/// Spans of a chunk of a run that is cut: more than one chunk where the channels of all sequences do not fill a GPU.
+fn cut_spans(n_span: usize, n_channel: usize, n_step: usize, is_backward: bool) -> usize {
+    let filling = if is_backward { FILLING_CHANNELS_BACKWARD } else { FILLING_CHANNELS };
+    n_span.div_ceil(wanted_chunks(n_channel, n_step, filling)).max(MIN_CHUNK_SPANS)
+}
+
 /// How the work is cut, and where the sections of the workspace begin, in vectors of four; the shader says what they hold.
 struct Layout {
     variant: Variant,
@@ -546,32 +577,21 @@ impl Layout {
         kernel: &str,
         is_backward: bool,
     ) -> Self {
-        let walked = kernel == "walked";
+        let variant = Variant::of(plan, kernel);
+        let (walks, is_software) = (variant.walks(), plan.traits().software);
         let quads = n_state.div_ceil(4);
         let n_span = n_step.div_ceil(SPAN);
-        let n_block = if walked { n_channel.div_ceil(PARTIAL).div_ceil(WALKING.div_ceil(n_batch)) } else { 0 };
-        let n_group = if walked { n_channel.div_ceil(n_block * PARTIAL) } else { n_channel.div_ceil(LANES) };
-        let variant = match kernel {
-            "walked" if plan.traits().subgroups_of_8 => Variant::WalkedSubgroup,
-            "walked" => Variant::Walked,
-            "subgroup" => Variant::Subgroup,
-            "f16" => Variant::F16,
-            "chunked" if plan.traits().max_storage_buffers >= BOUND_BUFFERS => Variant::Bound,
-            _ => Variant::Plain,
-        };
+        let n_block = if walks { n_channel.div_ceil(PARTIAL).div_ceil(WALKING.div_ceil(n_batch)) } else { 0 };
+        let n_group = if walks { n_channel.div_ceil(n_block * PARTIAL) } else { n_channel.div_ceil(LANES) };
         let n_sum = if variant == Variant::Walked { n_group * PARTIAL } else { n_group };
         let copies_borders = variant == Variant::Plain;
-        let chunked = kernel == "chunked" || matches!(variant, Variant::Subgroup | Variant::F16) && !plan.traits().software;
-        let n_wanted = wanted_chunks(n_batch * n_channel, n_step, if is_backward { FILLING_CHANNELS_BACKWARD } else { FILLING_CHANNELS });
-        let chunk_spans = match chunked {
-            _ if walked => n_span,
-            true => n_span.div_ceil(n_wanted).max(MIN_CHUNK_SPANS),
-            false if plan.traits().software => {
-                // loops over the states of a step; those of the sums by subgroups are not unrolled
-                let loops = if variant == Variant::Subgroup { quads } else { quads.div_ceil(4) };
-                n_span.min((MOST_CHUNK_SPANS / loops).max(1))
-            }
-            false => n_span,
+        let is_cut = kernel == "chunked" || matches!(variant, Variant::Subgroup | Variant::F16) && !is_software;
+        let chunk_spans = if is_cut {
+            cut_spans(n_span, n_batch * n_channel, n_step, is_backward)
+        } else if is_software && !walks {
+            variant.counted_spans(n_span, quads)
+        } else {
+            n_span
         };
         let n_chunk = n_span.div_ceil(chunk_spans);
         let row_quads = 2 * quads + usize::from(inputs.recurrence.reset.is_some());
@@ -595,7 +615,7 @@ impl Layout {
             n_span,
             chunk_spans,
             n_chunk,
-            ahead: if chunked { steps_ahead(quads, plan.traits().max_invocations) } else { None },
+            ahead: if is_cut { steps_ahead(quads, plan.traits().max_invocations) } else { None },
             row_quads,
             states_start,
             rows_start,

@@ -4,6 +4,8 @@ use csv::{ByteRecord, ReaderBuilder};
 
 use super::missing::is_missing;
 use crate::dataset::dates::is_date;
+use crate::error::{Error, Result};
+use crate::message::Message;
 
 /// Delimiter, header and decimal mark of a file.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -168,14 +170,18 @@ impl Points {
         }
     }
 
-    /// Whether the points may part thousands.
-    pub(super) fn may_part_thousands(self) -> bool {
-        self.has_parted && self.has_whole && !self.has_other
-    }
-
-    /// Whether points part thousands in some cells, and maybe in others that were read as if they did not.
-    pub(super) fn disagree(self) -> bool {
-        self.has_parted && self.has_both
+    /// A note where the points of a column of a file may part thousands.
+    ///
+    /// # Errors
+    /// [`Error::Data`] where they part thousands in some cells, and maybe in others, which were read as if they did not.
+    pub(super) fn note(self, place: &str, column: &str) -> Result<Option<Message>> {
+        let name = column.escape_debug();
+        if self.has_parted && self.has_both {
+            let what = message!("has numbers such as {} and such as {}, whose points may part thousands too", "1.025,5", "1.025");
+            return Err(Error::data(message!("{}, column {}", place, name), what, message!("write thousands without points")));
+        }
+        let may_part = self.has_parted && self.has_whole && !self.has_other;
+        Ok(may_part.then(|| message!("{}, column {}: the points may part thousands; they are read as decimal points", place, name)))
     }
 }
 

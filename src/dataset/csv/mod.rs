@@ -122,11 +122,7 @@ pub fn read_csv(path: &Path, options: &CsvOptions<'_>) -> Result<CsvTables> {
         if header.is_empty() {
             return Err(error(message!("the file is empty"), message!("give a CSV file with a header row")));
         }
-        for column in 0..header.len() {
-            let name = text(&header, column, path, None)?;
-            is_unnamed |= column == 0 && (name.is_empty() || name == "Unnamed: 0");
-            names.push(if name.is_empty() { format!("c{}", column + 1) } else { name.to_string() });
-        }
+        (names, is_unnamed) = header_names(&header, path)?;
     }
     let mut read = |record: &mut ByteRecord| {
         let read = reader.read_byte_record(record);
@@ -171,19 +167,20 @@ pub fn read_csv(path: &Path, options: &CsvOptions<'_>) -> Result<CsvTables> {
         return Err(error);
     }
     for (&column, points) in layout.selected.iter().zip(points) {
-        let name = names[column].escape_debug();
-        if points.disagree() {
-            let what = message!("has numbers such as {} and such as {}, whose points may part thousands too", "1.025,5", "1.025");
-            return Err(Error::data(message!("{}, column {}", place, name), what, message!("write thousands without points")));
-        }
-        if points.may_part_thousands() {
-            notes.push(message!("{}, column {}: the points may part thousands; they are read as decimal points", place, name));
-        }
+        notes.extend(points.note(&place, &names[column])?);
     }
     let mut of_series = Vec::new();
     let tables = all.into_iter().map(|rows| rows.into_table(&layout, &cells, &mut of_series)).collect::<Result<_>>()?;
     notes.extend(once_each(of_series, |byte| line_at(path, byte).unwrap_or(1)));
     Ok(CsvTables { tables, notes })
+}
+
+/// The columns' names, and whether the first has none.
+fn header_names(header: &ByteRecord, path: &Path) -> Result<(Vec<String>, bool)> {
+    let names: Vec<&str> = (0..header.len()).map(|column| text(header, column, path, None)).collect::<Result<_>>()?;
+    let is_unnamed = names.first().is_some_and(|name| name.is_empty() || *name == "Unnamed: 0");
+    let named = |(column, name): (usize, &str)| if name.is_empty() { format!("c{}", column + 1) } else { name.to_string() };
+    Ok((names.into_iter().enumerate().map(named).collect(), is_unnamed))
 }
 
 /// A note on a series.
