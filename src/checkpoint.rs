@@ -32,7 +32,7 @@ pub struct Tensors {
 }
 
 impl Tensors {
-    /// Reads a file's bytes; `place` names it in errors. F32, F16 and BF16 are read.
+    /// Reads a file's bytes; `place` names it in errors. Floats of any width and integers of 32 and 64 bits become 32-bit floats.
     ///
     /// # Errors
     /// [`Error::Data`] where the bytes are not a safetensors file or hold another element type.
@@ -42,14 +42,14 @@ impl Tensors {
         let file = SafeTensors::deserialize(bytes).map_err(|error| fail(message!("is not a safetensors file ({})", error)))?;
         let mut tensors = BTreeMap::new();
         for (name, view) in file.iter() {
-            let halves = || view.data().chunks_exact(2).map(|bytes| u16::from_le_bytes([bytes[0], bytes[1]]));
             let values = match view.dtype() {
-                Dtype::F32 => {
-                    view.data().chunks_exact(4).map(|bytes| f32::from_le_bytes([bytes[0], bytes[1], bytes[2], bytes[3]])).collect()
-                }
-                Dtype::F16 => halves().map(|bits| half::f16::from_bits(bits).to_f32()).collect(),
-                Dtype::BF16 => halves().map(|bits| half::bf16::from_bits(bits).to_f32()).collect(),
-                other => return Err(fail(message!("tensor {} has elements of type {}, not F32, F16 or BF16", name, format!("{other:?}")))),
+                Dtype::F32 => elements(view.data(), f32::from_le_bytes),
+                Dtype::F16 => elements(view.data(), |bytes| half::f16::from_le_bytes(bytes).to_f32()),
+                Dtype::BF16 => elements(view.data(), |bytes| half::bf16::from_le_bytes(bytes).to_f32()),
+                Dtype::F64 => elements(view.data(), |bytes| f64::from_le_bytes(bytes) as f32),
+                Dtype::I32 => elements(view.data(), |bytes| i32::from_le_bytes(bytes) as f32),
+                Dtype::I64 => elements(view.data(), |bytes| i64::from_le_bytes(bytes) as f32),
+                other => return Err(fail(message!("tensor {} has elements of type {}, which is not read", name, format!("{other:?}")))),
             };
             tensors.insert(name.to_string(), NamedTensor { shape: view.shape().to_vec(), values });
         }
@@ -105,6 +105,10 @@ impl Tensors {
     }
 }
 
+fn elements<const N: usize>(bytes: &[u8], value: impl Fn([u8; N]) -> f32) -> Vec<f32> {
+    bytes.as_chunks().0.iter().map(|bytes| value(*bytes)).collect()
+}
+
 /// Everything that a forecaster needs to be used again.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Description {
@@ -126,7 +130,7 @@ pub struct Description {
 impl Description {
     /// Checks that the description is possible for a model of `n_tensor` tensors. The error says what is not.
     fn check(&self, n_tensor: usize) -> Result<(), Message> {
-        let Description { model, training, layout, scalers, .. } = self;
+        let Description { model, training, layout, scalers, sources, ids } = self;
         let checked = model.check().and_then(|()| training.check()).and_then(|()| training.check_model(model));
         checked.map_err(|error| error.message())?;
         let agree = [
@@ -137,7 +141,8 @@ impl Description {
             ("levels", training.loss.columns_per_output(), model.levels),
         ];
         let columns = scalers.iter().map(|scalers| ("scalers", scalers.len(), layout.columns().count()));
-        if let Some((what, one, other)) = agree.into_iter().chain(columns).find(|(_, one, other)| one != other) {
+        let names = [sources, ids].into_iter().filter(|names| !names.is_empty()).map(|names| ("series", names.len(), scalers.len()));
+        if let Some((what, one, other)) = agree.into_iter().chain(columns).chain(names).find(|(_, one, other)| one != other) {
             return Err(message!("{} is both {} and {}", what, one, other));
         }
         if model.layers > n_tensor {
@@ -338,7 +343,7 @@ mod tests {
             model,
             training,
             layout: Layout::one_column("Close", 32, 1),
-            scalers: vec![],
+            scalers: vec![vec![Scaler { scaling: Scaling::Standard, offset: 0.0, scale: 1.0 }]],
             sources: vec!["memory".into()],
             ids: vec![],
         };
@@ -362,7 +367,9 @@ mod tests {
         refused(|changed| changed.layout.horizon = 7, "horizon is both 7 and 1");
         refused(|changed| changed.layout.covariates = vec!["Volume".into()], "features is both 2 and 1");
         refused(|changed| changed.scalers = vec![vec![]], "scalers is both 0 and 1");
+        refused(|changed| changed.sources.push("more".into()), "series is both 2 and 1");
         refused(|changed| changed.model.hidden = 0, "--hidden");
+        refused(|changed| changed.model.cache = usize::MAX / 4, "--cache");
         refused(|changed| changed.scalers = vec![vec![Scaler { scaling: Scaling::Standard, offset: 0.0, scale: 0.0 }]], "of a scaler");
     }
 }

@@ -53,8 +53,16 @@ impl Worst {
         message!("worst error {} of {} allowed, in {}", error, allowed, self.tensor)
     }
 
+    /// NaN is worst, then what exceeds its tolerance; among equals, the larger share of it.
     fn is_worse_than(&self, other: &Worst) -> bool {
-        self.error.is_nan() || (!other.error.is_nan() && self.error * other.allowed > other.error * self.allowed)
+        if self.error.is_nan() || other.error.is_nan() {
+            return !other.error.is_nan();
+        }
+        match (self.passed(), other.passed()) {
+            (false, true) => true,
+            (true, false) => false,
+            _ => self.error * other.allowed > other.error * self.allowed,
+        }
     }
 }
 
@@ -119,11 +127,15 @@ impl Case {
     /// # Errors
     /// [`Error::Data`] where the case is not understood, [`Error::Gpu`] where the device fails.
     pub async fn run(&self, backend: &dyn Backend) -> Result<Worst> {
-        match self.op.as_str() {
+        let worst = match self.op.as_str() {
             "optimizer" => self.run_optimizer(backend).await,
             "train" => self.run_train(backend).await,
             _ => self.run_operation(backend).await,
+        }?;
+        if worst.tensor.is_empty() {
+            return Err(self.fail(message!("has nothing to compare with")));
         }
+        Ok(worst)
     }
 
     fn fail(&self, what: Message) -> Error {
@@ -358,6 +370,10 @@ impl Case {
         if start.values.is_empty() {
             return Err(self.fail(message!("{} is empty", "in.param")));
         }
+        if want.values.len() != gradients.values.len() {
+            let lengths = [want, gradients].map(|tensor| tensor.values.len());
+            return Err(self.fail(message!("out.params has {} elements, in.grads {}", lengths[0], lengths[1])));
+        }
         let mut graph = Graph::new();
         let parameter = graph.parameter("param", &start.shape, Init::Constant(0.0));
         let source = graph.input("grads", &start.shape);
@@ -370,13 +386,10 @@ impl Case {
         session.write(parameter, &start.values)?;
         session.write(rates, &[rate])?;
         let (mut worst, n) = (Worst::default(), start.values.len());
-        for (step, gradient) in gradients.values.chunks(n).enumerate() {
+        for (step, (gradient, want)) in gradients.values.chunks(n).zip(want.values.chunks(n)).enumerate() {
             session.write(source, gradient)?;
             session.write_indices(counter, &[0, step as u32])?;
             session.run(program, 1)?;
-            let Some(want) = want.values.get(step * n..(step + 1) * n) else {
-                return Err(self.fail(message!("out.params has too few rows")));
-            };
             self.compare_values("out.params", &session.read(parameter).await?, want, &mut worst);
         }
         Ok(worst)

@@ -206,6 +206,8 @@ fn parted_thousands_are_read_where_they_are_certain() {
     assert_eq!(columns(&table), [[16972.34, 999.5]]);
     let error = read_with("Datum;Schluss\n30.01.2024;16.972,5\n31.01.2024;1.025\n", &CsvOptions::default()).expect_err("may be 1025");
     assert!(error.contains("column Schluss: has numbers such as 1.025,5 and such as 1.025"), "{error}");
+    let error = read_with("date,price\n2024-01-30,\"1.025,5\"\n2024-01-31,1.017\n", &CsvOptions::default()).expect_err("may be 1017");
+    assert!(error.contains("column price: has numbers such as 1.025,5 and such as 1.025"), "{error}");
     let error =
         read_with("Date,Volume\n01/30/2024,\"1,234,567\"\n01/31/2024,\"1,234\"\n", &CsvOptions::default()).expect_err("may be 1.234");
     assert!(error.contains("\"1,234\" is not a number"), "{error}");

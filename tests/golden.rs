@@ -124,3 +124,23 @@ fn cases_that_cannot_be_run_are_refused() {
         assert!(error.contains(want), "{error}");
     }
 }
+
+/// A single failure counts wherever it stands, also where nothing else is allowed an error; a case without results is none.
+#[test]
+fn a_wrong_element_fails_its_case() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let worst = |values: Option<[f32; 2]>| {
+        let attrs = [("op", "rms_norm"), ("attrs", r#"{"eps": 1e-5}"#), ("rtol", "1e-6"), ("atol", "0")];
+        let mut file = Tensors { metadata: attrs.map(|(name, value)| (name.to_string(), value.to_string())).into(), ..Tensors::default() };
+        let tensors = [("in.x", Some([0.0, 1.0])), ("param.weight", Some([1.0, 1.0])), ("out.y", values)];
+        for (name, values) in tensors.into_iter().filter_map(|(name, values)| Some((name, values?))) {
+            let shape = if name == "param.weight" { vec![2] } else { vec![1, 1, 2] };
+            file.tensors.insert(name.into(), NamedTensor { shape, values: values.to_vec() });
+        }
+        let path = folder.path().join("case.safetensors");
+        std::fs::write(&path, file.to_bytes().expect("a file")).expect("written");
+        pollster::block_on(Case::read(&path).expect("a case").run(&Cpu))
+    };
+    assert!(!worst(Some([0.0, 99.0])).expect("a result").passed());
+    assert!(worst(None).expect_err("no result").to_string().contains("nothing to compare"));
+}

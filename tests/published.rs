@@ -49,6 +49,7 @@ fn file(tensors: &[(String, Vec<usize>, Vec<f32>)], dtype: Dtype) -> Vec<u8> {
         match dtype {
             Dtype::F16 => values.iter().flat_map(|&value| f16::from_f32(value).to_le_bytes()).collect(),
             Dtype::BF16 => values.iter().flat_map(|&value| bf16::from_f32(value).to_le_bytes()).collect(),
+            Dtype::F64 => values.iter().flat_map(|&value| f64::from(value).to_le_bytes()).collect(),
             _ => values.iter().flat_map(|value| value.to_le_bytes()).collect(),
         }
     };
@@ -66,7 +67,8 @@ fn a_backbone_is_read_in_every_element_type_and_under_both_prefixes() {
     let graph = forecaster(2);
     for prefix in ["backbone.", ""] {
         for (dtype, rounded) in [
-            (Dtype::F32, (|value| value) as fn(f32) -> f32),
+            (Dtype::F64, (|value| value) as fn(f32) -> f32),
+            (Dtype::F32, |value| value),
             (Dtype::F16, |value| f16::from_f32(value).to_f32()),
             (Dtype::BF16, |value| bf16::from_f32(value).to_f32()),
         ] {

@@ -374,6 +374,25 @@ fn a_cache_that_is_full_is_refused() {
 }
 
 #[test]
+fn states_that_are_set_are_not_begun_anew() {
+    let config = config(ModelKind::MinGru);
+    let steps = StepGraph::new(&config, 1).expect("sizes fit");
+    let parameters: Vec<_> = initial_values(steps.graph(), 1).into_iter().map(|(_, values)| values).collect();
+    pollster::block_on(async {
+        let mut stream = steps.load(&Cpu, &parameters).await?;
+        let x = vec![0.5; config.features];
+        stream.step(&x).await?;
+        let states = stream.states().await?;
+        let next = stream.step(&x).await?;
+        stream.begin(&[true])?;
+        stream.set_states(&states)?;
+        assert_eq!(stream.step(&x).await?, next);
+        Ok::<_, scanrnn::Error>(())
+    })
+    .unwrap_or_else(|error| panic!("{error}"));
+}
+
+#[test]
 fn a_row_of_a_stream_begins_a_new_sequence_while_the_others_go_on() {
     const BEGIN: usize = 7;
     for model in ModelKind::ALL {

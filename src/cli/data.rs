@@ -18,7 +18,7 @@ use crate::report::language::fill;
 /// Options that choose the series.
 #[derive(Debug, clap::Args)]
 pub struct DataArgs {
-    /// CSV file, plain or gzip; give several for several series [default: data/AAPL_stock_data.csv]
+    /// CSV file, plain or gzip; give several for several series [default: data/AAPL_stock_data.csv, or where that is missing a series that is made up]
     #[arg(long, value_name = "FILE")]
     csv: Vec<PathBuf>,
     /// Column of dates [default: one called date, time or similar, otherwise the first that starts with a date]
@@ -30,7 +30,7 @@ pub struct DataArgs {
     /// How to treat cells without a value
     #[arg(long, value_enum, default_value = "error", value_name = "RULE")]
     missing: Missing,
-    /// Download daily prices of a ticker first, and save them as TICKER_stock_data.csv; if that fails, local prices are used
+    /// Download daily prices of a ticker first, and save them as TICKER_stock_data.csv; if that fails, local prices are used, or where there are none a series that is made up
     #[arg(long, value_name = "TICKER", conflicts_with = "csv")]
     download: Option<String>,
     /// Base address of the price server

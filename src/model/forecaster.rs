@@ -150,6 +150,9 @@ fn default_cache() -> usize {
     1024
 }
 
+/// Steps of a key-value cache, at most: the CPU counts them in 32-bit floats.
+const MOST_CACHE: usize = 1 << 24;
+
 /// Hidden channels, and the sizes that a layer has beside them, at most: the square of them makes a weight.
 const MOST_HIDDEN: usize = 1 << 16;
 /// Layers, at most.
@@ -219,6 +222,9 @@ impl ForecasterConfig {
         ];
         if let Some((option, size)) = inner.into_iter().find(|(_, size)| *size > MOST_HIDDEN) {
             return Err(Error::option(option, size, message!("must be at most {}", MOST_HIDDEN)));
+        }
+        if self.cache > MOST_CACHE {
+            return Err(Error::option("--cache", self.cache, message!("must be at most {}", MOST_CACHE)));
         }
         match sizes.into_iter().find(|(_, size)| *size == 0) {
             Some((option, _)) => Err(Error::option(option, 0, message!("must be at least 1"))),

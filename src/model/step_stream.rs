@@ -108,10 +108,7 @@ impl StepStream<'_> {
         for seen in &mut self.seen {
             *seen += 1;
         }
-        if let Some(mut begins) = self.begins.take() {
-            begins.fill(0);
-            self.session.write_indices(self.steps.reset, &begins)?;
-        }
+        self.cancel_begin()?;
         let mut forecast = self.session.read(self.steps.y).await?;
         rearrange(&mut forecast, self.steps.n_level);
         Ok(forecast)
@@ -155,6 +152,7 @@ impl StepStream<'_> {
         if states.len() != self.steps.states.len() {
             return Err(Error::shape("stream", "states", format!("{} tensors", self.steps.states.len()), &[states.len()]));
         }
+        self.cancel_begin()?;
         for (&state, values) in self.steps.states.iter().zip(states) {
             self.session.write(state, values)?;
         }
@@ -167,11 +165,19 @@ impl StepStream<'_> {
         Ok(())
     }
 
+    /// No row begins a sequence with the next step.
+    fn cancel_begin(&mut self) -> Result<()> {
+        let Some(mut begins) = self.begins.take() else { return Ok(()) };
+        begins.fill(0);
+        self.session.write_indices(self.steps.reset, &begins)
+    }
+
     /// Begins all sequences anew: every state is zero.
     ///
     /// # Errors
     /// [`Error::Gpu`] where the device fails.
     pub fn reset(&mut self) -> Result<()> {
+        self.cancel_begin()?;
         for &state in &self.steps.states {
             self.session.write(state, &vec![0.0; self.steps.graph.spec(state).len()])?;
         }

@@ -86,8 +86,8 @@ impl<'a> Series<'a> {
     }
 }
 
-/// Training steps of all epochs, at most: they are counted by 32 bits.
-const MOST_STEPS: usize = u32::MAX as usize;
+/// Training steps of all epochs, at most: the CPU counts them in 32-bit floats.
+const MOST_STEPS: usize = 1 << 24;
 
 /// Times an epoch's steps are waited for, at least, so that progress can be shown.
 const SLICES: usize = 10;

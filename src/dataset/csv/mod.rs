@@ -143,8 +143,7 @@ pub fn read_csv(path: &Path, options: &CsvOptions<'_>) -> Result<CsvTables> {
     let cells = Cells { path, names: &names, decimal_comma: dialect.decimal_comma, missing: options.missing };
     let mut all: Vec<Rows> = Vec::new();
     let mut index_of: HashMap<String, usize> = HashMap::new();
-    // who parts thousands by points has decimal commas, and no commas between cells
-    let mut points = vec![Points::default(); if dialect.delimiter == b',' { 0 } else { layout.selected.len() }];
+    let mut points = vec![Points::default(); layout.selected.len()];
     let mut next = ByteRecord::new();
     loop {
         let id = layout.id.map_or(Ok(""), |column| text(&record, column, path, Some(&names)))?;
@@ -167,7 +166,8 @@ pub fn read_csv(path: &Path, options: &CsvOptions<'_>) -> Result<CsvTables> {
         return Err(error);
     }
     for (&column, points) in layout.selected.iter().zip(points) {
-        notes.extend(points.note(&place, &names[column])?);
+        // who parts thousands by points has decimal commas, and seldom commas between cells
+        notes.extend(points.note(&place, &names[column])?.filter(|_| dialect.delimiter != b','));
     }
     let mut of_series = Vec::new();
     let tables = all.into_iter().map(|rows| rows.into_table(&layout, &cells, &mut of_series)).collect::<Result<_>>()?;
