@@ -169,7 +169,7 @@ fn settings_beyond_any_count_are_refused() {
         assert_eq!(message(config), format!("{option} is {}: must be at most {most}", usize::MAX));
     }
     assert!(message(TrainingConfig { window: most, ..config() }).starts_with("training: `series` has shape [140]"));
-    assert_eq!(message(TrainingConfig { epochs: most, ..config() }), format!("--epochs is {most}: must be at most {}", most / 12));
+    assert_eq!(message(TrainingConfig { epochs: most, ..config() }), format!("--epochs is {most}: must be at most {}", (1 << 24) / 12));
     let fit = fit(&TrainingConfig { patience: Some(usize::MAX), epoch_steps: Some(usize::MAX), ..config() }, &Cpu);
     assert_eq!(fit.epochs.len(), 4);
     let model = ForecasterConfig { expand: usize::MAX, ..ForecasterConfig::new(ModelKind::Mamba, 8) };
