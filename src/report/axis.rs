@@ -14,6 +14,9 @@ const LOG_RATIO: f64 = 4.0;
 /// Length of a date with its hour, `YYYY-MM-DD HH`.
 const HOUR: usize = 13;
 
+/// Length of a date with its time, `MM/DD/YYYY HH:MM`.
+const MINUTE: usize = 16;
+
 /// One axis of a panel.
 #[derive(Clone, Debug)]
 pub(super) struct Axis {
@@ -57,7 +60,8 @@ impl Axis {
     }
 
     /// An axis of the rows `0..dates.len()`, with ticks where the year, the month, the day or the hour changes: the finest that gives no more
-    /// than `n_tick`. Dates begin with `YYYY-MM-DD`, hours follow; other texts get ticks at even distances.
+    /// than `n_tick`, or every so many days where months are too few. Dates begin with `YYYY-MM-DD`, hours follow; other texts get ticks at
+    /// even distances.
     pub fn dates(dates: &[&str], n_tick: usize) -> Self {
         let last = dates.len().saturating_sub(1).max(1) as f64;
         let range = -0.01 * last..1.01 * last;
@@ -76,11 +80,14 @@ impl Axis {
             dates.iter().all(|date| date.len() >= 10 && date.is_ascii() && date.as_bytes()[4] == b'-' && date.as_bytes()[7] == b'-');
         let has_hours = is_iso && dates.iter().all(|date| date.len() > HOUR && date.as_bytes()[HOUR] == b':');
         let hours = hours.iter().filter(|_| has_hours);
-        let found = hours.chain(&levels).map(starts).find(|ticks| (2..=n_tick).contains(&ticks.len()));
+        let every = |n_day: usize| starts(&levels[0]).into_iter().step_by(n_day).collect();
+        let fits = |ticks: &Vec<(f64, String)>| (2..=n_tick).contains(&ticks.len());
+        let found = hours.chain(&levels).map(starts).chain([2, 5, 10].map(every)).find(fits);
+        // none at the end, where a long text would leave the picture
         let even = || {
             let n = n_tick.min(dates.len()).max(1);
-            let row = |tick: usize| tick * dates.len().saturating_sub(1) / (n - 1).max(1);
-            (0..n).map(row).filter_map(|row| Some((row as f64, dates.get(row)?.chars().take(10).collect()))).collect()
+            let row = |tick: usize| tick * dates.len() / n;
+            (0..n).map(row).filter_map(|row| Some((row as f64, dates.get(row)?.chars().take(MINUTE).collect()))).collect()
         };
         let ticks = found.filter(|_| is_iso).unwrap_or_else(even);
         Axis { ticks, power: 0, range, is_log: false }
@@ -190,5 +197,20 @@ mod tests {
         assert_eq!(shown(-4e-8, 8e-8), ("0 5".into(), "volume (1e-8)".into()));
         assert_eq!(shown(1e9, 1e9 + 3.0).1, "volume (1e9)");
         assert_eq!(shown(0.0, 900_000.0), ("0 200000 400000 600000 800000".into(), "volume".into()));
+    }
+
+    #[test]
+    fn ticks_of_dates_are_whole_days_or_whole_texts() {
+        let texts = |dates: &[String], n_tick: usize| -> Vec<String> {
+            let dates: Vec<&str> = dates.iter().map(String::as_str).collect();
+            Axis::dates(&dates, n_tick).ticks().iter().map(|tick| tick.1.clone()).collect()
+        };
+        let hours: Vec<String> = (0..180).map(|hour| format!("2023-02-{:02} {:02}:00", 20 + hour / 24, hour % 24)).collect();
+        assert_eq!(texts(&hours, 8), ["21", "22", "23", "24", "25", "26", "27"].map(|day| format!("2023-02-{day}")));
+        assert_eq!(texts(&hours, 5), ["21", "23", "25", "27"].map(|day| format!("2023-02-{day}")));
+        let american: Vec<String> = (0..24).map(|hour| format!("01/11/2023 {:02}:00 AM", hour % 12)).collect();
+        assert_eq!(texts(&american, 2), ["01/11/2023 00:00", "01/11/2023 00:00"]);
+        let written: Vec<String> = (1..29).map(|day| format!("Aug {day:02}, 2023")).collect();
+        assert_eq!(texts(&written, 2), ["Aug 01, 2023", "Aug 15, 2023"]);
     }
 }
