@@ -14,8 +14,8 @@ const LOG_RATIO: f64 = 4.0;
 /// Length of a date with its hour, `YYYY-MM-DD HH`.
 const HOUR: usize = 13;
 
-/// Length of a date with its time, `MM/DD/YYYY HH:MM`.
-const MINUTE: usize = 16;
+/// Length of a date with its time, `MM/DD/YYYY HH:MM AM`.
+const TIME: usize = 19;
 
 /// One axis of a panel.
 #[derive(Clone, Debug)]
@@ -87,7 +87,7 @@ impl Axis {
         let even = || {
             let n = n_tick.min(dates.len()).max(1);
             let row = |tick: usize| tick * dates.len() / n;
-            (0..n).map(row).filter_map(|row| Some((row as f64, dates.get(row)?.chars().take(MINUTE).collect()))).collect()
+            (0..n).map(row).filter_map(|row| Some((row as f64, dates.get(row)?.chars().take(TIME).collect()))).collect()
         };
         let ticks = found.filter(|_| is_iso).unwrap_or_else(even);
         Axis { ticks, power: 0, range, is_log: false }
@@ -209,7 +209,7 @@ mod tests {
         assert_eq!(texts(&hours, 8), ["21", "22", "23", "24", "25", "26", "27"].map(|day| format!("2023-02-{day}")));
         assert_eq!(texts(&hours, 5), ["21", "23", "25", "27"].map(|day| format!("2023-02-{day}")));
         let american: Vec<String> = (0..24).map(|hour| format!("01/11/2023 {:02}:00 AM", hour % 12)).collect();
-        assert_eq!(texts(&american, 2), ["01/11/2023 00:00", "01/11/2023 00:00"]);
+        assert_eq!(texts(&american, 2), ["01/11/2023 00:00 AM", "01/11/2023 00:00 AM"]);
         let written: Vec<String> = (1..29).map(|day| format!("Aug {day:02}, 2023")).collect();
         assert_eq!(texts(&written, 2), ["Aug 01, 2023", "Aug 15, 2023"]);
     }
