@@ -174,7 +174,10 @@ impl Description {
                 let places = self.by_source(tables);
                 if places.iter().all(Option::is_none) {
                     let what = message!("was trained on {} series, not {}", all.len(), tables.len());
-                    let remedy = message!("give the same number of series, in the same order");
+                    let remedy = match are_named {
+                        true => message!("give --id and the column that tells these series apart: {}", self.ids.join(", ")),
+                        false => message!("give the same number of series, in the same order"),
+                    };
                     return if all.len() == tables.len() { Ok(all.to_vec()) } else { Err(Error::data(place, what, remedy)) };
                 }
                 (tables.iter().map(|table| table.source().to_string()).collect(), &self.sources, places)
@@ -251,6 +254,10 @@ impl Checkpoint {
     pub fn parse(place: &str, bytes: &[u8]) -> Result<Self> {
         let mut tensors = Tensors::parse(place, bytes)?;
         let fail = |what: Message| Error::data(place, what, message!("name a file that `scanrnn train` wrote"));
+        if tensors.metadata.contains_key(STATE) {
+            let what = message!("is the state that a training goes on from, not a checkpoint");
+            return Err(Error::data(place, what, message!("name best.safetensors of its run")));
+        }
         let json = tensors.metadata.remove(DESCRIPTION).ok_or_else(|| fail(message!("has no scanrnn configuration")))?;
         let description: Description =
             serde_json::from_str(&json).map_err(|error| fail(message!("has an unreadable configuration ({})", error)))?;

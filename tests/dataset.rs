@@ -294,6 +294,12 @@ fn windows_refuse_what_does_not_fit() {
     let unscaled = Layout { scaling: Scaling::None, ..layout(4, 1) };
     let huge = memory(vec![vec![1e300; 50]]);
     assert!(message(&Windows::new(&[huge], &unscaled).expect_err("too large")).contains("beyond float32"));
+    // one value whose square is beyond float64, so that no row of the column can be scaled
+    for (scaling, huge) in [(Scaling::Standard, 1e300), (Scaling::Standard, -1e308), (Scaling::None, 1e39)] {
+        let one = memory(vec![(0..50).map(|row| if row == 31 { huge } else { f64::from(row) }).collect()]);
+        let error = Windows::new(&[one], &Layout { scaling, ..layout(4, 1) }).expect_err("too large");
+        assert!(message(&error).contains(&format!("row 31: {huge:e} is beyond float32")), "{error}");
+    }
     assert!(message(&Windows::new(&[], &layout(4, 1)).expect_err("nothing")).contains("there is no column to forecast"));
 }
 

@@ -234,6 +234,9 @@ fn a_backtest_sees_nothing_of_what_comes_after_an_origin() {
     let names = ["min-gru-scan", "persistence", "seasonal-naive-24", "drift", "linear"];
     assert_eq!(rows.take(5).collect::<Vec<_>>(), names.map(Some), "{shown}");
     assert!(kept[1]["best_epoch"].is_null() && kept[1]["model"] != whole[1]["model"]);
+    let once = succeeds(folder.path(), &format!("backtest --model min-gru-scan --csv loads.csv {options} --no-refit --sliding 100"));
+    assert!(once.contains("Trained at the first origin only.") && !once.contains("Each origin uses"), "{once}");
+    assert!(shown.contains("Each origin uses all rows before it."), "{shown}");
     let sliding = origins("loads.csv", "--sliding 100");
     assert!(sliding.iter().all(|origin| origin["training_rows"] == 80));
     refuses(folder.path(), "backtest --device cpu --csv loads.csv --targets north --origins 300", &["--origins", "300"]);
@@ -448,6 +451,12 @@ fn a_model_starts_as_the_linear_map_and_keeps_it_where_no_epoch_is_better() {
     let mse = |kind: &str, name: &str| figures["test"][kind][name]["overall"]["scaled"]["mse"].as_f64().expect("a figure");
     let (model, linear) = (mse("models", "min-gru-scan"), mse("baselines", "linear"));
     assert!((model - linear).abs() <= 1e-2 * linear, "{model} is not {linear}");
+    let compared = succeeds(folder.path(), &format!("compare --models min-gru-scan --seeds 2 {SMALL} --lr 0.5 --patience 2"));
+    assert!(compared.contains("min-gru-scan: in 2 of 2 trainings no epoch was better than the start"), "{compared}");
+    let space = "model = \"min-gru-scan\"\ncsv = \"loads.csv\"\ndevice = \"cpu\"\ntargets = \"all\"\nwindow = 24\nhorizon = 6\nhidden = 8\nlr = [0.5]\n";
+    std::fs::write(folder.path().join("start.toml"), space).expect("written");
+    let searched = succeeds(folder.path(), "tune --space start.toml --trials 1 --epochs 2 --out-dir start");
+    assert!(searched.contains("trial 0: no epoch of 2 was better than the start, whose parameters are kept."), "{searched}");
     let evaluated = succeeds(folder.path(), "evaluate --checkpoint run/best.safetensors --device cpu --csv loads.csv --json again.json");
     assert!(evaluated.contains("min-gru-scan"), "{evaluated}");
     let again = json(&folder.path().join("again.json"));
@@ -470,7 +479,9 @@ fn nothing_that_is_read_or_written_is_written_over() {
     // a run that is not gone on with
     succeeds(folder.path(), &format!("{train} --run-dir run"));
     let metrics = read("run/metrics.jsonl");
-    refuses(folder.path(), "train --resume run --lr 0.5", &["other settings"]);
+    refuses(folder.path(), "train --resume run --lr 0.5", &["other settings (learning_rate was ", ", now 0.5)"]);
+    refuses(folder.path(), "train --resume run --epochs 20", &["other settings (epochs was 2, now 20)"]);
+    refuses(folder.path(), "train --resume run --hidden 4", &["another model (hidden was 8, now 4)"]);
     assert_eq!(read("run/metrics.jsonl"), metrics);
     // two outputs of one name
     refuses(folder.path(), &format!("{train} --run-dir two --json x --checkpoint x"), &["x", "is written by this command already"]);
@@ -525,6 +536,26 @@ fn a_checkpoint_is_used_on_rows_that_are_said_and_named() {
     assert_eq!(warning(evaluate), "");
     assert!(warning(&format!("{evaluate} --split 0.3,0.3,0.4")).contains("seen in training"));
     refuses(path, "forecast --checkpoint run/best.safetensors --device cpu", &["prices of AAPL", "--csv"]);
+    // shares that leave rows out, on a series that keeps its value
+    let rows = (0..60).map(|row| format!("{row},7\n")).collect::<String>();
+    std::fs::write(path.join("same.csv"), format!("row,sold\n{rows}")).expect("written");
+    let same = "--device cpu --csv same.csv --targets sold --window 4 --hidden 4 --epochs 1 --split 0.7,0.1,0.1";
+    for command in ["train --model min-gru-scan --run-dir same", "compare --models min-gru-scan --seeds 1"] {
+        let text = succeeds(path, &format!("{command} {same}"));
+        assert!(text.contains("--split 0.7,0.1,0.1 sum to less than 1: the newest 10"), "{text}");
+        assert!(text.contains("persistence") && text.contains('–') && !text.contains("NaN"), "{text}");
+    }
+    // not a checkpoint, but beside one
+    let beside = |name: &str, parts: &[&str]| refuses(path, &format!("forecast --checkpoint {name} --device cpu --csv loads.csv"), parts);
+    beside("run/last.safetensors", &["a training goes on from", "name best.safetensors"]);
+    beside("run", &["run: is a folder", "run/best.safetensors"]);
+    // a time that no covariate is known of
+    let covariate = "--targets north --features north,south --window 24 --horizon 6 --hidden 4 --epochs 1 --run-dir covariate";
+    succeeds(path, &format!("train --model min-gru-scan --device cpu --csv loads.csv {covariate}"));
+    let further = "forecast --checkpoint covariate/best.safetensors --device cpu --csv loads.csv --horizon 7";
+    refuses(path, further, &["future values of south: train with --horizon 7"]);
+    let carried = "train --model min-gru-scan --device cpu --csv loads.csv --targets all --carry-state --window-norm none --window 6";
+    refuses(path, carried, &["--channels mixed"]);
     // a state that is carried comes from the first row, as in a stream
     let carried = "--window-norm none --carry-state --calendar off --targets north --window 6 --horizon 1 --hidden 8 --batch 4 --epochs 2";
     succeeds(path, &format!("train --model mamba --device cpu --csv loads.csv {carried} --run-dir carried"));
@@ -550,6 +581,13 @@ fn a_checkpoint_is_used_on_rows_that_are_said_and_named() {
     assert!(output.status.success() && stderr(&output).contains("no regular step"), "{output:?}");
     let forecast = std::fs::read_to_string(path.join("forecast.csv")).expect("rows");
     assert!(forecast.starts_with("shop,ahead,sold\na,1,") && forecast.contains("\nb,1,"), "{forecast}");
+    // without the column that tells them apart
+    let one = std::fs::read_to_string(path.join("two.csv")).expect("rows");
+    let one: String = one.lines().filter(|line| !line.contains(",b,")).map(|line| format!("{line}\n")).collect();
+    std::fs::write(path.join("one.csv"), one).expect("written");
+    let nameless = "forecast --checkpoint two/best.safetensors --device cpu --csv one.csv";
+    refuses(path, nameless, &["was trained on 2 series, not 1; give --id and the column that tells these series apart: a, b"]);
+    refuses(path, "backtest --device cpu --csv two.csv --id shop", &["--csv is 2 series", "give a CSV file of that series alone"]);
     // a series that no window fits in is left out
     let lines = std::fs::read_to_string(path.join("two.csv")).expect("rows");
     std::fs::write(path.join("three.csv"), format!("{lines}2024-01-01,c,1\n2024-01-02,c,2\n")).expect("written");

@@ -9,7 +9,8 @@ use serde_json::{Map, Value, json};
 use super::data::{DataArgs, LayoutArgs, SeasonArgs, sources, title};
 use super::device::{Device, DeviceArgs};
 use super::experiment::{self, spread};
-use super::pictures;
+use super::pictures::{self, Shown};
+use super::scores;
 use super::setting::Setting;
 use super::training::TrainingArgs;
 use crate::baseline::{Baseline, Linear};
@@ -110,7 +111,7 @@ pub async fn run(args: &Args, lang: Lang) -> Result<ExitCode> {
         return Err(Error::Option {
             option: "--csv".into(),
             got: message!("{} series", tables.len()),
-            expected: message!("backtest walks through one series: name one"),
+            expected: message!("backtest walks through one series: give a CSV file of that series alone"),
         });
     };
     let folds = folds(args, table.n_row())?;
@@ -302,7 +303,7 @@ fn text(origins: &[Origin], args: &Args, lang: Lang) -> String {
             significant(scores.mse, 5),
             significant(scores.mae, 5),
             significant(origin.persistence().overall.scaled.mse, 5),
-            format!("{:.4}", origin.ratio()),
+            scores::ratio(origin.model.overall.scaled.mse, origin.persistence().overall.scaled.mse),
             origin.best_epoch.map_or_else(|| "–".into(), |epoch| epoch.to_string()),
         ]);
     }
@@ -314,8 +315,11 @@ fn text(origins: &[Origin], args: &Args, lang: Lang) -> String {
     if n_lost > 0 {
         lines.push(fill(texts.lost_at, [args.model.name(), &n_lost.to_string()]));
     }
-    lines.push((if args.no_refit { texts.no_refit } else { texts.refit }).into());
-    lines.push((if args.sliding.is_some() { texts.sliding } else { texts.expanding }).into());
+    // trained once, there is nothing that each origin uses
+    match (args.no_refit, args.sliding.is_some()) {
+        (true, _) => lines.push(texts.no_refit.into()),
+        (false, is_sliding) => lines.extend([texts.refit, if is_sliding { texts.sliding } else { texts.expanding }].map(String::from)),
+    }
     format!("{table}\n{}{}\n", means(origins, args, texts), lines.join("\n"))
 }
 
@@ -347,7 +351,8 @@ fn picture_of(origin: &Origin, setting: &Setting, forecasts: &[f32], args: &Args
     let texts = lang.texts();
     let Setting { tables, windows, .. } = setting;
     let heading = fill(texts.origin, [&title(tables, windows.layout(), lang), &origin.date]);
-    let mut chart = pictures::forecasts(args.model.name(), heading, tables, windows, forecasts, &args.training.loss(), lang);
+    let (name, loss) = (args.model.name(), args.training.loss());
+    let mut chart = pictures::forecasts(name, heading, tables, windows, forecasts, &loss, Shown::First, lang);
     chart.remarks.push(fill(texts.against, [&significant(origin.model.overall.scaled.mse, 4), &format!("{:.3}", origin.ratio())]));
     chart
 }

@@ -62,6 +62,8 @@ struct Entry {
     look: Look,
     evaluations: Vec<Evaluation>,
     epochs: Vec<EpochScore>,
+    /// Trainings of which no epoch was better than the start.
+    n_start: usize,
     seconds: f64,
 }
 
@@ -107,7 +109,7 @@ async fn entries(kinds: &[ModelKind], seeds: u64, setting: &Setting, device: &De
     let mut entries = Vec::new();
     for (index, &kind) in kinds.iter().enumerate() {
         let look = Look::Model(index);
-        let mut entry = Entry { name: kind.name().into(), look, evaluations: Vec::new(), epochs: Vec::new(), seconds: 0.0 };
+        let mut entry = Entry { name: kind.name().into(), look, evaluations: Vec::new(), epochs: Vec::new(), n_start: 0, seconds: 0.0 };
         for seed in training.seed..training.seed + seeds {
             let outcome =
                 experiment::run(kind, setting, seed, device, fill(texts.with_seed, [kind.name(), &seed.to_string()]), lang).await?;
@@ -115,6 +117,7 @@ async fn entries(kinds: &[ModelKind], seeds: u64, setting: &Setting, device: &De
             let [mse, seconds] = [significant(evaluation.overall.scaled.mse, 5), format!("{:.1}", outcome.fit.seconds)];
             println!("{}", fill(texts.seed_line, [kind.name(), &seed.to_string(), &mse, &seconds]));
             entry.seconds += outcome.fit.seconds;
+            entry.n_start += usize::from(outcome.fit.best_epoch == 0);
             entry.evaluations.push(evaluation);
             if entry.epochs.is_empty() {
                 entry.epochs = outcome.fit.epochs;
@@ -124,7 +127,7 @@ async fn entries(kinds: &[ModelKind], seeds: u64, setting: &Setting, device: &De
     }
     for baseline in scores::baselines(season, linear.clone(), lang) {
         let evaluations = vec![baseline.evaluate(windows, windows.scored(), season)];
-        entries.push(Entry { name: baseline.name(), look: Look::Baseline, evaluations, epochs: Vec::new(), seconds: 0.0 });
+        entries.push(Entry { name: baseline.name(), look: Look::Baseline, evaluations, epochs: Vec::new(), n_start: 0, seconds: 0.0 });
     }
     Ok(entries)
 }
@@ -142,6 +145,7 @@ fn text(entries: &[Entry], windows: &Windows, seeds: u64, texts: &Texts) -> Stri
     ranked.sort_by(|a, b| a.mse().0.total_cmp(&b.mse().0));
     for entry in &ranked {
         let (mse, mae) = (entry.mse(), entry.spread(|evaluation| evaluation.overall.scaled.mae));
+        let mase = entry.spread(|evaluation| evaluation.overall.mase).0;
         let deviation = |deviation: f64| if entry.evaluations.len() < 2 { "–".into() } else { significant(deviation, 2) };
         table.push([
             entry.name.clone(),
@@ -149,8 +153,8 @@ fn text(entries: &[Entry], windows: &Windows, seeds: u64, texts: &Texts) -> Stri
             deviation(mse.1),
             significant(mae.0, 5),
             deviation(mae.1),
-            format!("{:.4}", mse.0 / persistence),
-            significant(entry.spread(|evaluation| evaluation.overall.mase).0, 4),
+            scores::ratio(mse.0, persistence),
+            scores::known(mase, significant(mase, 4)),
             if entry.look == Look::Baseline { "–".into() } else { format!("{:.1}", entry.seconds) },
         ]);
     }
@@ -158,6 +162,10 @@ fn text(entries: &[Entry], windows: &Windows, seeds: u64, texts: &Texts) -> Stri
     let is_model = |entry: &&&Entry| entry.look != Look::Baseline;
     for entry in ranked.iter().filter(is_model).filter(|entry| entry.mse().0 > persistence) {
         text += &(fill(texts.lost, [&entry.name, &format!("{:.4}", entry.mse().0 / persistence)]) + "\n");
+    }
+    for entry in ranked.iter().filter(|entry| entry.n_start > 0) {
+        let counts = [entry.n_start, entry.evaluations.len()].map(|count| count.to_string());
+        text += &(fill(texts.starts_kept, [&entry.name, &counts[0], &counts[1]]) + "\n");
     }
     text
 }

@@ -14,6 +14,7 @@ use crate::dataset::{CALENDAR, Channels, Columns, CsvOptions, Layout, Missing, P
 use crate::error::{Error, Result};
 use crate::report::Lang;
 use crate::report::language::fill;
+use crate::report::table::significant;
 
 /// Options that choose the series.
 #[derive(Debug, clap::Args)]
@@ -268,7 +269,7 @@ impl LayoutArgs {
     }
 }
 
-/// Says which series have no window, and so no part in what a command does.
+/// Says which series have no window, and so no part in what a command does, and where shares of rows leave some out.
 pub fn say_left_out(tables: &[Table], windows: &Windows, lang: Lang) {
     let parts = [windows.train(), windows.valid(), windows.test()];
     let has_window = |at: usize| parts.iter().any(|starts| starts.ranges().get(at).is_some_and(|range| !range.is_empty()));
@@ -277,6 +278,12 @@ pub fn say_left_out(tables: &[Table], windows: &Windows, lang: Lang) {
         is_used[member.table] |= has_window(at);
     }
     say_unused(tables, &is_used, lang);
+    let partition = windows.layout().partition;
+    let left = partition.left();
+    if left > 0.0 {
+        let line = fill(lang.texts().rows_left_out, [&partition.to_string(), &significant(100.0 * left, 3)]);
+        println!("{}", fill(lang.texts().data, [&line]));
+    }
 }
 
 /// Names the series that are not used.
@@ -292,16 +299,51 @@ pub fn say_unused(tables: &[Table], is_used: &[bool], lang: Lang) {
 
 /// Name of the series for titles: `AAPL Close`.
 pub fn title(tables: &[Table], layout: &Layout, lang: Lang) -> String {
-    let stem = |table: &Table| match table.source() {
-        Source::File(path) => path.file_stem().map(|stem| stem.to_string_lossy().replace("_stock_data", "")),
+    let stem = |source: &Source| match source {
+        Source::File(path) | Source::Series { path, .. } => path.file_stem().map(|stem| stem.to_string_lossy().replace("_stock_data", "")),
         Source::Download { ticker, .. } => Some(ticker.clone()),
         _ => None,
     };
-    let names = tables.iter().map(|table| stem(table).unwrap_or_else(|| lang.message(&table.source().message())));
-    format!("{} {}", lang.list(&names.collect::<Vec<_>>()), lang.list(&layout.targets))
+    let names = by_file(tables, lang, &|table| stem(table.source()).unwrap_or_else(|| lang.message(&table.source().message())));
+    format!("{} {}", lang.list(&names), lang.list(&layout.targets))
+}
+
+/// Names of tables, each file once with the ids of its series after it.
+fn by_file(tables: &[Table], lang: Lang, name: &dyn Fn(&Table) -> String) -> Vec<String> {
+    let path = |table: &Table| match table.source() {
+        Source::Series { path, .. } => Some(path.clone()),
+        _ => None,
+    };
+    let named = |group: &[Table]| {
+        let ids: Vec<&String> = group.iter().filter_map(|table| table.source().id()).collect();
+        if ids.is_empty() { name(&group[0]) } else { fill(lang.texts().series_of, [&name(&group[0]), &lang.list(&ids)]) }
+    };
+    tables.chunk_by(|a, b| path(a).is_some() && path(a) == path(b)).map(named).collect()
 }
 
 /// Where the numbers come from, for pictures.
 pub fn sources(tables: &[Table], lang: Lang) -> String {
-    lang.list(&tables.iter().map(|table| lang.message(&table.source().message())).collect::<Vec<_>>())
+    let name = |table: &Table| match table.source() {
+        Source::Series { path, .. } => path.display().to_string(),
+        source => lang.message(&source.message()),
+    };
+    lang.list(&by_file(tables, lang, &name))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_title_names_a_file_once() {
+        let table = |source: Source| Table::new(source, None, vec![("sales".into(), vec![1.0, 2.0])]).expect("a table");
+        let series = |file: &str, id: &str| table(Source::Series { path: file.into(), id: id.into() });
+        let mut tables: Vec<Table> = ["Nord", "Süd", "c", "d", "e", "f"].map(|id| series("d/retail.csv", id)).into();
+        let layout = Layout::one_column("sales", 1, 1);
+        assert_eq!(title(&tables, &layout, Lang::En), "retail: Nord, Süd, c, d and 2 more sales");
+        assert_eq!(sources(&tables[..2], Lang::En), "d/retail.csv: Nord, Süd");
+        tables.truncate(1);
+        tables.extend([series("other.csv", "Nord"), table(Source::File("AAPL_stock_data.csv".into()))]);
+        assert_eq!(title(&tables, &layout, Lang::En), "retail: Nord, other: Nord, AAPL sales");
+    }
 }

@@ -122,9 +122,10 @@ fn check(description: &Description, horizon: usize) -> Result<()> {
     let unknown: Vec<&str> = description.layout.covariates.iter().map(String::as_str).filter(|name| !CALENDAR.contains(name)).collect();
     if horizon > description.model.horizon && !unknown.is_empty() {
         let what = message!(
-            "the model forecasts {} rows; further rows would need future values of {}",
+            "the model forecasts {} rows; further rows would need future values of {}: train with --horizon {}",
             description.model.horizon,
-            unknown.join(", ")
+            unknown.join(", "),
+            horizon
         );
         return Err(Error::option("--horizon", horizon, what));
     }

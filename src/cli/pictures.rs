@@ -41,13 +41,31 @@ pub fn left_out(n_drawn: usize, n_panel: usize, lang: Lang) -> Option<String> {
     (n_drawn < n_panel).then(|| fill(lang.texts().panels_shown, [&n_drawn.to_string(), &n_panel.to_string()]))
 }
 
-/// Forecasts of the last scored windows, `(window, horizon, target, level)`, scaled, each window beginning where the one before ends,
-/// beside what came: a panel for each target of the first series that has such windows, in its own unit.
-pub fn forecasts(name: &str, title: String, tables: &[Table], windows: &Windows, forecasts: &[f32], loss: &Loss, lang: Lang) -> Chart {
+/// Which of the scored windows are drawn, where not all are.
+#[derive(Clone, Copy, Debug)]
+pub enum Shown {
+    /// Those that begin at the first scored row.
+    First,
+    /// Those that end at the last.
+    Last,
+}
+
+/// Forecasts of scored windows, `(window, horizon, target, level)`, scaled, each window beginning where the one before ends, beside what
+/// came: a panel for each target of the first series that has such windows, in its own unit.
+pub fn forecasts(
+    name: &str,
+    title: String,
+    tables: &[Table],
+    windows: &Windows,
+    forecasts: &[f32],
+    loss: &Loss,
+    which: Shown,
+    lang: Lang,
+) -> Chart {
     let texts = lang.texts();
     let mut scored = windows.members().iter().zip(windows.scored().ranges()).filter(|(_, starts)| !starts.is_empty());
     let shown = scored.next().map_or(0, |(member, _)| member.table);
-    let panels = panels(&tables[shown], shown, windows, forecasts, loss);
+    let panels = panels(&tables[shown], shown, windows, forecasts, loss, which);
     let mut remarks = vec![
         fill(texts.source, [&sources(&tables[shown..=shown], lang)]),
         fill(texts.ahead, [&windows.layout().window.to_string(), &windows.layout().horizon.to_string()]),
@@ -64,7 +82,7 @@ pub fn forecasts(name: &str, title: String, tables: &[Table], windows: &Windows,
 }
 
 /// The panels of the table at the place `shown`.
-fn panels(table: &Table, shown: usize, windows: &Windows, forecasts: &[f32], loss: &Loss) -> Vec<Panel> {
+fn panels(table: &Table, shown: usize, windows: &Windows, forecasts: &[f32], loss: &Loss, which: Shown) -> Vec<Panel> {
     let layout = windows.layout();
     let (horizon, n_target) = (layout.horizon, windows.n_target());
     let n_level = loss.columns_per_output();
@@ -78,11 +96,13 @@ fn panels(table: &Table, shown: usize, windows: &Windows, forecasts: &[f32], los
             continue;
         }
         let n_shown = N_ROW.max(3 * horizon).min(starts.len() + horizon - 1).div_ceil(horizon);
-        let mut drawn: Vec<usize> = (0..n_shown).filter_map(|back| (starts.len() - 1).checked_sub(back * horizon)).collect();
-        drawn.reverse();
+        let drawn: Vec<usize> = match which {
+            Shown::First => (0..starts.len()).step_by(horizon).take(n_shown).collect(),
+            Shown::Last => (0..starts.len()).rev().step_by(horizon).take(n_shown).rev().collect(),
+        };
         let first_row = |window: usize| starts.start + window - member.rows.start + layout.window;
         let first = first_row(drawn[0]).saturating_sub(horizon.max(20));
-        let last = first_row(starts.len() - 1) + horizon;
+        let last = first_row(drawn[drawn.len() - 1]) + horizon;
         for target in 0..n_target {
             let (column, scaler) = (member.columns[target], windows.scaler(member, target));
             let name = layout.columns().nth(column).unwrap_or_default().to_string();
@@ -127,9 +147,25 @@ mod tests {
         let tables = [table("short", 4), table("long", 60)];
         let windows = Windows::new(&tables, &Layout::one_column("value", 8, 1)).expect("windows");
         let values = vec![0.0; windows.scored().len()];
-        let chart = forecasts("mamba", String::new(), &tables, &windows, &values, &Loss::Mse, Lang::En);
+        let chart = forecasts("mamba", String::new(), &tables, &windows, &values, &Loss::Mse, Shown::Last, Lang::En);
         assert!(chart.remarks[0].contains("long") && !chart.remarks[0].contains("short"), "{:?}", chart.remarks);
         let [Panel::Lines { lines, .. }] = &chart.panels[..] else { panic!("not one panel: {:?}", chart.panels) };
         assert_eq!(lines[1].points.len(), windows.scored().len());
+    }
+
+    #[test]
+    fn forecasts_begin_at_the_first_scored_row_or_end_at_the_last() {
+        let values = (0..60).map(|row| (row as f64 / 3.0).sin()).collect();
+        let tables = [Table::new(Source::Memory("wave".into()), None, vec![("value".into(), values)]).expect("a table")];
+        let windows = Windows::new(&tables, &Layout::one_column("value", 8, 5)).expect("windows");
+        // 12 rows, the last fifth: 8 windows, of which 2 follow one another
+        let n_window = windows.scored().len();
+        let values = vec![0.0; n_window * 5];
+        for (which, rows) in [(Shown::First, 48..58), (Shown::Last, 50..60)] {
+            let chart = forecasts("mamba", String::new(), &tables, &windows, &values, &Loss::Mse, which, Lang::En);
+            let [Panel::Lines { lines, x: Places::Rows(names), .. }] = &chart.panels[..] else { panic!("not one panel") };
+            let drawn: Vec<_> = lines[1].points.iter().map(|point| names[point.0 as usize].clone()).collect();
+            assert_eq!(drawn, rows.map(|row| tables[0].row_name(row)).collect::<Vec<_>>(), "{which:?}");
+        }
     }
 }

@@ -82,7 +82,7 @@ impl<'a> Scoreboard<'a> {
                 significant(overall.scaled.rmse, 5),
                 significant(overall.scaled.mae, 5),
                 known(overall.scaled.r2, format!("{:.5}", overall.scaled.r2)),
-                format!("{:.4}", overall.scaled.mse / persistence),
+                ratio(overall.scaled.mse, persistence),
                 known(overall.mase, significant(overall.mase, 4)),
                 significant(overall.smape, 4),
             ]);
@@ -145,7 +145,7 @@ impl<'a> Scoreboard<'a> {
                     target.target.clone(),
                     significant(scores.scaled.mse, 5),
                     significant(scores.scaled.mae, 5),
-                    format!("{:.4}", scores.scaled.mse / persistence.scores.scaled.mse),
+                    ratio(scores.scaled.mse, persistence.scores.scaled.mse),
                     significant(scores.original.rmse, 5),
                     significant(scores.original.mae, 5),
                     known(scores.mase, significant(scores.mase, 4)),
@@ -177,8 +177,14 @@ impl<'a> Scoreboard<'a> {
     }
 }
 
+/// An error over that of persistence as a cell: a dash where both are 0, as on a series that keeps its value.
+pub fn ratio(mse: f64, persistence: f64) -> String {
+    let ratio = mse / persistence;
+    known(ratio, format!("{ratio:.4}"))
+}
+
 /// A figure as a cell, a dash where there is none: R2 of a single value, MASE without training rows.
-fn known(figure: f64, cell: String) -> String {
+pub fn known(figure: f64, cell: String) -> String {
     if figure.is_nan() { "–".into() } else { cell }
 }
 

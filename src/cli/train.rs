@@ -13,7 +13,7 @@ use serde_json::json;
 
 use super::data::{DataArgs, LayoutArgs, SeasonArgs, SplitArgs, title};
 use super::device::{Device, DeviceArgs};
-use super::pictures;
+use super::pictures::{self, Shown};
 use super::progress::Progress;
 use super::run_folder::{BEST, CONFIG, LAST, REPORT, RunFolder};
 use super::scores::{self, Scoreboard};
@@ -366,7 +366,10 @@ impl Run<'_> {
         let loss = self.args.training.loss();
         let charts = [
             ("curves", pictures::curves(name, &self.fit.epochs, persistence, drawn_in)),
-            ("forecasts", pictures::forecasts(name, heading(drawn_in), self.tables, self.windows, self.forecasts, &loss, drawn_in)),
+            (
+                "forecasts",
+                pictures::forecasts(name, heading(drawn_in), self.tables, self.windows, self.forecasts, &loss, Shown::Last, drawn_in),
+            ),
         ];
         let texts = lang.texts();
         let mut parts = Vec::new();

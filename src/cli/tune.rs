@@ -1,5 +1,6 @@
 //! `tune`: a seeded random search with successive halving.
 
+use std::cell::RefCell;
 use std::ffi::OsString;
 use std::fs::OpenOptions;
 use std::path::{Path, PathBuf};
@@ -90,7 +91,7 @@ pub async fn run(args: &Args, lang: Option<Lang>) -> Result<ExitCode> {
     crate::file::create_folder(&args.out_dir)?;
     let log = Log::open(&args.out_dir.join(TRIALS), &trials, space.fixed_text(), series)?;
     let device = Device::open(parsed[0].device(), lang).await?;
-    let search = Search { args, space, trials, log, device, lang };
+    let search = Search { args, space, trials, log, device, lang, at_start: RefCell::default() };
     let last = search.run(epochs, read).await?;
     search.show(&last, epochs);
     if !last[0].1.is_finite() {
@@ -98,6 +99,11 @@ pub async fn run(args: &Args, lang: Option<Lang>) -> Result<ExitCode> {
         return Err(Error::data(args.out_dir.join(TRIALS).display(), what, message!("search smaller rates: lr")));
     }
     search.save_best(last[0].0, epochs)?;
+    if let Some((_, n_epoch)) = search.at_start.borrow().iter().rfind(|(trial, _)| *trial == last[0].0) {
+        let texts = lang.texts();
+        let name = fill(texts.trial_number, [&last[0].0.to_string()]);
+        println!("{}", fill(texts.never_better, [&name, &n_epoch.to_string()]));
+    }
     Ok(ExitCode::SUCCESS)
 }
 
@@ -109,6 +115,8 @@ struct Search<'a> {
     log: Log,
     device: Device,
     lang: Lang,
+    /// Trials of the round under way of which no epoch was better than the start, with their epochs; those of the log are not known.
+    at_start: RefCell<Vec<(usize, usize)>>,
 }
 
 impl Search<'_> {
@@ -122,6 +130,7 @@ impl Search<'_> {
                 _ => last.iter().take(last.len().div_ceil(self.args.halving)).map(|row| row.0).collect(),
             };
             last.clear();
+            self.at_start.borrow_mut().clear();
             for trial in alive {
                 let numbers = [round + 1, rounds.len(), trial].map(|number| number.to_string());
                 let title = fill(self.lang.texts().round_title, numbers.each_ref().map(String::as_str));
@@ -142,7 +151,12 @@ impl Search<'_> {
                 let setting = train.setting(read, self.lang)?;
                 let seed = setting.training.seed;
                 let valid_mse = match experiment::fit(train.model(), &setting, seed, &self.device, title, self.lang).await {
-                    Ok(fit) => fit.metrics.mse,
+                    Ok(fit) => {
+                        if fit.best_epoch == 0 {
+                            self.at_start.borrow_mut().push((trial, fit.epochs.len()));
+                        }
+                        fit.metrics.mse
+                    }
                     // A rate that diverges is a bad draw, no end of the search.
                     Err(Error::Diverged { .. }) => f64::INFINITY,
                     Err(error) => return Err(error),

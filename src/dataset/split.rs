@@ -99,6 +99,13 @@ impl Partition {
         ))
     }
 
+    /// The share of the rows behind all parts, which shares that sum to less than 1 leave out; 0 for numbers of rows.
+    pub fn left(&self) -> f64 {
+        let Partition::Shares(shares) = self else { return 0.0 };
+        let left = 1.0 - shares.iter().sum::<f64>();
+        if left > ROUNDING { left } else { 0.0 }
+    }
+
     /// The split of a series of `n_row` rows. A series too short for a window has none in its parts; one with fewer rows than a partition
     /// by rows asks for is refused. `place` names the rows in an error.
     ///

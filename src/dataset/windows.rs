@@ -1,5 +1,6 @@
 //! Scaled series, one below another, and the windows in them, as views.
 
+use std::cmp::Ordering;
 use std::ops::Range;
 
 use serde::{Deserialize, Serialize};
@@ -339,11 +340,19 @@ fn fitted(table: &Table, layout: &Layout) -> Result<Vec<Scaler>> {
 
 /// Writes a column's scaled values `stride` apart.
 fn scale(table: &Table, layout: &Layout, column: usize, scaler: &Scaler, from: &[f64], to: &mut [f32], stride: usize) -> Result<()> {
-    for (row, (&value, place)) in from.iter().zip(to.iter_mut().step_by(stride)).enumerate() {
-        *place = scaler.scaled(value, || {
-            let name = format!("{:?}", layout.columns().nth(column).unwrap_or_default());
-            message!("{}, column {}, row {}").with(table.source().message()).with(name.into()).with(Message::verbatim(row))
-        })?;
+    for (&value, place) in from.iter().zip(to.iter_mut().step_by(stride)) {
+        *place = scaler.scale(value) as f32;
+        if place.is_finite() {
+            continue;
+        }
+        // A value too large for the scaler's mean or deviation takes the others with it: the one farthest off is to blame.
+        let size = |row: usize| [scaler.scale(from[row]).abs(), from[row].abs()];
+        let order =
+            |a: &usize, b: &usize| size(*a).into_iter().zip(size(*b)).fold(Ordering::Equal, |order, (a, b)| order.then(a.total_cmp(&b)));
+        let row = (0..from.len()).max_by(order).unwrap_or(0);
+        let name = format!("{:?}", layout.columns().nth(column).unwrap_or_default());
+        let named = || message!("{}, column {}, row {}").with(table.source().message()).with(name.into()).with(Message::verbatim(row));
+        return scaler.scaled(from[row], named).map(drop);
     }
     Ok(())
 }

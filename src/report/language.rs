@@ -152,6 +152,12 @@ texts! {
         "窗口：{} 行，按 {} 归一化；线性映射在验证窗口上的均方误差：{}";
     never_better: "{}: no epoch of {} was better than the start, whose parameters are kept.",
         "{}：{} 轮训练都没有超过起点；保留起点的参数。";
+    starts_kept: "{}: in {} of {} trainings no epoch was better than the start, whose parameters are kept.",
+        "{}：{} 次训练（共 {} 次）都没有一轮超过起点；保留起点的参数。";
+    trial_number: "trial {}", "试验 {}";
+    rows_left_out: "the shares of --split {} sum to less than 1: the newest {} % of the rows are left out",
+        "--split {} 的份额之和小于 1：略去最新的 {} % 行";
+    series_of: "{}: {}", "{}：{}";
     stopped: "{}: stopped after epoch {}; the parameters are those of epoch {}.", "{}：在第 {} 轮后停止；参数取自第 {} 轮。";
     made_up: "SYNTHETIC DATA: no market ever quoted these values.", "合成数据：没有任何市场报过这些价格。";
     epoch_line: "{}  epoch {}  train MSE {}  valid MSE {}", "{}  第 {} 轮  训练 MSE {}  验证 MSE {}";

@@ -215,8 +215,12 @@ impl TrainingConfig {
             let needed = message!("it cannot be used with hybrid, whose key-value cache would grow with every window");
             return Err(Error::given("--carry-state", needed));
         }
-        if self.carry_state && (model.linear_skip.is_some() || model.independent && model.targets > 1) {
-            let needed = message!("it cannot be used with --linear-skip or independent channels, which read every window as a whole");
+        if self.carry_state && model.independent && model.targets > 1 {
+            let needed = message!("it needs --channels mixed: independent channels read every window as a whole");
+            return Err(Error::given("--carry-state", needed));
+        }
+        if self.carry_state && model.linear_skip.is_some() {
+            let needed = message!("it cannot be used with --linear-skip, which reads every window as a whole");
             return Err(Error::given("--carry-state", needed));
         }
         if let Some(n_step) = model.linear_skip.filter(|n_step| *n_step != self.window) {

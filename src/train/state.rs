@@ -3,8 +3,10 @@
 use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
+use serde_json::Value;
 
 use super::{EpochScore, Fit, TrainingConfig};
+use crate::Message;
 use crate::error::{Error, Result};
 use crate::model::ForecasterConfig;
 
@@ -66,9 +68,11 @@ impl TrainState {
     /// [`Error::Unsupported`] where another model, other settings or other data were trained.
     pub(super) fn check(&self, plan: &TrainPlan) -> Result<()> {
         let what = if self.plan.model != plan.model {
-            message!("another model")
+            difference(&self.plan.model, &plan.model)
+                .map_or_else(|| message!("another model"), |it| message!("another model ({})").with(it))
         } else if self.plan.training != plan.training {
-            message!("other settings")
+            let difference = difference(&self.plan.training, &plan.training);
+            difference.map_or_else(|| message!("other settings"), |it| message!("other settings ({})").with(it))
         } else if self.plan.steps_per_epoch != plan.steps_per_epoch {
             message!("another number of windows")
         } else if self.plan.series != plan.series {
@@ -81,6 +85,15 @@ impl TrainState {
         let what = message!("the state belongs to a training with {}: use the same, or begin anew").with(what);
         Err(Error::Unsupported { operation: "resume", what })
     }
+}
+
+/// The first field in which two configurations of one kind differ, with both values.
+fn difference(then: &impl Serialize, now: &impl Serialize) -> Option<Message> {
+    // through text, in which a float32 has no more digits than it needs
+    let fields = |of: serde_json::Result<String>| serde_json::from_str::<serde_json::Map<String, Value>>(&of.ok()?).ok();
+    let (then, now) = (fields(serde_json::to_string(then))?, fields(serde_json::to_string(now))?);
+    let (name, value) = then.iter().find(|(name, value)| now.get(*name) != Some(*value))?;
+    Some(message!("{} was {}, now {}", name, value, now.get(name).unwrap_or(&Value::Null)))
 }
 
 /// How a training ended.
