@@ -161,6 +161,16 @@ fn a_season_is_found_where_there_is_one() {
 }
 
 #[test]
+fn short_series_hide_no_season() {
+    let wave = |n_row: usize| table(vec![(0..n_row).map(|row| (std::f64::consts::TAU * row as f64 / 12.0).sin()).collect()]);
+    // 5 rows hold no window, 30 rows some, but no season
+    for short in [5, 30] {
+        let windows = Windows::new(&[wave(400), wave(short), wave(300)], &layout(1, 8, 1)).expect("windows");
+        assert_eq!(find_season(&windows), Some(12), "beside a series of {short} rows");
+    }
+}
+
+#[test]
 fn a_straight_line_has_a_linear_baseline() {
     let windows = Windows::new(&[table(vec![(0..2000).map(f64::from).collect()])], &Layout { scaling: Scaling::None, ..layout(1, 32, 4) });
     let windows = windows.expect("windows");

@@ -20,7 +20,9 @@ const NEARLY: f64 = 0.9;
 /// The season of the targets in training rows: the shortest of those that are pronounced nearly as much as any, in the values themselves,
 /// else, as where values wander, in their differences from row to row. None where no lag stands out, as in a random walk.
 pub fn find_season(windows: &Windows) -> Option<usize> {
-    let targets = windows.members().iter().flat_map(|member| (0..windows.n_target()).map(move |target| (member, target)));
+    // a series too short for a window is left out of training, too
+    let members = windows.members().iter().filter(|member| !member.split.train().is_empty());
+    let targets = members.flat_map(|member| (0..windows.n_target()).map(move |target| (member, target)));
     let values = targets.take(MOST_SERIES).map(|(member, target)| {
         let rows = member.split.training_rows();
         let rows = rows.end - rows.len().min(MOST_ROWS)..rows.end;
@@ -82,9 +84,12 @@ fn by_differences(series: &[Vec<f64>]) -> Option<usize> {
     (first..=last).max_by(|&a, &b| around(a).total_cmp(&around(b)).then(b.cmp(&a)))
 }
 
-/// The mean of several series' figures at each lag, as far as all have some; none where there are no series.
+/// The mean of several series' figures at each lag, as far as all have some; none where there are no series. Series with less than half as
+/// many lags as the longest are left out, for they would hide its longer seasons.
 fn mean(all: impl Iterator<Item = Vec<f64>>) -> Option<Vec<f64>> {
-    let all: Vec<Vec<f64>> = all.collect();
+    let mut all: Vec<Vec<f64>> = all.collect();
+    let most = all.iter().map(Vec::len).max()?;
+    all.retain(|figures| 2 * figures.len() >= most);
     let n_lag = all.iter().map(Vec::len).min()?;
     Some((0..n_lag).map(|lag| all.iter().map(|figures| figures[lag]).sum::<f64>() / all.len() as f64).collect())
 }
