@@ -161,6 +161,31 @@ fn a_season_is_found_where_there_is_one() {
 }
 
 #[test]
+fn noise_on_a_long_season_makes_none_of_two_or_three_rows() {
+    let season = |values: Vec<f64>| find_season(&Windows::new(&[table(vec![values])], &layout(1, 8, 1)).expect("windows"));
+    for (period, n_row) in [(24.0, 240), (52.0, 260), (96.0, 800)] {
+        for seed in 1..=50 {
+            let mut random = noise(seed);
+            let wave = |row: usize| (std::f64::consts::TAU * row as f64 / period).sin();
+            let values = (0..n_row).map(|row| wave(row) + 0.3 * (random() + random() - 1.0)).collect();
+            let found = season(values);
+            assert!(found.is_none_or(|rows| rows > 3), "{found:?} of {period}, seed {seed}");
+        }
+    }
+    for period in [2, 3] {
+        for seed in 1..=50 {
+            let mut random = noise(seed);
+            let mut level = 0.0;
+            let mut wandering = |row: usize| {
+                level += random() - 0.5;
+                if row % period == 0 { level + 1.5 } else { level }
+            };
+            assert_eq!(season((0..60).map(&mut wandering).collect()), Some(period), "seed {seed}");
+        }
+    }
+}
+
+#[test]
 fn short_series_hide_no_season() {
     let wave = |n_row: usize| table(vec![(0..n_row).map(|row| (std::f64::consts::TAU * row as f64 / 12.0).sin()).collect()]);
     // 5 rows hold no window, 30 rows some, but no season

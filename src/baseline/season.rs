@@ -74,7 +74,17 @@ fn by_differences(series: &[Vec<f64>]) -> Option<usize> {
         let before = mean[if lag > 3 { 2 } else { 1 }..lag].iter().copied().fold(f64::INFINITY, f64::min);
         mean[lag] - before > noise
     };
-    let peaks: Vec<usize> = peaks.into_iter().filter(stands_out).collect();
+    // Noise in the values makes the first lag low, beside which the next ones stand out. A season comes again after as many rows.
+    let recurs = |&lag: &usize| {
+        let (again, reach) = (2 * lag, lag / 4);
+        if again + reach >= mean.len() {
+            return lag > 3;
+        }
+        let low = mean[lag..again].iter().copied().fold(f64::INFINITY, f64::min);
+        let high = mean[again - reach..=again + reach].iter().copied().fold(f64::NEG_INFINITY, f64::max);
+        high - low > noise
+    };
+    let peaks: Vec<usize> = peaks.into_iter().filter(|lag| stands_out(lag) && recurs(lag)).collect();
     let highest = peaks.iter().map(|&lag| mean[lag]).fold(0.0, f64::max);
     // Noise splits a broad peak into many: of the lags near the first of them, the middle of the peak.
     let first = peaks.into_iter().find(|&lag| mean[lag] >= NEARLY * highest)?;
