@@ -186,6 +186,30 @@ fn noise_on_a_long_season_makes_none_of_two_or_three_rows() {
 }
 
 #[test]
+fn a_few_seasons_are_enough_and_chance_makes_none() {
+    let season = |values: Vec<f64>| find_season(&Windows::new(&[table(vec![values])], &layout(1, 8, 1)).expect("windows"));
+    for (period, n_row) in [(12.0, 72), (24.0, 240), (96.0, 800)] {
+        for seed in 1..=50 {
+            let mut random = noise(seed);
+            let wave = |row: usize| (std::f64::consts::TAU * row as f64 / period).sin();
+            let found = season((0..n_row).map(|row| wave(row) + 0.3 * (random() + random() - 1.0)).collect());
+            assert!(found.is_some_and(|rows| (rows as f64 - period).abs() <= 0.03 * period), "{found:?} of {period}, seed {seed}");
+        }
+    }
+    for (kept, n_row) in [0.9, 1.0].into_iter().flat_map(|kept| [72, 260, 800].map(|n_row| (kept, n_row))) {
+        let found = (1..=50).filter(|&seed| {
+            let (mut random, mut last) = (noise(seed), 0.0);
+            let mut next = || {
+                last = kept * last + random() + random() - 1.0;
+                last
+            };
+            season((0..n_row).map(|_| next()).collect()).is_some()
+        });
+        assert!(found.count() <= 1, "{n_row} rows, {kept} of the last kept");
+    }
+}
+
+#[test]
 fn short_series_hide_no_season() {
     let wave = |n_row: usize| table(vec![(0..n_row).map(|row| (std::f64::consts::TAU * row as f64 / 12.0).sin()).collect()]);
     // 5 rows hold no window, 30 rows some, but no season
