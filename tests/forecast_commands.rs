@@ -171,6 +171,21 @@ fn a_forecast_goes_on_at_the_series_own_step() {
     refuses(folder.path(), "forecast --checkpoint b.safetensors --device cpu --csv short.csv", &["short.csv", "24"]);
 }
 
+/// Of rows to come only the covariate is known: they are forecast, and not filled with the target's last value.
+#[test]
+fn a_forecast_begins_after_the_targets_last_value() {
+    let folder = folder();
+    let covariate = SMALL.replace("--targets all", "--targets north --features all");
+    succeeds(folder.path(), &format!("train --model mamba {covariate} --checkpoint a.safetensors"));
+    succeeds(folder.path(), "forecast --checkpoint a.safetensors --device cpu --csv loads.csv --out want.csv");
+    let to_come: String = (240..250).map(|row| format!("{},,100\n", hour(row))).collect();
+    std::fs::write(folder.path().join("more.csv"), loads(240) + &to_come).expect("written");
+    let text = succeeds(folder.path(), "forecast --checkpoint a.safetensors --device cpu --csv more.csv --missing forward-fill");
+    assert!(text.contains("more.csv: 10 rows after the targets' last values are left out"), "{text}");
+    let forecast = |file: &str| std::fs::read_to_string(folder.path().join(file)).expect("rows");
+    assert_eq!(forecast("forecast.csv"), forecast("want.csv"));
+}
+
 /// A hybrid whose window holds a key-value cache, and not the window's rows, has a cache for as many rows as are forecast.
 #[test]
 fn a_hybrid_forecasts_further_than_its_cache_of_a_stream() {

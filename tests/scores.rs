@@ -161,6 +161,65 @@ fn a_season_is_found_where_there_is_one() {
 }
 
 #[test]
+fn noise_on_a_long_season_makes_none_of_two_or_three_rows() {
+    let season = |values: Vec<f64>| find_season(&Windows::new(&[table(vec![values])], &layout(1, 8, 1)).expect("windows"));
+    for (period, n_row) in [(24.0, 240), (52.0, 260), (96.0, 800)] {
+        for seed in 1..=50 {
+            let mut random = noise(seed);
+            let wave = |row: usize| (std::f64::consts::TAU * row as f64 / period).sin();
+            let values = (0..n_row).map(|row| wave(row) + 0.3 * (random() + random() - 1.0)).collect();
+            let found = season(values);
+            assert!(found.is_none_or(|rows| rows > 3), "{found:?} of {period}, seed {seed}");
+        }
+    }
+    for period in [2, 3] {
+        for seed in 1..=50 {
+            let mut random = noise(seed);
+            let mut level = 0.0;
+            let mut wandering = |row: usize| {
+                level += random() - 0.5;
+                if row % period == 0 { level + 1.5 } else { level }
+            };
+            assert_eq!(season((0..60).map(&mut wandering).collect()), Some(period), "seed {seed}");
+        }
+    }
+}
+
+#[test]
+fn a_few_seasons_are_enough_and_chance_makes_none() {
+    let season = |values: Vec<f64>| find_season(&Windows::new(&[table(vec![values])], &layout(1, 8, 1)).expect("windows"));
+    for (period, n_row) in [(12.0, 72), (24.0, 240), (96.0, 800)] {
+        for seed in 1..=50 {
+            let mut random = noise(seed);
+            let wave = |row: usize| (std::f64::consts::TAU * row as f64 / period).sin();
+            let found = season((0..n_row).map(|row| wave(row) + 0.3 * (random() + random() - 1.0)).collect());
+            assert!(found.is_some_and(|rows| (rows as f64 - period).abs() <= 0.03 * period), "{found:?} of {period}, seed {seed}");
+        }
+    }
+    for (kept, n_row) in [0.9, 1.0].into_iter().flat_map(|kept| [72, 260, 800].map(|n_row| (kept, n_row))) {
+        let found = (1..=50).filter(|&seed| {
+            let (mut random, mut last) = (noise(seed), 0.0);
+            let mut next = || {
+                last = kept * last + random() + random() - 1.0;
+                last
+            };
+            season((0..n_row).map(|_| next()).collect()).is_some()
+        });
+        assert!(found.count() <= 1, "{n_row} rows, {kept} of the last kept");
+    }
+}
+
+#[test]
+fn short_series_hide_no_season() {
+    let wave = |n_row: usize| table(vec![(0..n_row).map(|row| (std::f64::consts::TAU * row as f64 / 12.0).sin()).collect()]);
+    // 5 rows hold no window, 30 rows some, but no season
+    for short in [5, 30] {
+        let windows = Windows::new(&[wave(400), wave(short), wave(300)], &layout(1, 8, 1)).expect("windows");
+        assert_eq!(find_season(&windows), Some(12), "beside a series of {short} rows");
+    }
+}
+
+#[test]
 fn a_straight_line_has_a_linear_baseline() {
     let windows = Windows::new(&[table(vec![(0..2000).map(f64::from).collect()])], &Layout { scaling: Scaling::None, ..layout(1, 32, 4) });
     let windows = windows.expect("windows");

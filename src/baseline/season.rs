@@ -10,34 +10,44 @@ const MOST_SERIES: usize = 8;
 const LONGEST: usize = 1500;
 /// An autocorrelation below this is not taken for a season.
 const LEAST: f64 = 0.1;
-/// Seasons that a lag must hold, at least, and multiples of a lag that are looked at, at most.
-const MULTIPLES: [usize; 2] = [3, 4];
-/// Values a season apart differ by this share of what values half a season further differ by, at most, in mean squares.
-const MOST_DISTANCE: f64 = 0.7;
+/// Multiples of a lag that are looked at, at most.
+const MOST_MULTIPLES: usize = 4;
+/// How the variogram is read: the longest lag is one of so many parts of the rows, and so many multiples of a season have to be within it;
+/// values a season apart differ by `most_distance` of what values half a season further differ by, at most, in mean squares.
+struct Reading {
+    part: usize,
+    least_multiples: usize,
+    most_distance: f64,
+}
+/// First what many seasons tell, then what few do, where they are so pronounced that noise and random walks do not look like them.
+const READINGS: [Reading; 2] =
+    [Reading { part: 3, least_multiples: 3, most_distance: 0.7 }, Reading { part: 2, least_multiples: 2, most_distance: 0.3 }];
 /// A season that is nearly as pronounced as the most pronounced one is taken where it is shorter.
 const NEARLY: f64 = 0.9;
 
 /// The season of the targets in training rows: the shortest of those that are pronounced nearly as much as any, in the values themselves,
 /// else, as where values wander, in their differences from row to row. None where no lag stands out, as in a random walk.
 pub fn find_season(windows: &Windows) -> Option<usize> {
-    let targets = windows.members().iter().flat_map(|member| (0..windows.n_target()).map(move |target| (member, target)));
+    // a series too short for a window is left out of training, too
+    let members = windows.members().iter().filter(|member| !member.split.train().is_empty());
+    let targets = members.flat_map(|member| (0..windows.n_target()).map(move |target| (member, target)));
     let values = targets.take(MOST_SERIES).map(|(member, target)| {
         let rows = member.split.training_rows();
         let rows = rows.end - rows.len().min(MOST_ROWS)..rows.end;
         rows.map(|row| f64::from(windows.values()[(member.rows.start + row) * windows.n_feature() + target])).collect()
     });
     let series: Vec<Vec<f64>> = values.collect();
-    by_values(&series).or_else(|| by_differences(&series))
+    READINGS.iter().find_map(|reading| by_values(&series, reading)).or_else(|| by_differences(&series))
 }
 
 /// By the variogram, less a linear trend: values that lie a season apart, or a multiple of one, differ by little, those between by much.
 /// Noise adds to both alike, and a random walk makes the longer lag's larger.
-fn by_values(series: &[Vec<f64>]) -> Option<usize> {
-    let distances = mean(series.iter().filter_map(|values| variogram(values)))?;
+fn by_values(series: &[Vec<f64>], reading: &Reading) -> Option<usize> {
+    let distances = mean(series.iter().filter_map(|values| variogram(values, reading.part)))?;
     let n_lag = distances.len() - 1;
-    let [least, most] = MULTIPLES;
-    let longest = n_lag / least;
-    let multiples = |lag: usize| 1..=(n_lag / lag).min(most);
+    let longest = n_lag / reading.least_multiples;
+    let multiples = |lag: usize| 1..=(n_lag / lag).min(MOST_MULTIPLES);
+    let least_depth = 1.0 - reading.most_distance;
     // `lag` counts halves of a row
     let at_halves = |lag: usize| (distances[lag / 2] + distances[lag.div_ceil(2)]) / 2.0;
     let depth = |lag: usize| {
@@ -47,11 +57,11 @@ fn by_values(series: &[Vec<f64>]) -> Option<usize> {
     };
     let is_valley = |&lag: &usize| distances[lag] <= distances[lag - 1] && distances[lag] <= distances[lag + 1];
     let valleys: Vec<(usize, f64)> = (2..=longest).filter(is_valley).map(|lag| (lag, depth(lag))).collect();
-    let deepest = valleys.iter().map(|valley| valley.1).fold(1.0 - MOST_DISTANCE, f64::max);
-    let (first, _) = valleys.into_iter().find(|valley| valley.1 > 1.0 - MOST_DISTANCE && valley.1 >= NEARLY * deepest)?;
+    let deepest = valleys.iter().map(|valley| valley.1).fold(least_depth, f64::max);
+    let (first, _) = valleys.into_iter().find(|valley| valley.1 > least_depth && valley.1 >= NEARLY * deepest)?;
     // the floor of a wide valley is told best by the multiples, which move further than the lag
     let around = first - first / 8..=(first + first / 4).min(longest);
-    let n_multiple = (n_lag / *around.end()).min(most);
+    let n_multiple = (n_lag / *around.end()).min(MOST_MULTIPLES);
     let apart = |lag: usize| (1..=n_multiple).map(|multiple| distances[multiple * lag]).sum::<f64>();
     around.filter(|&lag| lag > 1).min_by(|&a, &b| apart(a).total_cmp(&apart(b)))
 }
@@ -72,7 +82,17 @@ fn by_differences(series: &[Vec<f64>]) -> Option<usize> {
         let before = mean[if lag > 3 { 2 } else { 1 }..lag].iter().copied().fold(f64::INFINITY, f64::min);
         mean[lag] - before > noise
     };
-    let peaks: Vec<usize> = peaks.into_iter().filter(stands_out).collect();
+    // Noise in the values makes the first lag low, beside which the next ones stand out. A season comes again after as many rows.
+    let recurs = |&lag: &usize| {
+        let (again, reach) = (2 * lag, lag / 4);
+        if again + reach >= mean.len() {
+            return lag > 3;
+        }
+        let low = mean[lag..again].iter().copied().fold(f64::INFINITY, f64::min);
+        let high = mean[again - reach..=again + reach].iter().copied().fold(f64::NEG_INFINITY, f64::max);
+        high - low > noise
+    };
+    let peaks: Vec<usize> = peaks.into_iter().filter(|lag| stands_out(lag) && recurs(lag)).collect();
     let highest = peaks.iter().map(|&lag| mean[lag]).fold(0.0, f64::max);
     // Noise splits a broad peak into many: of the lags near the first of them, the middle of the peak.
     let first = peaks.into_iter().find(|&lag| mean[lag] >= NEARLY * highest)?;
@@ -82,16 +102,19 @@ fn by_differences(series: &[Vec<f64>]) -> Option<usize> {
     (first..=last).max_by(|&a, &b| around(a).total_cmp(&around(b)).then(b.cmp(&a)))
 }
 
-/// The mean of several series' figures at each lag, as far as all have some; none where there are no series.
+/// The mean of several series' figures at each lag, as far as all have some; none where there are no series. Series with less than half as
+/// many lags as the longest are left out, for they would hide its longer seasons.
 fn mean(all: impl Iterator<Item = Vec<f64>>) -> Option<Vec<f64>> {
-    let all: Vec<Vec<f64>> = all.collect();
+    let mut all: Vec<Vec<f64>> = all.collect();
+    let most = all.iter().map(Vec::len).max()?;
+    all.retain(|figures| 2 * figures.len() >= most);
     let n_lag = all.iter().map(Vec::len).min()?;
     Some((0..n_lag).map(|lag| all.iter().map(|figures| figures[lag]).sum::<f64>() / all.len() as f64).collect())
 }
 
-/// Mean squared differences of values at every lag from 0 to a third of them, less their linear trend, over their variance; none where there
+/// Mean squared differences of values at every lag from 0 to a part of them, less their linear trend, over their variance; none where there
 /// are too few or they never change.
-fn variogram(values: &[f64]) -> Option<Vec<f64>> {
+fn variogram(values: &[f64], part: usize) -> Option<Vec<f64>> {
     let n = values.len() as f64;
     let (middle, mean) = ((n - 1.0) / 2.0, values.iter().sum::<f64>() / n);
     let row = |row: usize| row as f64 - middle;
@@ -99,7 +122,7 @@ fn variogram(values: &[f64]) -> Option<Vec<f64>> {
     let slope = values.iter().enumerate().map(|(at, value)| row(at) * (value - mean)).sum::<f64>() / spread.max(1.0);
     let rest: Vec<f64> = values.iter().enumerate().map(|(at, value)| value - mean - slope * row(at)).collect();
     let variance = rest.iter().map(|value| value * value).sum::<f64>() / n;
-    let n_lag = (values.len() / 3).min(LONGEST);
+    let n_lag = (values.len() / part).min(LONGEST);
     let distance = |lag: usize| {
         let squares: f64 = rest.iter().zip(&rest[lag..]).map(|(a, b)| (a - b) * (a - b)).sum();
         squares / (rest.len() - lag) as f64 / variance

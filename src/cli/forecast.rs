@@ -64,6 +64,7 @@ pub async fn run(args: &Args, lang: Lang) -> Result<ExitCode> {
     let horizon = args.horizon.unwrap_or(description.model.horizon);
     check(&description, horizon)?;
     let tables = args.data.tables_for(&description, lang)?;
+    let tables = tables.into_iter().map(|table| until_last_values(table, &description, lang)).collect::<Result<Vec<_>>>()?;
     let scalers = description.scalers_of(&place, &tables)?;
     let (tables, scalers) = long_enough(tables, scalers, description.training.window, lang);
     let graph = graph(&description)?;
@@ -93,6 +94,19 @@ pub async fn run(args: &Args, lang: Lang) -> Result<ExitCode> {
     super::say_drawn(&args.picture, warning, lang);
     super::say_if_made_up(&tables, lang);
     Ok(ExitCode::SUCCESS)
+}
+
+/// The rows up to the last in which the targets have values of their own: those behind it, filled, are still to come and would be forecast
+/// from as if nothing changed in them.
+fn until_last_values(table: Table, description: &Description, lang: Lang) -> Result<Table> {
+    let n_behind = table.n_filled_behind(&description.layout.targets);
+    if n_behind == 0 {
+        return Ok(table);
+    }
+    let note = message!("{}: {} rows after the targets' last values are left out", table.source().message(), n_behind);
+    println!("{}", fill(lang.texts().data, [&lang.message(&note)]));
+    // none remain where another column begins only behind them
+    table.between(0..table.n_row().saturating_sub(n_behind))
 }
 
 /// The series that a window fits in, of several; the others are named and left out.

@@ -386,9 +386,12 @@ impl Keys {
             Step::Months(months) => {
                 let last = civil(last)?;
                 let date = last.checked_add(i64::from(months).checked_mul(i64::try_from(n).ok()?)?.months()).ok()?;
-                // The last day of a month is followed by that of the next.
-                let is_last = last.day() == last.days_in_month() && self.keys.iter().all(|&key| civil(key).is_some_and(is_end_of_month));
-                let date = if is_last { date.last_of_month() } else { date };
+                // The last day of a month is followed by that of the next, and so is its last business day, or its first.
+                let days: [fn(DateTime) -> DateTime; 4] =
+                    [DateTime::last_of_month, DateTime::first_of_month, last_business_day, first_business_day];
+                let all_are =
+                    |day: &fn(DateTime) -> DateTime| self.keys.iter().all(|&key| civil(key).is_some_and(|date| date == day(date)));
+                let date = days.into_iter().find(all_are).map_or(date, |day| day(date));
                 Offset::UTC.to_timestamp(date).ok().map(Timestamp::as_nanosecond)
             }
         }
@@ -495,8 +498,18 @@ fn business_days(key: i128) -> i128 {
     days.div_euclid(7) * 5 + days.rem_euclid(7).min(4)
 }
 
-fn is_end_of_month(date: DateTime) -> bool {
-    date.day() == date.days_in_month()
+/// The last Monday to Friday of a date's month.
+fn last_business_day(date: DateTime) -> DateTime {
+    let last = date.last_of_month();
+    let n_weekend = i64::from(last.weekday().to_monday_zero_offset()) - 4;
+    last.saturating_sub(n_weekend.max(0).days())
+}
+
+/// The first Monday to Friday of a date's month.
+fn first_business_day(date: DateTime) -> DateTime {
+    let first = date.first_of_month();
+    let n_weekend = 7 - i64::from(first.weekday().to_monday_zero_offset());
+    if n_weekend <= 2 { first.saturating_add(n_weekend.days()) } else { first }
 }
 
 fn most_frequent(values: &[i128]) -> Option<(i128, usize)> {
@@ -594,7 +607,7 @@ mod tests {
 
     #[test]
     fn every_format_goes_on_as_it_is_written() {
-        let cases: [(&[&str], &str, [&str; 2]); 47] = [
+        let cases: [(&[&str], &str, [&str; 2]); 50] = [
             (&["2024-01-30", "2024-01-31"], "1 day", ["2024-02-01", "2024-02-02"]),
             (&["2016-07-01 22:00:00", "2016-07-01 23:00:00"], "1 hour", ["2016-07-02 00:00:00", "2016-07-02 01:00:00"]),
             (&["2024-01-31T23:30", "2024-01-31T23:45"], "15 minutes", ["2024-02-01T00:00", "2024-02-01T00:15"]),
@@ -644,6 +657,9 @@ mod tests {
             (&["1", "3", "5"], "2", ["7", "9"]),
             (&["1949-11", "1949-12", "1950-01"], "1 month", ["1950-02", "1950-03"]),
             (&["2023-12-31", "2024-01-31", "2024-02-29"], "1 month", ["2024-03-31", "2024-04-30"]),
+            (&["2020-01-31", "2020-02-28", "2020-03-31", "2020-04-30"], "1 month", ["2020-05-29", "2020-06-30"]),
+            (&["2020-01-01", "2020-02-03", "2020-03-02", "2020-04-01"], "1 month", ["2020-05-01", "2020-06-01"]),
+            (&["2020-06-30", "2020-09-30", "2020-12-31", "2021-03-31"], "3 months", ["2021-06-30", "2021-09-30"]),
             (&["2023-01-01", "2023-04-01", "2023-07-01"], "3 months", ["2023-10-01", "2024-01-01"]),
             (&["2024-02-01", "2024-02-02", "2024-02-05", "2024-02-06"], "1 business day", ["2024-02-07", "2024-02-08"]),
         ];

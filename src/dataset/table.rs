@@ -106,6 +106,8 @@ pub struct Table {
     names: Vec<String>,
     /// One vector a column, each `(row)`.
     columns: Vec<Vec<f64>>,
+    /// Last rows of each column that were filled from the one before them; empty where none were.
+    n_filled_behind: Vec<usize>,
 }
 
 impl Table {
@@ -153,7 +155,7 @@ impl Table {
             }
         }
         let (names, columns) = columns.into_iter().unzip();
-        Ok(Table { source, dates, names, columns })
+        Ok(Table { source, dates, names, columns, n_filled_behind: Vec::new() })
     }
 
     /// Where the numbers come from.
@@ -218,7 +220,20 @@ impl Table {
         let waves = self.dates.as_ref().and_then(Dates::calendar).ok_or_else(error)?;
         let mut columns: Vec<_> = self.names.iter().cloned().zip(self.columns.iter().cloned()).collect();
         columns.extend(CALENDAR.into_iter().map(String::from).zip(waves));
-        Table::new(self.source.clone(), self.dates.clone(), columns)
+        Ok(Table { n_filled_behind: self.n_filled_behind.clone(), ..Table::new(self.source.clone(), self.dates.clone(), columns)? })
+    }
+
+    /// The table as one whose columns were filled in so many of the last rows.
+    #[cfg(feature = "cli")]
+    pub(super) fn filled_behind(self, n_filled_behind: Vec<usize>) -> Table {
+        Table { n_filled_behind, ..self }
+    }
+
+    /// Last rows in which one of the named columns has no value of its own, but the last one before them.
+    #[cfg(feature = "cli")]
+    pub(crate) fn n_filled_behind(&self, names: &[String]) -> usize {
+        let filled = self.names.iter().zip(&self.n_filled_behind).filter(|(name, _)| names.contains(name));
+        filled.map(|(_, n_row)| *n_row).max().unwrap_or(0)
     }
 
     /// The table with the named columns only, in that order.

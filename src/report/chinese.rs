@@ -506,6 +506,7 @@ pub static CHINESE: &[(&str, &str)] = &[
     ("{}: {} cells have no value", "{}：{} 个单元格没有值"),
     ("they are filled", "已填补"),
     ("{} rows are left out, the first at line {}", "略去 {} 行，第一行在第 {} 行"),
+    ("{}: {} rows after the targets' last values are left out", "{}：略去目标列最后一个值之后的 {} 行"),
     ("the text is not UTF-8", "文本不是 UTF-8"),
     ("save the file as UTF-8", "请将文件存为 UTF-8"),
     ("{} is not a date", "{} 不是日期"),

@@ -489,6 +489,11 @@ impl Rows {
             self.bytes.reverse();
             self.values.iter_mut().for_each(|column| column.reverse());
         }
+        let n_behind = |column: &Vec<f64>| column.iter().rev().take_while(|value| value.is_nan()).count();
+        let n_filled_behind = match cells.missing {
+            Missing::ForwardFill => self.values.iter().map(n_behind).collect(),
+            _ => Vec::new(),
+        };
         self.fill(layout, cells, &place, notes)?;
         let dates = layout.dates.first().map(|&column| Dates { name: cells.names[column].clone(), text: self.dates });
         match dates.as_ref().map(Dates::spacing) {
@@ -505,7 +510,7 @@ impl Rows {
             Some(_) => Source::Series { path: cells.path.into(), id: self.id },
             None => Source::File(cells.path.into()),
         };
-        Table::new(source, dates, columns)
+        Ok(Table::new(source, dates, columns)?.filled_behind(n_filled_behind))
     }
 
     /// Fills missing values and leaves out rows that still have some.
