@@ -178,7 +178,7 @@ fn noise_on_a_long_season_makes_none_of_two_or_three_rows() {
             let mut level = 0.0;
             let mut wandering = |row: usize| {
                 level += random() - 0.5;
-                if row % period == 0 { level + 1.5 } else { level }
+                if row.is_multiple_of(period) { level + 1.5 } else { level }
             };
             assert_eq!(season((0..60).map(&mut wandering).collect()), Some(period), "seed {seed}");
         }
