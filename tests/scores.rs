@@ -160,15 +160,22 @@ fn a_season_is_found_where_there_is_one() {
     assert_eq!(find_season(&windows), Some(63), "one of the waves that it is made of");
 }
 
+/// The season of one series.
+fn season_of(values: Vec<f64>) -> Option<usize> {
+    find_season(&Windows::new(&[table(vec![values])], &layout(1, 8, 1)).expect("windows"))
+}
+
+fn noisy_wave(period: f64, n_row: usize, seed: u64) -> Vec<f64> {
+    let mut random = noise(seed);
+    let wave = |row: usize| (std::f64::consts::TAU * row as f64 / period).sin();
+    (0..n_row).map(|row| wave(row) + 0.3 * (random() + random() - 1.0)).collect()
+}
+
 #[test]
 fn noise_on_a_long_season_makes_none_of_two_or_three_rows() {
-    let season = |values: Vec<f64>| find_season(&Windows::new(&[table(vec![values])], &layout(1, 8, 1)).expect("windows"));
     for (period, n_row) in [(24.0, 240), (52.0, 260), (96.0, 800)] {
         for seed in 1..=50 {
-            let mut random = noise(seed);
-            let wave = |row: usize| (std::f64::consts::TAU * row as f64 / period).sin();
-            let values = (0..n_row).map(|row| wave(row) + 0.3 * (random() + random() - 1.0)).collect();
-            let found = season(values);
+            let found = season_of(noisy_wave(period, n_row, seed));
             assert!(found.is_none_or(|rows| rows > 3), "{found:?} of {period}, seed {seed}");
         }
     }
@@ -180,19 +187,16 @@ fn noise_on_a_long_season_makes_none_of_two_or_three_rows() {
                 level += random() - 0.5;
                 if row.is_multiple_of(period) { level + 1.5 } else { level }
             };
-            assert_eq!(season((0..60).map(&mut wandering).collect()), Some(period), "seed {seed}");
+            assert_eq!(season_of((0..60).map(&mut wandering).collect()), Some(period), "seed {seed}");
         }
     }
 }
 
 #[test]
 fn a_few_seasons_are_enough_and_chance_makes_none() {
-    let season = |values: Vec<f64>| find_season(&Windows::new(&[table(vec![values])], &layout(1, 8, 1)).expect("windows"));
     for (period, n_row) in [(12.0, 72), (24.0, 240), (96.0, 800)] {
         for seed in 1..=50 {
-            let mut random = noise(seed);
-            let wave = |row: usize| (std::f64::consts::TAU * row as f64 / period).sin();
-            let found = season((0..n_row).map(|row| wave(row) + 0.3 * (random() + random() - 1.0)).collect());
+            let found = season_of(noisy_wave(period, n_row, seed));
             assert!(found.is_some_and(|rows| (rows as f64 - period).abs() <= 0.03 * period), "{found:?} of {period}, seed {seed}");
         }
     }
@@ -203,7 +207,7 @@ fn a_few_seasons_are_enough_and_chance_makes_none() {
                 last = kept * last + random() + random() - 1.0;
                 last
             };
-            season((0..n_row).map(|_| next()).collect()).is_some()
+            season_of((0..n_row).map(|_| next()).collect()).is_some()
         });
         assert!(found.count() <= 1, "{n_row} rows, {kept} of the last kept");
     }

@@ -37,13 +37,19 @@ pub fn find_season(windows: &Windows) -> Option<usize> {
         rows.map(|row| f64::from(windows.values()[(member.rows.start + row) * windows.n_feature() + target])).collect()
     });
     let series: Vec<Vec<f64>> = values.collect();
-    READINGS.iter().find_map(|reading| by_values(&series, reading)).or_else(|| by_differences(&series))
+    let variograms: Vec<_> = series.iter().filter_map(|values| Some((values.len(), variogram(values)?))).collect();
+    READINGS.iter().find_map(|reading| by_values(&variograms, reading)).or_else(|| by_differences(&series))
 }
 
 /// By the variogram, less a linear trend: values that lie a season apart, or a multiple of one, differ by little, those between by much.
 /// Noise adds to both alike, and a random walk makes the longer lag's larger.
-fn by_values(series: &[Vec<f64>], reading: &Reading) -> Option<usize> {
-    let distances = mean(series.iter().filter_map(|values| variogram(values, reading.part)))?;
+/// `variograms` come with the rows of their series.
+fn by_values(variograms: &[(usize, Vec<f64>)], reading: &Reading) -> Option<usize> {
+    let read = |(n_row, distances): &(usize, Vec<f64>)| {
+        let n_lag = (n_row / reading.part).min(LONGEST);
+        (n_lag >= 3).then(|| distances[..=n_lag].to_vec())
+    };
+    let distances = mean(variograms.iter().filter_map(read))?;
     let n_lag = distances.len() - 1;
     let longest = n_lag / reading.least_multiples;
     let multiples = |lag: usize| 1..=(n_lag / lag).min(MOST_MULTIPLES);
@@ -112,9 +118,9 @@ fn mean(all: impl Iterator<Item = Vec<f64>>) -> Option<Vec<f64>> {
     Some((0..n_lag).map(|lag| all.iter().map(|figures| figures[lag]).sum::<f64>() / all.len() as f64).collect())
 }
 
-/// Mean squared differences of values at every lag from 0 to a part of them, less their linear trend, over their variance; none where there
-/// are too few or they never change.
-fn variogram(values: &[f64], part: usize) -> Option<Vec<f64>> {
+/// Mean squared differences of values at every lag from 0 to half of them, less their linear trend, over their variance; none where they never
+/// change.
+fn variogram(values: &[f64]) -> Option<Vec<f64>> {
     let n = values.len() as f64;
     let (middle, mean) = ((n - 1.0) / 2.0, values.iter().sum::<f64>() / n);
     let row = |row: usize| row as f64 - middle;
@@ -122,14 +128,14 @@ fn variogram(values: &[f64], part: usize) -> Option<Vec<f64>> {
     let slope = values.iter().enumerate().map(|(at, value)| row(at) * (value - mean)).sum::<f64>() / spread.max(1.0);
     let rest: Vec<f64> = values.iter().enumerate().map(|(at, value)| value - mean - slope * row(at)).collect();
     let variance = rest.iter().map(|value| value * value).sum::<f64>() / n;
-    let n_lag = (values.len() / part).min(LONGEST);
+    let n_lag = (values.len() / 2).min(LONGEST);
     let distance = |lag: usize| {
         let squares: f64 = rest.iter().zip(&rest[lag..]).map(|(a, b)| (a - b) * (a - b)).sum();
         squares / (rest.len() - lag) as f64 / variance
     };
     // of a straight line only what rounding left over varies
     let varies = variance > 1e-18 * values.iter().map(|value| value * value).sum::<f64>() / n;
-    (n_lag >= 3 && varies).then(|| (0..=n_lag).map(distance).collect())
+    varies.then(|| (0..=n_lag).map(distance).collect())
 }
 
 /// Autocorrelations at every lag from 0 to a third of the values; none where there are too few or they never change.

@@ -316,9 +316,11 @@ fn text(origins: &[Origin], args: &Args, lang: Lang) -> String {
         lines.push(fill(texts.lost_at, [args.model.name(), &n_lost.to_string()]));
     }
     // trained once, there is nothing that each origin uses
-    match (args.no_refit, args.sliding.is_some()) {
-        (true, _) => lines.push(texts.no_refit.into()),
-        (false, is_sliding) => lines.extend([texts.refit, if is_sliding { texts.sliding } else { texts.expanding }].map(String::from)),
+    if args.no_refit {
+        lines.push(texts.no_refit.into());
+    } else {
+        lines.push(texts.refit.into());
+        lines.push((if args.sliding.is_some() { texts.sliding } else { texts.expanding }).into());
     }
     format!("{table}\n{}{}\n", means(origins, args, texts), lines.join("\n"))
 }

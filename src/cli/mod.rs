@@ -179,7 +179,7 @@ fn run_command(line: Vec<OsString>, command: &clap::Command, places: &config::Pl
 /// Reads a checkpoint that `train` wrote.
 fn read_checkpoint(path: &std::path::Path) -> Result<Checkpoint> {
     if path.is_dir() {
-        let remedy = message!("name the checkpoint in it, such as {}", path.join("best.safetensors").display());
+        let remedy = message!("name the checkpoint in it, such as {}", path.join(run_folder::BEST).display());
         return Err(Error::data(path.display(), message!("is a folder"), remedy));
     }
     Checkpoint::parse(&path.display().to_string(), &crate::file::read(path)?)

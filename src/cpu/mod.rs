@@ -2,8 +2,7 @@
 //!
 //! Tasks over batch and channels run on a pool of threads of the backend's own, which take subnormal floats for 0 (`threads`); within a
 //! task, channels are the lanes of vectors (`simd`). The order of additions depends on shapes alone: two runs give the same bits, on
-//! any number of threads. Tensors and scratch memory are
-//! allocated when a graph is loaded.
+//! any number of threads. Tensors and scratch memory are allocated when a graph is loaded.
 
 mod attention;
 mod causal_conv1d;

@@ -1,6 +1,5 @@
 //! Scaled series, one below another, and the windows in them, as views.
 
-use std::cmp::Ordering;
 use std::ops::Range;
 
 use serde::{Deserialize, Serialize};
@@ -346,9 +345,8 @@ fn scale(table: &Table, layout: &Layout, column: usize, scaler: &Scaler, from: &
             continue;
         }
         // A value too large for the scaler's mean or deviation takes the others with it: the one farthest off is to blame.
-        let size = |row: usize| [scaler.scale(from[row]).abs(), from[row].abs()];
-        let order =
-            |a: &usize, b: &usize| size(*a).into_iter().zip(size(*b)).fold(Ordering::Equal, |order, (a, b)| order.then(a.total_cmp(&b)));
+        let scaled = |row: usize| scaler.scale(from[row]).abs();
+        let order = |&a: &usize, &b: &usize| scaled(a).total_cmp(&scaled(b)).then(from[a].abs().total_cmp(&from[b].abs()));
         let row = (0..from.len()).max_by(order).unwrap_or(0);
         let name = format!("{:?}", layout.columns().nth(column).unwrap_or_default());
         let named = || message!("{}, column {}, row {}").with(table.source().message()).with(name.into()).with(Message::verbatim(row));
