@@ -1,8 +1,11 @@
 //! Selective scan (S6), the recurrence of Mamba, and its gradient.
 
-use super::{FILLING_CHANNELS, Operation, Recurrence, SINGLE, Sequences, Stretch, present, rows_fit, wanted_chunks};
+mod layout;
+
+use self::layout::{Layout, PARTIAL, Variant, chosen_kernel};
+use super::{Operation, Recurrence, SINGLE, Sequences, Stretch, present, rows_fit};
 use crate::error::Result;
-use crate::gpu::{Constant, Kernel, LANES, MOST_ITERATIONS, Operand, Planner, Shader};
+use crate::gpu::{Constant, Kernel, Operand, Planner, Shader};
 use crate::graph::{Gradients, Graph, Tensor};
 
 const NAME: &str = "selective_scan";
@@ -85,42 +88,6 @@ const fn variant(shared: &'static [&'static str]) -> Shader {
 
 /// Steps between the states that forward saves for backward.
 const SPAN: usize = 8;
-
-/// Invocations of a workgroup that walks over channels, as many as a vector of a software GPU has elements.
-const PARTIAL: usize = 8;
-
-/// The most vectors of states that are walked: more would not stay in a processor's nearest cache.
-const MOST_WALKED_QUADS: usize = 4;
-
-/// Storage buffers that a backward pass binds which does not copy the saved states.
-const BOUND_BUFFERS: u32 = 9;
-
-/// Workgroups that walk, for each thread of a software GPU to have some.
-const WALKING: usize = 2;
-
-/// The most spans of a chunk on a software GPU, so that the loops over its steps stay below the 65,535 iterations that Mesa's drivers run.
-const MOST_CHUNK_SPANS: usize = 512;
-
-/// The fewest spans of a chunk: shorter ones spend more on carries than they gain.
-const MIN_CHUNK_SPANS: usize = 8;
-
-/// As [`FILLING_CHANNELS`], of a backward pass, in which an invocation has a whole channel.
-const FILLING_CHANNELS_BACKWARD: usize = 1 << 15;
-
-/// Bytes of workgroup memory that a team takes at most: as many as every GPU has, and so few that several teams run side by side.
-const TEAM_MEMORY: usize = 16 << 10;
-
-/// Steps that a team takes together, whose states are so many vectors of four: most of a span whose step sizes, B, C and sums of outputs
-/// fit its memory; none where not one fits, or where its invocations are more than an adapter runs together.
-fn steps_ahead(quads: usize, max_invocations: u32) -> Option<usize> {
-    let held = quads.div_ceil(4);
-    let parts = quads.div_ceil(held);
-    if LANES * parts > max_invocations as usize {
-        return None;
-    }
-    let of_step = 8 * LANES + 32 * held * parts + 4 + 4 * parts * (LANES + 8);
-    [8, 4, 2, 1].into_iter().find(|ahead| ahead * of_step <= TEAM_MEMORY)
-}
 
 /// What the scan reads; shapes are checked by [`Graph::selective_scan`].
 #[derive(Clone, Copy, Debug)]
@@ -449,10 +416,10 @@ impl SelectiveScanBackward {
 
         let Layout { n_batch, n_step, n_channel, n_state, quads, .. } = *layout;
         let per_channel =
-            Parts { count: n_batch * layout.n_chunk, start: layout.slots_start, stride: n_channel * (quads + 1), row: quads + 1 };
-        let skips = Parts { start: layout.slots_start + quads, ..per_channel };
-        let per_step = Parts { count: layout.n_sum, start: layout.sums_start, stride: n_batch * n_step * 2 * quads, row: 2 * quads };
-        let states = Parts { count: 1, start: layout.states_start, stride: 0, row: quads };
+            Parts { count: n_batch * layout.n_chunk, start: layout.sections.slots, stride: n_channel * (quads + 1), row: quads + 1 };
+        let skips = Parts { start: layout.sections.slots + quads, ..per_channel };
+        let per_step = Parts { count: layout.n_sum, start: layout.sections.sums, stride: n_batch * n_step * 2 * quads, row: 2 * quads };
+        let states = Parts { count: 1, start: layout.sections.states, stride: 0, row: quads };
         let grad_c_parts = Parts { start: per_step.start + quads, ..per_step };
         plan.check_loop(NAME, per_channel.count)?;
         let grad_initial_state = self.grad_initial_state.filter(|_| window.stretch.begins());
@@ -497,159 +464,6 @@ struct Parts {
     row: usize,
 }
 
-/// What the kernels are made of beside the common text.
-#[derive(Clone, Copy, PartialEq, Eq)]
-enum Variant {
-    Plain,
-    Bound,
-    Subgroup,
-    F16,
-    Walked,
-    WalkedSubgroup,
-}
-
-impl Variant {
-    /// Of a kernel.
-    fn of(plan: &Planner, kernel: &str) -> Self {
-        match kernel {
-            "walked" if plan.traits().subgroups_of_8 => Variant::WalkedSubgroup,
-            "walked" => Variant::Walked,
-            "subgroup" => Variant::Subgroup,
-            "f16" => Variant::F16,
-            "chunked" if plan.traits().max_storage_buffers >= BOUND_BUFFERS => Variant::Bound,
-            _ => Variant::Plain,
-        }
-    }
-
-    fn walks(self) -> bool {
-        matches!(self, Variant::Walked | Variant::WalkedSubgroup)
-    }
-
-    /// Spans of a chunk of which a software driver's loops count all steps.
-    fn counted_spans(self, n_span: usize, quads: usize) -> usize {
-        // loops over the states of a step; those of the sums by subgroups are not unrolled
-        let loops = if self == Variant::Subgroup { quads } else { quads.div_ceil(4) };
-        n_span.min((MOST_CHUNK_SPANS / loops).max(1))
-    }
-}
-
-/// Spans of a chunk of a run that is cut: more than one chunk where the channels of all sequences do not fill a GPU.
-fn cut_spans(n_span: usize, n_channel: usize, n_step: usize, is_backward: bool) -> usize {
-    let filling = if is_backward { FILLING_CHANNELS_BACKWARD } else { FILLING_CHANNELS };
-    n_span.div_ceil(wanted_chunks(n_channel, n_step, filling)).max(MIN_CHUNK_SPANS)
-}
-
-/// How the work is cut, and where the sections of the workspace begin, in vectors of four; the shader says what they hold.
-struct Layout {
-    variant: Variant,
-    n_batch: usize,
-    n_step: usize,
-    n_channel: usize,
-    n_state: usize,
-    quads: usize,
-    n_group: usize,
-    /// Blocks of channels of a workgroup that walks, else 0.
-    n_block: usize,
-    /// Whether the workspace has a copy of the saved states.
-    copies_borders: bool,
-    /// Parts of the sums over channels.
-    n_sum: usize,
-    n_span: usize,
-    chunk_spans: usize,
-    n_chunk: usize,
-    /// Steps that a team takes together; none where an invocation has all states of a channel.
-    ahead: Option<usize>,
-    row_quads: usize,
-    states_start: usize,
-    rows_start: usize,
-    slots_start: usize,
-    borders_start: usize,
-    sums_start: usize,
-    end: usize,
-}
-
-impl Layout {
-    /// Of a window, by a kernel.
-    fn of(
-        plan: &Planner,
-        inputs: &SelectiveScanInputs,
-        [n_batch, n_step, n_channel, n_state]: [usize; 4],
-        kernel: &str,
-        is_backward: bool,
-    ) -> Self {
-        let variant = Variant::of(plan, kernel);
-        let (walks, is_software) = (variant.walks(), plan.traits().software);
-        let quads = n_state.div_ceil(4);
-        let n_span = n_step.div_ceil(SPAN);
-        let n_block = if walks { n_channel.div_ceil(PARTIAL).div_ceil(WALKING.div_ceil(n_batch)) } else { 0 };
-        let n_group = if walks { n_channel.div_ceil(n_block * PARTIAL) } else { n_channel.div_ceil(LANES) };
-        let n_sum = if variant == Variant::Walked { n_group * PARTIAL } else { n_group };
-        let copies_borders = variant == Variant::Plain;
-        let is_cut = kernel == "chunked" || matches!(variant, Variant::Subgroup | Variant::F16) && !is_software;
-        let chunk_spans = if is_cut {
-            cut_spans(n_span, n_batch * n_channel, n_step, is_backward)
-        } else if is_software && !walks {
-            variant.counted_spans(n_span, quads)
-        } else {
-            n_span
-        };
-        let n_chunk = n_span.div_ceil(chunk_spans);
-        let row_quads = 2 * quads + usize::from(inputs.recurrence.reset.is_some());
-        let states_start = n_channel * (quads + 1);
-        let rows_start = states_start + n_batch * n_channel * quads;
-        let slots_start = rows_start + n_batch * n_step * row_quads;
-        let borders_start = slots_start + n_batch * n_chunk * n_channel * (quads + 1);
-        let sums_start = borders_start + if copies_borders { n_batch * n_span * n_channel * quads } else { 0 };
-        let end = if is_backward { sums_start + n_sum * n_batch * n_step * 2 * quads } else { borders_start };
-        Layout {
-            variant,
-            n_batch,
-            n_step,
-            n_channel,
-            n_state,
-            quads,
-            n_group,
-            n_block,
-            copies_borders,
-            n_sum,
-            n_span,
-            chunk_spans,
-            n_chunk,
-            ahead: if is_cut { steps_ahead(quads, plan.traits().max_invocations) } else { None },
-            row_quads,
-            states_start,
-            rows_start,
-            slots_start,
-            borders_start,
-            sums_start,
-            end,
-        }
-    }
-
-    /// Of the entries for one invocation a channel, and for a team.
-    fn entry(&self, [single, team]: [&'static str; 2]) -> &'static str {
-        if self.ahead.is_some() { team } else { single }
-    }
-
-    /// First span and the span behind the last of each dispatch, from the last to the first: all spans, unless they are walked.
-    fn walks(&self) -> Vec<(usize, usize)> {
-        // of a span and a block: the steps forward and backward, and what is loaded and stored beside them, by quads
-        let iterations = self.n_block * (1 + self.quads * (2 * SPAN + 2)) + self.quads * 4 * SPAN;
-        let count = if self.n_block > 0 { (MOST_ITERATIONS / iterations).max(1) } else { self.n_span };
-        (0..self.n_span).step_by(count).map(|first| (first, (first + count).min(self.n_span))).rev().collect()
-    }
-
-    /// Workgroups that have a group of channels in one chunk of one batch each.
-    fn n_workgroup(&self) -> usize {
-        self.n_batch * self.n_chunk * self.n_group
-    }
-
-    /// Vectors of the saved borders.
-    fn n_border(&self) -> usize {
-        self.n_batch * self.n_span * self.n_channel * self.quads
-    }
-}
-
 /// The part that is worked on at a time.
 struct Window {
     stretch: Stretch,
@@ -661,18 +475,18 @@ impl Window {
     fn all(plan: &mut Planner, inputs: &SelectiveScanInputs, tensors: &[Tensor], is_backward: bool) -> (Vec<Window>, Operand) {
         let shape = &plan.spec(inputs.u).shape;
         let (n_batch, n_step, n_channel, n_state) = (shape[0], shape[1], shape[2], plan.spec(inputs.a).columns());
-        let kernel = kernel(plan, [n_batch, n_step, n_channel, n_state]);
+        let kernel = chosen_kernel(plan, [n_batch, n_step, n_channel, n_state]);
         let layout = |n_batch: usize, n_step: usize| Layout::of(plan, inputs, [n_batch, n_step, n_channel, n_state], kernel, is_backward);
         let fits = |n_batch: usize, n_step: usize| {
             let layout = layout(n_batch, n_step);
             // what is bound of the borders, too, may begin 64 elements before them
-            let most = (16 * layout.n_border() + 256).max(16 * layout.end);
+            let most = (16 * layout.n_border() + 256).max(16 * layout.sections.end);
             most as u64 <= plan.traits().max_binding && rows_fit(plan, tensors, n_batch * n_step)
         };
         let stretches = Stretch::all(n_batch, n_step, inputs.recurrence.reverse, SPAN, fits);
         let window = |stretch: Stretch| Window { stretch, layout: layout(stretch.sequences.count, stretch.n_step) };
         let windows: Vec<_> = stretches.into_iter().map(window).collect();
-        let n_vector = windows.iter().map(|window| window.layout.end).max().unwrap_or(0);
+        let n_vector = windows.iter().map(|window| window.layout.sections.end).max().unwrap_or(0);
         (windows, plan.scratch(4 * n_vector))
     }
 
@@ -715,12 +529,12 @@ impl Window {
             .param("n_chunk", layout.n_chunk)
             .param("n_span", layout.n_span)
             .param("chunk_spans", layout.chunk_spans)
-            .param("row_quads", layout.row_quads)
-            .param("rows_start", layout.rows_start)
-            .param("states_start", layout.states_start)
-            .param("slots_start", layout.slots_start)
-            .param("borders_start", layout.borders_start)
-            .param("sums_start", layout.sums_start)
+            .param("row_quads", layout.sections.row_quads)
+            .param("rows_start", layout.sections.rows)
+            .param("states_start", layout.sections.states)
+            .param("slots_start", layout.sections.slots)
+            .param("borders_start", layout.sections.borders)
+            .param("sums_start", layout.sections.sums)
             .param("n_whole_step", self.stretch.n_whole_step)
             .param("first_step", self.stretch.first_step)
             .param("reverse", inputs.recurrence.reverse)
@@ -747,23 +561,6 @@ impl Window {
             .bind_optional("state", state.map(|state| self.stretch.sequences.part(state)))
             .bind_optional("reset", inputs.recurrence.reset.map(|reset| self.stretch.sequences.part(reset)))
             .param("keep_states", keep_states)
-            .lanes(layout.slots_start - if keep_states { layout.rows_start - layout.states_start } else { 0 })
+            .lanes(layout.sections.slots - if keep_states { layout.sections.rows - layout.sections.states } else { 0 })
     }
-}
-
-/// The kernel. `walked` is unrolled throughout: Mesa's drivers compile it within a second or two, SwiftShader does not finish.
-fn kernel<'a>(plan: &Planner<'a>, sizes: [usize; 4]) -> &'a str {
-    let traits = plan.traits();
-    let binds_states = traits.max_storage_buffers >= BOUND_BUFFERS;
-    let walks = binds_states && !traits.name.contains("SwiftShader") && sizes[3].div_ceil(4) <= MOST_WALKED_QUADS;
-    let rule = match traits.software {
-        _ if traits.name.contains("llvmpipe") => &["walked", "sequential"][..],
-        true => &["sequential"],
-        false => &["chunked"],
-    };
-    plan.chosen(NAME, &sizes, rule, |kernel| match kernel {
-        "walked" => walks,
-        "subgroup" | "f16" => binds_states,
-        _ => true,
-    })
 }
