@@ -11,11 +11,10 @@ use super::pictures::{self, MOST_PANELS};
 use crate::checkpoint::{Checkpoint, Description};
 use crate::dataset::{CALENDAR, Dates, Scaler, Table, Windows};
 use crate::error::{Error, Result};
-use crate::model::{StreamGraph, WindowGraph};
+use crate::model::StreamGraph;
 use crate::report::Lang;
 use crate::report::chart::{self, Chart, Line, Look, Panel, Places};
 use crate::report::language::fill;
-use crate::train::TrainingConfig;
 
 #[derive(Debug, clap::Args)]
 pub struct Args {
@@ -67,7 +66,7 @@ pub async fn run(args: &Args, lang: Lang) -> Result<ExitCode> {
     let tables = tables.into_iter().map(|table| until_last_values(table, &description, lang)).collect::<Result<Vec<_>>>()?;
     let scalers = description.scalers_of(&place, &tables)?;
     let (tables, scalers) = long_enough(tables, scalers, description.training.window, lang);
-    let graph = graph(&description)?;
+    let graph = description.stream()?;
     let device = Device::open(&args.device, lang).await?;
     let parameters = tensors.parameters(&place, graph.graph())?;
     let loss = &description.training.loss;
@@ -117,15 +116,6 @@ fn long_enough(tables: Vec<Table>, scalers: Vec<Vec<Scaler>>, window: usize, lan
     }
     say_unused(&tables, &is_used, lang);
     tables.into_iter().zip(scalers).zip(is_used).filter(|(_, is_used)| *is_used).map(|(series, _)| series).unzip()
-}
-
-/// The program that forecasts a row as the model was trained and scored: from the last window, or with the state carried from row to row.
-fn graph(description: &Description) -> Result<StreamGraph> {
-    let (model, &TrainingConfig { window, normalisation, carry_state, .. }) = (&description.model, &description.training);
-    match carry_state {
-        true => StreamGraph::new(model, window, normalisation),
-        false => WindowGraph::new(model, window, normalisation).map(StreamGraph::Windows),
-    }
 }
 
 /// Checks that `horizon` rows can be forecast.

@@ -1,4 +1,4 @@
-//! Forecasts of a stream of rows from its last window, for models whose windows are normalised each by itself.
+//! Forecasts of a stream of rows from its last window.
 
 use std::collections::VecDeque;
 
