@@ -269,6 +269,30 @@ impl LayoutArgs {
     }
 }
 
+/// The columns that tell series apart in a file of what was made of them: the file where there are several, the series' name in its id column.
+pub struct SeriesColumns<'a> {
+    has_files: bool,
+    id: Option<&'a str>,
+}
+
+impl<'a> SeriesColumns<'a> {
+    /// Those of tables that were told apart by the column `id`.
+    pub fn new(tables: &[Table], id: Option<&'a str>) -> Self {
+        SeriesColumns { has_files: tables.iter().any(|table| table.source().file() != tables[0].source().file()), id }
+    }
+
+    /// Their names.
+    pub fn header(&self) -> Vec<String> {
+        self.has_files.then_some("series").into_iter().chain(self.id).map(String::from).collect()
+    }
+
+    /// The cells of a table.
+    pub fn of(&self, table: &Table) -> Vec<String> {
+        let file = self.has_files.then(|| table.source().file().to_string());
+        file.into_iter().chain(self.id.and(table.source().id()).cloned()).collect()
+    }
+}
+
 /// Says which series have no window, and so no part in what a command does, and where shares of rows leave some out.
 pub fn say_left_out(tables: &[Table], windows: &Windows, lang: Lang) {
     let parts = [windows.train(), windows.valid(), windows.test()];

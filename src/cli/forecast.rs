@@ -5,7 +5,7 @@ use std::process::ExitCode;
 
 use csv::Writer;
 
-use super::data::{DataArgs, say_unused, sources};
+use super::data::{DataArgs, SeriesColumns, say_unused, sources};
 use super::device::{Device, DeviceArgs};
 use super::pictures::{self, MOST_PANELS};
 use crate::checkpoint::{Checkpoint, Description};
@@ -221,25 +221,21 @@ impl Model<'_> {
     }
 }
 
-/// Writes the rows: the file where there are several, the series' name in the column `id`, the date or the number of rows ahead, the targets.
+/// Writes the rows: the series, the date or the number of rows ahead, the targets.
 fn save(path: &Path, tables: &[Table], futures: &[Future], model: &Model<'_>, id: Option<&str>) -> Result<()> {
     let layout = &model.description.layout;
     crate::file::save(path, |file| {
         let mut writer = Writer::from_writer(file);
         let dates = tables.first().and_then(Table::dates).filter(|_| futures.iter().any(|future| !future.dates.is_empty()));
-        let has_files = tables.iter().any(|table| table.source().file() != tables[0].source().file());
-        let mut header: Vec<String> = Vec::new();
-        header.extend(has_files.then(|| "series".to_string()));
-        header.extend(id.map(String::from));
+        let series = SeriesColumns::new(tables, id);
+        let mut header = series.header();
         header.push(dates.map_or_else(|| "ahead".to_string(), |dates| dates.name.clone()));
         header.extend(layout.targets.iter().flat_map(|target| model.names(target)));
         writer.write_record(&header)?;
         for (table, future) in tables.iter().zip(futures) {
             let n_row = future.targets[0].len() / model.n_level;
             for row in 0..n_row {
-                let mut record: Vec<String> = Vec::new();
-                record.extend(has_files.then(|| table.source().file().to_string()));
-                record.extend(id.and(table.source().id()).cloned());
+                let mut record = series.of(table);
                 record.push(future.dates.get(row).cloned().unwrap_or_else(|| (row + 1).to_string()));
                 for target in &future.targets {
                     record.extend(target[row * model.n_level..(row + 1) * model.n_level].iter().map(f64::to_string));

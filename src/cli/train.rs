@@ -15,7 +15,7 @@ use super::data::{DataArgs, LayoutArgs, SeasonArgs, SplitArgs, title};
 use super::device::{Device, DeviceArgs};
 use super::pictures::{self, Shown};
 use super::progress::Progress;
-use super::run_folder::{BEST, CONFIG, LAST, REPORT, RunFolder};
+use super::run_folder::{BEST, CONFIG, LAST, REPORT, RunFolder, SERIES};
 use super::scores::{self, Scoreboard};
 use super::setting::Setting;
 use super::training::TrainingArgs;
@@ -249,6 +249,9 @@ async fn show(args: &Args, setting: &Setting, fit: &Fit, options: &str, device: 
     }
     println!("{}", scores::stopped(name, fit, lang));
     folder.line(&figures)?;
+    if tables.len() > 1 {
+        scores::save_by_series(&folder.file(SERIES), &comparisons, tables, args.data.id())?;
+    }
     super::save_figures(args.json.as_deref(), || figures, lang)?;
     let scored = parts.last().map_or(&[][..], |(_, _, forecasts)| forecasts);
     let run = Run { args, lang, options, tables, windows, comparisons: &comparisons, fit, forecasts: scored };

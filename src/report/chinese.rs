@@ -161,6 +161,7 @@ pub static CHINESE: &[(&str, &str)] = &[
     ("Start the backbone of mamba from published weights (safetensors); other parameters start as usual",
         "以公开的权重（safetensors）作为 mamba 主干的起点；其余参数照常初始化"),
     ("Write the scores as JSON", "将得分写成 JSON"),
+    ("Write the scores of each series as CSV, beside those of persistence", "将每个序列的得分与持续性基准的得分一并写成 CSV"),
     ("Read options from a file, such as a run's config.toml: `window = 96` is --window 96; options on the command line override the file",
         "从文件读取选项，如某次运行留下的 config.toml：`window = 96` 即 --window 96；命令行上的选项优先"),
     ("Read options from a file: `window = 96` is --window 96; options on the command line override the file",
