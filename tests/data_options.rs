@@ -205,6 +205,7 @@ fn series_without_a_window_are_named() {
     let starts = ["part,shop,windows,mse,mae,mase,persistence_mse,", "validation,long,20,", "validation,also long,18,"];
     assert!(scores.lines().zip(starts).all(|(line, start)| line.starts_with(start)) && scores.lines().count() == 3, "{scores}");
     assert_eq!(scores, rows("runs/min-gru-scan/scores_by_series.csv"));
+    assert!(rows("runs/min-gru-scan/report.html").contains("<h1>min-gru-scan: shops: long, also long sold</h1>"));
     let text = prints(folder.path(), &format!("{TRAIN} {options} --targets sold --window 4 --split 0.6,0.4"));
     assert!(text.contains("1 of 4 series"), "{text}");
 }

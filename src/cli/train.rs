@@ -11,7 +11,7 @@ use std::time::Instant;
 
 use serde_json::json;
 
-use super::data::{DataArgs, LayoutArgs, SeasonArgs, SplitArgs, title};
+use super::data::{DataArgs, LayoutArgs, SeasonArgs, SplitArgs, title, used};
 use super::device::{Device, DeviceArgs};
 use super::pictures::{self, Shown};
 use super::progress::Progress;
@@ -364,7 +364,7 @@ impl Run<'_> {
         let (lang, name) = (self.lang, self.args.model.name());
         let (typeface, warning) = Typeface::system(lang);
         let drawn_in = typeface.lang();
-        let heading = |lang| title(self.tables, self.windows.layout(), lang);
+        let heading = |lang| title(&used(self.tables, self.windows), self.windows.layout(), lang);
         let persistence = self.comparisons[0].1.persistence().scaled.mse;
         let loss = self.args.training.loss();
         let charts = [
