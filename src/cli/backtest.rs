@@ -9,7 +9,7 @@ use serde_json::{Map, Value, json};
 use super::data::{DataArgs, LayoutArgs, SeasonArgs, sources, title};
 use super::device::{Device, DeviceArgs};
 use super::experiment::{self, spread};
-use super::pictures::{self, Shown};
+use super::pictures::{Forecasts, Shown};
 use super::scores;
 use super::setting::Setting;
 use super::training::TrainingArgs;
@@ -354,7 +354,7 @@ fn picture_of(origin: &Origin, setting: &Setting, forecasts: &[f32], args: &Args
     let Setting { tables, windows, .. } = setting;
     let heading = fill(texts.origin, [&title(tables, windows.layout(), lang), &origin.date]);
     let (name, loss) = (args.model.name(), args.training.loss());
-    let mut chart = pictures::forecasts(name, heading, tables, windows, forecasts, &loss, Shown::First, lang);
+    let mut chart = Forecasts { tables, windows, values: forecasts, loss: &loss }.chart(name, heading, Shown::First, lang);
     chart.remarks.push(fill(texts.against, [&significant(origin.model.overall.scaled.mse, 4), &scores::fixed(origin.ratio(), 3)]));
     chart
 }

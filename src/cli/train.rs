@@ -13,7 +13,7 @@ use serde_json::json;
 
 use super::data::{DataArgs, LayoutArgs, SeasonArgs, SplitArgs, title, used};
 use super::device::{Device, DeviceArgs};
-use super::pictures::{self, Shown};
+use super::pictures::{self, Forecasts, Shown};
 use super::progress::Progress;
 use super::run_folder::{BEST, CONFIG, LAST, REPORT, RunFolder, SERIES};
 use super::scores::{self, Scoreboard};
@@ -367,12 +367,10 @@ impl Run<'_> {
         let heading = |lang| title(&used(self.tables, self.windows), self.windows.layout(), lang);
         let persistence = self.comparisons[0].1.persistence().scaled.mse;
         let loss = self.args.training.loss();
+        let forecasts = Forecasts { tables: self.tables, windows: self.windows, values: self.forecasts, loss: &loss };
         let charts = [
             ("curves", pictures::curves(name, &self.fit.epochs, persistence, drawn_in)),
-            (
-                "forecasts",
-                pictures::forecasts(name, heading(drawn_in), self.tables, self.windows, self.forecasts, &loss, Shown::Last, drawn_in),
-            ),
+            ("forecasts", forecasts.chart(name, heading(drawn_in), Shown::Last, drawn_in)),
         ];
         let texts = lang.texts();
         let mut parts = Vec::new();
