@@ -84,6 +84,11 @@ pub struct SeriesRead {
 }
 
 impl SeriesRead {
+    /// The series.
+    pub fn tables(&self) -> &[Table] {
+        &self.tables
+    }
+
     /// A fingerprint: other values give another number.
     pub fn fingerprint(&self) -> u64 {
         let values = self.tables.iter().flat_map(Table::columns).flatten();
@@ -132,6 +137,14 @@ impl Args {
         self.training.given_window()
     }
 
+    /// Puts the file of a download in its place in options by which the same series are read again.
+    pub fn name_download(&self, tables: &[Table], options: &mut toml::Table) {
+        if let Some(file) = self.data.file_of_download(Path::new(SAVE_FOLDER), tables) {
+            options.remove("download");
+            options.insert("csv".into(), file.display().to_string().into());
+        }
+    }
+
     /// Where it is trained.
     pub fn device(&self) -> &DeviceArgs {
         &self.device
@@ -176,10 +189,7 @@ pub async fn run(args: &Args, mut options: toml::Table, lang: Lang) -> Result<Ex
         start_from(&mut trainer, path, lang)?;
     }
     options.extend(training.chosen());
-    if let Some(file) = args.data.file_of_download(Path::new(SAVE_FOLDER), &setting.tables) {
-        options.remove("download");
-        options.insert("csv".into(), file.display().to_string().into());
-    }
+    args.name_download(&setting.tables, &mut options);
     let options = options.to_string();
     let mut folder = match (&args.resume, &state) {
         (Some(path), Some(state)) => {
