@@ -6,11 +6,18 @@ use crate::ops::Loss;
 use crate::report::Lang;
 use crate::report::chart::{Chart, Line, Look, Panel, Places};
 use crate::report::language::fill;
+use crate::report::table::significant;
 use crate::train::EpochScore;
 
-/// Training and validation error of each epoch; `persistence` is that of the validation windows.
+/// Training and validation error of each epoch; `persistence` is that of the validation windows, drawn where the curves keep at least a
+/// third of the picture's height beside it.
 pub fn curves(name: &str, epochs: &[EpochScore], persistence: f64, lang: Lang) -> Chart {
     let texts = lang.texts();
+    let errors = || epochs.iter().flat_map(|epoch| [epoch.train_mse, epoch.valid_mse]).filter(|error| error.is_finite());
+    let (low, high) = errors().fold((f64::INFINITY, f64::NEG_INFINITY), |(low, high), error| (low.min(error), high.max(error)));
+    let is_near = high <= low || high.max(persistence) - low.min(persistence) <= 3.0 * (high - low);
+    let beyond = (!is_near).then(|| fill(texts.beyond_axis, [&significant(persistence, 4)]));
+    let key = is_near.then(|| (texts.persistence.into(), Look::Baseline));
     let panel = Panel::Lines {
         heading: texts.curves.into(),
         x: Places::Counts(epochs.len(), texts.epoch.into()),
@@ -19,12 +26,13 @@ pub fn curves(name: &str, epochs: &[EpochScore], persistence: f64, lang: Lang) -
             Line::new(Look::Training(0), 1, epochs.iter().map(|epoch| epoch.train_mse)),
             Line::new(Look::Model(0), 1, epochs.iter().map(|epoch| epoch.valid_mse)),
         ],
-        level: Some(persistence),
+        level: is_near.then_some(persistence),
         border: None,
     };
     Chart {
         title: name.into(),
-        legend: vec![(name.into(), Look::Model(0)), (texts.persistence.into(), Look::Baseline)],
+        remarks: beyond.into_iter().collect(),
+        legend: [(name.into(), Look::Model(0))].into_iter().chain(key).collect(),
         panels: vec![panel],
         n_column: 1,
         ..Chart::default()
@@ -144,6 +152,22 @@ impl Forecasts<'_> {
 mod tests {
     use super::*;
     use crate::dataset::{Layout, Source};
+
+    #[test]
+    fn persistence_is_drawn_where_the_curves_are_still_seen() {
+        let epochs = [(0.4, 0.5), (0.3, 0.45)].map(|(train_mse, valid_mse)| EpochScore {
+            train_mse,
+            valid_mse,
+            valid_loss: valid_mse,
+            learning_rate: 0.1,
+        });
+        for (persistence, is_drawn) in [(0.35, true), (0.8, true), (1.2, false), (0.01, true), (f64::INFINITY, false)] {
+            let chart = curves("mamba", &epochs, persistence, Lang::En);
+            let [Panel::Lines { level, .. }] = &chart.panels[..] else { panic!("not one panel: {:?}", chart.panels) };
+            assert_eq!((level.is_some(), chart.legend.len(), chart.remarks.is_empty()), (is_drawn, 1 + usize::from(is_drawn), is_drawn));
+        }
+        assert!(curves("mamba", &epochs, 1.2, Lang::En).remarks[0].contains("1.200"));
+    }
 
     #[test]
     fn the_first_series_with_scored_windows_is_drawn() {

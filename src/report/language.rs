@@ -99,6 +99,7 @@ texts! {
     error_by_step: "Error by steps ahead", "各预测步的误差";
     steps_ahead: "steps ahead", "预测步数";
     curves: "Loss per epoch: training (dashed), validation", "每轮损失：训练（虚线）、验证";
+    beyond_axis: "persistence (last value): {}, beyond the axis", "持续性基准（上一个值）：{}，超出坐标轴";
     and_more: "{} and {} more", "{} 等（另有 {} 个）";
     panels_shown: "{} of {} targets drawn", "只画出 {} 个目标，共 {} 个";
     origins_shown: "{} of {} origins drawn", "只画出 {} 个起点，共 {} 个";
