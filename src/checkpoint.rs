@@ -129,13 +129,13 @@ pub struct Description {
 
 impl Description {
     /// The program that forecasts after a row as the model was trained and scored: with states carried from row to row, or from the last
-    /// window.
+    /// window. `n_walk` is as in [`StreamGraph::steps`].
     ///
     /// # Errors
     /// As [`StreamGraph::steps`] and [`StreamGraph::windows`].
-    pub fn stream(&self) -> Result<StreamGraph> {
+    pub fn stream(&self, n_walk: usize) -> Result<StreamGraph> {
         match self.training.carry_state {
-            true => StreamGraph::steps(&self.model),
+            true => StreamGraph::steps(&self.model, n_walk),
             false => StreamGraph::windows(&self.model, self.training.window, self.training.normalisation),
         }
     }

@@ -36,6 +36,9 @@ pub struct Args {
     picture: PathBuf,
 }
 
+/// Rows of the history that are taken at once where states are carried from row to row.
+const WALK: usize = 128;
+
 /// The forecast of a table.
 struct Future {
     /// One per row; empty where the table has no dates, or dates without a regular step.
@@ -66,7 +69,7 @@ pub async fn run(args: &Args, lang: Lang) -> Result<ExitCode> {
     let tables = tables.into_iter().map(|table| until_last_values(table, &description, lang)).collect::<Result<Vec<_>>>()?;
     let scalers = description.scalers_of(&place, &tables)?;
     let (tables, scalers) = long_enough(tables, scalers, description.training.window, lang);
-    let graph = description.stream()?;
+    let graph = description.stream(WALK)?;
     let device = Device::open(&args.device, lang).await?;
     let parameters = tensors.parameters(&place, graph.graph())?;
     let loss = &description.training.loss;
@@ -169,7 +172,7 @@ impl Model<'_> {
         for member in windows.members() {
             // a state that is carried comes from the first row on
             let first = if self.description.training.carry_state { member.rows.start } else { member.rows.end - layout.window };
-            let rows = windows.values()[first * n_feature..member.rows.end * n_feature].chunks(n_feature);
+            let rows = &windows.values()[first * n_feature..member.rows.end * n_feature];
             let forecast = self.member(rows, n_target, horizon, &ahead, graph, parameters, device).await?;
             for (index, value) in forecast.into_iter().enumerate() {
                 let target = index / self.n_level % n_target;
@@ -183,7 +186,7 @@ impl Model<'_> {
     /// known of the rows to come.
     async fn member(
         &self,
-        rows: impl Iterator<Item = &[f32]>,
+        rows: &[f32],
         n_target: usize,
         horizon: usize,
         ahead: &[Vec<f32>],
@@ -192,10 +195,7 @@ impl Model<'_> {
         device: &Device,
     ) -> Result<Vec<f32>> {
         let mut stream = graph.load(device.backend(), parameters).await?;
-        let mut next = Vec::new();
-        for row in rows {
-            next = stream.step(row).await?.unwrap_or_default();
-        }
+        let mut next = stream.walk(rows).await?.unwrap_or_default();
         let mut forecast = next.clone();
         let n_row = n_target * self.n_level;
         while forecast.len() < horizon * n_row {

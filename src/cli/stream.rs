@@ -58,7 +58,7 @@ pub async fn run(args: &Args) -> Result<ExitCode> {
         let needed = message!("it needs a model that was trained with --window-norm none and without --linear-skip");
         return Err(Error::given("--steps", needed));
     }
-    let graph = if args.steps { StreamGraph::steps(&description.model)? } else { description.stream()? };
+    let graph = if args.steps { StreamGraph::steps(&description.model, 1)? } else { description.stream(1)? };
     let columns: Vec<&str> = description.layout.columns().collect();
     if args.date.is_some() && !columns.iter().any(|name| CALENDAR.contains(name)) {
         return Err(Error::given("--date", message!("it needs a checkpoint that reads the time of day")));

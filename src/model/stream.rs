@@ -16,12 +16,12 @@ pub enum StreamGraph {
 }
 
 impl StreamGraph {
-    /// Records the step form of one sequence.
+    /// Records the step form of one sequence; [`Stream::walk`] takes `n_walk` rows at once.
     ///
     /// # Errors
-    /// As [`StepGraph::new`].
-    pub fn steps(config: &ForecasterConfig) -> Result<Self> {
-        StepGraph::new(config, 1).map(StreamGraph::Steps)
+    /// As [`StepGraph::walking`].
+    pub fn steps(config: &ForecasterConfig, n_walk: usize) -> Result<Self> {
+        StepGraph::walking(config, 1, n_walk).map(StreamGraph::Steps)
     }
 
     /// Records the forecast from a window of `window` rows.
@@ -69,6 +69,23 @@ impl Stream<'_> {
         match self {
             Stream::Steps(stream) => stream.step(row).await.map(Some),
             Stream::Windows(stream) => stream.step(row).await,
+        }
+    }
+
+    /// Takes several rows, scaled, `(row, feature)`. Returns the forecast after the last, as [`Stream::step`] does.
+    ///
+    /// # Errors
+    /// As [`StepStream::walk`] and [`WindowStream::step`].
+    pub async fn walk(&mut self, rows: &[f32]) -> Result<Option<Vec<f32>>> {
+        match self {
+            Stream::Steps(stream) => stream.walk(rows).await.map(Some),
+            Stream::Windows(stream) => {
+                let mut forecast = None;
+                for row in rows.chunks(stream.n_feature()) {
+                    forecast = stream.step(row).await?;
+                }
+                Ok(forecast)
+            }
         }
     }
 }
