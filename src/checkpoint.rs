@@ -10,7 +10,7 @@ use crate::Message;
 use crate::dataset::{Layout, Scaler, Table};
 use crate::error::{Error, Result};
 use crate::graph::{Graph, Tensor};
-use crate::model::ForecasterConfig;
+use crate::model::{ForecasterConfig, StreamGraph};
 use crate::train::{TrainPlan, TrainProgress, TrainState, TrainingConfig};
 
 /// A tensor of a file, as 32-bit floats.
@@ -128,6 +128,18 @@ pub struct Description {
 }
 
 impl Description {
+    /// The program that forecasts after a row as the model was trained and scored: with states carried from row to row, or from the last
+    /// window. `n_walk` is as in [`StreamGraph::steps`].
+    ///
+    /// # Errors
+    /// As [`StreamGraph::steps`] and [`StreamGraph::windows`].
+    pub fn stream(&self, n_walk: usize) -> Result<StreamGraph> {
+        match self.training.carry_state {
+            true => StreamGraph::steps(&self.model, n_walk),
+            false => StreamGraph::windows(&self.model, self.training.window, self.training.normalisation),
+        }
+    }
+
     /// Checks that the description is possible for a model of `n_tensor` tensors. The error says what is not.
     fn check(&self, n_tensor: usize) -> Result<(), Message> {
         let Description { model, training, layout, scalers, sources, ids } = self;

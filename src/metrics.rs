@@ -124,6 +124,17 @@ pub struct TargetScores {
     pub scores: Scores,
 }
 
+/// Scores of one series.
+#[derive(Clone, Debug, PartialEq)]
+pub struct SeriesScores {
+    /// The place of its table among all.
+    pub table: usize,
+    /// Its windows that were forecast.
+    pub n_window: usize,
+    /// Its scores.
+    pub scores: Scores,
+}
+
 /// Scores of forecasts of many windows, each value counted once.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Evaluation {
@@ -135,6 +146,9 @@ pub struct Evaluation {
     pub targets: Vec<TargetScores>,
     /// For each step ahead, the next one first.
     pub steps: Vec<Scores>,
+    /// For each series that has windows, in their order. There may be thousands: JSON is without them.
+    #[serde(skip)]
+    pub series: Vec<SeriesScores>,
 }
 
 impl Evaluation {
@@ -163,6 +177,8 @@ pub(crate) struct Scorer<'a> {
     naive_errors: Vec<Vec<Option<f64>>>,
     /// `(column, step)`
     groups: Vec<Group>,
+    /// One for each table of several.
+    series: Vec<Group>,
     n_window: usize,
 }
 
@@ -189,11 +205,13 @@ impl<'a> Scorer<'a> {
         };
         let naive_errors = windows.members().iter().map(|member| (0..n_target).map(|target| naive_error(member, target)).collect());
         let group = Group { levels: vec![[0.0; 3]; levels.len()], ..Group::default() };
+        let n_table = windows.scalers().len();
         Scorer {
             windows,
             levels: levels.to_vec(),
             central: central_level(levels),
             naive_errors: naive_errors.collect(),
+            series: if n_table > 1 { vec![group.clone(); n_table] } else { Vec::new() },
             groups: vec![group; windows.layout().targets.len() * horizon],
             n_window: 0,
         }
@@ -213,26 +231,28 @@ impl<'a> Scorer<'a> {
         for (step, row) in windows.following(start).chunks_exact(windows.n_feature()).enumerate() {
             for target in 0..n_target {
                 let scaler = windows.scaler(member, target);
-                let group = &mut self.groups[member.columns[target] * horizon + step];
                 let forecast = &forecast[(step * n_target + target) * n_level..][..n_level];
                 let (scaled, came) = (f64::from(forecast[self.central]), f64::from(row[target]));
                 let (original, came_original) = (scaler.inverse(scaled), scaler.inverse(came));
-                group.scaled.add(scaled, came);
-                group.original.add(original, came_original);
-                if let Some(naive) = self.naive_errors[series][target] {
-                    group.mase.0 += (scaled - came).abs() / naive;
-                    group.mase.1 += 1.0;
-                }
                 let size = original.abs() + came_original.abs();
-                if size > 0.0 {
-                    group.smape += 200.0 * (original - came_original).abs() / size;
-                }
-                for ((level, sums), &forecast) in self.levels.iter().zip(&mut group.levels).zip(forecast) {
-                    let (level, over) = (f64::from(*level), came - f64::from(forecast));
-                    let pinball = if over > 0.0 { level * over } else { (level - 1.0) * over };
-                    sums[0] += f64::from(over <= 0.0);
-                    sums[1] += pinball;
-                    sums[2] += pinball * scaler.scale;
+                let of_series = self.series.get_mut(member.table);
+                for group in [&mut self.groups[member.columns[target] * horizon + step]].into_iter().chain(of_series) {
+                    group.scaled.add(scaled, came);
+                    group.original.add(original, came_original);
+                    if let Some(naive) = self.naive_errors[series][target] {
+                        group.mase.0 += (scaled - came).abs() / naive;
+                        group.mase.1 += 1.0;
+                    }
+                    if size > 0.0 {
+                        group.smape += 200.0 * (original - came_original).abs() / size;
+                    }
+                    for ((level, sums), &forecast) in self.levels.iter().zip(&mut group.levels).zip(forecast) {
+                        let (level, over) = (f64::from(*level), came - f64::from(forecast));
+                        let pinball = if over > 0.0 { level * over } else { (level - 1.0) * over };
+                        sums[0] += f64::from(over <= 0.0);
+                        sums[1] += pinball;
+                        sums[2] += pinball * scaler.scale;
+                    }
                 }
             }
         }
@@ -243,9 +263,23 @@ impl<'a> Scorer<'a> {
         let horizon = self.windows.layout().horizon;
         let columns = || self.groups.chunks_exact(horizon);
         let targets = self.windows.layout().targets.iter().zip(columns());
+        let overall = self.scores(self.groups.iter());
+        let n_value = horizon * self.windows.n_target();
+        let scored = self.series.iter().enumerate().filter(|(_, group)| group.scaled.n > 0.0);
+        let series = match self.series[..] {
+            [] => vec![SeriesScores { table: 0, n_window: self.n_window, scores: overall.clone() }],
+            _ => scored
+                .map(|(table, group)| SeriesScores {
+                    table,
+                    n_window: group.scaled.n as usize / n_value,
+                    scores: self.scores(std::iter::once(group)),
+                })
+                .collect(),
+        };
         Evaluation {
             n_window: self.n_window,
-            overall: self.scores(self.groups.iter()),
+            overall,
+            series,
             targets: targets.map(|(name, steps)| TargetScores { target: name.clone(), scores: self.scores(steps.iter()) }).collect(),
             steps: (0..horizon).map(|step| self.scores(columns().map(|steps| &steps[step]))).collect(),
         }

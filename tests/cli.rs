@@ -273,7 +273,7 @@ fn a_stream_prints_the_forecasts_of_the_validation() {
     let folder = folder();
     let gpu = if without_gpu() { "cpu" } else { "gpu" };
     for model in ["min-gru", "min-gru-scan", "mamba-lab", "mamba"] {
-        for options in ["--layers 2 --window-norm last", "--layers 2 --window-norm none --carry-state"] {
+        for options in ["--layers 2 --window-norm last", "--window-norm none", "--layers 2 --window-norm none --carry-state"] {
             let trained = scanrnn(
                 folder.path(),
                 &format!("train --model {model} --device cpu --csv prices.csv {SMALL} {options} --checkpoint a.safetensors"),
@@ -289,13 +289,35 @@ fn a_stream_prints_the_forecasts_of_the_validation() {
                 let text = stdout(&output);
                 let lines: Vec<&str> = text.lines().collect();
                 assert_eq!(lines.len(), values.len() - first, "{model} {options}");
-                assert_eq!(lines[0].is_empty(), options.contains("last"));
+                assert_eq!(lines[0].is_empty(), !options.contains("--carry-state"));
                 for (line, want) in lines[7..].iter().zip(&want) {
                     let got: f64 = line.parse().expect("a number");
                     assert!((got - want).abs() < 1e-5 * want.abs(), "{model} {options} on {device}: {got} is not {want}");
                 }
             }
         }
+    }
+}
+
+#[test]
+fn a_stream_by_steps_goes_on_where_a_window_ends() {
+    let folder = folder();
+    let train = |options: &str| {
+        let train = format!("train --model mamba --device cpu --csv prices.csv {SMALL} {options} --checkpoint a.safetensors");
+        assert!(scanrnn(folder.path(), &train).status.success());
+    };
+    let rows: String = (0..12).map(|row| format!("{}\n", 50 + row * row % 7)).collect();
+    let forecasts = |options: &[&str]| -> Vec<f64> {
+        let output = stream_by(folder.path(), "a.safetensors", "cpu", &rows, options);
+        stdout(&output).lines().map(|line| line.parse().unwrap_or(f64::NAN)).collect()
+    };
+    train("--window-norm none");
+    let (windows, steps) = (forecasts(&[]), forecasts(&["--steps"]));
+    assert!(windows[..7].iter().all(|value| value.is_nan()) && steps.iter().all(|value| value.is_finite()));
+    assert!((windows[7] - steps[7]).abs() < 1e-5 * steps[7] && windows[8] != steps[8], "{windows:?} {steps:?}");
+    for options in ["--window-norm last", "--window-norm none --linear-skip shared"] {
+        train(options);
+        refuses(folder.path(), "stream --checkpoint a.safetensors --device cpu --steps", &["--steps is given", "--window-norm none"]);
     }
 }
 
@@ -377,7 +399,7 @@ fn a_stream_refuses_bad_rows_and_what_needs_the_future() {
             assert!(message.contains(part), "{input:?}: {part:?} is not in {message:?}");
         }
     };
-    train("--window-norm none");
+    train("--window-norm none --carry-state");
     refuses("50\n51\nhigh\n", &["standard input:3", "Close", "high"]);
     refuses("Close\n50\nNaN\n", &["standard input:3", "NaN", "--missing"]);
     refuses("50\n51,52\n", &["standard input:2", "2 cells"]);
@@ -467,17 +489,20 @@ fn a_hybrid_trains_and_scores_with_the_heads_it_was_given() {
     assert!(scored.status.success(), "{}", stderr(&scored));
     let trained = scanrnn(folder.path(), &train("--window-norm none"));
     assert!(trained.status.success(), "{}", stderr(&trained));
-    let streamed = stream(folder.path(), "hybrid.safetensors", "cpu", &"50\n".repeat(1024));
+    let by_steps = |n_row: usize| stream_by(folder.path(), "hybrid.safetensors", "cpu", &"50\n".repeat(n_row), &["--steps"]);
+    let streamed = by_steps(1024);
     assert_eq!(stdout(&streamed).lines().count(), 1024, "{}", stderr(&streamed));
-    let overflown = stream(folder.path(), "hybrid.safetensors", "cpu", &"50\n".repeat(1025));
+    let overflown = by_steps(1025);
     assert_eq!(overflown.status.code(), Some(2));
     assert!(stderr(&overflown).contains("1024 steps") && stderr(&overflown).contains("--cache"), "{}", stderr(&overflown));
-    let small = scanrnn(folder.path(), "stream --checkpoint hybrid.safetensors --device cpu --cache 2048");
-    assert!(small.status.success(), "{}", stderr(&small));
-    for options in ["--model hybrid --window-norm last", "--model min-gru --window-norm none"] {
-        let train = format!("train {options} --device cpu --csv prices.csv {SMALL} --checkpoint other.safetensors");
-        assert!(scanrnn(folder.path(), &train).status.success());
-        refuses(folder.path(), "stream --checkpoint other.safetensors --device cpu --cache 2048", &["--cache is given: it needs a hybrid"]);
+    let more = scanrnn(folder.path(), "stream --checkpoint hybrid.safetensors --device cpu --steps --cache 2048");
+    assert!(more.status.success(), "{}", stderr(&more));
+    let train_other =
+        format!("train --model min-gru --window-norm none --device cpu --csv prices.csv {SMALL} --checkpoint other.safetensors");
+    assert!(scanrnn(folder.path(), &train_other).status.success());
+    for options in ["hybrid.safetensors", "other.safetensors --steps"] {
+        let stream = format!("stream --checkpoint {options} --device cpu --cache 2048");
+        refuses(folder.path(), &stream, &["--cache is given: it needs a hybrid and --steps"]);
     }
     refuses(folder.path(), &train("--heads 3"), &["--heads", "3", "--hidden 8"]);
     refuses(folder.path(), &train("--attention-every 3"), &["--attention-every", "--layers 2"]);

@@ -196,8 +196,16 @@ fn series_without_a_window_are_named() {
     let line = "data: 2 of 4 series have no window and are left out: short, single\n";
     let text = prints(folder.path(), &format!("{TRAIN} {options} --targets sold --window 8"));
     assert!(text.contains(line), "{text}");
-    let text = prints(folder.path(), &format!("evaluate --checkpoint min-gru-scan.safetensors --device cpu {options}"));
-    assert!(text.contains(line), "{text}");
+    let evaluate = format!("evaluate --checkpoint min-gru-scan.safetensors --device cpu {options} --by-series series.csv");
+    let text = prints(folder.path(), &evaluate);
+    assert!(text.contains(line) && text.contains(" of 2 series.\n"), "{text}");
+    // 20 and 18 rows of the last fifth; none of those left out
+    let rows = |file: &str| std::fs::read_to_string(folder.path().join(file)).expect("rows");
+    let scores = rows("series.csv");
+    let starts = ["part,shop,windows,mse,mae,mase,persistence_mse,", "validation,long,20,", "validation,also long,18,"];
+    assert!(scores.lines().zip(starts).all(|(line, start)| line.starts_with(start)) && scores.lines().count() == 3, "{scores}");
+    assert_eq!(scores, rows("runs/min-gru-scan/scores_by_series.csv"));
+    assert!(rows("runs/min-gru-scan/report.html").contains("<h1>min-gru-scan: shops: long, also long sold</h1>"));
     let text = prints(folder.path(), &format!("{TRAIN} {options} --targets sold --window 4 --split 0.6,0.4"));
     assert!(text.contains("1 of 4 series"), "{text}");
 }

@@ -284,4 +284,15 @@ fn a_run_on_a_download_goes_on_and_runs_again_on_the_file_that_it_saved() {
         let text = scanrnn(again);
         assert!(text.contains("read 80 rows from ./AAPL_stock_data.csv") && !text.contains("downloading"), "{text}");
     }
+    // a search leaves the file that it read, too
+    let (server, _asked) = serve(json("200 OK", &many_prices()), Duration::ZERO);
+    let space = format!(
+        "model = \"min-gru\"\ndevice = \"cpu\"\nwindow = 8\nhidden = 8\nbatch = 8\ndownload = \"AAPL\"\ndownload-from = \"{}\"\n",
+        server.base_url
+    );
+    fs::write(folder.path().join("space.toml"), space).expect("written");
+    scanrnn("tune --space space.toml --trials 1 --epochs 1");
+    let best = fs::read_to_string(folder.path().join("tune/best.toml")).expect("options");
+    assert!(best.contains("csv = \"./AAPL_stock_data.csv\"") && !best.contains("download ="), "{best}");
+    scanrnn("train --config tune/best.toml --run-dir best");
 }

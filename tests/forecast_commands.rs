@@ -560,6 +560,9 @@ fn a_checkpoint_is_used_on_rows_that_are_said_and_named() {
         assert!(text.contains("--split 0.7,0.1,0.1 sum to less than 1: the newest 10"), "{text}");
         assert!(text.contains("persistence") && text.contains('–') && !text.contains("NaN"), "{text}");
     }
+    let same = "backtest --model min-gru-scan --device cpu --csv same.csv --targets sold --window 4 --hidden 4 --epochs 1 --origins 2";
+    let text = succeeds(path, same);
+    assert!(text.contains("MSE / persistence: – +- – over 2 origins.") && !text.contains("NaN"), "{text}");
     // not a checkpoint, but beside one
     let beside = |name: &str, parts: &[&str]| refuses(path, &format!("forecast --checkpoint {name} --device cpu --csv loads.csv"), parts);
     beside("run/last.safetensors", &["a training goes on from", "name best.safetensors"]);

@@ -93,6 +93,25 @@ fn groups_add_up_to_the_whole() {
 }
 
 #[test]
+fn a_series_scores_as_it_does_alone() {
+    let mut random = noise(5);
+    let mut series = |n_row: usize| table(vec![(0..n_row).map(|_| random()).collect(), (0..n_row).map(|_| random()).collect()]);
+    let tables = [series(60), series(8), series(90)];
+    let layout = layout(2, 5, 4);
+    let windows = Windows::new(&tables, &layout).expect("windows");
+    let together = Baseline::Drift.evaluate(&windows, windows.valid(), 1);
+    assert_eq!(together.series.iter().map(|series| series.table).collect::<Vec<_>>(), [0, 2]);
+    for series in &together.series {
+        let windows = Windows::new(std::slice::from_ref(&tables[series.table]), &layout).expect("windows");
+        let alone = Baseline::Drift.evaluate(&windows, windows.valid(), 1);
+        assert_eq!((series.n_window, alone.series.len()), (alone.n_window, 1));
+        close(series.scores.scaled.mse, alone.overall.scaled.mse);
+        close(series.scores.original.r2, alone.overall.original.r2);
+        close(series.scores.mase, alone.overall.mase);
+    }
+}
+
+#[test]
 fn naive_forecasts_are_what_they_say() {
     let values: Vec<f64> = (0..60).map(|row| f64::from(row % 6) + 0.1 * f64::from(row)).collect();
     let layout = Layout { scaling: Scaling::None, ..layout(1, 4, 8) };

@@ -425,6 +425,38 @@ fn a_row_of_a_stream_begins_a_new_sequence_while_the_others_go_on() {
 }
 
 #[test]
+fn a_stream_that_walks_ends_where_its_steps_do() {
+    for model in ModelKind::ALL {
+        let config = config(model);
+        let x = step_inputs(&config);
+        for backend in devices(Setting::default()) {
+            let _turn = turn();
+            let steps = StepGraph::walking(&config, N_BATCH, 4).expect("sizes fit");
+            let parameters: Vec<_> = initial_values(steps.graph(), 1).into_iter().map(|(_, values)| values).collect();
+            let rows = |rows: Range<usize>| cut(&x, N_STEP, config.features, &(0..N_BATCH), &rows);
+            pollster::block_on(async {
+                let (mut walked, mut stepped) = (steps.load(backend, &parameters).await?, steps.load(backend, &parameters).await?);
+                for (part, begins) in [(0..11, false), (11..19, true), (19..20, false), (20..24, false)] {
+                    if begins {
+                        walked.begin(&[false, true])?;
+                        stepped.begin(&[false, true])?;
+                    }
+                    let got = walked.walk(&rows(part.clone())).await?;
+                    let mut want = Vec::new();
+                    for step in part {
+                        want = stepped.step(&rows(step..step + 1)).await?;
+                    }
+                    assert!(distance(&got, &want) <= MULTIPLE * FLOOR, "{model} on {}: {:e}", backend.name(), distance(&got, &want));
+                }
+                assert!(walked.walk(&[]).await.is_err());
+                Ok::<_, scanrnn::Error>(())
+            })
+            .unwrap_or_else(|error| panic!("{model} on {}: {error}", backend.name()));
+        }
+    }
+}
+
+#[test]
 fn a_stream_goes_on_from_the_states_of_another_and_begins_anew() {
     for model in ModelKind::ALL {
         let steps = StepGraph::new(&ForecasterConfig::new(model, 8), 1).expect("sizes fit");

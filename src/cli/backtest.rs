@@ -9,7 +9,7 @@ use serde_json::{Map, Value, json};
 use super::data::{DataArgs, LayoutArgs, SeasonArgs, sources, title};
 use super::device::{Device, DeviceArgs};
 use super::experiment::{self, spread};
-use super::pictures::{self, Shown};
+use super::pictures::{Forecasts, Shown};
 use super::scores;
 use super::setting::Setting;
 use super::training::TrainingArgs;
@@ -128,7 +128,7 @@ pub async fn run(args: &Args, lang: Lang) -> Result<ExitCode> {
         let title = fill(texts.at_origin, [args.model.name(), &numbers[0], &numbers[1], &walk.date(fold)]);
         let step = walk.step(fold, title).await?;
         let origin = walk.score(fold, &step);
-        let [mse, ratio] = [significant(origin.model.overall.scaled.mse, 5), format!("{:.4}", origin.ratio())];
+        let [mse, ratio] = [significant(origin.model.overall.scaled.mse, 5), scores::fixed(origin.ratio(), 4)];
         println!("{}", fill(texts.origin_line, [&format!("{:3}", index + 1), &origin.date, &mse, &ratio]));
         let picture = args.out_dir.join(format!("origin-{:02}.png", index + 1));
         let drawn = |lang| picture_of(&origin, &step.setting, &step.forecasts, args, lang);
@@ -310,7 +310,7 @@ fn text(origins: &[Origin], args: &Args, lang: Lang) -> String {
     let ratios: Vec<f64> = origins.iter().map(Origin::ratio).collect();
     let (mean, deviation) = spread(&ratios);
     let n_lost = ratios.iter().filter(|&&ratio| ratio > 1.0).count();
-    let [mean, deviation] = [mean, deviation].map(|figure| format!("{figure:.4}"));
+    let [mean, deviation] = [mean, deviation].map(|figure| scores::fixed(figure, 4));
     let mut lines = vec![fill(texts.over_origins, [&mean, &deviation, &origins.len().to_string()])];
     if n_lost > 0 {
         lines.push(fill(texts.lost_at, [args.model.name(), &n_lost.to_string()]));
@@ -342,7 +342,7 @@ fn means(origins: &[Origin], args: &Args, texts: &Texts) -> TextTable {
             name.into(),
             significant(mean(&|_, evaluation| evaluation.overall.scaled.mse), 5),
             significant(mean(&|_, evaluation| evaluation.overall.scaled.mae), 5),
-            format!("{:.4}", mean(&Origin::ratio_of)),
+            scores::fixed(mean(&Origin::ratio_of), 4),
         ]);
     }
     table
@@ -354,8 +354,8 @@ fn picture_of(origin: &Origin, setting: &Setting, forecasts: &[f32], args: &Args
     let Setting { tables, windows, .. } = setting;
     let heading = fill(texts.origin, [&title(tables, windows.layout(), lang), &origin.date]);
     let (name, loss) = (args.model.name(), args.training.loss());
-    let mut chart = pictures::forecasts(name, heading, tables, windows, forecasts, &loss, Shown::First, lang);
-    chart.remarks.push(fill(texts.against, [&significant(origin.model.overall.scaled.mse, 4), &format!("{:.3}", origin.ratio())]));
+    let mut chart = Forecasts { tables, windows, values: forecasts, loss: &loss }.chart(name, heading, Shown::First, lang);
+    chart.remarks.push(fill(texts.against, [&significant(origin.model.overall.scaled.mse, 4), &scores::fixed(origin.ratio(), 3)]));
     chart
 }
 

@@ -5,7 +5,7 @@ use std::process::ExitCode;
 
 use serde_json::{Value, json};
 
-use super::data::{DataArgs, LayoutArgs, SeasonArgs, SplitArgs, sources, title};
+use super::data::{DataArgs, LayoutArgs, SeasonArgs, SplitArgs, sources, title, used};
 use super::device::{Device, DeviceArgs};
 use super::experiment::{self, spread};
 use super::scores;
@@ -212,10 +212,11 @@ fn chart(entries: &[Entry], tables: &[Table], windows: &Windows, args: &Args, la
         level: None,
         border: None,
     });
+    let used = used(tables, windows);
     Chart {
-        title: title(tables, windows.layout(), lang),
+        title: title(&used, windows.layout(), lang),
         remarks: vec![
-            fill(texts.source, [&sources(tables, lang)]),
+            fill(texts.source, [&sources(&used, lang)]),
             fill(texts.ahead, [&windows.layout().window.to_string(), &horizon.to_string()]),
         ],
         is_synthetic: tables.iter().any(Table::is_synthetic),

@@ -1,5 +1,6 @@
 //! Which series a command works on, and how they become windows.
 
+use std::borrow::Borrow;
 use std::path::{Path, PathBuf};
 
 use csv::{ReaderBuilder, StringRecord};
@@ -269,15 +270,49 @@ impl LayoutArgs {
     }
 }
 
-/// Says which series have no window, and so no part in what a command does, and where shares of rows leave some out.
-pub fn say_left_out(tables: &[Table], windows: &Windows, lang: Lang) {
+/// The columns that tell series apart in a file of what was made of them: the file where there are several, the series' name in its id column.
+pub struct SeriesColumns<'a> {
+    has_files: bool,
+    id: Option<&'a str>,
+}
+
+impl<'a> SeriesColumns<'a> {
+    /// Those of tables that were told apart by the column `id`.
+    pub fn new(tables: &[Table], id: Option<&'a str>) -> Self {
+        SeriesColumns { has_files: tables.iter().any(|table| table.source().file() != tables[0].source().file()), id }
+    }
+
+    /// Their names.
+    pub fn header(&self) -> Vec<String> {
+        self.has_files.then_some("series").into_iter().chain(self.id).map(String::from).collect()
+    }
+
+    /// The cells of a table.
+    pub fn of(&self, table: &Table) -> Vec<String> {
+        let file = self.has_files.then(|| table.source().file().to_string());
+        file.into_iter().chain(self.id.and(table.source().id()).cloned()).collect()
+    }
+}
+
+/// Whether each series has a window.
+fn have_windows(tables: &[Table], windows: &Windows) -> Vec<bool> {
     let parts = [windows.train(), windows.valid(), windows.test()];
     let has_window = |at: usize| parts.iter().any(|starts| starts.ranges().get(at).is_some_and(|range| !range.is_empty()));
     let mut is_used = vec![false; tables.len()];
     for (at, member) in windows.members().iter().enumerate() {
         is_used[member.table] |= has_window(at);
     }
-    say_unused(tables, &is_used, lang);
+    is_used
+}
+
+/// The series that have windows.
+pub fn used<'a>(tables: &'a [Table], windows: &Windows) -> Vec<&'a Table> {
+    tables.iter().zip(have_windows(tables, windows)).filter(|(_, is_used)| *is_used).map(|(table, _)| table).collect()
+}
+
+/// Says which series have no window, and so no part in what a command does, and where shares of rows leave some out.
+pub fn say_left_out(tables: &[Table], windows: &Windows, lang: Lang) {
+    say_unused(tables, &have_windows(tables, windows), lang);
     let partition = windows.layout().partition;
     let left = partition.left();
     if left > 0.0 {
@@ -298,7 +333,7 @@ pub fn say_unused(tables: &[Table], is_used: &[bool], lang: Lang) {
 }
 
 /// Name of the series for titles: `AAPL Close`.
-pub fn title(tables: &[Table], layout: &Layout, lang: Lang) -> String {
+pub fn title(tables: &[impl Borrow<Table>], layout: &Layout, lang: Lang) -> String {
     let stem = |source: &Source| match source {
         Source::File(path) | Source::Series { path, .. } => path.file_stem().map(|stem| stem.to_string_lossy().replace("_stock_data", "")),
         Source::Download { ticker, .. } => Some(ticker.clone()),
@@ -309,20 +344,21 @@ pub fn title(tables: &[Table], layout: &Layout, lang: Lang) -> String {
 }
 
 /// Names of tables, each file once with the ids of its series after it.
-fn by_file(tables: &[Table], lang: Lang, name: &dyn Fn(&Table) -> String) -> Vec<String> {
-    let path = |table: &Table| match table.source() {
+fn by_file<T: Borrow<Table>>(tables: &[T], lang: Lang, name: &dyn Fn(&Table) -> String) -> Vec<String> {
+    let path = |table: &T| match table.borrow().source() {
         Source::Series { path, .. } => Some(path.clone()),
         _ => None,
     };
-    let named = |group: &[Table]| {
-        let ids: Vec<&String> = group.iter().filter_map(|table| table.source().id()).collect();
-        if ids.is_empty() { name(&group[0]) } else { fill(lang.texts().series_of, [&name(&group[0]), &lang.list(&ids)]) }
+    let named = |group: &[T]| {
+        let ids: Vec<&String> = group.iter().filter_map(|table| table.borrow().source().id()).collect();
+        let name = name(group[0].borrow());
+        if ids.is_empty() { name } else { fill(lang.texts().series_of, [&name, &lang.list(&ids)]) }
     };
     tables.chunk_by(|a, b| path(a).is_some() && path(a) == path(b)).map(named).collect()
 }
 
 /// Where the numbers come from, for pictures.
-pub fn sources(tables: &[Table], lang: Lang) -> String {
+pub fn sources(tables: &[impl Borrow<Table>], lang: Lang) -> String {
     let name = |table: &Table| match table.source() {
         Source::Series { path, .. } => path.display().to_string(),
         source => lang.message(&source.message()),

@@ -33,10 +33,13 @@ pub struct Args {
     /// Write the scores as JSON
     #[arg(long, value_name = "FILE")]
     json: Option<PathBuf>,
+    /// Write the scores of each series as CSV, beside those of persistence
+    #[arg(long, value_name = "FILE")]
+    by_series: Option<PathBuf>,
 }
 
 pub async fn run(args: &Args, lang: Lang) -> Result<ExitCode> {
-    crate::file::check_outputs(&args.json, args.data.files(Path::new(".")).iter().chain([&args.checkpoint]))?;
+    crate::file::check_outputs(args.json.iter().chain(&args.by_series), args.data.files(Path::new(".")).iter().chain([&args.checkpoint]))?;
     let place = args.checkpoint.display().to_string();
     let Checkpoint { description, tensors } = super::read_checkpoint(&args.checkpoint)?;
     let (model, training) = (&description.model, &description.training);
@@ -63,12 +66,17 @@ pub async fn run(args: &Args, lang: Lang) -> Result<ExitCode> {
     let parameters = tensors.parameters(&place, evaluator.graph())?;
     let baselines = scores::baselines(season, Linear::fit(&windows, training.normalisation), lang);
     let mut figures = json!({ "device": device.kind(), "adapter": device.backend().name(), "model": model.model });
+    let mut comparisons = Vec::new();
     for (part, starts) in [("validation", windows.valid()), ("test", windows.test())].into_iter().filter(|(_, starts)| !starts.is_empty()) {
         let forecasts = evaluator.forecast(device.backend(), &series, starts, &parameters).await?;
         let mut comparison = Scoreboard::new(&windows, starts, season, &baselines, lang);
         comparison.add(model.model.name(), &forecasts, &training.loss);
         print!("\n{}{}", comparison.text(part, &tables), comparison.coverage());
         figures[part] = comparison.json();
+        comparisons.push((part, comparison));
+    }
+    if let Some(path) = &args.by_series {
+        scores::save_by_series(path, &comparisons, &tables, args.data.id())?;
     }
     super::save_figures(args.json.as_deref(), || figures, lang)?;
     Ok(ExitCode::SUCCESS)

@@ -5,17 +5,16 @@ use std::process::ExitCode;
 
 use csv::Writer;
 
-use super::data::{DataArgs, say_unused, sources};
+use super::data::{DataArgs, SeriesColumns, say_unused, sources};
 use super::device::{Device, DeviceArgs};
 use super::pictures::{self, MOST_PANELS};
 use crate::checkpoint::{Checkpoint, Description};
 use crate::dataset::{CALENDAR, Dates, Scaler, Table, Windows};
 use crate::error::{Error, Result};
-use crate::model::{StreamGraph, WindowGraph};
+use crate::model::StreamGraph;
 use crate::report::Lang;
 use crate::report::chart::{self, Chart, Line, Look, Panel, Places};
 use crate::report::language::fill;
-use crate::train::TrainingConfig;
 
 #[derive(Debug, clap::Args)]
 pub struct Args {
@@ -36,6 +35,9 @@ pub struct Args {
     #[arg(long, default_value = "forecast.png", value_name = "FILE")]
     picture: PathBuf,
 }
+
+/// Rows of the history that are taken at once where states are carried from row to row.
+const WALK: usize = 128;
 
 /// The forecast of a table.
 struct Future {
@@ -67,7 +69,7 @@ pub async fn run(args: &Args, lang: Lang) -> Result<ExitCode> {
     let tables = tables.into_iter().map(|table| until_last_values(table, &description, lang)).collect::<Result<Vec<_>>>()?;
     let scalers = description.scalers_of(&place, &tables)?;
     let (tables, scalers) = long_enough(tables, scalers, description.training.window, lang);
-    let graph = graph(&description)?;
+    let graph = description.stream(WALK)?;
     let device = Device::open(&args.device, lang).await?;
     let parameters = tensors.parameters(&place, graph.graph())?;
     let loss = &description.training.loss;
@@ -117,15 +119,6 @@ fn long_enough(tables: Vec<Table>, scalers: Vec<Vec<Scaler>>, window: usize, lan
     }
     say_unused(&tables, &is_used, lang);
     tables.into_iter().zip(scalers).zip(is_used).filter(|(_, is_used)| *is_used).map(|(series, _)| series).unzip()
-}
-
-/// The program that forecasts a row as the model was trained and scored: from the last window, or with the state carried from row to row.
-fn graph(description: &Description) -> Result<StreamGraph> {
-    let (model, &TrainingConfig { window, normalisation, carry_state, .. }) = (&description.model, &description.training);
-    match carry_state {
-        true => StreamGraph::new(model, window, normalisation),
-        false => WindowGraph::new(model, window, normalisation).map(StreamGraph::Windows),
-    }
 }
 
 /// Checks that `horizon` rows can be forecast.
@@ -179,7 +172,7 @@ impl Model<'_> {
         for member in windows.members() {
             // a state that is carried comes from the first row on
             let first = if self.description.training.carry_state { member.rows.start } else { member.rows.end - layout.window };
-            let rows = windows.values()[first * n_feature..member.rows.end * n_feature].chunks(n_feature);
+            let rows = &windows.values()[first * n_feature..member.rows.end * n_feature];
             let forecast = self.member(rows, n_target, horizon, &ahead, graph, parameters, device).await?;
             for (index, value) in forecast.into_iter().enumerate() {
                 let target = index / self.n_level % n_target;
@@ -193,7 +186,7 @@ impl Model<'_> {
     /// known of the rows to come.
     async fn member(
         &self,
-        rows: impl Iterator<Item = &[f32]>,
+        rows: &[f32],
         n_target: usize,
         horizon: usize,
         ahead: &[Vec<f32>],
@@ -202,10 +195,7 @@ impl Model<'_> {
         device: &Device,
     ) -> Result<Vec<f32>> {
         let mut stream = graph.load(device.backend(), parameters).await?;
-        let mut next = Vec::new();
-        for row in rows {
-            next = stream.step(row).await?.unwrap_or_default();
-        }
+        let mut next = stream.walk(rows).await?.unwrap_or_default();
         let mut forecast = next.clone();
         let n_row = n_target * self.n_level;
         while forecast.len() < horizon * n_row {
@@ -231,25 +221,21 @@ impl Model<'_> {
     }
 }
 
-/// Writes the rows: the file where there are several, the series' name in the column `id`, the date or the number of rows ahead, the targets.
+/// Writes the rows: the series, the date or the number of rows ahead, the targets.
 fn save(path: &Path, tables: &[Table], futures: &[Future], model: &Model<'_>, id: Option<&str>) -> Result<()> {
     let layout = &model.description.layout;
     crate::file::save(path, |file| {
         let mut writer = Writer::from_writer(file);
         let dates = tables.first().and_then(Table::dates).filter(|_| futures.iter().any(|future| !future.dates.is_empty()));
-        let has_files = tables.iter().any(|table| table.source().file() != tables[0].source().file());
-        let mut header: Vec<String> = Vec::new();
-        header.extend(has_files.then(|| "series".to_string()));
-        header.extend(id.map(String::from));
+        let series = SeriesColumns::new(tables, id);
+        let mut header = series.header();
         header.push(dates.map_or_else(|| "ahead".to_string(), |dates| dates.name.clone()));
         header.extend(layout.targets.iter().flat_map(|target| model.names(target)));
         writer.write_record(&header)?;
         for (table, future) in tables.iter().zip(futures) {
             let n_row = future.targets[0].len() / model.n_level;
             for row in 0..n_row {
-                let mut record: Vec<String> = Vec::new();
-                record.extend(has_files.then(|| table.source().file().to_string()));
-                record.extend(id.and(table.source().id()).cloned());
+                let mut record = series.of(table);
                 record.push(future.dates.get(row).cloned().unwrap_or_else(|| (row + 1).to_string()));
                 for target in &future.targets {
                     record.extend(target[row * model.n_level..(row + 1) * model.n_level].iter().map(f64::to_string));

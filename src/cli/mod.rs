@@ -94,8 +94,8 @@ enum Command {
     /// checkpoint's columns, in their order. The delimiter is recognised from the first row. If it is not a comma, 12,5 is a number, and
     /// after one such number 12,500 is one too. If the checkpoint reads the time of day, the header must also name the column of dates.
     ///
-    /// A model trained with --window-norm none takes one step per row and keeps its state from the first row on. Other models normalise
-    /// each window separately: they forecast from the last window after every row, and print empty lines until the first window is full.
+    /// Forecasts are made as they were scored. A model trained with --carry-state takes one step per row and keeps its state from the first
+    /// row on. Other models forecast from the last window after every row, and print empty lines until the first window is full.
     Stream(stream::Args),
     /// Run reference cases on a device, to check that its driver computes correctly
     Check(check::Args),

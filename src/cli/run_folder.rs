@@ -16,6 +16,8 @@ const RUNS: &str = "runs";
 pub const CONFIG: &str = "config.toml";
 /// A line of JSON an epoch, then one with the final scores.
 pub const METRICS: &str = "metrics.jsonl";
+/// Scores of each series, where there are several.
+pub const SERIES: &str = "scores_by_series.csv";
 /// Parameters of the epoch that is kept.
 pub const BEST: &str = "best.safetensors";
 /// Everything needed to go on where training ended.
@@ -91,8 +93,8 @@ impl RunFolder {
     }
 
     /// The files that a run leaves in its folder, but for [`BEST`].
-    pub fn files(path: &Path) -> [PathBuf; 4] {
-        [CONFIG, METRICS, LAST, REPORT].map(|name| path.join(name))
+    pub fn files(path: &Path) -> [PathBuf; 5] {
+        [CONFIG, METRICS, SERIES, LAST, REPORT].map(|name| path.join(name))
     }
 
     /// The folder.

@@ -1,10 +1,14 @@
 //! The tables of scores beside the baselines.
 
+use std::path::Path;
+
 use serde_json::{Map, Value, json};
 
+use super::data::SeriesColumns;
 use crate::baseline::{Baseline, Linear};
 use crate::dataset::{Starts, Table, Windows};
-use crate::metrics::{Evaluation, Scores};
+use crate::error::Result;
+use crate::metrics::{Evaluation, Scores, SeriesScores};
 use crate::ops::Loss;
 use crate::report::language::{Texts, fill};
 use crate::report::table::significant;
@@ -81,7 +85,7 @@ impl<'a> Scoreboard<'a> {
                 significant(overall.scaled.mse, 5),
                 significant(overall.scaled.rmse, 5),
                 significant(overall.scaled.mae, 5),
-                known(overall.scaled.r2, format!("{:.5}", overall.scaled.r2)),
+                fixed(overall.scaled.r2, 5),
                 ratio(overall.scaled.mse, persistence),
                 known(overall.mase, significant(overall.mase, 4)),
                 significant(overall.smape, 4),
@@ -90,7 +94,7 @@ impl<'a> Scoreboard<'a> {
         table
     }
 
-    /// What must be said in words: which models lose to persistence, and where nothing can be won.
+    /// What must be said in words: which models lose to persistence, on how many of several series they win, and where nothing can be won.
     pub fn warnings(&self) -> Vec<String> {
         let persistence = self.persistence().scaled.mse;
         let lost = self.models.iter().filter(|model| model.evaluation.overall.scaled.mse > persistence);
@@ -100,6 +104,14 @@ impl<'a> Scoreboard<'a> {
                 fill(self.texts.lost, [name, &format!("{share:.4}")])
             })
             .collect();
+        let persistence_by_series = &self.baselines[0].evaluation.series;
+        if persistence_by_series.len() > 1 {
+            lines.extend(self.models.iter().map(|Entry { name, evaluation }| {
+                let pairs = evaluation.series.iter().zip(persistence_by_series);
+                let n_won = pairs.filter(|(model, persistence)| model.scores.scaled.mse < persistence.scores.scaled.mse).count();
+                fill(self.texts.won, [name, &n_won.to_string(), &persistence_by_series.len().to_string()])
+            }));
+        }
         let is_random_walk = |entry: &Entry| entry.evaluation.overall.scaled.mse > 0.98 * persistence;
         if self.windows.layout().horizon == 1 && self.baselines.iter().chain(&self.models).all(is_random_walk) {
             lines.push(self.texts.random_walk.into());
@@ -167,7 +179,18 @@ impl<'a> Scoreboard<'a> {
         text
     }
 
-    /// Every figure.
+    /// Rows of a file of scores: for each series that has windows their number, then MSE, MAE and MASE of the first model and of persistence.
+    fn rows_by_series(&self) -> impl Iterator<Item = (usize, Vec<String>)> {
+        let [model, persistence] = [&self.models[0], &self.baselines[0]].map(|entry| &entry.evaluation.series);
+        model.iter().zip(persistence).map(|(model, persistence)| {
+            let figures = [model, persistence].into_iter().flat_map(|SeriesScores { scores: Scores { scaled, mase, .. }, .. }| {
+                [scaled.mse.to_string(), scaled.mae.to_string(), if mase.is_nan() { String::new() } else { mase.to_string() }]
+            });
+            (model.table, std::iter::once(model.n_window.to_string()).chain(figures).collect())
+        })
+    }
+
+    /// Every figure but those of each series.
     pub fn json(&self) -> Value {
         let entries = |entries: &[Entry]| {
             let named = entries.iter().map(|entry| (entry.name.clone(), json!(entry.evaluation)));
@@ -177,10 +200,30 @@ impl<'a> Scoreboard<'a> {
     }
 }
 
+/// Writes the scores of each series, in each part, as CSV; `id` is the column that tells series apart.
+pub fn save_by_series(path: &Path, parts: &[(&str, Scoreboard<'_>)], tables: &[Table], id: Option<&str>) -> Result<()> {
+    const FIGURES: [&str; 7] = ["windows", "mse", "mae", "mase", "persistence_mse", "persistence_mae", "persistence_mase"];
+    let series = SeriesColumns::new(tables, id);
+    crate::file::save(path, |file| {
+        let mut writer = csv::Writer::from_writer(file);
+        writer.write_record(["part".to_string()].into_iter().chain(series.header()).chain(FIGURES.map(String::from)))?;
+        for (part, comparison) in parts {
+            for (table, figures) in comparison.rows_by_series() {
+                writer.write_record([part.to_string()].into_iter().chain(series.of(&tables[table])).chain(figures))?;
+            }
+        }
+        writer.flush()
+    })
+}
+
 /// An error over that of persistence as a cell: a dash where both are 0, as on a series that keeps its value.
 pub fn ratio(mse: f64, persistence: f64) -> String {
-    let ratio = mse / persistence;
-    known(ratio, format!("{ratio:.4}"))
+    fixed(mse / persistence, 4)
+}
+
+/// A figure with so many decimals as a cell, a dash where there is none.
+pub fn fixed(figure: f64, n_decimal: usize) -> String {
+    known(figure, format!("{figure:.n_decimal$}"))
 }
 
 /// A figure as a cell, a dash where there is none: R2 of a single value, MASE without training rows.

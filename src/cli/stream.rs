@@ -9,6 +9,7 @@ use crate::checkpoint::Checkpoint;
 use crate::dataset::{CALENDAR, CsvRows, Missing, Scaler};
 use crate::error::{Error, Result};
 use crate::model::{ForecasterConfig, ModelKind, StreamGraph};
+use crate::ops::Normalisation;
 
 #[derive(Debug, clap::Args)]
 pub struct Args {
@@ -17,7 +18,13 @@ pub struct Args {
     checkpoint: PathBuf,
     #[command(flatten)]
     device: DeviceArgs,
-    /// Rows in the key-value cache of a hybrid that was trained with --window-norm none [default: 1024]
+    /// Take one step per row and keep the state from the first row on, though the model was trained and scored on windows
+    ///
+    /// A row then costs the same whatever the window, and the forecasts differ from those that were scored. It needs a model that was
+    /// trained with --window-norm none and without --linear-skip.
+    #[arg(long)]
+    steps: bool,
+    /// Rows in the key-value cache of a hybrid with --steps [default: 1024]
     #[arg(long, value_name = "ROWS")]
     cache: Option<usize>,
     /// Column of dates [default: one called date, time or similar, otherwise the first that starts with a date]
@@ -44,11 +51,14 @@ pub async fn run(args: &Args) -> Result<ExitCode> {
         let what = message!("was trained on several series, each with scalers of its own; a stream is one series");
         return Err(Error::data(place, what, message!("train on one series")));
     };
-    let (window, normalisation) = (description.training.window, description.training.normalisation);
-    let graph = StreamGraph::new(&description.model, window, normalisation)?;
-    if args.cache.is_some() && !(description.model.model == ModelKind::Hybrid && matches!(graph, StreamGraph::Steps(_))) {
-        return Err(Error::given("--cache", message!("it needs a hybrid that was trained with --window-norm none")));
+    if args.cache.is_some() && !(description.model.model == ModelKind::Hybrid && args.steps) {
+        return Err(Error::given("--cache", message!("it needs a hybrid and --steps")));
     }
+    if args.steps && (description.training.normalisation != Normalisation::None || description.model.linear_skip.is_some()) {
+        let needed = message!("it needs a model that was trained with --window-norm none and without --linear-skip");
+        return Err(Error::given("--steps", needed));
+    }
+    let graph = if args.steps { StreamGraph::steps(&description.model, 1)? } else { description.stream(1)? };
     let columns: Vec<&str> = description.layout.columns().collect();
     if args.date.is_some() && !columns.iter().any(|name| CALENDAR.contains(name)) {
         return Err(Error::given("--date", message!("it needs a checkpoint that reads the time of day")));

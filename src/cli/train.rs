@@ -11,11 +11,11 @@ use std::time::Instant;
 
 use serde_json::json;
 
-use super::data::{DataArgs, LayoutArgs, SeasonArgs, SplitArgs, title};
+use super::data::{DataArgs, LayoutArgs, SeasonArgs, SplitArgs, title, used};
 use super::device::{Device, DeviceArgs};
-use super::pictures::{self, Shown};
+use super::pictures::{self, Forecasts, Shown};
 use super::progress::Progress;
-use super::run_folder::{BEST, CONFIG, LAST, REPORT, RunFolder};
+use super::run_folder::{BEST, CONFIG, LAST, REPORT, RunFolder, SERIES};
 use super::scores::{self, Scoreboard};
 use super::setting::Setting;
 use super::training::TrainingArgs;
@@ -84,6 +84,11 @@ pub struct SeriesRead {
 }
 
 impl SeriesRead {
+    /// The series.
+    pub fn tables(&self) -> &[Table] {
+        &self.tables
+    }
+
     /// A fingerprint: other values give another number.
     pub fn fingerprint(&self) -> u64 {
         let values = self.tables.iter().flat_map(Table::columns).flatten();
@@ -132,6 +137,14 @@ impl Args {
         self.training.given_window()
     }
 
+    /// Puts the file of a download in its place in options by which the same series are read again.
+    pub fn name_download(&self, tables: &[Table], options: &mut toml::Table) {
+        if let Some(file) = self.data.file_of_download(Path::new(SAVE_FOLDER), tables) {
+            options.remove("download");
+            options.insert("csv".into(), file.display().to_string().into());
+        }
+    }
+
     /// Where it is trained.
     pub fn device(&self) -> &DeviceArgs {
         &self.device
@@ -176,10 +189,7 @@ pub async fn run(args: &Args, mut options: toml::Table, lang: Lang) -> Result<Ex
         start_from(&mut trainer, path, lang)?;
     }
     options.extend(training.chosen());
-    if let Some(file) = args.data.file_of_download(Path::new(SAVE_FOLDER), &setting.tables) {
-        options.remove("download");
-        options.insert("csv".into(), file.display().to_string().into());
-    }
+    args.name_download(&setting.tables, &mut options);
     let options = options.to_string();
     let mut folder = match (&args.resume, &state) {
         (Some(path), Some(state)) => {
@@ -249,6 +259,9 @@ async fn show(args: &Args, setting: &Setting, fit: &Fit, options: &str, device: 
     }
     println!("{}", scores::stopped(name, fit, lang));
     folder.line(&figures)?;
+    if tables.len() > 1 {
+        scores::save_by_series(&folder.file(SERIES), &comparisons, tables, args.data.id())?;
+    }
     super::save_figures(args.json.as_deref(), || figures, lang)?;
     let scored = parts.last().map_or(&[][..], |(_, _, forecasts)| forecasts);
     let run = Run { args, lang, options, tables, windows, comparisons: &comparisons, fit, forecasts: scored };
@@ -361,15 +374,13 @@ impl Run<'_> {
         let (lang, name) = (self.lang, self.args.model.name());
         let (typeface, warning) = Typeface::system(lang);
         let drawn_in = typeface.lang();
-        let heading = |lang| title(self.tables, self.windows.layout(), lang);
+        let heading = |lang| title(&used(self.tables, self.windows), self.windows.layout(), lang);
         let persistence = self.comparisons[0].1.persistence().scaled.mse;
         let loss = self.args.training.loss();
+        let forecasts = Forecasts { tables: self.tables, windows: self.windows, values: self.forecasts, loss: &loss };
         let charts = [
             ("curves", pictures::curves(name, &self.fit.epochs, persistence, drawn_in)),
-            (
-                "forecasts",
-                pictures::forecasts(name, heading(drawn_in), self.tables, self.windows, self.forecasts, &loss, Shown::Last, drawn_in),
-            ),
+            ("forecasts", forecasts.chart(name, heading(drawn_in), Shown::Last, drawn_in)),
         ];
         let texts = lang.texts();
         let mut parts = Vec::new();

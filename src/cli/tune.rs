@@ -88,6 +88,8 @@ pub async fn run(args: &Args, lang: Option<Lang>) -> Result<ExitCode> {
     let read_series = parsed[0].series(&mut read, lang)?;
     read_series.check_alike(parsed.iter().filter_map(train::Args::window)).map_err(|error| config::with_place(error, &space.place))?;
     let series = format!("{:016x}", read_series.fingerprint());
+    let mut fixed = space.fixed.clone();
+    parsed[0].name_download(read_series.tables(), &mut fixed);
     crate::file::create_folder(&args.out_dir)?;
     let log = Log::open(&args.out_dir.join(TRIALS), &trials, space.fixed_text(), series)?;
     let device = Device::open(parsed[0].device(), lang).await?;
@@ -98,7 +100,7 @@ pub async fn run(args: &Args, lang: Option<Lang>) -> Result<ExitCode> {
         let what = message!("every trial of the last round diverged");
         return Err(Error::data(args.out_dir.join(TRIALS).display(), what, message!("search smaller rates: lr")));
     }
-    search.save_best(last[0].0, epochs)?;
+    search.save_best(last[0].0, epochs, fixed)?;
     if let Some((_, n_epoch)) = search.at_start.borrow().iter().rfind(|(trial, _)| *trial == last[0].0) {
         let texts = lang.texts();
         let name = fill(texts.trial_number, [&last[0].0.to_string()]);
@@ -181,11 +183,10 @@ impl Search<'_> {
         println!("{}", texts.trust);
     }
 
-    /// Writes the options of the best trial.
-    fn save_best(&self, trial: usize, epochs: usize) -> Result<()> {
+    /// Writes the options of the best trial, those that are fixed given.
+    fn save_best(&self, trial: usize, epochs: usize, mut options: Table) -> Result<()> {
         let texts = self.lang.texts();
         let best = self.args.out_dir.join(BEST);
-        let mut options = self.space.fixed.clone();
         options.insert("epochs".into(), Value::Integer(epochs as i64));
         options.extend(self.trials[trial].iter().cloned());
         crate::file::save(&best, |writer| std::io::Write::write_all(writer, options.to_string().as_bytes()))?;

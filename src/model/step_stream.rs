@@ -39,6 +39,18 @@ pub struct StepGraph {
     most_steps: Option<usize>,
     /// `(batch, 1)`: 1 where the step begins a sequence.
     reset: Tensor,
+    walk: Option<Walk>,
+}
+
+/// Many steps at once, in the form of a sequence.
+#[derive(Debug)]
+struct Walk {
+    program: Program,
+    n_step: usize,
+    /// `(batch, step, features)`.
+    x: Tensor,
+    /// `(batch, horizon * targets * levels)`.
+    y: Tensor,
 }
 
 impl StepGraph {
@@ -47,6 +59,15 @@ impl StepGraph {
     /// # Errors
     /// As [`Forecaster::new`].
     pub fn new(config: &ForecasterConfig, n_batch: usize) -> Result<Self> {
+        Self::walking(config, n_batch, 1)
+    }
+
+    /// As [`StepGraph::new`], with a second program by which [`StepStream::walk`] takes `n_walk` steps at once; none for 1, nor where states
+    /// hold a number of steps.
+    ///
+    /// # Errors
+    /// As [`StepGraph::new`].
+    pub fn walking(config: &ForecasterConfig, n_batch: usize, n_walk: usize) -> Result<Self> {
         let mut graph = Graph::new();
         let forecaster = Forecaster::new(&mut graph, config)?;
         let x = graph.input("x", &[n_batch, config.features]);
@@ -61,7 +82,19 @@ impl StepGraph {
             }
         }
         let (prepare, step) = graph.finish_prepared("prepare", "step");
-        Ok(StepGraph { graph, prepare, step, x, y: forecast.y, n_level: config.levels, states, most_steps: forecaster.most_steps(), reset })
+        let y = forecast.y;
+        let most_steps = forecaster.most_steps();
+        let walk = if n_walk > 1 && most_steps.is_none() {
+            let x = graph.input("walk.x", &[n_batch, n_walk, config.features]);
+            let forecast = forecaster.forward(&mut graph, x, &Pass { states: Some(&states), ..Pass::default() })?;
+            for (&x, &y) in forecast.last_states.iter().zip(&states) {
+                graph.push(Elementwise::Copy { x, y });
+            }
+            Some(Walk { program: graph.finish("walk"), n_step: n_walk, x, y: forecast.y })
+        } else {
+            None
+        };
+        Ok(StepGraph { graph, prepare, step, x, y, n_level: config.levels, states, most_steps, reset, walk })
     }
 
     /// The graph, for its parameters' names and shapes.
@@ -99,6 +132,46 @@ impl StepStream<'_> {
     /// [`Error::Shape`] where the number of values differs, [`Error::Gpu`] where the device fails, [`Error::Unsupported`] where the states
     /// can hold no further step ([`ForecasterConfig::cache`]).
     pub async fn step(&mut self, x: &[f32]) -> Result<Vec<f32>> {
+        self.advance(x)?;
+        self.forecast(self.steps.y).await
+    }
+
+    /// Takes several rows of every sequence, `(batch, row, features)`, and returns the forecasts after the last, as [`StepStream::step`] does
+    /// of each: many at once where the graph is one of [`StepGraph::walking`].
+    ///
+    /// # Errors
+    /// As [`StepStream::step`]; [`Error::Shape`] where there is no row.
+    pub async fn walk(&mut self, rows: &[f32]) -> Result<Vec<f32>> {
+        let [n_batch, n_feature] = self.steps.graph.axes("stream", self.steps.x)?;
+        let n_row = rows.len() / (n_batch * n_feature);
+        if n_row == 0 || rows.len() != n_batch * n_row * n_feature {
+            return Err(Error::shape("stream", "rows", format!("({n_batch}, rows, {n_feature})"), &[rows.len()]));
+        }
+        let part = |first: usize, n: usize| -> Vec<f32> {
+            rows.chunks(n_row * n_feature).flat_map(|rows| &rows[first * n_feature..(first + n) * n_feature]).copied().collect()
+        };
+        // what fills no walk comes first, by itself; so does a row that begins a sequence
+        let n_step = self.steps.walk.as_ref().map_or(n_row, |walk| walk.n_step);
+        let n_alone = match n_row % n_step {
+            0 if self.steps.walk.is_none() || self.begins.is_some() => n_step,
+            rest => rest,
+        };
+        for row in 0..n_alone {
+            self.advance(&part(row, 1))?;
+        }
+        let Some(walk) = self.steps.walk.as_ref().filter(|_| n_alone < n_row) else { return self.forecast(self.steps.y).await };
+        for first in (n_alone..n_row).step_by(n_step) {
+            self.session.write(walk.x, &part(first, n_step))?;
+            self.session.run(walk.program, 1)?;
+        }
+        for seen in &mut self.seen {
+            *seen += n_row - n_alone;
+        }
+        self.forecast(walk.y).await
+    }
+
+    /// Takes a step.
+    fn advance(&mut self, x: &[f32]) -> Result<()> {
         if let Some(most) = self.steps.most_steps.filter(|most| self.seen.iter().any(|seen| seen >= most)) {
             let what = message!("its key-value cache of {} steps is full: begin anew, if need be with a larger --cache", most);
             return Err(Error::Unsupported { operation: "stream", what });
@@ -108,8 +181,12 @@ impl StepStream<'_> {
         for seen in &mut self.seen {
             *seen += 1;
         }
-        self.cancel_begin()?;
-        let mut forecast = self.session.read(self.steps.y).await?;
+        self.cancel_begin()
+    }
+
+    /// The forecasts that a program left.
+    async fn forecast(&self, y: Tensor) -> Result<Vec<f32>> {
+        let mut forecast = self.session.read(y).await?;
         rearrange(&mut forecast, self.steps.n_level);
         Ok(forecast)
     }

@@ -1,4 +1,4 @@
-//! Forecasts of a stream of rows, in the form that the model supports.
+//! Forecasts of a stream of rows, in one of two forms.
 
 use super::{ForecasterConfig, StepGraph, StepStream, WindowGraph, WindowStream};
 use crate::backend::Backend;
@@ -11,21 +11,25 @@ use crate::ops::Normalisation;
 pub enum StreamGraph {
     /// The step form, with states that are kept from row to row.
     Steps(StepGraph),
-    /// A forecast from the last window, which is normalised by itself.
+    /// A forecast from the last window, as from every window that was scored, unless states were carried.
     Windows(WindowGraph),
 }
 
 impl StreamGraph {
-    /// Records the step form if windows are not normalised and the model has one, otherwise the forecast from a window of `window` rows.
+    /// Records the step form of one sequence; [`Stream::walk`] takes `n_walk` rows at once.
+    ///
+    /// # Errors
+    /// As [`StepGraph::walking`].
+    pub fn steps(config: &ForecasterConfig, n_walk: usize) -> Result<Self> {
+        StepGraph::walking(config, 1, n_walk).map(StreamGraph::Steps)
+    }
+
+    /// Records the forecast from a window of `window` rows.
     ///
     /// # Errors
     /// As [`WindowGraph::new`].
-    pub fn new(config: &ForecasterConfig, window: usize, normalisation: Normalisation) -> Result<Self> {
-        let windows = || WindowGraph::new(config, window, normalisation).map(StreamGraph::Windows);
-        match normalisation {
-            Normalisation::None => StepGraph::new(config, 1).map(StreamGraph::Steps).or_else(|_| windows()),
-            _ => windows(),
-        }
+    pub fn windows(config: &ForecasterConfig, window: usize, normalisation: Normalisation) -> Result<Self> {
+        WindowGraph::new(config, window, normalisation).map(StreamGraph::Windows)
     }
 
     /// The graph, for its parameters' names and shapes.
@@ -65,6 +69,23 @@ impl Stream<'_> {
         match self {
             Stream::Steps(stream) => stream.step(row).await.map(Some),
             Stream::Windows(stream) => stream.step(row).await,
+        }
+    }
+
+    /// Takes several rows, scaled, `(row, feature)`. Returns the forecast after the last, as [`Stream::step`] does.
+    ///
+    /// # Errors
+    /// As [`StepStream::walk`] and [`WindowStream::step`].
+    pub async fn walk(&mut self, rows: &[f32]) -> Result<Option<Vec<f32>>> {
+        match self {
+            Stream::Steps(stream) => stream.walk(rows).await.map(Some),
+            Stream::Windows(stream) => {
+                let mut forecast = None;
+                for row in rows.chunks(stream.n_feature()) {
+                    forecast = stream.step(row).await?;
+                }
+                Ok(forecast)
+            }
         }
     }
 }

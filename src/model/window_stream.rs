@@ -1,4 +1,4 @@
-//! Forecasts of a stream of rows from its last window, for models whose windows are normalised each by itself.
+//! Forecasts of a stream of rows from its last window.
 
 use std::collections::VecDeque;
 
@@ -72,6 +72,11 @@ pub struct WindowStream<'a> {
 }
 
 impl WindowStream<'_> {
+    /// Values of a row.
+    pub(super) fn n_feature(&self) -> usize {
+        self.windows.features
+    }
+
     /// Takes the next row, `(features)`, and returns the forecast from the window that it ends, `(horizon, target, level)`; none until a
     /// window is full.
     ///

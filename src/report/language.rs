@@ -99,6 +99,7 @@ texts! {
     error_by_step: "Error by steps ahead", "各预测步的误差";
     steps_ahead: "steps ahead", "预测步数";
     curves: "Loss per epoch: training (dashed), validation", "每轮损失：训练（虚线）、验证";
+    beyond_axis: "persistence (last value): {}, beyond the axis", "持续性基准（上一个值）：{}，超出坐标轴";
     and_more: "{} and {} more", "{} 等（另有 {} 个）";
     panels_shown: "{} of {} targets drawn", "只画出 {} 个目标，共 {} 个";
     origins_shown: "{} of {} origins drawn", "只画出 {} 个起点，共 {} 个";
@@ -116,6 +117,7 @@ texts! {
     mae_in_unit: "MAE in its unit", "MAE（原单位）";
     lost: "{} is worse than persistence (the last value again) on these windows: {} times its MSE.",
         "{} 在这些窗口上不如持续性基准（重复上一个值）：其均方误差的 {} 倍。";
+    won: "{} is better than persistence on {} of {} series.", "{} 优于持续性基准的序列：{} 个（共 {} 个）。";
     random_walk: "Neither a baseline nor a model is better than persistence by 2 %: these series are close to a random walk, on which nothing can win by much.",
         "没有基准或模型比持续性好 2 %：这些序列接近随机游走，很难明显胜出。";
     unit_of_one: "In scaled units: 1 is {} of {}.", "缩放后单位：1 即 {}（{}）。";
