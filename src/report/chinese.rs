@@ -544,6 +544,7 @@ pub static CHINESE: &[(&str, &str)] = &[
     ("1 second", "1 秒"),
     ("{} seconds", "{} 秒"),
     ("1 business day", "1 个工作日"),
+    ("{} of business", "营业时间的 {}"),
     ("1 month", "1 个月"),
     ("{} months", "{} 个月"),
     ("its dates have no step at which they could go on", "其日期没有可以延续的间隔"),
