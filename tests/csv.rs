@@ -437,6 +437,13 @@ fn a_stream_names_the_line_of_a_cell_whatever_ends_lines() {
 }
 
 #[test]
+fn a_stream_finds_names_without_case_and_brackets() {
+    let text = "<CLOSE>;<VOL>\n1;5\n";
+    let mut rows = CsvRows::new(text.as_bytes(), Message::from("rows"), &["Vol", "Close"], None, Missing::Error).expect("a header");
+    assert_eq!(rows.next_row().expect("a row"), Some(vec![5.0, 1.0]));
+}
+
+#[test]
 fn a_stream_drops_or_fills_rows_without_a_value() {
     let text = "Close,Volume\n,5\n1,NA\n2,6\nnull,\n3,7\n";
     let rows = |missing| -> Vec<Vec<f64>> {

@@ -254,7 +254,17 @@ impl LayoutArgs {
         let targets = match targets {
             [] => close().map_or_else(|| names.to_vec(), |name| vec![name.clone()]),
             given if is_all(given) => names.to_vec(),
-            given => given.to_vec(),
+            given => {
+                let mut own: Vec<String> = Vec::new();
+                for name in given {
+                    // as the file has it; it may be named in two ways
+                    let name = tables.first().and_then(|table| table.own_name(name)).unwrap_or(name);
+                    if !own.contains(name) {
+                        own.push(name.clone());
+                    }
+                }
+                own
+            }
         };
         let covariates = names.iter().filter(|name| !targets.contains(name)).cloned().collect();
         Layout {

@@ -4,6 +4,7 @@ use csv::{ByteRecord, ReaderBuilder};
 
 use super::missing::is_missing;
 use crate::dataset::dates::is_date;
+use crate::dataset::table::is_alike;
 use crate::error::{Error, Result};
 use crate::message::Message;
 
@@ -100,7 +101,8 @@ fn kind(cell: &[u8], delimiter: u8) -> Kind {
 pub(super) fn delimiter_of(line: &[u8], names: &[&str]) -> u8 {
     let fit = |delimiter: u8| {
         let row = rows(line, delimiter).into_iter().next().unwrap_or_default();
-        let n_named = row.iter().filter(|cell| str::from_utf8(cell).is_ok_and(|cell| names.contains(&cell.trim()))).count();
+        let n_named =
+            row.iter().filter(|cell| str::from_utf8(cell).is_ok_and(|cell| names.iter().any(|name| is_alike(name, cell)))).count();
         (n_named, row.len() == names.len())
     };
     DELIMITERS.into_iter().max_by_key(|&delimiter| fit(delimiter)).unwrap_or(b',')

@@ -17,7 +17,7 @@ pub use self::missing::Missing;
 use self::missing::{fill, is_missing};
 pub use self::rows::CsvRows;
 use super::dates::{Order, Wrong, is_date};
-use super::table::find_column;
+use super::table::{bare, find_column};
 use super::{Dates, Source, Spacing, Table};
 use crate::Message;
 use crate::{Error, Result, file};
@@ -274,7 +274,17 @@ impl Layout {
         let named = match options.columns {
             Columns::All => None,
             Columns::CloseOrAll => close().map(|column| vec![column]),
-            Columns::Named(wanted) => Some(wanted.iter().map(|name| find(name)).collect::<Result<Vec<_>>>()?),
+            Columns::Named(wanted) => {
+                let mut columns = Vec::new();
+                for name in wanted {
+                    // one may be named in two ways
+                    let column = find(name)?;
+                    if !columns.contains(&column) {
+                        columns.push(column);
+                    }
+                }
+                Some(columns)
+            }
         };
         let is_free = |column: usize| Some(column) != id && !named.as_ref().is_some_and(|named| named.contains(&column));
         let mut dates = date_columns(&place, names, options.date, first, is_free)?;
@@ -381,11 +391,6 @@ fn is_time(name: &str, cell: &str) -> bool {
 /// Whether a column is called `Close`, in any case, `<CLOSE>`, `Close/Last` as NASDAQ writes it, or 收盘.
 pub fn is_close(name: &str) -> bool {
     ["close", "close/last", "收盘", "收盘价"].contains(&bare(name).to_lowercase().as_str())
-}
-
-/// A column's name without the `<` and `>` around those of Stooq and MetaTrader.
-fn bare(name: &str) -> &str {
-    name.trim_matches(['<', '>'])
 }
 
 /// The free column called `year`, where each of its cells is a year of four digits and every series has them in order.

@@ -10,6 +10,7 @@ use super::missing::{Missing, is_missing};
 use crate::Message;
 use crate::dataset::CALENDAR;
 use crate::dataset::dates::{calendar_of, has_time};
+use crate::dataset::table::{alike, is_alike};
 use crate::error::{Error, Result};
 
 /// Reads rows of known columns, each as soon as its line has come. The first line tells the delimiter, as it does in a file; it is a
@@ -153,7 +154,7 @@ impl<'a, R: BufRead> CsvRows<'a, R> {
             return Ok(false);
         }
         self.check_len(header.len())?;
-        self.cells = Some(Cells { columns, dates: self.dates(&header)?, n: header.len() });
+        self.cells = Some(Cells { dates: self.dates(&header, &columns)?, columns, n: header.len() });
         Ok(true)
     }
 
@@ -170,12 +171,13 @@ impl<'a, R: BufRead> CsvRows<'a, R> {
     }
 
     fn is_header(&self) -> bool {
-        self.record.iter().any(|cell| self.names.contains(&cell))
+        self.record.iter().any(|cell| self.names.iter().any(|name| is_alike(name, cell)))
     }
 
     /// Where the header has the columns.
     fn named(&self) -> Result<Vec<usize>> {
-        let find = |name: &&str| self.record.iter().position(|cell| cell == *name);
+        let header: Vec<&str> = self.record.iter().collect();
+        let find = |name: &&str| header.iter().position(|cell| cell == name).or_else(|| alike(&header, name));
         let missing: Vec<&str> = self.names.iter().copied().filter(|name| find(name).is_none()).collect();
         if missing.is_empty() {
             return Ok(self.names.iter().filter_map(find).collect());
@@ -184,11 +186,11 @@ impl<'a, R: BufRead> CsvRows<'a, R> {
     }
 
     /// Where the row below the header has its date.
-    fn dates(&self, header: &[String]) -> Result<Vec<usize>> {
+    fn dates(&self, header: &[String], columns: &[usize]) -> Result<Vec<usize>> {
         if !self.needs_dates {
             return Ok(Vec::new());
         }
-        let is_free = |column: usize| !self.names.contains(&header[column].as_str());
+        let is_free = |column: usize| !columns.contains(&column);
         let dates = date_columns(self.place.clone(), header, self.date, self.record.as_byte_record(), is_free)?;
         if dates.is_empty() || !has_time(&self.date_in(&dates)) {
             let needed = message!("the checkpoint reads the time of day: give one, or name it by --date");
