@@ -85,7 +85,7 @@ fn kind(cell: &[u8], delimiter: u8) -> Kind {
     let text = text.trim();
     if is_missing(text) {
         Kind::Missing
-    } else if number(text, false).is_some() {
+    } else if number(text, false).is_some() || has_unit(text) {
         Kind::Number
     } else if delimiter != b',' && is_decimal_comma(text) {
         Kind::DecimalComma
@@ -112,6 +112,23 @@ pub(super) fn delimiter_of(line: &[u8], names: &[&str]) -> u8 {
 pub(super) fn number(text: &str, decimal_comma: bool) -> Option<f64> {
     let with_comma = || without_unit(text).replacen(',', ".", 1).parse().ok();
     plain(text).or_else(|| with_comma().filter(|_| decimal_comma)).or_else(|| parted(text, ',', '.')).or_else(|| parted(text, '.', ','))
+}
+
+/// The number that a cell's text is, in thousands, millions, billions or trillions too: `57.09M`.
+pub(super) fn amount(text: &str, decimal_comma: bool) -> Option<f64> {
+    number(text, decimal_comma).or_else(|| {
+        let (text, unit) = in_units(text)?;
+        Some(number(text, decimal_comma)? * unit)
+    })
+}
+
+/// Whether a text is a number in thousands or more for certain: without decimals, as `5M`, it may be a code.
+pub(super) fn has_unit(text: &str) -> bool {
+    in_units(text).is_some_and(|(text, _)| text.contains(['.', ',']) && number(text, true).is_some())
+}
+
+fn in_units(text: &str) -> Option<(&str, f64)> {
+    [('K', 1e3), ('M', 1e6), ('B', 1e9), ('T', 1e12)].into_iter().find_map(|(letter, unit)| Some((text.strip_suffix(letter)?, unit)))
 }
 
 /// A number as computers write it.
@@ -247,6 +264,10 @@ mod tests {
         ] {
             assert_eq!(number(text, false), want, "{text}");
         }
+        for (text, want) in [("57.09M", Some(57.09e6)), ("$1.5B", Some(1.5e9)), ("830K", Some(830e3)), ("1.5m", None), ("M", None)] {
+            assert_eq!(amount(text, false), want, "{text}");
+        }
+        assert!(has_unit("-1.2T") && !has_unit("5M") && !has_unit("a.M") && !has_unit("1.2"));
         assert_eq!((number("1,234", true), number("15.234,56", true), number("1.5", true)), (Some(1.234), Some(15234.56), Some(1.5)));
         assert!(dialect("a;b\n15.234,56;1\n999,5;2\n").2 && !dialect("a;b\n1,234.5;1\n").2);
     }

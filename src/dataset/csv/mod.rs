@@ -12,7 +12,7 @@ use std::path::Path;
 use csv::{ByteRecord, ErrorKind, Position, Reader, ReaderBuilder, Writer};
 use flate2::bufread::MultiGzDecoder;
 
-use self::dialect::{Dialect, Points, number, take_delimiter};
+use self::dialect::{Dialect, Points, amount, has_unit, take_delimiter};
 pub use self::missing::Missing;
 use self::missing::{fill, is_missing};
 pub use self::rows::CsvRows;
@@ -296,7 +296,7 @@ impl Layout {
             Some(named) => named,
             None => {
                 let counts_rows = is_unnamed && names.len() > 1 && counts_rows(path, first);
-                layout.numbers(&place, names, counts_rows, first, notes)?
+                layout.numbers(path, names, counts_rows, first, notes)?
             }
         };
         Ok(layout)
@@ -305,12 +305,15 @@ impl Layout {
     /// The columns of numbers; others are left out with a note. `counts_rows` says that the first one does no more than that.
     fn numbers(
         &self,
-        place: &str,
+        path: &Path,
         names: &[String],
         counts_rows: bool,
         first: &ByteRecord,
         notes: &mut Vec<Message>,
     ) -> Result<Vec<usize>> {
+        let place = path.display().to_string();
+        let is_amount = |cell: &str| is_missing(cell) || amount(cell, true).is_some();
+        let has_units = |column: usize| has_unit(cell(first, column)) && every_record(path, |record| is_amount(cell(record, column)));
         let mut selected = Vec::new();
         let mut others = Vec::new();
         for (column, name) in names.iter().enumerate() {
@@ -322,7 +325,7 @@ impl Layout {
             } else if column == 0 && counts_rows {
                 others.push(message!("column {} counts rows", name));
                 notes.push(message!("{}, column {}: left out, it has no name and counts rows; name it to read it", place, name));
-            } else if is_text(cell) {
+            } else if is_text(cell) && !has_units(column) {
                 others.push(message!("column {} has {}, no number", name, quoted(cell)));
                 notes.push(message!("{}, column {}: left out, {} is no number", place, name, quoted(cell)));
             } else {
@@ -438,7 +441,7 @@ impl Cells<'_> {
     fn number(&self, record: &ByteRecord, column: usize) -> Result<f64> {
         let text = text(record, column, self.path, Some(self.names))?;
         let example = if self.decimal_comma { "1234,5" } else { "1234.5" };
-        let (what, remedy) = match number(text, self.decimal_comma) {
+        let (what, remedy) = match amount(text, self.decimal_comma) {
             Some(value) if value.is_finite() => return Ok(value),
             _ if is_missing(text) && self.missing != Missing::Error => return Ok(f64::NAN),
             _ if text.is_empty() => (message!("the cell is empty"), message!("fill it in, remove the row or choose --missing")),

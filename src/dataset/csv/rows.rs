@@ -5,7 +5,7 @@ use std::io::{self, BufRead, Read};
 use csv::{Reader, ReaderBuilder, StringRecord, Trim};
 
 use super::date_columns;
-use super::dialect::{delimiter_of, is_decimal_comma, number};
+use super::dialect::{amount, delimiter_of, is_decimal_comma};
 use super::missing::{Missing, is_missing};
 use crate::Message;
 use crate::dataset::CALENDAR;
@@ -201,12 +201,12 @@ impl<'a, R: BufRead> CsvRows<'a, R> {
 
     fn parse(&self, cells: &Cells) -> Result<Vec<f64>> {
         let cell = |column: usize| self.record.get(column).unwrap_or_default();
-        let value = |((name, &column), &last): ((&&str, &usize), &f64)| match number(cell(column), self.decimal_comma) {
+        let value = |((name, &column), &last): ((&&str, &usize), &f64)| match amount(cell(column), self.decimal_comma) {
             Some(value) if value.is_finite() => Ok(value),
             _ if is_missing(cell(column)) && self.missing != Missing::Error => Ok(last),
             _ => {
                 let text = cell(column);
-                let needed = match number(text, self.may_have_commas) {
+                let needed = match amount(text, self.may_have_commas) {
                     Some(value) if value.is_finite() => {
                         message!("a comma before three digits may part thousands: write it as {}", text.replace(',', "."))
                     }
