@@ -1,5 +1,7 @@
 //! How a CSV file is written, told by its first lines.
 
+use std::ops::Range;
+
 use csv::{ByteRecord, ReaderBuilder};
 
 use super::missing::is_missing;
@@ -45,11 +47,17 @@ impl Dialect {
         };
         let best = DELIMITERS.into_iter().rev().max_by_key(|&delimiter| fit(delimiter)).filter(|&delimiter| fit(delimiter) > 0);
         let delimiter = known.or(best).unwrap_or(b',');
-        let rows: Vec<Vec<Kind>> =
-            rows(sample, delimiter).iter().map(|row| row.iter().map(|cell| kind(cell, delimiter)).collect()).collect();
+        let records = rows(sample, delimiter);
+        let rows: Vec<Vec<Kind>> = records.iter().map(|row| row.iter().map(|cell| kind(cell, delimiter)).collect()).collect();
         let has = |kind| rows.iter().flatten().any(|&cell| cell == kind);
-        let has_point = |cell: &[u8]| str::from_utf8(cell).is_ok_and(|text| text.contains('.') && plain(text.trim()).is_some());
-        let decimal_comma = has(Kind::DecimalComma) && !self::rows(sample, delimiter).iter().any(|row| row.iter().any(has_point));
+        // months and times have points too
+        let has_point = |column: usize| {
+            let texts = records.iter().filter_map(|row| row.get(column)).filter_map(|cell| str::from_utf8(cell).ok()).map(str::trim);
+            let mut points = texts.filter(|text| text.contains('.') && plain(text).is_some()).peekable();
+            points.peek().is_some() && !points.all(is_month_or_time)
+        };
+        let n_column = records.iter().map(ByteRecord::len).max().unwrap_or(0);
+        let decimal_comma = has(Kind::DecimalComma) && !(0..n_column).any(has_point);
         Dialect { delimiter, has_header: has_header(&rows), decimal_comma }
     }
 }
@@ -64,6 +72,14 @@ pub(super) fn take_delimiter(sample: &mut [u8]) -> Option<u8> {
     // what ends a line, so that bytes and lines are counted as before
     line.fill(b'\r');
     Some(delimiter)
+}
+
+/// `01.2024` or `16.30`.
+fn is_month_or_time(text: &str) -> bool {
+    let Some((first, second)) = text.split_once('.') else { return false };
+    let is_in =
+        |text: &str, n_digit: usize, range: Range<u32>| text.len() == n_digit && text.parse().is_ok_and(|number| range.contains(&number));
+    is_in(first, 2, 1..13) && is_in(second, 4, 1900..2100) || is_in(first, 2, 0..24) && is_in(second, 2, 0..60)
 }
 
 /// A first row that has text above numbers or dates is a header; so is one without a number.
@@ -277,5 +293,7 @@ mod tests {
         assert!(!dialect("a;b\n1,234;5,678\n").2);
         assert!(!dialect("a;b\n1,5;2.5\n").2);
         assert!(dialect("a;b\n0,234;5,678\n").2);
+        assert!(dialect("month;b\n01.2024;1,5\n02.2024;2,5\n").2 && dialect("time;b\n16.30;1,5\n17.00;2,5\n").2);
+        assert!(!dialect("a;b\n16.30;1,5\n17.75;2,5\n").2 && !dialect("a;b\n13.2024;1,5\n").2);
     }
 }
