@@ -217,6 +217,13 @@ impl Order {
         Order { fitting: fitting(false).chain(fitting(true)).collect() }
     }
 
+    /// Of dates that may run forward only.
+    pub(super) fn forward() -> Self {
+        let mut order = Order::new();
+        order.fitting.retain(|fitting| !fitting.is_backward);
+        order
+    }
+
     /// Takes the next row's date.
     pub(super) fn push(&mut self, text: &str) -> Result<(), Wrong> {
         let mut wrong = Wrong::Unreadable;

@@ -543,6 +543,7 @@ pub static CHINESE: &[(&str, &str)] = &[
     ("{} minutes", "{} 分钟"),
     ("1 second", "1 秒"),
     ("{} seconds", "{} 秒"),
+    ("give rows in the order of time, one a date, and every date in one format", "请按时间顺序给出行，每个日期一行，所有日期用同一种格式"),
     ("1 business day", "1 个工作日"),
     ("{} of business", "营业时间的 {}"),
     ("1 month", "1 个月"),

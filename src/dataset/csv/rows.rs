@@ -9,7 +9,7 @@ use super::dialect::{amount, delimiter_of, is_decimal_comma};
 use super::missing::{Missing, is_missing};
 use crate::Message;
 use crate::dataset::CALENDAR;
-use crate::dataset::dates::{calendar_of, has_time};
+use crate::dataset::dates::{Order, Wrong, calendar_of, has_time};
 use crate::dataset::table::{alike, is_alike};
 use crate::error::{Error, Result};
 
@@ -29,6 +29,9 @@ pub struct CsvRows<'a, R> {
     names: Vec<&'a str>,
     /// Of the columns to read, those of [`CALENDAR`] follow the others.
     needs_dates: bool,
+    order: Order,
+    /// The last row's date, where dates are read.
+    last_date: String,
     /// The column of dates, where it is named.
     date: Option<&'a str>,
     missing: Missing,
@@ -108,6 +111,8 @@ impl<'a, R: BufRead> CsvRows<'a, R> {
             decimal_comma: false,
             place,
             needs_dates: names.len() < columns.len(),
+            order: Order::forward(),
+            last_date: String::new(),
             last: vec![f64::NAN; names.len()],
             names,
             date,
@@ -120,7 +125,8 @@ impl<'a, R: BufRead> CsvRows<'a, R> {
     ///
     /// # Errors
     /// [`Error::Data`], naming the line, for: a header without one of the columns, a row of another length than the first, a cell that is
-    /// no finite number or no time, one without a value by [`Missing::Error`], text that is not UTF-8.
+    /// no finite number or no time, one without a value by [`Missing::Error`], a date that is read and does not come after the last one, text
+    /// that is not UTF-8.
     pub fn next_row(&mut self) -> Result<Option<Vec<f64>>> {
         if !self.read()? {
             return Ok(None);
@@ -132,6 +138,11 @@ impl<'a, R: BufRead> CsvRows<'a, R> {
         self.check_len(cells.n)?;
         self.decimal_comma |= self.may_have_commas && cells.columns.iter().any(|&column| is_decimal_comma(&self.record[column]));
         let row = self.parse(cells)?;
+        if self.needs_dates {
+            let date = self.date_in(&cells.dates);
+            self.order.push(&date).map_err(|wrong| self.out_of_order(wrong, &date))?;
+            self.last_date = date;
+        }
         if self.missing == Missing::ForwardFill {
             self.last.copy_from_slice(&row[..self.names.len()]);
         }
@@ -225,6 +236,17 @@ impl<'a, R: BufRead> CsvRows<'a, R> {
             row.extend(waves);
         }
         Ok(row)
+    }
+
+    /// What is wrong with a date that does not follow the last.
+    fn out_of_order(&self, wrong: Wrong, date: &str) -> Error {
+        let (date, last) = (format!("{date:?}"), format!("{:?}", self.last_date));
+        let what = match wrong {
+            Wrong::Unreadable => message!("{} is not a date like {} before it", date, last),
+            Wrong::Duplicate => message!("the date {} is there twice", date),
+            Wrong::Disorder => message!("the date {} comes after {}", date, last),
+        };
+        self.wrong(what, message!("give rows in the order of time, one a date, and every date in one format"))
     }
 
     /// The row's date, of the cells that have it.
