@@ -220,6 +220,20 @@ fn series_at_one_time_of_day_have_a_calendar() {
 }
 
 #[test]
+fn values_that_float32_makes_equal_are_warned_of() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let path = folder.path();
+    let rows: String = (0..120).map(|row| format!("{},{},7\n", 1e9 + f64::from(row).sin(), row % 5)).collect();
+    std::fs::write(path.join("far.csv"), format!("far,near,same\n{rows}")).expect("written");
+    for (scaler, is_warned) in [("none", true), ("standard", false)] {
+        let output = scanrnn(path, &format!("{TRAIN} --csv far.csv --window 8 --targets all --scaler {scaler}"));
+        assert!(output.status.success(), "{output:?}");
+        let warned = String::from_utf8_lossy(&output.stderr).contains("float32 has too few digits for far, whose values");
+        assert_eq!(warned, is_warned, "{scaler}: {output:?}");
+    }
+}
+
+#[test]
 fn names_are_found_without_case_and_brackets() {
     let folder = tempfile::tempdir().expect("a folder");
     let path = folder.path();

@@ -296,6 +296,25 @@ pub fn say_left_out(tables: &[Table], windows: &Windows, lang: Lang) {
     }
 }
 
+/// Warns of columns whose values differ, but not in float32.
+pub fn warn_of_flat(tables: &[Table], windows: &Windows, lang: Lang) {
+    let n_feature = windows.n_feature();
+    let mut flat: Vec<&str> = Vec::new();
+    for member in windows.members() {
+        for (feature, name) in member.columns.iter().filter_map(|&column| windows.layout().columns().nth(column)).enumerate() {
+            let scaled = || windows.values()[member.rows.start * n_feature + feature..].iter().step_by(n_feature).take(member.rows.len());
+            let values = tables[member.table].column(name).unwrap_or_default();
+            let is_flat = values.iter().any(|value| *value != values[0]) && scaled().all(|value| scaled().next() == Some(value));
+            if is_flat && !flat.contains(&name) {
+                flat.push(name);
+            }
+        }
+    }
+    if !flat.is_empty() {
+        super::warn(&fill(lang.texts().flat_in_float32, [&lang.list(&flat)]), lang);
+    }
+}
+
 /// Names the series that are not used.
 pub fn say_unused(tables: &[Table], is_used: &[bool], lang: Lang) {
     let named = |table: &Table| table.source().id().cloned().unwrap_or_else(|| lang.message(&table.source().message()));
