@@ -358,6 +358,12 @@ fn a_stream_takes_a_file_as_it_was_trained_on() {
     refuses("date;load\n2024-01-31;20,5\n", &["standard input:2", "no column of dates with times", "--date"]);
     refuses("time;load\n2024-01-31 16:00;20,512\n", &["load is \"20,512\"", "write it as 20.512"]);
     refuses("time;load\n20,5\n", &["standard input:2", "1 cells where 2"]);
+    let twice = "time;load\n2024-01-31 16:00;20,5\n2024-01-31 16:00;20,5\n";
+    refuses(twice, &["standard input:3", "the date \"2024-01-31 16:00\" is there twice"]);
+    let back = "time;load\n2024-01-31 16:00;20,5\n2024-01-31 15:00;20,5\n";
+    refuses(back, &["standard input:3", "the date \"2024-01-31 15:00\" comes after \"2024-01-31 16:00\""]);
+    let other = "time;load\n2024-01-31 16:00;20,5\n31.01.2024 17:00;20,5\n";
+    refuses(other, &["standard input:3", "\"31.01.2024 17:00\" is not a date like \"2024-01-31 16:00\""]);
     refuses("time;load\n2024-01-31 16:00;20,5\nnoon;20,5\n", &["standard input:3", "\"noon\" is not a date", "2024-01-31 16:00"]);
 }
 

@@ -113,6 +113,27 @@ fn dates_and_text_that_begins_with_a_digit_are_left_out_too() {
 }
 
 #[test]
+fn numbers_may_be_in_thousands_and_millions() {
+    let investing = "\"Date\",\"Price\",\"Vol.\",\"Change %\"\n\
+                     \"01/31/2024\",\"1,184.40\",\"57.09M\",\"-1.94%\"\n\"01/30/2024\",\"188.04\",\"830K\",\"-1.92%\"\n";
+    let (table, notes) = read(investing);
+    assert_eq!(table.names(), ["Price", "Vol.", "Change %"]);
+    assert_eq!(columns(&table)[1], [830e3, 57.09e6]);
+    assert_eq!(notes, ["data.csv: the newest rows come first; they are read from the last to the first"]);
+    // codes, unless they are named
+    for codes in ["5M,10M", "1.5T,2.0L"] {
+        let (first, second) = codes.split_once(',').expect("two");
+        let content = format!("date,code,load\n2024-01-01,{first},1\n2024-01-02,{second},2\n");
+        let (table, notes) = read(&content);
+        assert_eq!((table.names(), notes.len()), (&["load".to_string()][..], 1), "{codes}");
+        let named = read_with(content, &CsvOptions { columns: Columns::Named(&["code"]), ..CsvOptions::default() });
+        assert_eq!(named.map(|(tables, _)| columns(&tables[0])).ok(), (codes == "5M,10M").then(|| vec![vec![5e6, 10e6]]));
+    }
+    let (table, _) = read("date;load;vol\n2024-01-01;0,5;1,5B\n2024-01-02;0,25;2,5M\n");
+    assert_eq!(columns(&table)[1], [1.5e9, 2.5e6]);
+}
+
+#[test]
 fn without_a_column_of_numbers_it_is_said_what_the_columns_are() {
     let content = ",date,store,note\n0,2024-01-01,a,x\n1,2024-01-02,a,y\n";
     let wrong = read_with(content, &CsvOptions { id: Some("store"), ..CsvOptions::default() }).expect_err("no number");
@@ -434,6 +455,13 @@ fn a_stream_names_the_line_of_a_cell_whatever_ends_lines() {
         let error = rows.next_row().expect_err("no number").to_string();
         assert!(error.contains("rows:7"), "{end:?}: {error}");
     }
+}
+
+#[test]
+fn a_stream_finds_names_without_case_and_brackets() {
+    let text = "<CLOSE>;<VOL>\n1;5\n";
+    let mut rows = CsvRows::new(text.as_bytes(), Message::from("rows"), &["Vol", "Close"], None, Missing::Error).expect("a header");
+    assert_eq!(rows.next_row().expect("a row"), Some(vec![5.0, 1.0]));
 }
 
 #[test]

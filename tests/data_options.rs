@@ -228,6 +228,42 @@ fn series_at_one_time_of_day_have_a_calendar() {
 }
 
 #[test]
+fn values_that_float32_makes_equal_are_warned_of() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let path = folder.path();
+    let rows: String = (0..120).map(|row| format!("{},{},7\n", 1e9 + f64::from(row).sin(), row % 5)).collect();
+    std::fs::write(path.join("far.csv"), format!("far,near,same\n{rows}")).expect("written");
+    for (scaler, is_warned) in [("none", true), ("standard", false)] {
+        let output = scanrnn(path, &format!("{TRAIN} --csv far.csv --window 8 --targets all --scaler {scaler}"));
+        assert!(output.status.success(), "{output:?}");
+        let warned = String::from_utf8_lossy(&output.stderr).contains("float32 has too few digits for far, whose values");
+        assert_eq!(warned, is_warned, "{scaler}: {output:?}");
+    }
+}
+
+#[test]
+fn names_are_found_without_case_and_brackets() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let path = folder.path();
+    let rows: String = (0..120).map(|row| format!("{},{},{}\n", row * row % 7, row % 5, row % 3)).collect();
+    std::fs::write(path.join("stooq.csv"), format!("<OPEN>,<CLOSE>,<VOL>\n{rows}")).expect("written");
+    std::fs::write(path.join("plain.csv"), format!("open,close,Close\n{rows}")).expect("written");
+    let train = format!("{TRAIN} --csv stooq.csv --window 8");
+    prints(path, &format!("{train} --targets Close,CLOSE --features close,open"));
+    let evaluation = &figures(path)["validation"]["models"]["min-gru-scan"];
+    let targets: Vec<_> = evaluation["targets"].as_array().expect("targets").iter().map(|target| target["target"].clone()).collect();
+    assert_eq!(targets, ["<CLOSE>"]);
+    let use_on = |command: &str, file: &str| format!("{command} --checkpoint min-gru-scan.safetensors --device cpu --csv {file}");
+    prints(path, &use_on("forecast", "stooq.csv"));
+    // two are as near
+    assert!(refuses(path, &use_on("forecast", "plain.csv")).contains("no column \"<CLOSE>\"; choose one of: open, close, Close"));
+    std::fs::write(path.join("plain.csv"), format!("open,Close,x\n{rows}")).expect("written");
+    prints(path, &use_on("forecast", "plain.csv"));
+    prints(path, &use_on("evaluate", "plain.csv"));
+    assert!(refuses(path, &format!("{train} --targets shut")).contains("no column \"shut\"; choose one of: <OPEN>, <CLOSE>, <VOL>"));
+}
+
+#[test]
 fn a_name_with_a_comma_stands_between_quotes() {
     let folder = tempfile::tempdir().expect("a folder");
     let path = folder.path();

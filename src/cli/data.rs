@@ -255,7 +255,17 @@ impl LayoutArgs {
         let targets = match targets {
             [] => close().map_or_else(|| names.to_vec(), |name| vec![name.clone()]),
             given if is_all(given) => names.to_vec(),
-            given => given.to_vec(),
+            given => {
+                let mut own: Vec<String> = Vec::new();
+                for name in given {
+                    // as the file has it; it may be named in two ways
+                    let name = tables.first().and_then(|table| table.own_name(name)).unwrap_or(name);
+                    if !own.contains(name) {
+                        own.push(name.clone());
+                    }
+                }
+                own
+            }
         };
         let covariates = names.iter().filter(|name| !targets.contains(name)).cloned().collect();
         Layout {
@@ -318,6 +328,25 @@ pub fn say_left_out(tables: &[Table], windows: &Windows, lang: Lang) {
     if left > 0.0 {
         let line = fill(lang.texts().rows_left_out, [&partition.to_string(), &significant(100.0 * left, 3)]);
         println!("{}", fill(lang.texts().data, [&line]));
+    }
+}
+
+/// Warns of columns whose values differ, but not in float32.
+pub fn warn_of_flat(tables: &[Table], windows: &Windows, lang: Lang) {
+    let n_feature = windows.n_feature();
+    let mut flat: Vec<&str> = Vec::new();
+    for member in windows.members() {
+        for (feature, name) in member.columns.iter().filter_map(|&column| windows.layout().columns().nth(column)).enumerate() {
+            let scaled = || windows.values()[member.rows.start * n_feature + feature..].iter().step_by(n_feature).take(member.rows.len());
+            let values = tables[member.table].column(name).unwrap_or_default();
+            let is_flat = values.iter().any(|value| *value != values[0]) && scaled().all(|value| scaled().next() == Some(value));
+            if is_flat && !flat.contains(&name) {
+                flat.push(name);
+            }
+        }
+    }
+    if !flat.is_empty() {
+        super::warn(&fill(lang.texts().flat_in_float32, [&lang.list(&flat)]), lang);
     }
 }
 

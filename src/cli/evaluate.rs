@@ -5,7 +5,7 @@ use std::process::ExitCode;
 
 use serde_json::json;
 
-use super::data::{DataArgs, SeasonArgs, say_left_out};
+use super::data::{DataArgs, SeasonArgs, say_left_out, warn_of_flat};
 use super::device::{Device, DeviceArgs};
 use super::scores::{self, Scoreboard};
 use crate::baseline::Linear;
@@ -51,6 +51,7 @@ pub async fn run(args: &Args, lang: Lang) -> Result<ExitCode> {
     let scalers = description.scalers_of(&place, &tables)?;
     let windows = Windows::with_scalers(&tables, &layout, scalers)?;
     say_left_out(&tables, &windows, lang);
+    warn_of_flat(&tables, &windows, lang);
     let trained = |table: &Table| {
         let split = description.layout.partition.split(table.source(), table.n_row(), layout.window, layout.horizon);
         split.map_or(0, |split| split.train_end)

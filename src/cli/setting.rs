@@ -2,7 +2,7 @@
 
 use std::path::PathBuf;
 
-use super::data::{DataArgs, LayoutArgs, SeasonArgs, SplitArgs, say_left_out};
+use super::data::{DataArgs, LayoutArgs, SeasonArgs, SplitArgs, say_left_out, warn_of_flat};
 use super::training::TrainingArgs;
 use crate::baseline::Linear;
 use crate::dataset::{Layout, Table, Windows};
@@ -78,6 +78,7 @@ impl Setting {
             }
         };
         say_left_out(&tables, &windows, lang);
+        warn_of_flat(&tables, &windows, lang);
         windows.check_no_leak(&tables, [windows.train(), windows.valid(), windows.test()])?;
         let training = training.with_window(window, normalisation).for_windows(windows.train().len(), windows.n_target());
         Ok(Setting { training, tables, windows, season, linear })

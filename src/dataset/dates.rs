@@ -1,11 +1,14 @@
 //! Date columns: their order, the step from one row to the next, and how they go on.
 
+mod week;
+
 use std::collections::HashMap;
 use std::fmt;
 
-use jiff::civil::{DateTime, Weekday};
+use jiff::civil::DateTime;
 use jiff::{Timestamp, ToSpan, tz::Offset};
 
+use self::week::Week;
 use super::{CALENDAR, Dates};
 use crate::Message;
 use crate::{Error, Result};
@@ -31,8 +34,8 @@ const FORMATS: &[Format] = &[
     Format::Pattern("%Y%m%d%H"),
     Format::Pattern("%Y%m%d%H%M"),
     Format::Pattern("%Y%m%d%H%M%S"),
-    Format::Number,
     Format::Pattern("%Y%m"),
+    Format::Number,
     Format::Instant,
     Format::Iso,
     Format::Pattern("%Y-%m"),
@@ -106,7 +109,7 @@ impl Format {
         };
         let is_likely = match self {
             // what begins otherwise is a count, or a time since 1970
-            Format::Pattern(pattern) if n_digit(pattern) > Some(8) => (1900..2100).contains(&date.year()),
+            Format::Pattern(pattern) if n_digit(pattern).is_some_and(|n| n != 8) => (1900..2100).contains(&date.year()),
             // two digits are read as a year of the first century, unless the pattern says that they are two
             _ => date.year() >= 100,
         };
@@ -214,6 +217,13 @@ impl Order {
         Order { fitting: fitting(false).chain(fitting(true)).collect() }
     }
 
+    /// Of dates that may run forward only.
+    pub(super) fn forward() -> Self {
+        let mut order = Order::new();
+        order.fitting.retain(|fitting| !fitting.is_backward);
+        order
+    }
+
     /// Takes the next row's date.
     pub(super) fn push(&mut self, text: &str) -> Result<(), Wrong> {
         let mut wrong = Wrong::Unreadable;
@@ -246,8 +256,8 @@ pub enum Step {
     Count(i64),
     /// So many nanoseconds.
     Fixed(i64),
-    /// Monday to Friday.
-    BusinessDay,
+    /// So many nanoseconds, but for times of the week at which there are never rows: nights, weekends.
+    Business(i64),
     /// So many months.
     Months(i32),
 }
@@ -265,7 +275,8 @@ impl Step {
         ];
         match self {
             Step::Count(n) => Message::verbatim(n),
-            Step::BusinessDay => message!("1 business day"),
+            Step::Business(nanoseconds) if i128::from(nanoseconds) == DAY => message!("1 business day"),
+            Step::Business(nanoseconds) => message!("{} of business").with(Step::Fixed(nanoseconds).message()),
             Step::Months(1) => message!("1 month"),
             Step::Months(n) => message!("{} months", n),
             Step::Fixed(nanoseconds) => {
@@ -290,7 +301,8 @@ impl fmt::Display for Step {
 pub struct Spacing {
     /// The step of most rows.
     pub step: Step,
-    /// How many rows do not follow the one before at that step. Holidays of up to five business days in a row are not counted.
+    /// How many rows do not follow the one before at that step. Holidays are not counted: whole days of business without a row, with at
+    /// most ten days from one row to the next.
     pub n_irregular: usize,
     /// The first of them.
     pub first_irregular: Option<usize>,
@@ -299,14 +311,13 @@ pub struct Spacing {
 /// Rows that tell how dates are written.
 const RECENT: usize = 100;
 
-/// Business days in a row that an exchange may stay closed.
-const LONGEST_HOLIDAYS: i128 = 5;
-
 /// A date column read again.
 struct Keys {
     format: Format,
     /// Nanoseconds of the clock on the wall, or numbers that are no times.
     keys: Vec<i128>,
+    /// Nanoseconds of each row's own clock where they may be others, as summer time makes them.
+    clocks: Option<Vec<i128>>,
     /// Nanoseconds of one of the numbers of [`Format::Number`], where they are times.
     unit: Option<i128>,
 }
@@ -325,12 +336,20 @@ impl Keys {
             Format::Number => unit(format.key(last)?),
             _ => Some(1),
         };
-        let offset = match format {
-            Format::Instant => i128::from(offset(last)?.seconds()) * SECOND,
-            _ => 0,
+        let offset = |text| match format {
+            Format::Instant => offset(text).map(|offset| i128::from(offset.seconds()) * SECOND),
+            _ => Some(0),
         };
-        let keys = dates.text.iter().map(|text| format.key(text).map(|key| key * unit.unwrap_or(1) + offset));
-        Some(Keys { format, keys: keys.collect::<Option<_>>()?, unit })
+        let last = offset(last)?;
+        let times = || dates.text.iter().map(|text| format.key(text).map(|key| key * unit.unwrap_or(1)));
+        let keys = times().map(|key| Some(key? + last)).collect::<Option<_>>()?;
+        let own_clock = || times().zip(&dates.text).map(|(key, text)| Some(key? + offset(text)?)).collect::<Option<_>>();
+        let clocks = if matches!(format, Format::Instant) { Some(own_clock()?) } else { None };
+        Some(Keys { format, keys, clocks, unit })
+    }
+
+    fn clocks(&self) -> &[i128] {
+        self.clocks.as_ref().unwrap_or(&self.keys)
     }
 
     fn spacing(&self) -> Option<Spacing> {
@@ -358,41 +377,34 @@ impl Keys {
                 return Some(spacing(Step::Months(i32::try_from(usual).ok()?), &|row| months[row] == usual));
             }
         }
-        let weekend = |&key: &i128| matches!(weekday(key), Weekday::Saturday | Weekday::Sunday);
-        let whole_days = differences.iter().all(|difference| difference % DAY == 0);
-        if usual == DAY && whole_days && !self.keys.iter().any(weekend) {
-            let days = steps(&business_days);
-            return Some(spacing(Step::BusinessDay, &|row| days[row] <= 1 + LONGEST_HOLIDAYS));
+        if let Some(week) = Week::new(self.clocks(), usual) {
+            let clocks = self.clocks();
+            let step = Step::Business(i64::try_from(usual).ok()?);
+            return Some(spacing(step, &|row| week.is_regular(clocks[row], clocks[row + 1])));
         }
         if is_kept { fixed() } else { None }
     }
 
-    /// The key of the row `n` steps behind the last.
-    fn continued(&self, step: Step, n: usize) -> Option<i128> {
+    /// The keys of the next `n` rows behind the last.
+    fn continued(&self, step: Step, n: usize) -> Option<Vec<i128>> {
         let last = *self.keys.last()?;
-        let steps = i128::try_from(n).ok()?;
+        let ahead = 1..=i64::try_from(n).ok()?;
         match step {
-            Step::Count(step) | Step::Fixed(step) => Some(last + steps * i128::from(step)),
-            Step::BusinessDay => {
-                let mut key = last;
-                for _ in 0..n {
-                    key += DAY;
-                    while matches!(weekday(key), Weekday::Saturday | Weekday::Sunday) {
-                        key += DAY;
-                    }
-                }
-                Some(key)
-            }
+            Step::Count(step) | Step::Fixed(step) => Some(ahead.map(|ahead| last + i128::from(ahead) * i128::from(step)).collect()),
+            Step::Business(usual) => Some(Week::new(self.clocks(), usual.into())?.continued(last, n)),
             Step::Months(months) => {
                 let last = civil(last)?;
-                let date = last.checked_add(i64::from(months).checked_mul(i64::try_from(n).ok()?)?.months()).ok()?;
                 // The last day of a month is followed by that of the next, and so is its last business day, or its first.
                 let days: [fn(DateTime) -> DateTime; 4] =
                     [DateTime::last_of_month, DateTime::first_of_month, last_business_day, first_business_day];
                 let all_are =
                     |day: &fn(DateTime) -> DateTime| self.keys.iter().all(|&key| civil(key).is_some_and(|date| date == day(date)));
-                let date = days.into_iter().find(all_are).map_or(date, |day| day(date));
-                Offset::UTC.to_timestamp(date).ok().map(Timestamp::as_nanosecond)
+                let day = days.into_iter().find(all_are);
+                let key = |ahead: i64| {
+                    let date = last.checked_add(i64::from(months).checked_mul(ahead)?.months()).ok()?;
+                    Offset::UTC.to_timestamp(day.map_or(date, |day| day(date))).ok().map(Timestamp::as_nanosecond)
+                };
+                ahead.map(key).collect()
             }
         }
     }
@@ -414,13 +426,7 @@ impl Dates {
     /// The time of day of each row as a share of the day; none where they are no times.
     fn shares_of_day(&self) -> Option<Vec<f64>> {
         let keys = Keys::new(self).filter(|keys| keys.unit.is_some())?;
-        // an instant's own clock, which summer time sets otherwise than that of the last
-        let clock = |(&key, text): (&i128, &String)| match keys.format {
-            Format::Instant => Some(Format::Instant.key(text)? + i128::from(offset(text)?.seconds()) * SECOND),
-            _ => Some(key),
-        };
-        let shares = keys.keys.iter().zip(&self.text).map(|row| clock(row).map(|key| key.rem_euclid(DAY) as f64 / DAY as f64));
-        shares.collect()
+        Some(keys.clocks().iter().map(|clock| clock.rem_euclid(DAY) as f64 / DAY as f64).collect())
     }
 
     /// The columns [`CALENDAR`], each `(row)`, where the dates are written with times of day, be it the same in all rows.
@@ -456,7 +462,7 @@ impl Dates {
                 (Some(style), _) => write(key, style),
                 (None, unit) => Some((key / unit.unwrap_or(1)).to_string()),
             };
-            (1..=n).map(|ahead| keys.continued(step, ahead).and_then(text)).collect::<Option<Vec<_>>>()
+            keys.continued(step, n)?.into_iter().map(text).collect::<Option<Vec<_>>>()
         };
         continued().ok_or_else(|| Error::Data {
             place: message!("column {}", self.name),
@@ -485,17 +491,6 @@ fn offset(instant: &str) -> Option<Offset> {
 
 fn civil(key: i128) -> Option<DateTime> {
     Timestamp::from_nanosecond(key).ok().map(|timestamp| Offset::UTC.to_datetime(timestamp))
-}
-
-fn weekday(key: i128) -> Weekday {
-    // 1970-01-01 was a Thursday.
-    Weekday::Thursday.wrapping_add((key.div_euclid(DAY) % 7) as i64)
-}
-
-/// Business days from a Monday long ago to the day of a key.
-fn business_days(key: i128) -> i128 {
-    let days = key.div_euclid(DAY) + 3;
-    days.div_euclid(7) * 5 + days.rem_euclid(7).min(4)
 }
 
 /// The last Monday to Friday of a date's month.
@@ -607,7 +602,7 @@ mod tests {
 
     #[test]
     fn every_format_goes_on_as_it_is_written() {
-        let cases: [(&[&str], &str, [&str; 2]); 50] = [
+        let cases: [(&[&str], &str, [&str; 2]); 52] = [
             (&["2024-01-30", "2024-01-31"], "1 day", ["2024-02-01", "2024-02-02"]),
             (&["2016-07-01 22:00:00", "2016-07-01 23:00:00"], "1 hour", ["2016-07-02 00:00:00", "2016-07-02 01:00:00"]),
             (&["2024-01-31T23:30", "2024-01-31T23:45"], "15 minutes", ["2024-02-01T00:00", "2024-02-01T00:15"]),
@@ -646,6 +641,8 @@ mod tests {
             (&["20240131T233000", "20240131T234500"], "15 minutes", ["20240201T000000", "20240201T001500"]),
             (&["2024-01-31 2330", "2024-01-31 2345"], "15 minutes", ["2024-02-01 0000", "2024-02-01 0015"]),
             (&["202411", "202412", "202501"], "1 month", ["202502", "202503"]),
+            (&["201910", "201911", "201912"], "1 month", ["202001", "202002"]),
+            (&["100001", "100002", "100003"], "1", ["100004", "100005"]),
             (&["202309", "202312", "202403", "202406"], "3 months", ["202409", "202412"]),
             (&["2024013122", "2024013123", "2024020100"], "1 hour", ["2024020101", "2024020102"]),
             (&["202401312330", "202401312345", "202402010000"], "15 minutes", ["202402010015", "202402010030"]),
@@ -703,6 +700,6 @@ mod tests {
             assert!(dates(&irregular).continued(1).is_err(), "{irregular:?}");
         }
         let holidays = dates(&["2001-09-07", "2001-09-10", "2001-09-17", "2001-09-18", "2001-09-19", "2001-09-20", "2001-09-21"]);
-        assert_eq!(holidays.spacing().map(|spacing| (spacing.step, spacing.n_irregular)), Some((Step::BusinessDay, 0)));
+        assert_eq!(holidays.spacing().map(|spacing| (spacing.step, spacing.n_irregular)), Some((Step::Business(DAY as i64), 0)));
     }
 }

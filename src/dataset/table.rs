@@ -196,7 +196,7 @@ impl Table {
         self.columns.iter().map(Vec::as_slice)
     }
 
-    /// One column's values, `(row)`.
+    /// One column's values, `(row)`. Where none has just this name, it is the only one that has it but for case, `<` and `>`.
     ///
     /// # Errors
     /// [`Error::Data`] if there is no such column, with the ones there are.
@@ -232,8 +232,14 @@ impl Table {
     /// Last rows in which one of the named columns has no value of its own, but the last one before them.
     #[cfg(feature = "cli")]
     pub(crate) fn n_filled_behind(&self, names: &[String]) -> usize {
-        let filled = self.names.iter().zip(&self.n_filled_behind).filter(|(name, _)| names.contains(name));
-        filled.map(|(_, n_row)| *n_row).max().unwrap_or(0)
+        let columns = names.iter().filter_map(|name| find_column(&self.source, &self.names, name).ok());
+        columns.filter_map(|column| self.n_filled_behind.get(column).copied()).max().unwrap_or(0)
+    }
+
+    /// The table's own name of the column that is found by `name`.
+    #[cfg(feature = "cli")]
+    pub(crate) fn own_name(&self, name: &str) -> Option<&String> {
+        find_column(&self.source, &self.names, name).ok().map(|column| &self.names[column])
     }
 
     /// The table with the named columns only, in that order.
@@ -241,7 +247,11 @@ impl Table {
     /// # Errors
     /// [`Error::Data`] if there is no such column, or if one is named twice.
     pub fn select(&self, names: &[&str]) -> Result<Table> {
-        let columns = names.iter().map(|&name| Ok((name.to_string(), self.column(name)?.to_vec()))).collect::<Result<_>>()?;
+        let column = |&name: &&str| {
+            let column = find_column(&self.source, &self.names, name)?;
+            Ok((self.names[column].clone(), self.columns[column].clone()))
+        };
+        let columns = names.iter().map(column).collect::<Result<_>>()?;
         Table::new(self.source.clone(), self.dates.clone(), columns)
     }
 
@@ -259,11 +269,27 @@ impl Table {
     }
 }
 
-/// The index of the one column called `name`.
+/// A column's name without space, and without the `<` and `>` around those of Stooq and MetaTrader.
+pub(super) fn bare(name: &str) -> &str {
+    name.trim().trim_matches(['<', '>']).trim()
+}
+
+/// Whether two names are one but for case and what [`bare`] leaves out.
+pub(super) fn is_alike(name: &str, other: &str) -> bool {
+    bare(name).eq_ignore_ascii_case(bare(other))
+}
+
+/// The index of the column that alone is called much like `name`.
+pub(super) fn alike(names: &[impl AsRef<str>], name: &str) -> Option<usize> {
+    let mut found = (0..names.len()).filter(|&column| is_alike(names[column].as_ref(), name));
+    found.next().filter(|_| found.next().is_none())
+}
+
+/// The index of the one column called `name`, or else of the only one that [`is_alike`].
 pub(super) fn find_column(place: impl Into<Message>, names: &[String], name: &str) -> Result<usize> {
     let error = |what, remedy| Error::data(place, what, remedy);
     let mut found = (0..names.len()).filter(|&column| names[column] == name);
-    match (found.next(), found.next()) {
+    match (found.next().or_else(|| alike(names, name)), found.next()) {
         (Some(column), None) => Ok(column),
         (Some(_), Some(_)) => Err(error(message!("two columns are called {}", format!("{name:?}")), message!("rename one of them"))),
         (None, _) => {

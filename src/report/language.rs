@@ -196,6 +196,8 @@ texts! {
     scored_on_training: "some of the scored rows were seen in training, if these are its series with --split {}",
         "计分的行中有训练时见过的行（若训练用的是这些序列和 --split {}）";
     no_dates_ahead: "the dates of {} have no regular step to continue; rows are numbered instead", "{} 的日期没有固定步长，无法延续：改为给行编号";
+    flat_in_float32: "float32 has too few digits for {}, whose values become all the same; choose another --scaler",
+        "float32 的位数不足以表示 {}，其值全都变得相同；请换一种 --scaler";
     warning: "warning: {}", "警告：{}";
     taken: "{}: {} tensors read into the backbone, {} in the file not used; the other {} start as usual",
         "{}：读入 {} 个张量作为主干，文件中 {} 个未用；其余 {} 个照常初始化";

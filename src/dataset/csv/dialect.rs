@@ -1,9 +1,12 @@
 //! How a CSV file is written, told by its first lines.
 
+use std::ops::Range;
+
 use csv::{ByteRecord, ReaderBuilder};
 
 use super::missing::is_missing;
 use crate::dataset::dates::is_date;
+use crate::dataset::table::is_alike;
 use crate::error::{Error, Result};
 use crate::message::Message;
 
@@ -44,11 +47,17 @@ impl Dialect {
         };
         let best = DELIMITERS.into_iter().rev().max_by_key(|&delimiter| fit(delimiter)).filter(|&delimiter| fit(delimiter) > 0);
         let delimiter = known.or(best).unwrap_or(b',');
-        let rows: Vec<Vec<Kind>> =
-            rows(sample, delimiter).iter().map(|row| row.iter().map(|cell| kind(cell, delimiter)).collect()).collect();
+        let records = rows(sample, delimiter);
+        let rows: Vec<Vec<Kind>> = records.iter().map(|row| row.iter().map(|cell| kind(cell, delimiter)).collect()).collect();
         let has = |kind| rows.iter().flatten().any(|&cell| cell == kind);
-        let has_point = |cell: &[u8]| str::from_utf8(cell).is_ok_and(|text| text.contains('.') && plain(text.trim()).is_some());
-        let decimal_comma = has(Kind::DecimalComma) && !self::rows(sample, delimiter).iter().any(|row| row.iter().any(has_point));
+        // months and times have points too
+        let has_point = |column: usize| {
+            let texts = records.iter().filter_map(|row| row.get(column)).filter_map(|cell| str::from_utf8(cell).ok()).map(str::trim);
+            let mut points = texts.filter(|text| text.contains('.') && plain(text).is_some()).peekable();
+            points.peek().is_some() && !points.all(is_month_or_time)
+        };
+        let n_column = records.iter().map(ByteRecord::len).max().unwrap_or(0);
+        let decimal_comma = has(Kind::DecimalComma) && !(0..n_column).any(has_point);
         Dialect { delimiter, has_header: has_header(&rows), decimal_comma }
     }
 }
@@ -63,6 +72,14 @@ pub(super) fn take_delimiter(sample: &mut [u8]) -> Option<u8> {
     // what ends a line, so that bytes and lines are counted as before
     line.fill(b'\r');
     Some(delimiter)
+}
+
+/// `01.2024` or `16.30`.
+fn is_month_or_time(text: &str) -> bool {
+    let Some((first, second)) = text.split_once('.') else { return false };
+    let is_in =
+        |text: &str, n_digit: usize, range: Range<u32>| text.len() == n_digit && text.parse().is_ok_and(|number| range.contains(&number));
+    is_in(first, 2, 1..13) && is_in(second, 4, 1900..2100) || is_in(first, 2, 0..24) && is_in(second, 2, 0..60)
 }
 
 /// A first row that has text above numbers or dates is a header; so is one without a number.
@@ -84,7 +101,7 @@ fn kind(cell: &[u8], delimiter: u8) -> Kind {
     let text = text.trim();
     if is_missing(text) {
         Kind::Missing
-    } else if number(text, false).is_some() {
+    } else if number(text, false).is_some() || has_unit(text) {
         Kind::Number
     } else if delimiter != b',' && is_decimal_comma(text) {
         Kind::DecimalComma
@@ -100,7 +117,8 @@ fn kind(cell: &[u8], delimiter: u8) -> Kind {
 pub(super) fn delimiter_of(line: &[u8], names: &[&str]) -> u8 {
     let fit = |delimiter: u8| {
         let row = rows(line, delimiter).into_iter().next().unwrap_or_default();
-        let n_named = row.iter().filter(|cell| str::from_utf8(cell).is_ok_and(|cell| names.contains(&cell.trim()))).count();
+        let n_named =
+            row.iter().filter(|cell| str::from_utf8(cell).is_ok_and(|cell| names.iter().any(|name| is_alike(name, cell)))).count();
         (n_named, row.len() == names.len())
     };
     DELIMITERS.into_iter().max_by_key(|&delimiter| fit(delimiter)).unwrap_or(b',')
@@ -110,6 +128,23 @@ pub(super) fn delimiter_of(line: &[u8], names: &[&str]) -> u8 {
 pub(super) fn number(text: &str, decimal_comma: bool) -> Option<f64> {
     let with_comma = || without_unit(text).replacen(',', ".", 1).parse().ok();
     plain(text).or_else(|| with_comma().filter(|_| decimal_comma)).or_else(|| parted(text, ',', '.')).or_else(|| parted(text, '.', ','))
+}
+
+/// The number that a cell's text is, in thousands, millions, billions or trillions too: `57.09M`.
+pub(super) fn amount(text: &str, decimal_comma: bool) -> Option<f64> {
+    number(text, decimal_comma).or_else(|| {
+        let (text, unit) = in_units(text)?;
+        Some(number(text, decimal_comma)? * unit)
+    })
+}
+
+/// Whether a text is a number in thousands or more for certain: without decimals, as `5M`, it may be a code.
+pub(super) fn has_unit(text: &str) -> bool {
+    in_units(text).is_some_and(|(text, _)| text.contains(['.', ',']) && number(text, true).is_some())
+}
+
+fn in_units(text: &str) -> Option<(&str, f64)> {
+    [('K', 1e3), ('M', 1e6), ('B', 1e9), ('T', 1e12)].into_iter().find_map(|(letter, unit)| Some((text.strip_suffix(letter)?, unit)))
 }
 
 /// A number as computers write it.
@@ -245,6 +280,10 @@ mod tests {
         ] {
             assert_eq!(number(text, false), want, "{text}");
         }
+        for (text, want) in [("57.09M", Some(57.09e6)), ("$1.5B", Some(1.5e9)), ("830K", Some(830e3)), ("1.5m", None), ("M", None)] {
+            assert_eq!(amount(text, false), want, "{text}");
+        }
+        assert!(has_unit("-1.2T") && !has_unit("5M") && !has_unit("a.M") && !has_unit("1.2"));
         assert_eq!((number("1,234", true), number("15.234,56", true), number("1.5", true)), (Some(1.234), Some(15234.56), Some(1.5)));
         assert!(dialect("a;b\n15.234,56;1\n999,5;2\n").2 && !dialect("a;b\n1,234.5;1\n").2);
     }
@@ -254,5 +293,7 @@ mod tests {
         assert!(!dialect("a;b\n1,234;5,678\n").2);
         assert!(!dialect("a;b\n1,5;2.5\n").2);
         assert!(dialect("a;b\n0,234;5,678\n").2);
+        assert!(dialect("month;b\n01.2024;1,5\n02.2024;2,5\n").2 && dialect("time;b\n16.30;1,5\n17.00;2,5\n").2);
+        assert!(!dialect("a;b\n16.30;1,5\n17.75;2,5\n").2 && !dialect("a;b\n13.2024;1,5\n").2);
     }
 }

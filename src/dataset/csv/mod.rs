@@ -12,12 +12,12 @@ use std::path::Path;
 use csv::{ByteRecord, ErrorKind, Position, Reader, ReaderBuilder, Writer};
 use flate2::bufread::MultiGzDecoder;
 
-use self::dialect::{Dialect, Points, number, take_delimiter};
+use self::dialect::{Dialect, Points, amount, has_unit, take_delimiter};
 pub use self::missing::Missing;
 use self::missing::{fill, is_missing};
 pub use self::rows::CsvRows;
 use super::dates::{Order, Wrong, is_date};
-use super::table::find_column;
+use super::table::{bare, find_column};
 use super::{Dates, Source, Spacing, Table};
 use crate::Message;
 use crate::{Error, Result, file};
@@ -274,7 +274,17 @@ impl Layout {
         let named = match options.columns {
             Columns::All => None,
             Columns::CloseOrAll => close().map(|column| vec![column]),
-            Columns::Named(wanted) => Some(wanted.iter().map(|name| find(name)).collect::<Result<Vec<_>>>()?),
+            Columns::Named(wanted) => {
+                let mut columns = Vec::new();
+                for name in wanted {
+                    // one may be named in two ways
+                    let column = find(name)?;
+                    if !columns.contains(&column) {
+                        columns.push(column);
+                    }
+                }
+                Some(columns)
+            }
         };
         let is_free = |column: usize| Some(column) != id && !named.as_ref().is_some_and(|named| named.contains(&column));
         let mut dates = date_columns(&place, names, options.date, first, is_free)?;
@@ -286,7 +296,7 @@ impl Layout {
             Some(named) => named,
             None => {
                 let counts_rows = is_unnamed && names.len() > 1 && counts_rows(path, first);
-                layout.numbers(&place, names, counts_rows, first, notes)?
+                layout.numbers(path, names, counts_rows, first, notes)?
             }
         };
         Ok(layout)
@@ -295,12 +305,15 @@ impl Layout {
     /// The columns of numbers; others are left out with a note. `counts_rows` says that the first one does no more than that.
     fn numbers(
         &self,
-        place: &str,
+        path: &Path,
         names: &[String],
         counts_rows: bool,
         first: &ByteRecord,
         notes: &mut Vec<Message>,
     ) -> Result<Vec<usize>> {
+        let place = path.display().to_string();
+        let is_amount = |cell: &str| is_missing(cell) || amount(cell, true).is_some();
+        let has_units = |column: usize| has_unit(cell(first, column)) && every_record(path, |record| is_amount(cell(record, column)));
         let mut selected = Vec::new();
         let mut others = Vec::new();
         for (column, name) in names.iter().enumerate() {
@@ -312,7 +325,7 @@ impl Layout {
             } else if column == 0 && counts_rows {
                 others.push(message!("column {} counts rows", name));
                 notes.push(message!("{}, column {}: left out, it has no name and counts rows; name it to read it", place, name));
-            } else if is_text(cell) {
+            } else if is_text(cell) && !has_units(column) {
                 others.push(message!("column {} has {}, no number", name, quoted(cell)));
                 notes.push(message!("{}, column {}: left out, {} is no number", place, name, quoted(cell)));
             } else {
@@ -383,11 +396,6 @@ pub fn is_close(name: &str) -> bool {
     ["close", "close/last", "收盘", "收盘价"].contains(&bare(name).to_lowercase().as_str())
 }
 
-/// A column's name without the `<` and `>` around those of Stooq and MetaTrader.
-fn bare(name: &str) -> &str {
-    name.trim_matches(['<', '>'])
-}
-
 /// The free column called `year`, where each of its cells is a year of four digits and every series has them in order.
 fn find_years(path: &Path, names: &[String], id: Option<usize>, is_free: impl Fn(usize) -> bool) -> Option<usize> {
     let column = (0..names.len()).find(|&column| is_free(column) && bare(&names[column]).eq_ignore_ascii_case("year"))?;
@@ -433,7 +441,7 @@ impl Cells<'_> {
     fn number(&self, record: &ByteRecord, column: usize) -> Result<f64> {
         let text = text(record, column, self.path, Some(self.names))?;
         let example = if self.decimal_comma { "1234,5" } else { "1234.5" };
-        let (what, remedy) = match number(text, self.decimal_comma) {
+        let (what, remedy) = match amount(text, self.decimal_comma) {
             Some(value) if value.is_finite() => return Ok(value),
             _ if is_missing(text) && self.missing != Missing::Error => return Ok(f64::NAN),
             _ if text.is_empty() => (message!("the cell is empty"), message!("fill it in, remove the row or choose --missing")),

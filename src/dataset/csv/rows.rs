@@ -5,11 +5,12 @@ use std::io::{self, BufRead, Read};
 use csv::{Reader, ReaderBuilder, StringRecord, Trim};
 
 use super::date_columns;
-use super::dialect::{delimiter_of, is_decimal_comma, number};
+use super::dialect::{amount, delimiter_of, is_decimal_comma};
 use super::missing::{Missing, is_missing};
 use crate::Message;
 use crate::dataset::CALENDAR;
-use crate::dataset::dates::{calendar_of, has_time};
+use crate::dataset::dates::{Order, Wrong, calendar_of, has_time};
+use crate::dataset::table::{alike, is_alike};
 use crate::error::{Error, Result};
 
 /// Reads rows of known columns, each as soon as its line has come. The first line tells the delimiter, as it does in a file; it is a
@@ -28,6 +29,9 @@ pub struct CsvRows<'a, R> {
     names: Vec<&'a str>,
     /// Of the columns to read, those of [`CALENDAR`] follow the others.
     needs_dates: bool,
+    order: Order,
+    /// The last row's date, where dates are read.
+    last_date: String,
     /// The column of dates, where it is named.
     date: Option<&'a str>,
     missing: Missing,
@@ -107,6 +111,8 @@ impl<'a, R: BufRead> CsvRows<'a, R> {
             decimal_comma: false,
             place,
             needs_dates: names.len() < columns.len(),
+            order: Order::forward(),
+            last_date: String::new(),
             last: vec![f64::NAN; names.len()],
             names,
             date,
@@ -119,7 +125,8 @@ impl<'a, R: BufRead> CsvRows<'a, R> {
     ///
     /// # Errors
     /// [`Error::Data`], naming the line, for: a header without one of the columns, a row of another length than the first, a cell that is
-    /// no finite number or no time, one without a value by [`Missing::Error`], text that is not UTF-8.
+    /// no finite number or no time, one without a value by [`Missing::Error`], a date that is read and does not come after the last one, text
+    /// that is not UTF-8.
     pub fn next_row(&mut self) -> Result<Option<Vec<f64>>> {
         if !self.read()? {
             return Ok(None);
@@ -131,6 +138,11 @@ impl<'a, R: BufRead> CsvRows<'a, R> {
         self.check_len(cells.n)?;
         self.decimal_comma |= self.may_have_commas && cells.columns.iter().any(|&column| is_decimal_comma(&self.record[column]));
         let row = self.parse(cells)?;
+        if self.needs_dates {
+            let date = self.date_in(&cells.dates);
+            self.order.push(&date).map_err(|wrong| self.out_of_order(wrong, &date))?;
+            self.last_date = date;
+        }
         if self.missing == Missing::ForwardFill {
             self.last.copy_from_slice(&row[..self.names.len()]);
         }
@@ -153,7 +165,7 @@ impl<'a, R: BufRead> CsvRows<'a, R> {
             return Ok(false);
         }
         self.check_len(header.len())?;
-        self.cells = Some(Cells { columns, dates: self.dates(&header)?, n: header.len() });
+        self.cells = Some(Cells { dates: self.dates(&header, &columns)?, columns, n: header.len() });
         Ok(true)
     }
 
@@ -170,12 +182,13 @@ impl<'a, R: BufRead> CsvRows<'a, R> {
     }
 
     fn is_header(&self) -> bool {
-        self.record.iter().any(|cell| self.names.contains(&cell))
+        self.record.iter().any(|cell| self.names.iter().any(|name| is_alike(name, cell)))
     }
 
     /// Where the header has the columns.
     fn named(&self) -> Result<Vec<usize>> {
-        let find = |name: &&str| self.record.iter().position(|cell| cell == *name);
+        let header: Vec<&str> = self.record.iter().collect();
+        let find = |name: &&str| header.iter().position(|cell| cell == name).or_else(|| alike(&header, name));
         let missing: Vec<&str> = self.names.iter().copied().filter(|name| find(name).is_none()).collect();
         if missing.is_empty() {
             return Ok(self.names.iter().filter_map(find).collect());
@@ -184,11 +197,11 @@ impl<'a, R: BufRead> CsvRows<'a, R> {
     }
 
     /// Where the row below the header has its date.
-    fn dates(&self, header: &[String]) -> Result<Vec<usize>> {
+    fn dates(&self, header: &[String], columns: &[usize]) -> Result<Vec<usize>> {
         if !self.needs_dates {
             return Ok(Vec::new());
         }
-        let is_free = |column: usize| !self.names.contains(&header[column].as_str());
+        let is_free = |column: usize| !columns.contains(&column);
         let dates = date_columns(self.place.clone(), header, self.date, self.record.as_byte_record(), is_free)?;
         if dates.is_empty() || !has_time(&self.date_in(&dates)) {
             let needed = message!("the checkpoint reads the time of day: give one, or name it by --date");
@@ -199,12 +212,12 @@ impl<'a, R: BufRead> CsvRows<'a, R> {
 
     fn parse(&self, cells: &Cells) -> Result<Vec<f64>> {
         let cell = |column: usize| self.record.get(column).unwrap_or_default();
-        let value = |((name, &column), &last): ((&&str, &usize), &f64)| match number(cell(column), self.decimal_comma) {
+        let value = |((name, &column), &last): ((&&str, &usize), &f64)| match amount(cell(column), self.decimal_comma) {
             Some(value) if value.is_finite() => Ok(value),
             _ if is_missing(cell(column)) && self.missing != Missing::Error => Ok(last),
             _ => {
                 let text = cell(column);
-                let needed = match number(text, self.may_have_commas) {
+                let needed = match amount(text, self.may_have_commas) {
                     Some(value) if value.is_finite() => {
                         message!("a comma before three digits may part thousands: write it as {}", text.replace(',', "."))
                     }
@@ -223,6 +236,17 @@ impl<'a, R: BufRead> CsvRows<'a, R> {
             row.extend(waves);
         }
         Ok(row)
+    }
+
+    /// What is wrong with a date that does not follow the last.
+    fn out_of_order(&self, wrong: Wrong, date: &str) -> Error {
+        let (date, last) = (format!("{date:?}"), format!("{:?}", self.last_date));
+        let what = match wrong {
+            Wrong::Unreadable => message!("{} is not a date like {} before it", date, last),
+            Wrong::Duplicate => message!("the date {} is there twice", date),
+            Wrong::Disorder => message!("the date {} comes after {}", date, last),
+        };
+        self.wrong(what, message!("give rows in the order of time, one a date, and every date in one format"))
     }
 
     /// The row's date, of the cells that have it.
