@@ -122,7 +122,10 @@ pub struct Description {
     pub scalers: Vec<Vec<Scaler>>,
     /// Where each series came from.
     pub sources: Vec<String>,
-    /// The value of the id column for each series, where there is one.
+    /// The column that tells series apart, where there is one.
+    #[serde(default)]
+    pub id: Option<String>,
+    /// The value of that column for each series.
     #[serde(default)]
     pub ids: Vec<String>,
 }
@@ -142,7 +145,7 @@ impl Description {
 
     /// Checks that the description is possible for a model of `n_tensor` tensors. The error says what is not.
     fn check(&self, n_tensor: usize) -> Result<(), Message> {
-        let Description { model, training, layout, scalers, sources, ids } = self;
+        let Description { model, training, layout, scalers, sources, id: _, ids } = self;
         let checked = model.check().and_then(|()| training.check()).and_then(|()| training.check_model(model));
         checked.map_err(|error| error.message())?;
         let agree = [
@@ -333,7 +336,7 @@ mod tests {
         let model = ForecasterConfig::new(ModelKind::MinGru, 8);
         let layout = Layout::one_column("Close", 32, 1);
         let training = TrainingConfig::lab(ModelKind::MinGru);
-        let description = Description { model, training, layout, scalers: vec![], sources: vec![], ids: vec![] };
+        let description = Description { model, training, layout, scalers: vec![], sources: vec![], id: None, ids: vec![] };
         let mut graph = Graph::new();
         graph.parameter("w", &[1], crate::graph::Init::Constant(0.0));
         let refused =
@@ -364,7 +367,8 @@ mod tests {
             layout: Layout::one_column("Close", 32, 1),
             scalers: vec![vec![Scaler { scaling: Scaling::Standard, offset: 0.0, scale: 1.0 }]],
             sources: vec!["memory".into()],
-            ids: vec![],
+            id: Some("shop".into()),
+            ids: vec!["a".into()],
         };
         let tensor = NamedTensor { shape: vec![1], values: vec![1.0] };
         let tensors = Tensors { tensors: BTreeMap::from([("w".to_string(), tensor)]), ..Tensors::default() };

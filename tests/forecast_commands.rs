@@ -599,11 +599,13 @@ fn a_checkpoint_is_used_on_rows_that_are_said_and_named() {
     assert!(output.status.success() && stderr(&output).contains("no regular step"), "{output:?}");
     let forecast = std::fs::read_to_string(path.join("forecast.csv")).expect("rows");
     assert!(forecast.starts_with("shop,ahead,sold\na,1,") && forecast.contains("\nb,1,"), "{forecast}");
-    // without the column that tells them apart
-    let one = std::fs::read_to_string(path.join("two.csv")).expect("rows");
-    let one: String = one.lines().filter(|line| !line.contains(",b,")).map(|line| format!("{line}\n")).collect();
-    std::fs::write(path.join("one.csv"), one).expect("written");
-    let nameless = "forecast --checkpoint two/best.safetensors --device cpu --csv one.csv";
+    // the checkpoint knows the column that tells them apart, which a file must have
+    succeeds(path, "forecast --checkpoint two/best.safetensors --device cpu --csv two.csv --out again.csv");
+    assert_eq!(std::fs::read_to_string(path.join("again.csv")).expect("rows"), forecast);
+    let two = std::fs::read_to_string(path.join("two.csv")).expect("rows");
+    let nameless = two.lines().filter(|line| !line.contains(",b,")).map(|line| line.replace(",shop", "").replace(",a,", ",") + "\n");
+    std::fs::write(path.join("nameless.csv"), nameless.collect::<String>()).expect("written");
+    let nameless = "forecast --checkpoint two/best.safetensors --device cpu --csv nameless.csv";
     refuses(path, nameless, &["was trained on 2 series, not 1; give --id and the column that tells these series apart: a, b"]);
     refuses(path, "backtest --device cpu --csv two.csv --id shop", &["--csv is 2 series", "give a CSV file of that series alone"]);
     // a series that no window fits in is left out

@@ -11,7 +11,9 @@ use crate::baseline::find_season;
 use crate::checkpoint::Description;
 use crate::dataset::download::{Server, csv_path};
 use crate::dataset::prices::{self, Request};
-use crate::dataset::{CALENDAR, Channels, Columns, CsvOptions, Layout, Missing, Partition, Scaling, Source, Table, Windows, is_close};
+use crate::dataset::{
+    CALENDAR, Channels, Columns, CsvOptions, Layout, Missing, Partition, Scaling, Source, Table, Windows, has_column, is_close,
+};
 use crate::error::{Error, Result};
 use crate::report::Lang;
 use crate::report::language::fill;
@@ -26,7 +28,7 @@ pub struct DataArgs {
     /// Column of dates [default: one called date, time or similar, otherwise the first that starts with a date]
     #[arg(long, value_name = "NAME")]
     date: Option<String>,
-    /// Column that tells the series in a file apart
+    /// Column that tells the series in a file apart [default: none; forecast and evaluate: the checkpoint's]
     #[arg(long, value_name = "NAME")]
     id: Option<String>,
     /// How to treat cells without a value
@@ -46,6 +48,12 @@ impl DataArgs {
         self.id.as_deref()
     }
 
+    /// That column where a checkpoint is used: if none is given, the one that it was trained with, where all files have it.
+    pub fn id_for<'a>(&'a self, description: &'a Description) -> Option<&'a str> {
+        let have_it = |id: &&str| !self.csv.is_empty() && self.csv.iter().all(|path| has_column(path, id));
+        self.id().or_else(|| description.id.as_deref().filter(have_it))
+    }
+
     /// The files that it reads, and the one in a folder that a download is saved to.
     pub fn files(&self, save_folder: &Path) -> Vec<PathBuf> {
         let downloaded = self.download.as_ref().map(|ticker| csv_path(save_folder, ticker));
@@ -63,8 +71,8 @@ impl DataArgs {
         }
     }
 
-    /// Reads the series, or makes one up by `seed` where none is found; prints each step.
-    pub fn tables(&self, columns: Columns<'_>, save_folder: PathBuf, seed: Option<u64>, lang: Lang) -> Result<Vec<Table>> {
+    /// Reads the series, which the column `id` tells apart, or makes one up by `seed` where none is found; prints each step.
+    fn tables(&self, columns: Columns<'_>, id: Option<&str>, save_folder: PathBuf, seed: Option<u64>, lang: Lang) -> Result<Vec<Table>> {
         let (named, with_calendar) = match &columns {
             Columns::Named(names) => {
                 let read: Vec<&str> = names.iter().copied().filter(|name| !CALENDAR.contains(name)).collect();
@@ -85,7 +93,7 @@ impl DataArgs {
             folders: vec!["data".into(), ".".into()],
             default_ticker: "AAPL",
             save_folder,
-            options: CsvOptions { columns, date: self.date.as_deref(), id: self.id.as_deref(), missing: self.missing },
+            options: CsvOptions { columns, date: self.date.as_deref(), id, missing: self.missing },
             seed,
         };
         let tables = prices::resolve(&request, &mut |note| println!("{}", fill(lang.texts().data, [&lang.message(&note)])))?;
@@ -97,7 +105,7 @@ impl DataArgs {
         let columns: Vec<&str> = description.layout.columns().collect();
         let seed = description.training.seed;
         let is_made_up = description.sources.contains(&Source::Synthetic { seed }.to_string());
-        self.tables(Columns::Named(&columns), ".".into(), is_made_up.then_some(seed), lang)
+        self.tables(Columns::Named(&columns), self.id_for(description), ".".into(), is_made_up.then_some(seed), lang)
     }
 }
 
@@ -232,7 +240,7 @@ impl LayoutArgs {
             None if is_all(&targets) || is_all(&features) => Columns::All,
             None => Columns::CloseOrAll,
         };
-        let mut tables = data.tables(columns, save_folder, Some(training.seed), lang)?;
+        let mut tables = data.tables(columns, data.id(), save_folder, Some(training.seed), lang)?;
         let mut layout = self.layout(&tables, &targets, partition, training);
         // a series of a few rows may have them all at one time of day
         let times_differ = tables.iter().any(|table| table.dates().is_some_and(|dates| dates.time_of_day().is_some()));

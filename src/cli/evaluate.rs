@@ -77,7 +77,7 @@ pub async fn run(args: &Args, lang: Lang) -> Result<ExitCode> {
         comparisons.push((part, comparison));
     }
     if let Some(path) = &args.by_series {
-        scores::save_by_series(path, &comparisons, &tables, args.data.id())?;
+        scores::save_by_series(path, &comparisons, &tables, args.data.id_for(&description))?;
     }
     super::save_figures(args.json.as_deref(), || figures, lang)?;
     Ok(ExitCode::SUCCESS)

@@ -79,7 +79,7 @@ pub async fn run(args: &Args, lang: Lang) -> Result<ExitCode> {
     for (table, scalers) in tables.iter().zip(&scalers) {
         futures.push(model.future(table, scalers, horizon, &graph, &parameters, &device).await?);
     }
-    save(&args.out, &tables, &futures, &model, args.data.id())?;
+    save(&args.out, &tables, &futures, &model, args.data.id_for(&description))?;
     let texts = lang.texts();
     for (table, _) in tables.iter().zip(&futures).filter(|(table, future)| table.dates().is_some() && future.dates.is_empty()) {
         let warning = fill(texts.no_dates_ahead, [&lang.message(&table.source().message())]);

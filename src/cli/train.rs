@@ -211,7 +211,7 @@ pub async fn run(args: &Args, mut options: toml::Table, lang: Lang) -> Result<Ex
     };
     save_state(&fit.last, &folder)?;
     let checkpoint = args.checkpoint.clone().unwrap_or_else(|| folder.file(BEST));
-    save_checkpoint(&checkpoint, args.model, &setting, &trainer, &fit)?;
+    save_checkpoint(&checkpoint, args, &setting, &trainer, &fit)?;
     show(args, &setting, &fit, &options, &device, &mut folder, lang).await?;
     let texts = lang.texts();
     println!("{}", fill(texts.checkpoint, [&checkpoint.display().to_string()]));
@@ -269,14 +269,15 @@ async fn show(args: &Args, setting: &Setting, fit: &Fit, options: &str, device: 
 }
 
 /// Writes the parameters that are kept, with all that forecasting by them needs.
-fn save_checkpoint(path: &Path, kind: ModelKind, setting: &Setting, trainer: &Trainer, fit: &Fit) -> Result<()> {
+fn save_checkpoint(path: &Path, args: &Args, setting: &Setting, trainer: &Trainer, fit: &Fit) -> Result<()> {
     let Setting { tables, windows, training, .. } = setting;
     let description = Description {
-        model: setting.model(kind),
-        training: training.config(kind)?,
+        model: setting.model(args.model),
+        training: training.config(args.model)?,
         layout: windows.layout().clone(),
         scalers: windows.scalers().to_vec(),
         sources: tables.iter().map(Table::source).map(Source::to_string).collect(),
+        id: args.data.id().map(String::from),
         ids: tables.iter().filter_map(|table| table.source().id().cloned()).collect(),
     };
     let bytes = Checkpoint::new(description, trainer.graph(), &fit.parameters)?.to_bytes()?;

@@ -23,7 +23,7 @@ mod table;
 mod windows;
 
 #[cfg(feature = "cli")]
-pub use self::csv::{Columns, CsvOptions, CsvRows, CsvTables, Missing, is_close, read_csv};
+pub use self::csv::{Columns, CsvOptions, CsvRows, CsvTables, Missing, has_column, is_close, read_csv};
 #[cfg(feature = "cli")]
 pub use dates::{Spacing, Step};
 pub use scaler::{Scaler, Scaling};

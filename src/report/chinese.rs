@@ -36,7 +36,7 @@ pub static CHINESE: &[(&str, &str)] = &[
         "CSV 文件，可为 gzip；给出多个即为多个序列 [默认：data/AAPL_stock_data.csv，若无此文件则用生成的序列]"),
     ("Column of dates [default: one called date, time or similar, otherwise the first that starts with a date]",
         "日期列 [默认：名为 date、time 等的列，否则为第一个以日期开头的列]"),
-    ("Column that tells the series in a file apart", "区分文件中各个序列的列"),
+    ("Column that tells the series in a file apart [default: none; forecast and evaluate: the checkpoint's]", "区分文件中各个序列的列 [默认：无；forecast 和 evaluate：检查点的列]"),
     ("How to treat cells without a value", "如何处理没有值的单元格"),
     ("How to treat cells without a value; a row that is left out gives an empty line",
         "如何处理没有值的单元格；被舍去的行输出空行"),

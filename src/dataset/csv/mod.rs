@@ -242,6 +242,14 @@ fn reader(path: &Path) -> io::Result<(Reader<impl Read>, Dialect)> {
     Ok((builder.from_reader(Cursor::new(sample).chain(file)), dialect))
 }
 
+/// Whether a file can be read and has a column that is found by `name`.
+pub fn has_column(path: &Path, name: &str) -> bool {
+    let header = |(mut reader, dialect): (Reader<_>, Dialect)| reader.byte_headers().ok().filter(|_| dialect.has_header).cloned();
+    let Some(header) = reader(path).ok().and_then(header) else { return false };
+    let names: Vec<String> = header.iter().map(|name| String::from_utf8_lossy(name).into()).collect();
+    find_column("", &names, name).is_ok()
+}
+
 /// A file's text, decompressed where it begins as gzip does.
 fn open(path: &Path) -> io::Result<Box<dyn Read>> {
     let mut file = BufReader::with_capacity(1 << 16, File::open(path)?);
