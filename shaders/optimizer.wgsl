@@ -8,6 +8,7 @@
 struct Params {
     n_parameter: u32,
     n_rate: u32,
+    rate: f32, // what learning rates are multiplied by
     clip_value: f32,
     weight_decay: f32,
     momentum: f32,
@@ -34,7 +35,7 @@ struct Params {
 @group(0) @binding(10) var<storage, read_write> penalised: array<f32>; // (n_parameter), the gradients where they are written
 
 fn learning_rate() -> f32 {
-    return learning_rates[min(counter[0], params.n_rate - 1u)];
+    return params.rate * learning_rates[min(counter[0], params.n_rate - 1u)];
 }
 
 fn clip_factor() -> f32 {

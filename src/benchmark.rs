@@ -257,7 +257,14 @@ pub fn training_step(model: ModelKind, shape: Shape, loss_on: LossOn) -> Result<
     graph.loss("loss", Loss::Mse, forecast, target, counter, losses)?;
     graph.backward(&[])?;
     let clip = graph.clip_grad_norm(1.0)?;
-    graph.optimize(&Update { optimizer: Optimizer::sgd(1e-4), clip: Some(clip), clip_value: None, learning_rates, counter })?;
+    graph.optimize(&Update {
+        optimizer: Optimizer::sgd(1e-4),
+        clip: Some(clip),
+        clip_value: None,
+        learning_rates,
+        counter,
+        group: None,
+    })?;
     let results = vec![losses, graph.flat_parameters()];
     let program = graph.finish("training step");
     let parameters = initial_values(graph, 1);

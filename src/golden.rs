@@ -380,7 +380,7 @@ impl Case {
         let rates = graph.input("learning_rates", &[1]);
         let counter = graph.indices("counter", &[2]);
         graph.backward(&[(parameter, source)])?;
-        graph.optimize(&Update { optimizer, clip: None, clip_value: None, learning_rates: rates, counter })?;
+        graph.optimize(&Update { optimizer, clip: None, clip_value: None, learning_rates: rates, counter, group: None })?;
         let program = graph.finish("step");
         let mut session = backend.load(&graph).await?;
         session.write(parameter, &start.values)?;
@@ -419,7 +419,7 @@ impl Case {
         graph.loss("loss", Loss::Mse, forecast.y, y, counter, losses)?;
         graph.backward(&[])?;
         let clip = attrs.get("clip_norm").and_then(Value::as_f64).map(|norm| graph.clip_grad_norm(norm as f32)).transpose()?;
-        graph.optimize(&Update { optimizer, clip, clip_value: None, learning_rates: rates, counter })?;
+        graph.optimize(&Update { optimizer, clip, clip_value: None, learning_rates: rates, counter, group: None })?;
         graph.advance(counter)?;
         let program = graph.finish("step");
         let mut session = backend.load(&graph).await?;

@@ -169,7 +169,7 @@ fn update(optimizer: Optimizer) -> Graph {
     graph.backward(&[]).expect("differentiable");
     graph.l1_penalty(0.1, mask).expect("fits");
     let clip = graph.clip_grad_norm(1.0).expect("fits");
-    graph.optimize(&Update { optimizer, clip: Some(clip), clip_value: Some(0.5), learning_rates, counter }).expect("fits");
+    graph.optimize(&Update { optimizer, clip: Some(clip), clip_value: Some(0.5), learning_rates, counter, group: None }).expect("fits");
     graph.advance(counter).expect("fits");
     graph.finish("update");
     graph

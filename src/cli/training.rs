@@ -21,7 +21,7 @@ pub struct TrainingArgs {
     /// series is short; bench: 32]
     #[arg(long)]
     window: Option<usize>,
-    /// Hidden channels [default: 16; bench: 128]
+    /// Hidden channels [default: 32; bench: 128]
     #[arg(long)]
     hidden: Option<usize>,
     /// Steps to forecast at once
@@ -72,7 +72,7 @@ pub struct TrainingArgs {
     /// otherwise all]
     #[arg(long, value_name = "STEPS")]
     epoch_steps: Option<usize>,
-    /// Learning rate [default: sgd 0.01, for the Mambas 0.005; adam, adamw 0.001, with a linear skip 0.0001; rmsprop 0.01]
+    /// Learning rate, of which a linear skip has a tenth [default: sgd 0.01, for the Mambas 0.005; adam, adamw 0.001; rmsprop 0.01]
     #[arg(long)]
     lr: Option<f32>,
     /// How each window is normalised before the model, and restored after it [default: last or mean-std, whichever suits a linear map
@@ -120,7 +120,7 @@ pub struct TrainingArgs {
     /// Added to the root of the second moment (adam, adamw, rmsprop) [default: 1e-8]
     #[arg(long)]
     eps: Option<f64>,
-    /// L2 penalty, or AdamW's decay [default: sgd 0.0001, adamw 0.01, with a linear skip 1; else 0]
+    /// L2 penalty, or AdamW's decay [default: sgd 0.0001, adamw 0.01; else 0]
     #[arg(long)]
     weight_decay: Option<f64>,
     /// Strength of an L1 penalty on all parameters except biases
@@ -332,7 +332,7 @@ impl TrainingArgs {
 
     /// Hidden channels.
     pub fn hidden(&self) -> usize {
-        self.hidden.unwrap_or(if self.is_lab { 128 } else { 16 })
+        self.hidden.unwrap_or(if self.is_lab { 128 } else { 32 })
     }
 
     /// Windows of a training step.
@@ -415,7 +415,6 @@ impl TrainingArgs {
         let lab = TrainingConfig::lab(kind);
         let default_rate = match self.optimizer_name() {
             OptimizerName::Sgd => lab.learning_rate,
-            OptimizerName::Adam | OptimizerName::Adamw if self.has_skip() => 1e-4,
             OptimizerName::Adam | OptimizerName::Adamw => 1e-3,
             OptimizerName::Rmsprop => 1e-2,
         };
@@ -447,7 +446,7 @@ impl TrainingArgs {
         match self.optimizer_name() {
             OptimizerName::Sgd => Optimizer::Sgd { momentum, nesterov: self.nesterov, weight_decay: decay(lab_decay) },
             OptimizerName::Adam => Optimizer::Adam { betas, eps, weight_decay: decay(0.0) },
-            OptimizerName::Adamw => Optimizer::AdamW { betas, eps, weight_decay: decay(if self.has_skip() { 1.0 } else { 0.01 }) },
+            OptimizerName::Adamw => Optimizer::AdamW { betas, eps, weight_decay: decay(0.01) },
             OptimizerName::Rmsprop => Optimizer::RmsProp { alpha, eps, momentum, weight_decay: decay(0.0) },
         }
     }

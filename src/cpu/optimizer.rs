@@ -18,7 +18,7 @@ pub fn run(op: &Optimize, memory: &mut Memory<f32>) {
     let rates = rates.row(0);
     let settings = Settings {
         optimizer: update.optimizer,
-        learning_rate: f64::from(rates[(at as usize).min(rates.len() - 1)]),
+        learning_rate: f64::from(op.rate * rates[(at as usize).min(rates.len() - 1)]),
         weight_decay: update.optimizer.weight_decay(),
         clip_factor: clip.map_or(1.0, |clip| clip.row(0)[1]),
         clip_value: update.clip_value.unwrap_or(f32::INFINITY),

@@ -34,7 +34,7 @@ pub use loss::{Loss, MeanLoss, MeanLossBackward};
 pub use mamba_lab::{MambaLab, MambaLabBackward};
 pub use min_gru::{MinGru, MinGruBackward};
 pub use min_gru_scan::{MinGruScan, MinGruScanBackward};
-pub use optimizer::{L1Penalty, Optimize, Optimizer, Update};
+pub use optimizer::{L1Penalty, Optimize, Optimizer, ParameterGroup, Update};
 pub use rms_norm::{RmsNorm, RmsNormBackward};
 pub use selective_scan::{SelectiveScan, SelectiveScanBackward, SelectiveScanInputs};
 pub use stack::Stack;

@@ -196,14 +196,27 @@ pub struct Update {
     pub learning_rates: Tensor,
     /// `(2)`: see [`Advance`](super::Advance); all steps so far are `counter[1]`, this one not counted.
     pub counter: Tensor,
+    /// Parameters that learn at another rate than the others.
+    pub group: Option<ParameterGroup>,
 }
 
-/// Updates all parameters.
+/// Parameters that learn at a rate of their own.
+#[derive(Clone, Copy, Debug)]
+pub struct ParameterGroup {
+    /// The first of them; all that are declared later are in it too.
+    pub first: Tensor,
+    /// Their learning rate, as a multiple of that of the others.
+    pub rate: f32,
+}
+
+/// Updates parameters that learn at one rate.
 #[derive(Clone, Copy, Debug)]
 pub struct Optimize {
     /// How.
     pub update: Update,
-    /// `(n)`, all parameters, read and written.
+    /// What the learning rate is multiplied by.
+    pub rate: f32,
+    /// `(n)`, the parameters, read and written.
     pub parameters: Tensor,
     /// `(n)`, their gradients.
     pub gradients: Tensor,
@@ -231,7 +244,8 @@ impl Graph {
     /// `optimizer.first` and `optimizer.second`, where the rule has them: one value a parameter, zero at first.
     ///
     /// # Errors
-    /// [`Error::Option`] where a number of the rule is out of range, [`Error::Shape`] where the shapes do not fit.
+    /// [`Error::Option`] where a number of the rule is out of range, [`Error::Shape`] where the shapes do not fit, [`Error::Unsupported`]
+    /// where a group does not begin with a parameter.
     pub fn optimize(&mut self, update: &Update) -> Result<()> {
         update.optimizer.check()?;
         if let Some(limit) = update.clip_value
@@ -248,7 +262,22 @@ impl Graph {
         let n_parameter = self.spec(parameters).len();
         let first = update.optimizer.has_first().then(|| self.state("optimizer.first", &[n_parameter]));
         let second = update.optimizer.has_second().then(|| self.state("optimizer.second", &[n_parameter]));
-        self.push(Optimize { update: *update, parameters, gradients, first, second });
+        let (n_before, rate) = match update.group {
+            Some(ParameterGroup { first, .. }) if self.parameters().iter().all(|parameter| parameter.tensor != first) => {
+                let what = message!("`{}` is no parameter, with which a group could begin", self.spec(first).label);
+                return Err(Error::Unsupported { operation: "optimizer", what });
+            }
+            Some(ParameterGroup { first, rate }) => (self.spec(first).offset, rate),
+            None => (n_parameter, 1.0),
+        };
+        for (at, count, rate) in [(0, n_before, 1.0), (n_before, n_parameter - n_before, rate)] {
+            if count > 0 {
+                let mut part = |tensor: Tensor| self.rows(tensor, "optimizer.part", at, count);
+                let [parameters, gradients] = [parameters, gradients].map(&mut part);
+                let [first, second] = [first, second].map(|tensor| tensor.map(&mut part));
+                self.push(Optimize { update: *update, rate, parameters, gradients, first, second });
+            }
+        }
         Ok(())
     }
 
@@ -284,7 +313,7 @@ impl Operation for Optimize {
     }
 
     fn encode(&self, plan: &mut Planner) -> Result<()> {
-        let Update { optimizer, clip, clip_value, learning_rates, counter } = self.update;
+        let Update { optimizer, clip, clip_value, learning_rates, counter, .. } = self.update;
         let (n_parameter, n_rate) = (plan.spec(self.parameters).len(), plan.spec(learning_rates).len());
         let (entry, [decay_first, decay_second], eps) = match optimizer {
             Optimizer::Sgd { .. } => ("sgd", [0.0; 2], 0.0),
@@ -308,6 +337,7 @@ impl Operation for Optimize {
                 .bind("counter", counter)
                 .param("n_parameter", count)
                 .param("n_rate", n_rate)
+                .param("rate", self.rate)
                 .param("clip_value", clip_value.unwrap_or_default())
                 .param("weight_decay", optimizer.weight_decay() as f32)
                 .param("momentum", optimizer.momentum() as f32)

@@ -90,7 +90,7 @@ pub(super) fn run<T: Float>(op: &Optimize, memory: &mut Memory<T>) {
     let rates = memory.axes::<Ix1>(update.learning_rates);
     let settings = Settings {
         optimizer: update.optimizer,
-        learning_rate: rates[at.min(rates.len() - 1)].as_f64(),
+        learning_rate: f64::from(op.rate) * rates[at.min(rates.len() - 1)].as_f64(),
         clip_factor: update.clip.map_or(1.0, |clip| memory.axes::<Ix1>(clip)[1].as_f64()),
         clip_value: update.clip_value.map(f64::from),
     };

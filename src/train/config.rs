@@ -127,8 +127,8 @@ impl TrainingConfig {
     /// Training steps of an epoch at most, where it draws its windows anew.
     pub const EPOCH_STEPS: usize = 1000;
 
-    /// Settings for forecasts of a series, as the commands but `bench` have them for a model without a linear skip: AdamW with a cosine
-    /// schedule, losses in balanced units, windows drawn anew in every epoch, early stopping.
+    /// Settings for forecasts of a series, as the commands but `bench` have them: AdamW with a cosine schedule, losses in balanced units,
+    /// windows drawn anew in every epoch, early stopping.
     ///
     /// ```
     /// use scanrnn::model::ModelKind;

@@ -22,9 +22,16 @@ use crate::error::{Error, Result};
 use crate::fingerprint::fingerprint;
 use crate::graph::{Graph, Tensor};
 use crate::model::ForecasterConfig;
-use crate::ops::{Rescaling, Update};
+use crate::ops::{ParameterGroup, Rescaling, Update};
 use evaluation::Evaluation;
 use programs::{BestParameters, Recorder, SeriesTensors, WindowProgram, l1_penalty};
+
+/// The first parameter of a linear skip; its others are declared behind it.
+const SKIP: &str = "skip.weight";
+
+/// The learning rate of a linear skip, as a multiple of that of the recurrent path: the map that it starts as is good, and larger steps would
+/// shake it.
+const SKIP_RATE: f32 = 0.1;
 
 /// Scaled series, one below another, and the windows in them that are trained on and scored.
 #[derive(Clone, Debug)]
@@ -177,7 +184,9 @@ impl Trainer {
         graph.backward(&[])?;
         let l1_mask = if config.l1 > 0.0 { Some(l1_penalty(&mut graph, config.l1)?) } else { None };
         let clip = config.clip_norm.map(|norm| graph.clip_grad_norm(norm)).transpose()?;
-        graph.optimize(&Update { optimizer: config.optimizer, clip, clip_value: config.clip_value, learning_rates, counter })?;
+        let skip = graph.parameters().iter().find(|parameter| parameter.name == SKIP);
+        let group = skip.map(|parameter| ParameterGroup { first: parameter.tensor, rate: SKIP_RATE });
+        graph.optimize(&Update { optimizer: config.optimizer, clip, clip_value: config.clip_value, learning_rates, counter, group })?;
         let train = recorder.finish(&mut graph, "train", train, &[slice * config.batch, model.horizon, n_column])?;
 
         let evaluation = recorder.evaluation(&mut graph, n_valid)?;
@@ -223,7 +232,7 @@ impl Trainer {
     /// [`Error::Shape`] where the map is not from this window to this horizon, or the biases have not the model's levels.
     pub fn start_from_linear(&mut self, map: &Array2<f64>, biases: &Array2<f64>) -> Result<()> {
         let named = |name: &str| self.graph.parameters().iter().find(|parameter| parameter.name == name).map(|parameter| parameter.tensor);
-        let (Some(weight), Some(skip_bias)) = (named("skip.weight"), named("skip.bias")) else { return Ok(()) };
+        let (Some(weight), Some(skip_bias)) = (named(SKIP), named("skip.bias")) else { return Ok(()) };
         let (window, horizon, levels) = (self.config.window, self.model.horizon, self.model.levels);
         if map.dim() != (window, horizon) {
             return Err(Error::shape("linear skip", "map", format!("({window}, {horizon}), window and horizon"), map.shape()));

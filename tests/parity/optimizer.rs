@@ -1,7 +1,7 @@
 //! `optimizer` against the reference.
 
 use scanrnn::graph::{Init, Tensor};
-use scanrnn::ops::{Optimizer, Update};
+use scanrnn::ops::{Optimizer, ParameterGroup, Update};
 
 use super::harness::Case;
 
@@ -27,7 +27,7 @@ fn update(case: &mut Case, optimizer: Optimizer, n_parameter: usize, t: u32) -> 
     case.fill(gradients, -0.5, 0.5);
     let learning_rates = case.values("rates", &[3], vec![0.5, 0.01, 0.02]);
     let counter = case.indices("counter", &[2], vec![1, t - 1]);
-    (Update { optimizer, clip: None, clip_value: None, learning_rates, counter }, vec![parameters])
+    (Update { optimizer, clip: None, clip_value: None, learning_rates, counter, group: None }, vec![parameters])
 }
 
 /// Pushes the update and lets the moments that it adds to the graph begin at some values.
@@ -93,6 +93,40 @@ fn clipping_by_norm_and_by_value() {
 }
 
 #[test]
+fn a_group_learns_at_its_own_rate() {
+    for optimizer in optimizers() {
+        let mut case = Case::new(format!("{optimizer:?}, two groups"));
+        let (mut update, mut written) = update(&mut case, optimizer, 100, 3);
+        let first = case.graph.parameter("v", &[3, 30], Init::Constant(0.0));
+        case.graph.parameter("b", &[30], Init::Constant(0.0));
+        let (parameters, gradients) = (case.graph.flat_parameters(), case.graph.flat_gradients());
+        case.fill(parameters, -1.0, 1.0);
+        case.fill(gradients, -0.5, 0.5);
+        written[0] = parameters;
+        update.group = Some(ParameterGroup { first, rate: 0.25 });
+        push(&mut case, &update, &mut written);
+        case.check_values(&written);
+    }
+}
+
+#[test]
+fn a_group_of_all_parameters_is_a_learning_rate() {
+    let after = |group: bool, rate: f32| {
+        let mut case = Case::new("one group");
+        let (mut update, _) = update(&mut case, Optimizer::adam_w(0.05), 65, 3);
+        update.learning_rates = case.values("rate", &[1], vec![rate]);
+        let first = case.graph.parameters()[0].tensor;
+        update.group = group.then_some(ParameterGroup { first, rate: 0.25 });
+        case.graph.optimize(&update).expect("in range");
+        let parameters = case.graph.flat_parameters();
+        case.read_everywhere(parameters)
+    };
+    for ((device, grouped), (_, alone)) in after(true, 0.5).into_iter().zip(after(false, 0.125)) {
+        assert_eq!(grouped, alone, "{device}");
+    }
+}
+
+#[test]
 fn an_l1_penalty_adds_to_the_gradients_that_its_mask_names() {
     let mut case = Case::new("L1");
     case.graph.parameter("w", &[128], Init::Constant(0.0));
@@ -130,8 +164,13 @@ fn what_an_optimizer_refuses() {
     assert_eq!(message(Optimizer::sgd(0.0), Some(0.0)), "--clip-value is 0: must be a number above 0");
     let nesterov = Optimizer::Sgd { momentum: 0.0, nesterov: true, weight_decay: 0.0 };
     assert_eq!(message(nesterov, None), "--momentum is 0: must be above 0 with Nesterov's momentum");
+    let none = case.graph.input("x", &[4]);
+    let grouped = Update { group: Some(ParameterGroup { first: none, rate: 0.5 }), ..given };
+    let refused = case.graph.optimize(&grouped).expect_err("refused").to_string();
+    assert!(refused.contains("`x` is no parameter, with which a group could begin"), "{refused}");
+    let mut message = |optimizer| case.graph.optimize(&Update { optimizer, ..given }).expect_err("refused").to_string();
     let adam = Optimizer::Adam { betas: [0.9, 1.0], eps: 1e-8, weight_decay: 0.0 };
-    assert_eq!(message(adam, None), "--betas is 1: must be at least 0 and below 1");
+    assert_eq!(message(adam), "--betas is 1: must be at least 0 and below 1");
 }
 
 #[test]
