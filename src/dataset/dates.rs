@@ -387,7 +387,9 @@ impl Keys {
             let step = Step::Count(i64::try_from(usual).ok().filter(|_| is_kept)?);
             return Some(spacing(step, &|row| differences[row] == usual));
         }
-        if n_usual == differences.len() {
+        // months without days are no steps of days, even where all have as many
+        let has_days = !matches!(self.format, Format::Pattern(pattern) if !pattern.contains("%d"));
+        if n_usual == differences.len() && has_days {
             return fixed();
         }
         // Months are looked for only where no step is shorter than the shortest month.
@@ -639,7 +641,7 @@ mod tests {
 
     #[test]
     fn every_format_goes_on_as_it_is_written() {
-        let cases: [(&[&str], &str, [&str; 2]); 70] = [
+        let cases: [(&[&str], &str, [&str; 2]); 71] = [
             (&["2024-01-30", "2024-01-31"], "1 day", ["2024-02-01", "2024-02-02"]),
             (&["2016-07-01 22:00:00", "2016-07-01 23:00:00"], "1 hour", ["2016-07-02 00:00:00", "2016-07-02 01:00:00"]),
             (&["2024-01-31T23:30", "2024-01-31T23:45"], "15 minutes", ["2024-02-01T00:00", "2024-02-01T00:15"]),
@@ -707,7 +709,8 @@ mod tests {
             (&["1704067200", "1704070800"], "1 hour", ["1704074400", "1704078000"]),
             (&["1704067200000", "1704070800000"], "1 hour", ["1704074400000", "1704078000000"]),
             (&["1", "3", "5"], "2", ["7", "9"]),
-            (&["1949-11", "1949-12", "1950-01"], "1 month", ["1950-02", "1950-03"]),
+            (&["1949-11", "1949-12"], "1 month", ["1950-01", "1950-02"]),
+            (&["1949-12", "1950-01", "1950-02"], "1 month", ["1950-03", "1950-04"]),
             (&["2023-12-31", "2024-01-31", "2024-02-29"], "1 month", ["2024-03-31", "2024-04-30"]),
             (&["2020-01-31", "2020-02-28", "2020-03-31", "2020-04-30"], "1 month", ["2020-05-29", "2020-06-30"]),
             (&["2020-01-01", "2020-02-03", "2020-03-02", "2020-04-01"], "1 month", ["2020-05-01", "2020-06-01"]),
