@@ -211,6 +211,14 @@ pub(super) fn is_date(text: &str) -> bool {
     Format::Number.key(text).is_none() && FORMATS.iter().any(|format| format.key(text).is_some())
 }
 
+/// Whether `text` is a number that counts: no date, no year, no time since 1970.
+pub(super) fn is_count(text: &str) -> bool {
+    let is_small = |number| unit(number).is_none() && !(1500..=2100).contains(&number);
+    let is_pattern = |format: &Format| matches!(format, Format::Pattern(_));
+    Format::Number.key(text).is_some_and(is_small)
+        && !FORMATS.iter().filter(|format| is_pattern(format)).any(|format| format.key(text).is_some())
+}
+
 /// Takes a column's dates one after another and says when one is wrong. They may run forward or, all of them, backward.
 pub(super) struct Order {
     /// What fits all dates so far.
