@@ -67,6 +67,23 @@ fn delimiters_and_decimal_commas_are_told() {
 }
 
 #[test]
+fn blanks_may_part_cells() {
+    let text = "  year     load   \"dew point\"\r\n  1999     0.5     2\r\n\r\n  2000   -11.5   3\r\n";
+    for text in [text.as_bytes(), &gzip(text)] {
+        let (table, notes) = read(text);
+        assert_eq!((dates(&table), table.names().join("+")), (vec!["1999", "2000"], "load+dew point".into()));
+        assert_eq!(columns(&table), [[0.5, -11.5], [2.0, 3.0]]);
+        assert!(notes.is_empty(), "{notes:?}");
+    }
+    assert_eq!(columns(&read("-0.3 0.08\n 0.01  0.09\n").0), [[-0.3, 0.01], [0.08, 0.09]]);
+    let wrong = read_with(text.replace("-11.5", "x"), &CsvOptions::default()).expect_err("no number");
+    assert!(wrong.starts_with("data.csv:4, column load: \"x\" is not a number"), "{wrong}");
+
+    let mut rows = CsvRows::new(text.as_bytes(), Message::from("rows"), &["load"], None, Missing::Error).expect("a header");
+    assert_eq!((rows.next_row().expect("a row"), rows.next_row().expect("a row")), (Some(vec![0.5]), Some(vec![-11.5])));
+}
+
+#[test]
 fn a_quote_that_is_never_closed_is_refused() {
     let head = "date,load,note\n2024-01-01,1,\"a\nb\"\n";
     let rest = "2024-01-03,3,x\n2024-01-04,4,x\n";

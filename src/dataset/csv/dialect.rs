@@ -4,6 +4,7 @@ use std::ops::Range;
 
 use csv::{ByteRecord, ReaderBuilder};
 
+use super::blanks::part_by_tabs;
 use super::missing::is_missing;
 use crate::dataset::dates::is_date;
 use crate::dataset::table::is_alike;
@@ -21,6 +22,9 @@ pub(super) struct Dialect {
 
 /// The comma last: the others are hardly in every line by chance, the comma may be a decimal mark.
 const DELIMITERS: [u8; 4] = [b'\t', b';', b'|', b','];
+
+/// Stands for runs of blanks, by which cells are parted where no other delimiter fits.
+pub(super) const BLANKS: u8 = b' ';
 
 /// Rows that are looked at.
 const MOST_ROWS: usize = 200;
@@ -46,7 +50,7 @@ impl Dialect {
             if width > 1 && 2 * n_fitting > rows.len() { n_fitting } else { 0 }
         };
         let best = DELIMITERS.into_iter().rev().max_by_key(|&delimiter| fit(delimiter)).filter(|&delimiter| fit(delimiter) > 0);
-        let delimiter = known.or(best).unwrap_or(b',');
+        let delimiter = known.or(best).or_else(|| has_blanks(sample).then_some(BLANKS)).unwrap_or(b',');
         let records = rows(sample, delimiter);
         let rows: Vec<Vec<Kind>> = records.iter().map(|row| row.iter().map(|cell| kind(cell, delimiter)).collect()).collect();
         let has = |kind| rows.iter().flatten().any(|&cell| cell == kind);
@@ -60,6 +64,11 @@ impl Dialect {
         let decimal_comma = has(Kind::DecimalComma) && !(0..n_column).any(has_point);
         Dialect { delimiter, has_header: has_header(&rows), decimal_comma }
     }
+}
+
+/// The byte between two cells once [`part_by_tabs`] has been at [`BLANKS`].
+pub(super) fn byte_of(delimiter: u8) -> u8 {
+    if delimiter == BLANKS { b'\t' } else { delimiter }
 }
 
 /// The delimiter that the first line names as Excel does, `sep=;`; the line is made empty.
@@ -91,8 +100,19 @@ fn has_header(rows: &[Vec<Kind>]) -> bool {
     head.iter().enumerate().any(is_name) || !head.iter().copied().any(is_value)
 }
 
+/// Whether blanks part every row into as many cells, two or more.
+fn has_blanks(sample: &[u8]) -> bool {
+    let rows = rows(sample, BLANKS);
+    rows.len() > 1 && rows[0].len() > 1 && rows.iter().all(|row| row.len() == rows[0].len())
+}
+
 fn rows(sample: &[u8], delimiter: u8) -> Vec<ByteRecord> {
-    let reader = ReaderBuilder::new().has_headers(false).flexible(true).delimiter(delimiter).from_reader(sample);
+    let mut sample = sample.to_vec();
+    if delimiter == BLANKS {
+        part_by_tabs(&mut sample, &mut false);
+    }
+    let mut builder = ReaderBuilder::new();
+    let reader = builder.has_headers(false).flexible(true).delimiter(byte_of(delimiter)).from_reader(&sample[..]);
     reader.into_byte_records().take(MOST_ROWS).map_while(Result::ok).collect()
 }
 
@@ -121,7 +141,7 @@ pub(super) fn delimiter_of(line: &[u8], names: &[&str]) -> u8 {
             row.iter().filter(|cell| str::from_utf8(cell).is_ok_and(|cell| names.iter().any(|name| is_alike(name, cell)))).count();
         (n_named, row.len() == names.len())
     };
-    DELIMITERS.into_iter().max_by_key(|&delimiter| fit(delimiter)).unwrap_or(b',')
+    std::iter::once(BLANKS).chain(DELIMITERS).max_by_key(|&delimiter| fit(delimiter)).unwrap_or(b',')
 }
 
 /// The number that a cell's text is, with the sign of a currency or of per cent before or behind it or without.
@@ -238,6 +258,11 @@ mod tests {
         assert_eq!(dialect("a;b\n1,5;2,25\n3,5;4\n"), (';', true, true));
         assert_eq!(dialect("name,note\n\"a\",\"x; y\"\n"), (',', true, false));
         assert_eq!(dialect("Close\n1\n2\n"), (',', true, false));
+        assert_eq!(dialect(" a   b\n 1  2.5\n-3 4\n"), (' ', true, false));
+        assert_eq!(dialect("-0.3 0.08\r\n\r\n0.01\t0.08\r\n"), (' ', false, false));
+        for no_blanks in ["Close price\n1\n2\n", "a b\n1 2\n3\n", "a b;c\n1;2\n", "a b\n"] {
+            assert_ne!(dialect(no_blanks).0, ' ', "{no_blanks:?}");
+        }
     }
 
     #[test]
@@ -247,6 +272,9 @@ mod tests {
         assert_eq!(delimiter("time,Temp (C|F)\n", &["Temp (C|F)"]), ',');
         assert_eq!(delimiter("1.0,\t2.0\n", &["a", "b"]), ',');
         assert_eq!(delimiter("1,5;2,5\n", &["a", "b"]), ';');
+        assert_eq!(delimiter("  time   load\n", &["load"]), ' ');
+        assert_eq!(delimiter("1.5  2.5\n", &["a", "b"]), ' ');
+        assert_eq!(delimiter("air temp,load\n", &["load"]), ',');
         assert_eq!(delimiter("50\n", &["a"]), ',');
         assert_eq!(delimiter("", &["a"]), ',');
     }

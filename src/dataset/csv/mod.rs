@@ -1,5 +1,6 @@
 //! Tables from and to CSV files.
 
+mod blanks;
 mod dates;
 mod dialect;
 mod missing;
@@ -13,8 +14,9 @@ use std::path::Path;
 use csv::{ByteRecord, ErrorKind, Position, Reader, ReaderBuilder, Writer};
 use flate2::bufread::MultiGzDecoder;
 
+use self::blanks::Blanks;
 use self::dates::{DateColumns, date_columns};
-use self::dialect::{Dialect, Points, amount, has_unit, take_delimiter};
+use self::dialect::{BLANKS, Dialect, Points, amount, byte_of, has_unit, take_delimiter};
 pub use self::missing::Missing;
 use self::missing::{fill, is_missing};
 pub use self::rows::CsvRows;
@@ -97,7 +99,7 @@ impl Table {
 }
 
 /// Reads a CSV file, plain or compressed by gzip: a row a time step, in the order of time or, all of them, against it. Delimiter (comma,
-/// semicolon, tab, `|`, or what a first line such as `sep=;` names), header and decimal comma are told from the first rows; without a header the
+/// semicolon, tab, `|`, what a first line such as `sep=;` names, or blanks), header and decimal comma are told from the first rows; without a header the
 /// columns are called `c1`, `c2` and so on. Dates stay as they are written; a column `time` beside a column of days is joined to it.
 ///
 /// # Errors
@@ -237,8 +239,12 @@ fn reader(path: &Path) -> io::Result<(Reader<impl Read>, Dialect)> {
     let known = take_delimiter(&mut sample);
     let dialect = Dialect::new(&sample[..whole_lines], known);
     let mut builder = ReaderBuilder::new();
-    builder.delimiter(dialect.delimiter).has_headers(dialect.has_header).buffer_capacity(1 << 16);
-    Ok((builder.from_reader(Cursor::new(sample).chain(file)), dialect))
+    builder.delimiter(byte_of(dialect.delimiter)).has_headers(dialect.has_header).buffer_capacity(1 << 16);
+    let mut text: Box<dyn Read> = Box::new(Cursor::new(sample).chain(file));
+    if dialect.delimiter == BLANKS {
+        text = Box::new(Blanks::new(BufReader::with_capacity(1 << 16, text)));
+    }
+    Ok((builder.from_reader(text), dialect))
 }
 
 /// A file's text, decompressed where it begins as gzip does.

@@ -4,8 +4,9 @@ use std::io::{self, BufRead, Read};
 
 use csv::{Reader, ReaderBuilder, StringRecord, Trim};
 
+use super::blanks::part_by_tabs;
 use super::dates::{DateColumns, date_columns};
-use super::dialect::{amount, delimiter_of, is_decimal_comma};
+use super::dialect::{BLANKS, amount, byte_of, delimiter_of, is_decimal_comma};
 use super::missing::{Missing, is_missing};
 use crate::Message;
 use crate::dataset::CALENDAR;
@@ -44,6 +45,10 @@ pub struct CsvRows<'a, R> {
 struct Lines<R> {
     input: R,
     line: Vec<u8>,
+    /// Cells are parted by blanks, which become tabs.
+    has_blanks: bool,
+    /// The line to come begins within quotes.
+    is_quoted: bool,
     /// Bytes of the line that were handed on.
     n_read: usize,
     number: u64,
@@ -51,7 +56,7 @@ struct Lines<R> {
 
 impl<R: BufRead> Lines<R> {
     fn new(input: R) -> Self {
-        Lines { input, line: Vec::new(), n_read: 0, number: 0 }
+        Lines { input, line: Vec::new(), has_blanks: false, is_quoted: false, n_read: 0, number: 0 }
     }
 
     /// Goes on to the next line; whether there is one.
@@ -60,7 +65,15 @@ impl<R: BufRead> Lines<R> {
         self.n_read = 0;
         let is_there = self.input.read_until(b'\n', &mut self.line)? > 0;
         self.number += u64::from(is_there);
+        self.part();
         Ok(is_there)
+    }
+
+    /// Makes tabs of the blanks between the line's cells.
+    fn part(&mut self) {
+        if self.has_blanks {
+            part_by_tabs(&mut self.line, &mut self.is_quoted);
+        }
     }
 }
 
@@ -102,8 +115,10 @@ impl<'a, R: BufRead> CsvRows<'a, R> {
         }
         let names: Vec<&str> = columns.iter().copied().filter(|name| !CALENDAR.contains(name)).collect();
         let delimiter = delimiter_of(&lines.line, &names);
+        lines.has_blanks = delimiter == BLANKS;
+        lines.part();
         let mut reader = ReaderBuilder::new();
-        reader.delimiter(delimiter).has_headers(false).flexible(true).trim(Trim::All);
+        reader.delimiter(byte_of(delimiter)).has_headers(false).flexible(true).trim(Trim::All);
         Ok(CsvRows {
             reader: reader.from_reader(lines),
             record: StringRecord::new(),
