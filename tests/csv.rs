@@ -84,6 +84,19 @@ fn blanks_may_part_cells() {
 }
 
 #[test]
+fn numbers_may_name_columns() {
+    let (table, _) = read(",0\n1821,269\n1822,321\n1823,585\n");
+    assert_eq!((dates(&table)[0], table.names().join("+"), columns(&table)), ("1821", "0".into(), vec![vec![269.0, 321.0, 585.0]]));
+    let wide = "place,\"a, b\",1960,1961,1962,\nx,y,4.5,4,,\nz,y,,3,2,\n";
+    let wrong = read_with(wide, &CsvOptions::default()).expect_err("a row a series");
+    let what = "its columns are years: each row seems to be a series, not a time step";
+    assert_eq!(wrong, format!("data.csv: {what}; turn the table, so that each row is a year, or name columns by --features"));
+    let options = CsvOptions { columns: Columns::Named(&["1961"]), ..CsvOptions::default() };
+    assert_eq!(columns(&read_with(wide, &options).expect("a table").0[0]), [[4.0, 3.0]]);
+    assert_eq!(read("date,1960,1961,1962\n2024-01-01,1,2,3\n").0.names().len(), 3);
+}
+
+#[test]
 fn a_quote_that_is_never_closed_is_refused() {
     let head = "date,load,note\n2024-01-01,1,\"a\nb\"\n";
     let rest = "2024-01-03,3,x\n2024-01-04,4,x\n";

@@ -62,7 +62,7 @@ impl Dialect {
         };
         let n_column = records.iter().map(ByteRecord::len).max().unwrap_or(0);
         let decimal_comma = has(Kind::DecimalComma) && !(0..n_column).any(has_point);
-        Dialect { delimiter, has_header: has_header(&rows), decimal_comma }
+        Dialect { delimiter, has_header: has_header(&rows) || has_numbers_for_names(&records), decimal_comma }
     }
 }
 
@@ -98,6 +98,24 @@ fn has_header(rows: &[Vec<Kind>]) -> bool {
     let below = |column: usize| body.iter().filter_map(|row| row.get(column)).copied().find(|&kind| kind != Kind::Missing);
     let is_name = |(column, &kind): (usize, &Kind)| kind == Kind::Text && below(column).is_some_and(is_value);
     head.iter().enumerate().any(is_name) || !head.iter().copied().any(is_value)
+}
+
+/// Whether the first row numbers columns as pandas does that have no names, `,0,1`, above rows that have a first cell, or [`is_wide`].
+fn has_numbers_for_names(records: &[ByteRecord]) -> bool {
+    let Some((head, body)) = records.split_first() else { return false };
+    let head: Vec<&str> = head.iter().map(|cell| str::from_utf8(cell).unwrap_or_default().trim()).collect();
+    let is_numbered = head.len() > 1 && (1..head.len()).all(|column| head[column] == (column - 1).to_string());
+    let has_index = || body.iter().any(|row| row.get(0).is_some_and(|cell| !cell.is_empty()));
+    head.first().is_some_and(|cell| cell.is_empty()) && is_numbered && has_index() || is_wide(&head)
+}
+
+/// Whether cells are the header of a wide table, which has a column a year: text, and then three years or more that follow each other.
+pub(super) fn is_wide(cells: &[impl AsRef<str>]) -> bool {
+    let year = |cell: &str| cell.parse::<u32>().ok().filter(|year| (1500..=2100).contains(year));
+    let is_text = |cell: &str| number(cell, false).is_none() && !is_date(cell);
+    let n_text = cells.iter().take_while(|cell| is_text(cell.as_ref())).count();
+    let years: Vec<u32> = cells[n_text..].iter().map_while(|cell| year(cell.as_ref())).collect();
+    n_text > 0 && years.len() > 2 && years.windows(2).all(|pair| pair[1] == pair[0] + 1)
 }
 
 /// Whether blanks part every row into as many cells, two or more.
@@ -287,6 +305,16 @@ mod tests {
         assert_eq!(dialect(",a\n0,1\n"), (',', true, false));
         assert_eq!(dialect("x,1\ny,2\n"), (',', false, false));
         assert_eq!(dialect(""), (',', true, false));
+        // as pandas writes series and tables without names
+        assert_eq!(dialect(",0\n1821,269\n"), (',', true, false));
+        assert_eq!(dialect(",0,1\na,2,3\n"), (',', true, false));
+        for numbers in [",0\n,1\n", ",1\n0,2\n", ",0,2\n0,1,2\n", "0,1\n0,2\n", ",0\n"] {
+            assert!(!dialect(numbers).1, "{numbers:?}");
+        }
+        assert_eq!(dialect("name,code,1960,1961,1962,\na,b,4.5,,4,\n"), (',', true, false));
+        for numbers in ["a,1960,1961\nb,1,2\n", "a,1960,1961,1963\nb,1,2,3\n", "1960,1961,1962\n1,2,3\n", "a,1,2,3\nb,4,5,6\n"] {
+            assert!(!dialect(numbers).1, "{numbers:?}");
+        }
     }
 
     #[test]

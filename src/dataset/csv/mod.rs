@@ -16,7 +16,7 @@ use flate2::bufread::MultiGzDecoder;
 
 use self::blanks::Blanks;
 use self::dates::{DateColumns, date_columns};
-use self::dialect::{BLANKS, Dialect, Points, amount, byte_of, has_unit, take_delimiter};
+use self::dialect::{BLANKS, Dialect, Points, amount, byte_of, has_unit, is_wide, take_delimiter};
 pub use self::missing::Missing;
 use self::missing::{fill, is_missing};
 pub use self::rows::CsvRows;
@@ -293,6 +293,10 @@ impl Layout {
         let is_free = |column: usize| Some(column) != id && !named.as_ref().is_some_and(|named| named.contains(&column));
         let are_in_order = |dates: &DateColumns| are_in_order(path, names, id, dates);
         let dates = date_columns(&place, names, options.date, is_unnamed, first, is_free, are_in_order)?;
+        if named.is_none() && dates.columns.is_empty() && is_wide(names) {
+            let what = message!("its columns are years: each row seems to be a series, not a time step");
+            return Err(Error::data(place, what, message!("turn the table, so that each row is a year, or name columns by --features")));
+        }
         let mut layout = Layout { dates, id, selected: Vec::new() };
         layout.selected = match named {
             Some(named) => named,
