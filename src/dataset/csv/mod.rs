@@ -99,8 +99,9 @@ impl Table {
 }
 
 /// Reads a CSV file, plain or compressed by gzip: a row a time step, in the order of time or, all of them, against it. Delimiter (comma,
-/// semicolon, tab, `|`, what a first line such as `sep=;` names, or blanks), header and decimal comma are told from the first rows; without a header the
-/// columns are called `c1`, `c2` and so on. Dates stay as they are written; a column `time` beside a column of days is joined to it.
+/// semicolon, tab, `|`, what a first line such as `sep=;` names, or blanks), header and decimal comma are told from the first rows; without
+/// a header the columns are called `c1`, `c2` and so on. Dates stay as they are written; a column `time` beside a column of days is joined
+/// to it, and so are the numbers of years and their parts, in columns of their own.
 ///
 /// # Errors
 /// [`Error::File`] or [`Error::Data`], naming file, line and column, for: a file that is missing, empty, without rows or not UTF-8; no
