@@ -9,7 +9,7 @@ use flate2::Compression;
 use flate2::write::GzEncoder;
 use proptest::prelude::*;
 use scanrnn::Message;
-use scanrnn::dataset::{Columns, CsvOptions, CsvRows, CsvTables, Missing, Table, read_csv};
+use scanrnn::dataset::{CALENDAR, Columns, CsvOptions, CsvRows, CsvTables, Missing, Table, read_csv};
 
 /// Reads `content` as `data.csv`; texts are given without the folder.
 fn read_with(content: impl AsRef<[u8]>, options: &CsvOptions<'_>) -> Result<(Vec<Table>, Vec<String>), String> {
@@ -64,6 +64,36 @@ fn delimiters_and_decimal_commas_are_told() {
     assert!(wrong.contains("write it as 1234,5"), "{wrong}");
     let thousands = read_with("a;b\n1,234;5\n", &CsvOptions::default()).expect_err("ambiguous");
     assert!(thousands.contains("data.csv:2, column a: \"1,234\" is not a number"), "{thousands}");
+}
+
+#[test]
+fn blanks_may_part_cells() {
+    let text = "  year     load   \"dew point\"\r\n  1999     0.5     2\r\n\r\n  2000   -11.5   3\r\n";
+    for text in [text.as_bytes(), &gzip(text)] {
+        let (table, notes) = read(text);
+        assert_eq!((dates(&table), table.names().join("+")), (vec!["1999", "2000"], "load+dew point".into()));
+        assert_eq!(columns(&table), [[0.5, -11.5], [2.0, 3.0]]);
+        assert!(notes.is_empty(), "{notes:?}");
+    }
+    assert_eq!(columns(&read("-0.3 0.08\n 0.01  0.09\n").0), [[-0.3, 0.01], [0.08, 0.09]]);
+    let wrong = read_with(text.replace("-11.5", "x"), &CsvOptions::default()).expect_err("no number");
+    assert!(wrong.starts_with("data.csv:4, column load: \"x\" is not a number"), "{wrong}");
+
+    let mut rows = CsvRows::new(text.as_bytes(), Message::from("rows"), &["load"], None, Missing::Error).expect("a header");
+    assert_eq!((rows.next_row().expect("a row"), rows.next_row().expect("a row")), (Some(vec![0.5]), Some(vec![-11.5])));
+}
+
+#[test]
+fn numbers_may_name_columns() {
+    let (table, _) = read(",0\n1821,269\n1822,321\n1823,585\n");
+    assert_eq!((dates(&table)[0], table.names().join("+"), columns(&table)), ("1821", "0".into(), vec![vec![269.0, 321.0, 585.0]]));
+    let wide = "place,\"a, b\",1960,1961,1962,\nx,y,4.5,4,,\nz,y,,3,2,\n";
+    let wrong = read_with(wide, &CsvOptions::default()).expect_err("a row a series");
+    let what = "its columns are years: each row seems to be a series, not a time step";
+    assert_eq!(wrong, format!("data.csv: {what}; turn the table, so that each row is a year, or name columns by --features"));
+    let options = CsvOptions { columns: Columns::Named(&["1961"]), ..CsvOptions::default() };
+    assert_eq!(columns(&read_with(wide, &options).expect("a table").0[0]), [[4.0, 3.0]]);
+    assert_eq!(read("date,1960,1961,1962\n2024-01-01,1,2,3\n").0.names().len(), 3);
 }
 
 #[test]
@@ -252,13 +282,80 @@ fn years_in_order_are_dates_where_there_are_no_others() {
     assert_eq!(notes, ["data.csv: the newest rows come first; they are read from the last to the first"]);
     assert_eq!(table.dates().expect("dates").continued(2).expect("a step"), ["2002", "2003"]);
     for content in [
-        "year,month,load\n2000,1,1\n2000,2,2\n",
         "year,month,load\n2000,1,1\n99,2,2\n",
+        "year,month,load\n2000,1,1\n2000,13,2\n",
+        "year,day,load\n2000,1,1\n2000,2,2\n",
         "year,date,load\n2000,2000-01-01,1\n2001,2001-01-01,2\n",
     ] {
         assert_eq!(read(content).0.names()[0], "year", "{content}");
     }
     assert_eq!(read("year\n2000\n2001\n").0.names(), ["year"]);
+}
+
+#[test]
+fn years_without_a_name_are_dates_and_no_count_of_rows() {
+    let (table, notes) = read(",load\n1821,269\n1822,321\n1823,585\n");
+    assert_eq!((dates(&table), table.names().join("+")), (vec!["1821", "1822", "1823"], "load".into()));
+    assert!(notes.is_empty(), "{notes:?}");
+    let gap = read(",load\n1821,269\n1822,321\n1825,585\n");
+    assert_eq!(dates(&gap.0), ["1821", "1822", "1825"]);
+    for [first, second] in [["1499", "1500"], ["2100", "2101"], ["0", "1"]] {
+        assert_eq!(read(format!(",load\n{first},1\n{second},2\n")).0.dates(), None, "{first}");
+    }
+}
+
+#[test]
+fn a_count_is_no_date_where_other_columns_have_dates() {
+    for (content, first) in [
+        ("YEAR,price,TIME\n1951,5,1\n1952,6,2\n", "1951"),
+        ("time,day,price\n1,2024-01-31,5\n2,2024-02-01,6\n", "2024-01-31"),
+        ("time,ds,price\n1,20240131,5\n2,20240201,6\n", "20240131"),
+        ("year,month,price,time\n1951,1,5,1\n1951,2,6,2\n", "1951-01"),
+    ] {
+        let (table, _) = read(content);
+        assert_eq!(dates(&table)[0], first, "{content}");
+        assert!(table.names().iter().any(|name| name.eq_ignore_ascii_case("time")), "{content}");
+        let options = CsvOptions { date: Some("time"), ..CsvOptions::default() };
+        assert_eq!(dates(&read_with(content, &options).expect("a table").0[0]), ["1", "2"], "{content}");
+    }
+    for (content, first) in [
+        ("time,price\n1,5\n2,6\n", "1"),
+        ("year,price,time\n1951,5,1\n1951,6,2\n", "1"),
+        ("date,year,price\n200001,2000,5\n200101,2001,6\n", "200001"),
+        ("timestamp,day,price\n1704067200,2024-01-01,5\n1704070800,2024-01-01,6\n", "1704067200"),
+    ] {
+        assert_eq!(dates(&read(content).0)[0], first, "{content}");
+    }
+}
+
+#[test]
+fn a_year_and_its_parts_are_one_date() {
+    for (head, rows, text, next) in [
+        ("year,quarter", ["1959,3", "1959,4"], "1959Q3", "1960Q1"),
+        ("Year,QTR", ["1959.0,3.0", "1959.0,4.0"], "1959Q3", "1960Q1"),
+        ("year,quarter", ["1959,Q3", "1959,Q4"], "1959 Q3", "1960 Q1"),
+        ("YEAR,MONTH", ["1959,11", "1959,12"], "1959-11", "1960-01"),
+        ("year,month,day", ["1959,11,30", "1959,12,31"], "1959-11-30", "1960-01-31"),
+        ("year,month", ["1959,Nov", "1959,Dec"], "1959 Nov", "1960 Jan"),
+        ("day,month,year", ["30,12,1959", "31,12,1959"], "1959-12-30", "1960-01-01"),
+        ("year,month,day,hour", ["1959,12,31,22", "1959,12,31,23"], "1959-12-31 22:00", "1960-01-01 00:00"),
+    ] {
+        let [first, second] = rows;
+        let (table, notes) = read(format!("{head},load\n{first},1\n{second},2\n"));
+        assert_eq!((dates(&table)[0], table.names().join("+")), (text, "load".into()), "{head}");
+        let dates = table.dates().expect("dates");
+        let year = head.split(',').find(|name| name.eq_ignore_ascii_case("year"));
+        assert_eq!((Some(dates.name.as_str()), dates.continued(1).expect("a step")), (year, vec![next.into()]), "{head}");
+        assert!(notes.is_empty(), "{notes:?}");
+    }
+    let options = CsvOptions { id: Some("place"), ..CsvOptions::default() };
+    let content = "year,month,place,load\n1959,1,a,1\n1959,1,b,2\n1959,2,a,3\n1959,2,b,4\n";
+    assert_eq!(dates(&read_with(content, &options).expect("tables").0[1]), ["1959-01", "1959-02"]);
+    assert_eq!(read(content.replace("place", "n").replace(['a', 'b'], "1")).0.dates(), None);
+    // a column that is asked for by name stays one
+    let options = CsvOptions { columns: Columns::Named(&["month", "load"]), ..CsvOptions::default() };
+    let tables = read_with("year,month,load\n1959,1,5\n1959,2,6\n", &options).expect("a table").0;
+    assert_eq!((tables[0].names().join("+"), tables[0].dates()), ("month+load".into(), None));
 }
 
 #[test]
@@ -462,6 +559,17 @@ fn a_stream_finds_names_without_case_and_brackets() {
     let text = "<CLOSE>;<VOL>\n1;5\n";
     let mut rows = CsvRows::new(text.as_bytes(), Message::from("rows"), &["Vol", "Close"], None, Missing::Error).expect("a header");
     assert_eq!(rows.next_row().expect("a row"), Some(vec![5.0, 1.0]));
+}
+
+#[test]
+fn a_stream_takes_the_time_from_the_parts_of_a_date() {
+    let text = "No,year,month,day,hour,load\n1,2024,1,31,6,5\n2,2024,1,31,12,6\n2,2024,1,31,12,7\n";
+    let columns: Vec<&str> = std::iter::once("load").chain(CALENDAR).collect();
+    let mut rows = CsvRows::new(text.as_bytes(), Message::from("rows"), &columns, None, Missing::Error).expect("a header");
+    let mut next = || rows.next_row().map(|row| row.map(|row| [row[0], row[1].round(), row[2].round()]));
+    assert_eq!(next().expect("a row"), Some([5.0, 1.0, 0.0]));
+    assert_eq!(next().expect("a row"), Some([6.0, 0.0, -1.0]));
+    assert!(next().expect_err("twice").to_string().contains("the date \"2024-01-31 12:00\" is there twice"));
 }
 
 #[test]

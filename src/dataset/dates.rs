@@ -39,10 +39,21 @@ const FORMATS: &[Format] = &[
     Format::Instant,
     Format::Iso,
     Format::Pattern("%Y-%m"),
+    Format::Pattern("%YM%m"),
+    Format::Pattern("%Ym%m"),
     Format::Pattern("%YQ%q"),
+    Format::Pattern("%Yq%q"),
     Format::Pattern("%Y-Q%q"),
+    Format::Pattern("%Y Q%q"),
+    Format::Pattern("Q%q %Y"),
+    Format::Pattern("Q%q-%Y"),
     Format::Pattern("%b %Y"),
+    Format::Pattern("%B %Y"),
+    Format::Pattern("%Y %b"),
+    Format::Pattern("%Y %B"),
     Format::Pattern("%b-%y"),
+    Format::Pattern("%b-%Y"),
+    Format::Pattern("%Y-%b"),
     Format::Pattern("%Y年%m月"),
     Format::Pattern("%Y年%m月%d日"),
     Format::Pattern("%Y.%m.%d"),
@@ -77,7 +88,12 @@ const FORMATS: &[Format] = &[
     Format::Pattern("%d-%b-%Y"),
     Format::Pattern("%d-%b-%Y %H:%M:%S"),
     Format::Pattern("%d %b %Y"),
+    Format::Pattern("%d %B %Y"),
     Format::Pattern("%b %d, %Y"),
+    Format::Pattern("%B %d, %Y"),
+    Format::Pattern("%b %d %Y"),
+    Format::Pattern("%B %d %Y"),
+    Format::Pattern("%b-%d-%Y"),
     Format::Pattern("%m/%d/%y"),
     Format::Pattern("%m/%d/%y %H:%M"),
     Format::Pattern("%d/%m/%y"),
@@ -100,9 +116,12 @@ impl Format {
             Format::Iso => text.parse().ok()?,
             Format::Pattern(pattern) if n_digit(pattern).is_some_and(|n| text.len() != n || !is_digits(text)) => return None,
             Format::Pattern(pattern) if pattern.contains("%q") => {
-                let (year, quarter) = text.split_once(if pattern.contains('-') { "-Q" } else { "Q" })?;
-                let month = quarter.parse::<u32>().ok().filter(|quarter| (1..=4).contains(quarter))? * 3 - 2;
-                DateTime::strptime("%Y %m %d", format!("{year} {month} 1")).ok()?
+                // strptime reads no quarter, but the first month of one in its place
+                let letter = if pattern.contains('Q') { "Q" } else { "q" };
+                let (before, quarter) = text.split_once(letter)?;
+                let digit = quarter.chars().next()?.to_digit(5).filter(|&digit| digit > 0)?;
+                let text = format!("{before}M{:02}{} 1", digit * 3 - 2, &quarter[1..]);
+                DateTime::strptime(pattern.replace(&format!("{letter}%q"), "M%m") + " %d", text).ok()?
             }
             Format::Pattern(pattern) if !pattern.contains("%d") => DateTime::strptime(format!("{pattern} %d"), format!("{text} 1")).ok()?,
             Format::Pattern(pattern) => DateTime::strptime(pattern, text).ok()?,
@@ -136,7 +155,9 @@ impl Format {
             }
             Format::Pattern(pattern) => {
                 let bare = pattern.replace("%m", "%-m").replace("%d", "%-d");
-                (vec![pattern.into(), bare.clone(), bare.replace("%H", "%-H").replace("%I", "%-I")], "")
+                let styles = [pattern.into(), bare.clone(), bare.replace("%H", "%-H").replace("%I", "%-I")];
+                let upper = styles.clone().map(|style: String| style.replace("%b", "%^b").replace("%B", "%^B"));
+                (styles.into_iter().chain(upper).collect(), "")
             }
         }
     }
@@ -188,6 +209,14 @@ fn wave(index: usize, share: f64) -> f64 {
 /// Whether `text` is a date for certain: a plain number could be anything.
 pub(super) fn is_date(text: &str) -> bool {
     Format::Number.key(text).is_none() && FORMATS.iter().any(|format| format.key(text).is_some())
+}
+
+/// Whether `text` is a number that counts: no date, no year, no time since 1970.
+pub(super) fn is_count(text: &str) -> bool {
+    let is_small = |number| unit(number).is_none() && !(1500..=2100).contains(&number);
+    let is_pattern = |format: &Format| matches!(format, Format::Pattern(_));
+    Format::Number.key(text).is_some_and(is_small)
+        && !FORMATS.iter().filter(|format| is_pattern(format)).any(|format| format.key(text).is_some())
 }
 
 /// Takes a column's dates one after another and says when one is wrong. They may run forward or, all of them, backward.
@@ -366,7 +395,9 @@ impl Keys {
             let step = Step::Count(i64::try_from(usual).ok().filter(|_| is_kept)?);
             return Some(spacing(step, &|row| differences[row] == usual));
         }
-        if n_usual == differences.len() {
+        // months without days are no steps of days, even where all have as many
+        let has_days = !matches!(self.format, Format::Pattern(pattern) if !pattern.contains("%d"));
+        if n_usual == differences.len() && has_days {
             return fixed();
         }
         // Months are looked for only where no step is shorter than the shortest month.
@@ -537,11 +568,27 @@ mod tests {
             "31.01.2024 09:30",
             "31-Jan-2024",
             "Jan 31, 2024",
+            "31 JANUARY 2024",
             "20240131T160000",
         ] {
             assert!(is_date(text), "{text}");
         }
-        for text in ["", "20240131", "202401311600", "3.5", "Close", "2024-02-30", "31", "2024Q5", "2024Q", "May"] {
+        for text in [
+            "",
+            "20240131",
+            "202401311600",
+            "3.5",
+            "Close",
+            "2024-02-30",
+            "31",
+            "2024Q5",
+            "2024Q0",
+            "2024Q",
+            "2024Q12",
+            "Q1",
+            "2024M13",
+            "May",
+        ] {
             assert!(!is_date(text), "{text}");
         }
     }
@@ -602,7 +649,7 @@ mod tests {
 
     #[test]
     fn every_format_goes_on_as_it_is_written() {
-        let cases: [(&[&str], &str, [&str; 2]); 52] = [
+        let cases: [(&[&str], &str, [&str; 2]); 71] = [
             (&["2024-01-30", "2024-01-31"], "1 day", ["2024-02-01", "2024-02-02"]),
             (&["2016-07-01 22:00:00", "2016-07-01 23:00:00"], "1 hour", ["2016-07-02 00:00:00", "2016-07-02 01:00:00"]),
             (&["2024-01-31T23:30", "2024-01-31T23:45"], "15 minutes", ["2024-02-01T00:00", "2024-02-01T00:15"]),
@@ -634,6 +681,24 @@ mod tests {
             (&["Oct-23", "Nov-23", "Dec-23"], "1 month", ["Jan-24", "Feb-24"]),
             (&["2023Q2", "2023Q3", "2023Q4"], "3 months", ["2024Q1", "2024Q2"]),
             (&["2023-Q2", "2023-Q3", "2023-Q4"], "3 months", ["2024-Q1", "2024-Q2"]),
+            (&["2023q2", "2023q3", "2023q4"], "3 months", ["2024q1", "2024q2"]),
+            (&["2023 Q2", "2023 Q3", "2023 Q4"], "3 months", ["2024 Q1", "2024 Q2"]),
+            (&["Q2 2023", "Q3 2023", "Q4 2023"], "3 months", ["Q1 2024", "Q2 2024"]),
+            (&["Q2-2023", "Q3-2023", "Q4-2023"], "3 months", ["Q1-2024", "Q2-2024"]),
+            (&["2023M10", "2023M11", "2023M12"], "1 month", ["2024M01", "2024M02"]),
+            (&["2023M7", "2023M8", "2023M9", "2023M10"], "1 month", ["2023M11", "2023M12"]),
+            (&["2023m7", "2023m8", "2023m9", "2023m10"], "1 month", ["2023m11", "2023m12"]),
+            (&["2023 Oct", "2023 Nov", "2023 Dec"], "1 month", ["2024 Jan", "2024 Feb"]),
+            (&["2023-Oct", "2023-Nov", "2023-Dec"], "1 month", ["2024-Jan", "2024-Feb"]),
+            (&["Oct-2023", "Nov-2023", "Dec-2023"], "1 month", ["Jan-2024", "Feb-2024"]),
+            (&["OCT 2023", "NOV 2023", "DEC 2023"], "1 month", ["JAN 2024", "FEB 2024"]),
+            (&["May 2023", "June 2023", "July 2023"], "1 month", ["August 2023", "September 2023"]),
+            (&["2023 October", "2023 November", "2023 December"], "1 month", ["2024 January", "2024 February"]),
+            (&["Oct-1-2023", "Nov-1-2023", "Dec-1-2023"], "1 month", ["Jan-1-2024", "Feb-1-2024"]),
+            (&["Dec 30 2023", "Dec 31 2023"], "1 day", ["Jan 01 2024", "Jan 02 2024"]),
+            (&["December 30 2023", "December 31 2023"], "1 day", ["January 01 2024", "January 02 2024"]),
+            (&["December 30, 2023", "December 31, 2023"], "1 day", ["January 01, 2024", "January 02, 2024"]),
+            (&["30 December 2023", "31 December 2023"], "1 day", ["01 January 2024", "02 January 2024"]),
             (&["2023年10月", "2023年11月", "2023年12月"], "1 month", ["2024年01月", "2024年02月"]),
             (&["2024年1月30日", "2024年1月31日"], "1 day", ["2024年2月1日", "2024年2月2日"]),
             (&["20240130", "20240131"], "1 day", ["20240201", "20240202"]),
@@ -652,7 +717,8 @@ mod tests {
             (&["1704067200", "1704070800"], "1 hour", ["1704074400", "1704078000"]),
             (&["1704067200000", "1704070800000"], "1 hour", ["1704074400000", "1704078000000"]),
             (&["1", "3", "5"], "2", ["7", "9"]),
-            (&["1949-11", "1949-12", "1950-01"], "1 month", ["1950-02", "1950-03"]),
+            (&["1949-11", "1949-12"], "1 month", ["1950-01", "1950-02"]),
+            (&["1949-12", "1950-01", "1950-02"], "1 month", ["1950-03", "1950-04"]),
             (&["2023-12-31", "2024-01-31", "2024-02-29"], "1 month", ["2024-03-31", "2024-04-30"]),
             (&["2020-01-31", "2020-02-28", "2020-03-31", "2020-04-30"], "1 month", ["2020-05-29", "2020-06-30"]),
             (&["2020-01-01", "2020-02-03", "2020-03-02", "2020-04-01"], "1 month", ["2020-05-01", "2020-06-01"]),

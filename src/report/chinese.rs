@@ -494,6 +494,8 @@ pub static CHINESE: &[(&str, &str)] = &[
     ("the quote that opens here is never closed", "从此处开始的引号没有闭合"),
     ("close it or remove it", "请补上另一半引号，或将其删去"),
     ("no column of numbers is left: {}", "没有剩下数值列：{}"),
+    ("its columns are years: each row seems to be a series, not a time step", "其各列是年份：每一行似乎是一个序列，而不是一个时间步"),
+    ("turn the table, so that each row is a year, or name columns by --features", "请转置该表，使每行为一年，或用 --features 指定列"),
     ("column {} has dates", "列 {} 是日期"),
     ("column {} tells series apart", "列 {} 用于区分序列"),
     ("column {} counts rows", "列 {} 是行号"),

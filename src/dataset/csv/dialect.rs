@@ -4,6 +4,7 @@ use std::ops::Range;
 
 use csv::{ByteRecord, ReaderBuilder};
 
+use super::blanks::part_by_tabs;
 use super::missing::is_missing;
 use crate::dataset::dates::is_date;
 use crate::dataset::table::is_alike;
@@ -21,6 +22,9 @@ pub(super) struct Dialect {
 
 /// The comma last: the others are hardly in every line by chance, the comma may be a decimal mark.
 const DELIMITERS: [u8; 4] = [b'\t', b';', b'|', b','];
+
+/// Stands for runs of blanks, by which cells are parted where no other delimiter fits.
+pub(super) const BLANKS: u8 = b' ';
 
 /// Rows that are looked at.
 const MOST_ROWS: usize = 200;
@@ -46,7 +50,7 @@ impl Dialect {
             if width > 1 && 2 * n_fitting > rows.len() { n_fitting } else { 0 }
         };
         let best = DELIMITERS.into_iter().rev().max_by_key(|&delimiter| fit(delimiter)).filter(|&delimiter| fit(delimiter) > 0);
-        let delimiter = known.or(best).unwrap_or(b',');
+        let delimiter = known.or(best).or_else(|| has_blanks(sample).then_some(BLANKS)).unwrap_or(b',');
         let records = rows(sample, delimiter);
         let rows: Vec<Vec<Kind>> = records.iter().map(|row| row.iter().map(|cell| kind(cell, delimiter)).collect()).collect();
         let has = |kind| rows.iter().flatten().any(|&cell| cell == kind);
@@ -58,8 +62,13 @@ impl Dialect {
         };
         let n_column = records.iter().map(ByteRecord::len).max().unwrap_or(0);
         let decimal_comma = has(Kind::DecimalComma) && !(0..n_column).any(has_point);
-        Dialect { delimiter, has_header: has_header(&rows), decimal_comma }
+        Dialect { delimiter, has_header: has_header(&rows) || has_numbers_for_names(&records), decimal_comma }
     }
+}
+
+/// The byte between two cells once [`part_by_tabs`] has been at [`BLANKS`].
+pub(super) fn byte_of(delimiter: u8) -> u8 {
+    if delimiter == BLANKS { b'\t' } else { delimiter }
 }
 
 /// The delimiter that the first line names as Excel does, `sep=;`; the line is made empty.
@@ -91,8 +100,37 @@ fn has_header(rows: &[Vec<Kind>]) -> bool {
     head.iter().enumerate().any(is_name) || !head.iter().copied().any(is_value)
 }
 
+/// Whether the first row numbers columns as pandas does that have no names, `,0,1`, above rows that have a first cell, or [`is_wide`].
+fn has_numbers_for_names(records: &[ByteRecord]) -> bool {
+    let Some((head, body)) = records.split_first() else { return false };
+    let head: Vec<&str> = head.iter().map(|cell| str::from_utf8(cell).unwrap_or_default().trim()).collect();
+    let is_numbered = head.len() > 1 && (1..head.len()).all(|column| head[column] == (column - 1).to_string());
+    let has_index = || body.iter().any(|row| row.get(0).is_some_and(|cell| !cell.is_empty()));
+    head.first().is_some_and(|cell| cell.is_empty()) && is_numbered && has_index() || is_wide(&head)
+}
+
+/// Whether cells are the header of a wide table, which has a column a year: text, and then three years or more that follow each other.
+pub(super) fn is_wide(cells: &[impl AsRef<str>]) -> bool {
+    let year = |cell: &str| cell.parse::<u32>().ok().filter(|year| (1500..=2100).contains(year));
+    let is_text = |cell: &str| number(cell, false).is_none() && !is_date(cell);
+    let n_text = cells.iter().take_while(|cell| is_text(cell.as_ref())).count();
+    let years: Vec<u32> = cells[n_text..].iter().map_while(|cell| year(cell.as_ref())).collect();
+    n_text > 0 && years.len() > 2 && years.windows(2).all(|pair| pair[1] == pair[0] + 1)
+}
+
+/// Whether blanks part every row into as many cells, two or more.
+fn has_blanks(sample: &[u8]) -> bool {
+    let rows = rows(sample, BLANKS);
+    rows.len() > 1 && rows[0].len() > 1 && rows.iter().all(|row| row.len() == rows[0].len())
+}
+
 fn rows(sample: &[u8], delimiter: u8) -> Vec<ByteRecord> {
-    let reader = ReaderBuilder::new().has_headers(false).flexible(true).delimiter(delimiter).from_reader(sample);
+    let mut sample = sample.to_vec();
+    if delimiter == BLANKS {
+        part_by_tabs(&mut sample, &mut false);
+    }
+    let mut builder = ReaderBuilder::new();
+    let reader = builder.has_headers(false).flexible(true).delimiter(byte_of(delimiter)).from_reader(&sample[..]);
     reader.into_byte_records().take(MOST_ROWS).map_while(Result::ok).collect()
 }
 
@@ -121,7 +159,7 @@ pub(super) fn delimiter_of(line: &[u8], names: &[&str]) -> u8 {
             row.iter().filter(|cell| str::from_utf8(cell).is_ok_and(|cell| names.iter().any(|name| is_alike(name, cell)))).count();
         (n_named, row.len() == names.len())
     };
-    DELIMITERS.into_iter().max_by_key(|&delimiter| fit(delimiter)).unwrap_or(b',')
+    std::iter::once(BLANKS).chain(DELIMITERS).max_by_key(|&delimiter| fit(delimiter)).unwrap_or(b',')
 }
 
 /// The number that a cell's text is, with the sign of a currency or of per cent before or behind it or without.
@@ -238,6 +276,11 @@ mod tests {
         assert_eq!(dialect("a;b\n1,5;2,25\n3,5;4\n"), (';', true, true));
         assert_eq!(dialect("name,note\n\"a\",\"x; y\"\n"), (',', true, false));
         assert_eq!(dialect("Close\n1\n2\n"), (',', true, false));
+        assert_eq!(dialect(" a   b\n 1  2.5\n-3 4\n"), (' ', true, false));
+        assert_eq!(dialect("-0.3 0.08\r\n\r\n0.01\t0.08\r\n"), (' ', false, false));
+        for no_blanks in ["Close price\n1\n2\n", "a b\n1 2\n3\n", "a b;c\n1;2\n", "a b\n"] {
+            assert_ne!(dialect(no_blanks).0, ' ', "{no_blanks:?}");
+        }
     }
 
     #[test]
@@ -247,6 +290,9 @@ mod tests {
         assert_eq!(delimiter("time,Temp (C|F)\n", &["Temp (C|F)"]), ',');
         assert_eq!(delimiter("1.0,\t2.0\n", &["a", "b"]), ',');
         assert_eq!(delimiter("1,5;2,5\n", &["a", "b"]), ';');
+        assert_eq!(delimiter("  time   load\n", &["load"]), ' ');
+        assert_eq!(delimiter("1.5  2.5\n", &["a", "b"]), ' ');
+        assert_eq!(delimiter("air temp,load\n", &["load"]), ',');
         assert_eq!(delimiter("50\n", &["a"]), ',');
         assert_eq!(delimiter("", &["a"]), ',');
     }
@@ -259,6 +305,16 @@ mod tests {
         assert_eq!(dialect(",a\n0,1\n"), (',', true, false));
         assert_eq!(dialect("x,1\ny,2\n"), (',', false, false));
         assert_eq!(dialect(""), (',', true, false));
+        // as pandas writes series and tables without names
+        assert_eq!(dialect(",0\n1821,269\n"), (',', true, false));
+        assert_eq!(dialect(",0,1\na,2,3\n"), (',', true, false));
+        for numbers in [",0\n,1\n", ",1\n0,2\n", ",0,2\n0,1,2\n", "0,1\n0,2\n", ",0\n"] {
+            assert!(!dialect(numbers).1, "{numbers:?}");
+        }
+        assert_eq!(dialect("name,code,1960,1961,1962,\na,b,4.5,,4,\n"), (',', true, false));
+        for numbers in ["a,1960,1961\nb,1,2\n", "a,1960,1961,1963\nb,1,2,3\n", "1960,1961,1962\n1,2,3\n", "a,1,2,3\nb,4,5,6\n"] {
+            assert!(!dialect(numbers).1, "{numbers:?}");
+        }
     }
 
     #[test]

@@ -1,5 +1,7 @@
 //! Tables from and to CSV files.
 
+mod blanks;
+mod dates;
 mod dialect;
 mod missing;
 mod rows;
@@ -12,7 +14,9 @@ use std::path::Path;
 use csv::{ByteRecord, ErrorKind, Position, Reader, ReaderBuilder, Writer};
 use flate2::bufread::MultiGzDecoder;
 
-use self::dialect::{Dialect, Points, amount, has_unit, take_delimiter};
+use self::blanks::Blanks;
+use self::dates::{DateColumns, date_columns};
+use self::dialect::{BLANKS, Dialect, Points, amount, byte_of, has_unit, is_wide, take_delimiter};
 pub use self::missing::Missing;
 use self::missing::{fill, is_missing};
 pub use self::rows::CsvRows;
@@ -40,7 +44,7 @@ pub struct CsvOptions<'a> {
     /// Which columns.
     pub columns: Columns<'a>,
     /// The column of dates; where it is not named, one called `date`, `time` or the like, else the first that begins with a date, else one
-    /// called `year` of years in order.
+    /// called `year` or without a name of years in order, else `year` with columns of its quarters, months, days and hours.
     pub date: Option<&'a str>,
     /// The column that tells series apart, whose rows may be mixed.
     pub id: Option<&'a str>,
@@ -57,9 +61,6 @@ pub struct CsvTables {
     /// What is so of several series is said of the first, with how many more there are.
     pub notes: Vec<Message>,
 }
-
-/// Names of date columns, compared without case, `<` and `>`. Where none is there, a column is recognised by its first cell.
-const DATE_NAMES: [&str; 8] = ["date", "datetime", "date_time", "timestamp", "time", "open time", "open_time", "ds"];
 
 /// Bytes from which the dialect is told.
 const SAMPLE: usize = 1 << 16;
@@ -98,8 +99,9 @@ impl Table {
 }
 
 /// Reads a CSV file, plain or compressed by gzip: a row a time step, in the order of time or, all of them, against it. Delimiter (comma,
-/// semicolon, tab, `|`, or what a first line such as `sep=;` names), header and decimal comma are told from the first rows; without a header the
-/// columns are called `c1`, `c2` and so on. Dates stay as they are written; a column `time` beside a column of days is joined to it.
+/// semicolon, tab, `|`, what a first line such as `sep=;` names, or blanks), header and decimal comma are told from the first rows; without
+/// a header the columns are called `c1`, `c2` and so on. Dates stay as they are written; a column `time` beside a column of days is joined
+/// to it, and so are the numbers of years and their parts, in columns of their own.
 ///
 /// # Errors
 /// [`Error::File`] or [`Error::Data`], naming file, line and column, for: a file that is missing, empty, without rows or not UTF-8; no
@@ -238,8 +240,12 @@ fn reader(path: &Path) -> io::Result<(Reader<impl Read>, Dialect)> {
     let known = take_delimiter(&mut sample);
     let dialect = Dialect::new(&sample[..whole_lines], known);
     let mut builder = ReaderBuilder::new();
-    builder.delimiter(dialect.delimiter).has_headers(dialect.has_header).buffer_capacity(1 << 16);
-    Ok((builder.from_reader(Cursor::new(sample).chain(file)), dialect))
+    builder.delimiter(byte_of(dialect.delimiter)).has_headers(dialect.has_header).buffer_capacity(1 << 16);
+    let mut text: Box<dyn Read> = Box::new(Cursor::new(sample).chain(file));
+    if dialect.delimiter == BLANKS {
+        text = Box::new(Blanks::new(BufReader::with_capacity(1 << 16, text)));
+    }
+    Ok((builder.from_reader(text), dialect))
 }
 
 /// Whether a file can be read and has a column that is found by `name`.
@@ -259,8 +265,7 @@ fn open(path: &Path) -> io::Result<Box<dyn Read>> {
 
 /// Which columns are what.
 struct Layout {
-    /// The dates' column, or a day's and its time's.
-    dates: Vec<usize>,
+    dates: DateColumns,
     id: Option<usize>,
     selected: Vec<usize>,
 }
@@ -295,9 +300,11 @@ impl Layout {
             }
         };
         let is_free = |column: usize| Some(column) != id && !named.as_ref().is_some_and(|named| named.contains(&column));
-        let mut dates = date_columns(&place, names, options.date, first, is_free)?;
-        if dates.is_empty() && names.len() > 1 {
-            dates.extend(find_years(path, names, id, is_free));
+        let are_in_order = |dates: &DateColumns| are_in_order(path, names, id, dates);
+        let dates = date_columns(&place, names, options.date, is_unnamed, first, is_free, are_in_order)?;
+        if named.is_none() && dates.columns.is_empty() && is_wide(names) {
+            let what = message!("its columns are years: each row seems to be a series, not a time step");
+            return Err(Error::data(place, what, message!("turn the table, so that each row is a year, or name columns by --features")));
         }
         let mut layout = Layout { dates, id, selected: Vec::new() };
         layout.selected = match named {
@@ -326,7 +333,7 @@ impl Layout {
         let mut others = Vec::new();
         for (column, name) in names.iter().enumerate() {
             let (cell, name) = (cell(first, column), name.escape_debug());
-            if self.dates.contains(&column) {
+            if self.dates.columns.contains(&column) {
                 others.push(message!("column {} has dates", name));
             } else if Some(column) == self.id {
                 others.push(message!("column {} tells series apart", name));
@@ -359,62 +366,28 @@ fn is_text(cell: &str) -> bool {
     (is_word || cell.contains(':') || is_date(cell)) && !is_missing(cell) && cell.parse::<f64>().is_err()
 }
 
-/// The date column, `date` or the one that is found; none where there is none.
-fn date_columns(
-    place: impl Into<Message>,
-    names: &[String],
-    date: Option<&str>,
-    first: &ByteRecord,
-    is_free: impl Fn(usize) -> bool,
-) -> Result<Vec<usize>> {
-    Ok(match date {
-        Some(name) => with_time(find_column(place, names, name)?, names, first, is_free),
-        None => find_dates(names, first, is_free),
-    })
-}
-
-/// The date column: by its name, else the first free one that starts with a date. A column `time` goes with one of days.
-fn find_dates(names: &[String], first: &ByteRecord, is_free: impl Fn(usize) -> bool) -> Vec<usize> {
-    let free = || (0..names.len()).filter(|&column| is_free(column));
-    let cell = |column: usize| cell(first, column);
-    let named = |column: &usize| DATE_NAMES.iter().any(|name| bare(&names[*column]).eq_ignore_ascii_case(name));
-    let is_time = |column: &usize| is_time(&names[*column], cell(*column));
-    let named = |column: &usize| named(column) && !is_time(column);
-    match free().find(named).or_else(|| free().find(|&column| is_date(cell(column)))).or_else(|| free().find(is_time)) {
-        Some(date) => with_time(date, names, first, is_free),
-        None => Vec::new(),
-    }
-}
-
-/// A column of dates, and the column `time` that goes with it where it is one of days.
-fn with_time(date: usize, names: &[String], first: &ByteRecord, is_free: impl Fn(usize) -> bool) -> Vec<usize> {
-    let cell = |column: usize| cell(first, column);
-    let mut others = (0..names.len()).filter(|&column| is_free(column) && column != date);
-    let time = others.find(|&column| is_time(&names[column], cell(column))).filter(|_| !cell(date).contains(':'));
-    std::iter::once(date).chain(time).collect()
-}
-
-/// Whether a column holds times of days that another column has.
-fn is_time(name: &str, cell: &str) -> bool {
-    bare(name).eq_ignore_ascii_case("time") && !is_date(cell) && is_date(&format!("2024-01-31 {cell}"))
-}
-
 /// Whether a column is called `Close`, in any case, `<CLOSE>`, `Close/Last` as NASDAQ writes it, or 收盘.
 pub fn is_close(name: &str) -> bool {
     ["close", "close/last", "收盘", "收盘价"].contains(&bare(name).to_lowercase().as_str())
 }
 
-/// The free column called `year`, where each of its cells is a year of four digits and every series has them in order.
-fn find_years(path: &Path, names: &[String], id: Option<usize>, is_free: impl Fn(usize) -> bool) -> Option<usize> {
-    let column = (0..names.len()).find(|&column| is_free(column) && bare(&names[column]).eq_ignore_ascii_case("year"))?;
-    let mut orders: HashMap<String, Order> = HashMap::new();
-    let is_next = |record: &ByteRecord| {
-        let year = cell(record, column);
-        let series = id.map_or("", |id| cell(record, id)).to_string();
-        let is_year = year.len() == 4 && year.bytes().all(|byte| byte.is_ascii_digit());
-        is_year && orders.entry(series).or_insert_with(Order::new).push(year).is_ok()
+/// Whether what may be dates is in order in every series of a file. One column alone must be of years of four digits, and one without a
+/// name of years that are no other numbers.
+fn are_in_order(path: &Path, names: &[String], id: Option<usize>, dates: &DateColumns) -> bool {
+    let is_year = |text: &str, name: &str| {
+        let year = text.parse::<u32>().ok().filter(|_| text.len() == 4);
+        year.is_some_and(|year| bare(name).eq_ignore_ascii_case("year") || (1500..=2100).contains(&year))
     };
-    every_record(path, is_next).then_some(column)
+    let mut orders: HashMap<String, Order> = HashMap::new();
+    every_record(path, |record| {
+        let date = dates.text(record);
+        let series = id.map_or("", |id| cell(record, id)).to_string();
+        let may_be_date = match dates.columns[..] {
+            [column] => is_year(&date, &names[column]),
+            _ => true,
+        };
+        may_be_date && orders.entry(series).or_insert_with(Order::new).push(&date).is_ok()
+    })
 }
 
 /// Whether the first column counts rows: from 0 or 1, or by 1 from whatever number, up or down.
@@ -478,12 +451,9 @@ impl Rows {
     }
 
     fn push(&mut self, record: &ByteRecord, layout: &Layout, cells: &Cells<'_>) -> Result<()> {
-        if let Some((&column, time)) = layout.dates.split_first() {
-            let mut date = text(record, column, cells.path, Some(cells.names))?.to_string();
-            for &column in time {
-                date += " ";
-                date += text(record, column, cells.path, Some(cells.names))?;
-            }
+        if let Some(&column) = layout.dates.columns.first() {
+            layout.dates.columns.iter().try_for_each(|&column| text(record, column, cells.path, Some(cells.names)).map(|_| ()))?;
+            let date = layout.dates.text(record);
             let place = || cell_place(record, column, cells.path, Some(cells.names));
             let id = layout.id.map(|_| &*self.id);
             self.order.push(&date).map_err(|wrong| date_error(wrong, &date, &self.dates, id, place()))?;
@@ -511,7 +481,7 @@ impl Rows {
             _ => Vec::new(),
         };
         self.fill(layout, cells, &place, notes)?;
-        let dates = layout.dates.first().map(|&column| Dates { name: cells.names[column].clone(), text: self.dates });
+        let dates = layout.dates.columns.first().map(|&column| Dates { name: cells.names[column].clone(), text: self.dates });
         match dates.as_ref().map(Dates::spacing) {
             Some(Some(Spacing { step, n_irregular, first_irregular: Some(first) })) => {
                 let n_step = self.bytes.len() - 1;

@@ -4,8 +4,9 @@ use std::io::{self, BufRead, Read};
 
 use csv::{Reader, ReaderBuilder, StringRecord, Trim};
 
-use super::date_columns;
-use super::dialect::{amount, delimiter_of, is_decimal_comma};
+use super::blanks::part_by_tabs;
+use super::dates::{DateColumns, date_columns};
+use super::dialect::{BLANKS, amount, byte_of, delimiter_of, is_decimal_comma};
 use super::missing::{Missing, is_missing};
 use crate::Message;
 use crate::dataset::CALENDAR;
@@ -44,6 +45,10 @@ pub struct CsvRows<'a, R> {
 struct Lines<R> {
     input: R,
     line: Vec<u8>,
+    /// Cells are parted by blanks, which become tabs.
+    has_blanks: bool,
+    /// The line to come begins within quotes.
+    is_quoted: bool,
     /// Bytes of the line that were handed on.
     n_read: usize,
     number: u64,
@@ -51,7 +56,7 @@ struct Lines<R> {
 
 impl<R: BufRead> Lines<R> {
     fn new(input: R) -> Self {
-        Lines { input, line: Vec::new(), n_read: 0, number: 0 }
+        Lines { input, line: Vec::new(), has_blanks: false, is_quoted: false, n_read: 0, number: 0 }
     }
 
     /// Goes on to the next line; whether there is one.
@@ -60,7 +65,15 @@ impl<R: BufRead> Lines<R> {
         self.n_read = 0;
         let is_there = self.input.read_until(b'\n', &mut self.line)? > 0;
         self.number += u64::from(is_there);
+        self.part();
         Ok(is_there)
+    }
+
+    /// Makes tabs of the blanks between the line's cells.
+    fn part(&mut self) {
+        if self.has_blanks {
+            part_by_tabs(&mut self.line, &mut self.is_quoted);
+        }
     }
 }
 
@@ -78,7 +91,7 @@ impl<R: BufRead> Read for Lines<R> {
 /// Which cells of a row are read.
 struct Cells {
     columns: Vec<usize>,
-    dates: Vec<usize>,
+    dates: DateColumns,
     /// How many a row has.
     n: usize,
 }
@@ -102,8 +115,10 @@ impl<'a, R: BufRead> CsvRows<'a, R> {
         }
         let names: Vec<&str> = columns.iter().copied().filter(|name| !CALENDAR.contains(name)).collect();
         let delimiter = delimiter_of(&lines.line, &names);
+        lines.has_blanks = delimiter == BLANKS;
+        lines.part();
         let mut reader = ReaderBuilder::new();
-        reader.delimiter(delimiter).has_headers(false).flexible(true).trim(Trim::All);
+        reader.delimiter(byte_of(delimiter)).has_headers(false).flexible(true).trim(Trim::All);
         Ok(CsvRows {
             reader: reader.from_reader(lines),
             record: StringRecord::new(),
@@ -139,7 +154,7 @@ impl<'a, R: BufRead> CsvRows<'a, R> {
         self.decimal_comma |= self.may_have_commas && cells.columns.iter().any(|&column| is_decimal_comma(&self.record[column]));
         let row = self.parse(cells)?;
         if self.needs_dates {
-            let date = self.date_in(&cells.dates);
+            let date = cells.dates.text(self.record.as_byte_record());
             self.order.push(&date).map_err(|wrong| self.out_of_order(wrong, &date))?;
             self.last_date = date;
         }
@@ -156,7 +171,7 @@ impl<'a, R: BufRead> CsvRows<'a, R> {
                 let needed = message!("the checkpoint reads the time of day: give one that names the column of dates too");
                 return Err(self.wrong(message!("there is no header"), needed));
             }
-            self.cells = Some(Cells { columns: (0..self.names.len()).collect(), dates: Vec::new(), n: self.names.len() });
+            self.cells = Some(Cells { columns: (0..self.names.len()).collect(), dates: DateColumns::default(), n: self.names.len() });
             return Ok(true);
         }
         let header: Vec<String> = self.record.iter().map(String::from).collect();
@@ -197,13 +212,15 @@ impl<'a, R: BufRead> CsvRows<'a, R> {
     }
 
     /// Where the row below the header has its date.
-    fn dates(&self, header: &[String], columns: &[usize]) -> Result<Vec<usize>> {
+    fn dates(&self, header: &[String], columns: &[usize]) -> Result<DateColumns> {
         if !self.needs_dates {
-            return Ok(Vec::new());
+            return Ok(DateColumns::default());
         }
         let is_free = |column: usize| !columns.contains(&column);
-        let dates = date_columns(self.place.clone(), header, self.date, self.record.as_byte_record(), is_free)?;
-        if dates.is_empty() || !has_time(&self.date_in(&dates)) {
+        let record = self.record.as_byte_record();
+        let has_time = |dates: &DateColumns| has_time(&dates.text(record));
+        let dates = date_columns(self.place.clone(), header, self.date, false, record, is_free, has_time)?;
+        if !has_time(&dates) {
             let needed = message!("the checkpoint reads the time of day: give one, or name it by --date");
             return Err(self.wrong(message!("there is no column of dates with times"), needed));
         }
@@ -229,7 +246,7 @@ impl<'a, R: BufRead> CsvRows<'a, R> {
         };
         let mut row = self.names.iter().zip(&cells.columns).zip(&self.last).map(value).collect::<Result<Vec<_>>>()?;
         if self.needs_dates {
-            let date = self.date_in(&cells.dates);
+            let date = cells.dates.text(self.record.as_byte_record());
             let waves = calendar_of(&date).ok_or_else(|| {
                 self.wrong(message!("{} is not a date", format!("{date:?}")), message!("write dates as 2024-01-31 16:00"))
             })?;
@@ -247,11 +264,6 @@ impl<'a, R: BufRead> CsvRows<'a, R> {
             Wrong::Disorder => message!("the date {} comes after {}", date, last),
         };
         self.wrong(what, message!("give rows in the order of time, one a date, and every date in one format"))
-    }
-
-    /// The row's date, of the cells that have it.
-    fn date_in(&self, cells: &[usize]) -> String {
-        cells.iter().map(|&column| self.record.get(column).unwrap_or_default()).collect::<Vec<_>>().join(" ")
     }
 
     fn needed(&self) -> Message {

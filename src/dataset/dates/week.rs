@@ -29,63 +29,18 @@ pub(super) struct Week {
 impl Week {
     /// Of rows at `clocks`, most of which are `usual` apart; none where the gaps between them are no such times.
     pub(super) fn new(clocks: &[i128], usual: i128) -> Option<Self> {
-        // Gaps of a week and more are none of a week's, and count neither as time nor as passes.
-        let is_short = |gap: &i128| (1..WEEK).contains(gap);
-        let mut length = 0;
-        let is_recent = |pair: &&[i128]| {
-            length += Some(pair[1] - pair[0]).filter(is_short).unwrap_or(0);
-            length <= RECENT_WEEKS
-        };
-        let n_recent = clocks.windows(2).rev().take_while(is_recent).count();
-        let recent = &clocks[clocks.len() - 1 - n_recent..];
-        let gaps = || recent.windows(2).map(|pair| (pair[0], pair[1])).filter(|(before, row)| is_short(&(row - before)));
-        let shared = gaps().fold(usual, |shared, (before, row)| gcd(shared, row - before));
-        let slot = if 4 * shared >= usual { shared } else { usual };
-        if slot < SECOND || DAY % slot != 0 {
-            return None;
-        }
+        let recent = recent(clocks);
+        let slot = slot(recent, usual)?;
         let phases: Vec<i128> = recent.iter().map(|row| row.rem_euclid(slot)).collect();
         let mut week = Week { slot, phase: most_frequent(&phases)?.0, n_open: Vec::new() };
-
-        let (n_slot, n_a_day) = (usize::try_from(WEEK / slot).ok()?, usize::try_from(DAY / slot).ok()?);
-        let place = |number: i128| usize::try_from(number.rem_euclid(WEEK / slot)).unwrap_or(0);
-        let day = |number: i128| number.div_euclid(n_a_day as i128);
-        // rows and passes of each slot of the week, each of the day, and each day of the week
-        let (mut slots, mut times, mut days) = (vec![[0; 2]; n_slot], vec![[0; 2]; n_a_day], [[0; 2]; 7]);
-        for &row in recent {
-            let at = place(week.number(row));
-            slots[at][0] += 1;
-            times[at % n_a_day][0] += 1;
-            days[at / n_a_day][0] += 1;
-        }
-        for (before, row) in gaps() {
-            let [before, row] = [before, row].map(|clock| week.number(clock));
-            (before + 1..row).for_each(|number| slots[place(number)][1] += 1);
-            // once a gap
-            (before + 1..row).take(n_a_day).for_each(|number| times[place(number) % n_a_day][1] += 1);
-            (day(before) + 1..day(row)).for_each(|day| days[place(day * n_a_day as i128) / n_a_day][1] += 1);
-        }
-        let is_never = |[n_row, n_pass]: [usize; 2], min: usize| n_row == 0 && n_pass >= min;
-        let has_weekend = [SATURDAY, SUNDAY].iter().all(|&day| is_never(days[day], 1));
-        let is_open = |at: usize| {
-            let day = at / n_a_day;
-            let is_seldom = slots[at][1] >= MIN_PASSES && 7 * slots[at][0] <= slots[at][1];
-            let is_free = is_never(days[day], MIN_PASSES) || has_weekend && matches!(day, SATURDAY | SUNDAY);
-            !(is_seldom || is_free || is_never(times[at % n_a_day], MIN_PASSES))
+        let counts = Counts::new(recent, &week);
+        let is_open = counts.are_open();
+        let count = |n_open: &mut i128, &is_open: &bool| {
+            *n_open += i128::from(is_open);
+            Some(*n_open)
         };
-        // rows and passes at open times and at others
-        let [mut open, mut closed] = [[0; 2]; 2];
-        let mut n_open = 0;
-        for (at, [n_row, n_pass]) in slots.iter().enumerate() {
-            let counts = if is_open(at) { &mut open } else { &mut closed };
-            counts[0] += n_row;
-            counts[1] += n_pass;
-            n_open += i128::from(is_open(at));
-            week.n_open.push(n_open);
-        }
-        // Nearly all rows are at these times, these have rows but for one in four, and a good part of the gaps is elsewhere.
-        let is_clear = 8 * closed[0] <= open[0] && 3 * open[1] <= open[0] && open[1] <= 2 * closed[1];
-        (is_clear && closed[1] > 0).then_some(week)
+        week.n_open = is_open.iter().scan(0, count).collect();
+        counts.are_clear(&is_open).then_some(week)
     }
 
     /// The slot, since 1970, that a time is in or next to.
@@ -112,6 +67,104 @@ impl Week {
     pub(super) fn continued(&self, last: i128, n: usize) -> Vec<i128> {
         let is_open = |&number: &i128| self.n_until(number) > self.n_until(number - 1);
         (self.number(last) + 1..).filter(is_open).map(|number| number * self.slot + self.phase).take(n).collect()
+    }
+}
+
+/// The last rows, which tell the times of the week. Gaps of a week and more are none of a week's, and count neither as time nor as passes.
+fn recent(clocks: &[i128]) -> &[i128] {
+    let mut length = 0;
+    let is_recent = |pair: &&[i128]| {
+        length += Some(pair[1] - pair[0]).filter(is_short).unwrap_or(0);
+        length <= RECENT_WEEKS
+    };
+    let n_recent = clocks.windows(2).rev().take_while(is_recent).count();
+    &clocks[clocks.len() - 1 - n_recent..]
+}
+
+fn is_short(gap: &i128) -> bool {
+    (1..WEEK).contains(gap)
+}
+
+/// The short gaps between rows: the rows before and behind each.
+fn gaps(rows: &[i128]) -> impl Iterator<Item = (i128, i128)> {
+    rows.windows(2).map(|pair| (pair[0], pair[1])).filter(|(before, row)| is_short(&(row - before)))
+}
+
+/// How long slots are: what all gaps are multiples of, where that is not much shorter than the usual one. A day has a whole number of them.
+fn slot(rows: &[i128], usual: i128) -> Option<i128> {
+    let shared = gaps(rows).fold(usual, |shared, (before, row)| gcd(shared, row - before));
+    let slot = if 4 * shared >= usual { shared } else { usual };
+    (slot >= SECOND && DAY % slot == 0).then_some(slot)
+}
+
+/// How often a time had a row, and how often it was passed over.
+#[derive(Clone, Copy, Default)]
+struct Count {
+    n_row: usize,
+    n_pass: usize,
+}
+
+impl Count {
+    /// Whether the time never had a row, though it was passed over `min` times.
+    fn is_never(self, min: usize) -> bool {
+        self.n_row == 0 && self.n_pass >= min
+    }
+}
+
+/// Rows and passes at the times of the week.
+struct Counts {
+    /// Of each slot of the week.
+    slots: Vec<Count>,
+    /// Of each slot of the day.
+    times: Vec<Count>,
+    /// Of each day of the week.
+    days: [Count; 7],
+}
+
+impl Counts {
+    fn new(rows: &[i128], week: &Week) -> Self {
+        let (n_slot, n_a_day) = ((WEEK / week.slot) as usize, (DAY / week.slot) as usize);
+        let place = |number: i128| number.rem_euclid(n_slot as i128) as usize;
+        let day = |number: i128| number.div_euclid(n_a_day as i128);
+        let mut counts = Counts { slots: vec![Count::default(); n_slot], times: vec![Count::default(); n_a_day], days: Default::default() };
+        for &row in rows {
+            let at = place(week.number(row));
+            counts.slots[at].n_row += 1;
+            counts.times[at % n_a_day].n_row += 1;
+            counts.days[at / n_a_day].n_row += 1;
+        }
+        for (before, row) in gaps(rows) {
+            let [before, row] = [before, row].map(|clock| week.number(clock));
+            (before + 1..row).for_each(|number| counts.slots[place(number)].n_pass += 1);
+            // once a gap
+            (before + 1..row).take(n_a_day).for_each(|number| counts.times[place(number) % n_a_day].n_pass += 1);
+            (day(before) + 1..day(row)).for_each(|day| counts.days[day.rem_euclid(7) as usize].n_pass += 1);
+        }
+        counts
+    }
+
+    /// Whether each slot of the week is one that has rows.
+    fn are_open(&self) -> Vec<bool> {
+        let n_a_day = self.times.len();
+        let has_weekend = [SATURDAY, SUNDAY].iter().all(|&day| self.days[day].is_never(1));
+        let is_open = |(at, slot): (usize, &Count)| {
+            let day = at / n_a_day;
+            let is_seldom = slot.n_pass >= MIN_PASSES && 7 * slot.n_row <= slot.n_pass;
+            let is_free = self.days[day].is_never(MIN_PASSES) || has_weekend && matches!(day, SATURDAY | SUNDAY);
+            !(is_seldom || is_free || self.times[at % n_a_day].is_never(MIN_PASSES))
+        };
+        self.slots.iter().enumerate().map(is_open).collect()
+    }
+
+    /// Whether nearly all rows are at open times, these have rows but for one in four, and a good part of the gaps is elsewhere.
+    fn are_clear(&self, is_open: &[bool]) -> bool {
+        let [mut open, mut closed] = [Count::default(); 2];
+        for (slot, &is_open) in self.slots.iter().zip(is_open) {
+            let sum = if is_open { &mut open } else { &mut closed };
+            sum.n_row += slot.n_row;
+            sum.n_pass += slot.n_pass;
+        }
+        8 * closed.n_row <= open.n_row && 3 * open.n_pass <= open.n_row && open.n_pass <= 2 * closed.n_pass && closed.n_pass > 0
     }
 }
 
@@ -175,6 +228,7 @@ mod tests {
             dates(30, 40, |time| is_open(time) && !(time.day() == 10 && time.hour() == 11) && !(time.day() == 17 && time.hour() > 12));
         assert_eq!(ahead(&holes, 1), ("1 hour of business".into(), 2, owned(["02-12 09:30"])));
     }
+
     #[test]
     fn sessions_may_have_a_break_or_begin_on_an_evening() {
         let half_hours = dates(30, 30, |time| {
