@@ -383,6 +383,14 @@ fn a_time_goes_with_a_day_of_whatever_name() {
 }
 
 #[test]
+fn a_day_with_its_time_is_taken_before_the_day_alone() {
+    let (table, _) = read("date,ts,count\n2024-01-01,2024-01-01 00:00:00,1\n2024-01-01,2024-01-01 01:00:00,2\n");
+    assert_eq!((dates(&table)[1], table.names()), ("2024-01-01 01:00:00", &["count".to_string()][..]));
+    let (table, _) = read("date,published,count\n2024-01-01,2023-05-01 12:00,1\n2024-01-02,2023-05-01 12:00,2\n");
+    assert_eq!(dates(&table), ["2024-01-01", "2024-01-02"]);
+}
+
+#[test]
 fn a_date_column_may_be_named() {
     let content = "step,when,load\n3,20240131,1\n2,20240201,2\n";
     let options = CsvOptions { date: Some("when"), columns: Columns::Named(&["load"]), ..CsvOptions::default() };

@@ -6,7 +6,7 @@ use common::{Setting, devices, gpu, turn};
 use scanrnn::backend::Backend;
 use scanrnn::cpu::Cpu;
 use scanrnn::dataset::Starts;
-use scanrnn::model::{ForecasterConfig, ModelKind};
+use scanrnn::model::{ForecasterConfig, ModelKind, initial_values};
 use scanrnn::ops::{Loss, Optimizer};
 use scanrnn::schedule::Schedule;
 use scanrnn::train::{Evaluator, Fit, Series, Shuffle, Trainer, TrainingConfig};
@@ -93,6 +93,35 @@ fn early_stopping_restores_the_best_epoch() {
         let series = series(&values);
         let again = pollster::block_on(evaluator.forecast(device, &series, &series.valid, &fit.parameters)).expect("forecasts");
         assert_eq!(again, fit.forecasts, "{}", device.name());
+    }
+}
+
+#[test]
+fn a_gain_that_may_be_chance_keeps_the_start() {
+    let config = TrainingConfig { epochs: 3, patience: Some(3), learning_rate: 1e-6, ..config() };
+    let trainer = trainer(&config);
+    for device in devices(Setting::default()) {
+        let fit = fit(&config, device);
+        assert!(fit.epochs[2].valid_loss < fit.epochs[0].valid_loss, "it learns: {:?}", fit.epochs);
+        assert_eq!(fit.best_epoch, 0, "{}", device.name());
+        for ((_, start), kept) in initial_values(trainer.graph(), config.seed).iter().zip(&fit.parameters) {
+            assert_eq!(start, kept, "{}", device.name());
+        }
+    }
+}
+
+#[test]
+fn a_linear_skip_learns_at_a_tenth_of_the_rate() {
+    let config = TrainingConfig { epochs: 1, epoch_steps: Some(1), optimizer: Optimizer::sgd(0.0), clip_norm: None, ..config() };
+    let model = ForecasterConfig { linear_skip: Some(WINDOW), ..model(&config) };
+    let trainer = Trainer::new(&model, &config, &series(&wave())).expect("fits");
+    for device in devices(Setting::default()) {
+        let _turn = turn();
+        let fit = pollster::block_on(trainer.fit(device, &series(&wave()), &mut |_| ())).expect("trains");
+        // both begin at 0 and are added to the forecast
+        let bias = |name: &str| trainer.graph().parameters().iter().zip(&fit.parameters).find(|(p, _)| p.name == name).expect("there").1[0];
+        let (head, skip) = (bias("head.bias"), bias("skip.bias"));
+        assert!(head != 0.0 && (skip / head - 0.1).abs() < 1e-5, "{}: {head}, {skip}", device.name());
     }
 }
 

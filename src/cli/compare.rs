@@ -62,7 +62,7 @@ struct Entry {
     look: Look,
     evaluations: Vec<Evaluation>,
     epochs: Vec<EpochScore>,
-    /// Trainings of which no epoch was better than the start.
+    /// Trainings of which no epoch was enough better than the start.
     n_start: usize,
     seconds: f64,
 }

@@ -89,7 +89,7 @@ pub struct TrainingArgs {
     #[arg(long, default_value_t = 0)]
     pub seed: u64,
     /// Stop after this many epochs in a row without a smaller validation loss, and keep the parameters of the best epoch, or those of the
-    /// start if none is better [default: three eighths of the epochs, at least 3; bench: never]
+    /// start if none is 1 % better [default: three eighths of the epochs, at least 3; bench: never]
     #[arg(long, value_name = "EPOCHS")]
     patience: Option<usize>,
     /// Loss to minimise

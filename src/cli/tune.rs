@@ -117,7 +117,7 @@ struct Search<'a> {
     log: Log,
     device: Device,
     lang: Lang,
-    /// Trials of the round under way of which no epoch was better than the start, with their epochs; those of the log are not known.
+    /// Trials of the round under way of which no epoch was enough better than the start, with their epochs; those of the log are not known.
     at_start: RefCell<Vec<(usize, usize)>>,
 }
 

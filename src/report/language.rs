@@ -152,10 +152,10 @@ texts! {
     season: "season: {} rows", "季节长度：{} 行";
     chosen: "window: {} rows, normalised by {}; a linear map's MSE on the validation windows: {}",
         "窗口：{} 行，按 {} 归一化；线性映射在验证窗口上的均方误差：{}";
-    never_better: "{}: no epoch of {} was better than the start, whose parameters are kept.",
-        "{}：{} 轮训练都没有超过起点；保留起点的参数。";
-    starts_kept: "{}: in {} of {} trainings no epoch was better than the start, whose parameters are kept.",
-        "{}：{} 次训练（共 {} 次）都没有一轮超过起点；保留起点的参数。";
+    never_better: "{}: no epoch of {} was 1 % better than the start, whose parameters are kept.",
+        "{}：{} 轮训练都没有比起点好 1 %；保留起点的参数。";
+    starts_kept: "{}: in {} of {} trainings no epoch was 1 % better than the start, whose parameters are kept.",
+        "{}：{} 次训练（共 {} 次）都没有一轮比起点好 1 %；保留起点的参数。";
     trial_number: "trial {}", "试验 {}";
     rows_left_out: "the shares of --split {} sum to less than 1: the newest {} % of the rows are left out",
         "--split {} 的份额之和小于 1：略去最新的 {} % 行";

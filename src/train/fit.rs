@@ -33,13 +33,16 @@ pub struct EpochScore {
     pub learning_rate: f32,
 }
 
+/// By how much of the start's validation loss an epoch must be better to be kept in its place: less is chance, the best of many draws.
+pub const LEAST_GAIN: f64 = 0.01;
+
 /// The result of a training.
 #[derive(Clone, Debug)]
 pub struct Fit {
     /// Scores, an epoch each.
     pub epochs: Vec<EpochScore>,
     /// The epoch, counted from 1, whose parameters and forecasts these are: the last one, or with early stopping the best one, which is 0
-    /// where no epoch was better than the start.
+    /// where no epoch was better than the start by [`LEAST_GAIN`].
     pub best_epoch: usize,
     /// The loss before each step, in the units of [`TrainingConfig::loss_units`](super::TrainingConfig::loss_units).
     pub losses: Vec<f32>,
@@ -196,10 +199,15 @@ impl Trainer {
         self.config.patience.is_some_and(|patience| run.progress.epochs.len() - run.best.epoch >= patience)
     }
 
-    async fn finish(&self, session: &mut dyn Session, series: &Series<'_>, run: Run) -> Result<Fit> {
+    async fn finish(&self, session: &mut dyn Session, series: &Series<'_>, mut run: Run) -> Result<Fit> {
         let last = self.state(session, series, &run).await?;
-        if let Some(programs) = &self.best {
-            session.run(programs.restore, 1)?;
+        match (&self.best, run.progress.start_loss) {
+            (Some(_), Some(start)) if run.best.epoch > 0 && run.best.loss > (1.0 - LEAST_GAIN) * start => {
+                self.begin(session)?;
+                run.best = Best { epoch: 0, loss: start, forecasts: None };
+            }
+            (Some(programs), _) => session.run(programs.restore, 1)?,
+            (None, _) => {}
         }
         let mut parameters = Vec::new();
         for parameter in self.graph.parameters() {
@@ -241,14 +249,18 @@ impl Trainer {
     /// The graph on a backend with the first parameters and the data.
     async fn load<'a>(&'a self, backend: &'a dyn Backend, series: &Series<'_>) -> Result<Box<dyn Session + 'a>> {
         let mut session = backend.load(&self.graph).await?;
-        for (tensor, values) in initial_values(&self.graph, self.config.seed).iter().chain(&self.initial) {
-            session.write(*tensor, values)?;
-        }
+        self.begin(&mut *session)?;
         self.series.write(&mut *session, series)?;
         if let Some((mask, values)) = &self.l1_mask {
             session.write(*mask, values)?;
         }
         Ok(session)
+    }
+
+    /// Writes the parameters that training starts from.
+    fn begin(&self, session: &mut dyn Session) -> Result<()> {
+        let drawn = initial_values(&self.graph, self.config.seed);
+        drawn.iter().chain(&self.initial).try_for_each(|(tensor, values)| session.write(*tensor, values))
     }
 
     fn train_plan(&self, series: &Series<'_>) -> TrainPlan {

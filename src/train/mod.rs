@@ -10,7 +10,7 @@ mod state;
 
 pub use config::{LossUnits, Shuffle, TrainingConfig};
 pub use evaluator::Evaluator;
-pub use fit::{EpochScore, Event, Fit};
+pub use fit::{EpochScore, Event, Fit, LEAST_GAIN};
 pub use state::{Outcome, TrainPlan, TrainProgress, TrainState};
 
 use std::ops::Range;

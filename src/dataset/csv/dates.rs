@@ -5,11 +5,11 @@ use csv::ByteRecord;
 use super::cell;
 use crate::Message;
 use crate::Result;
-use crate::dataset::dates::{is_count, is_date};
+use crate::dataset::dates::{has_time, is_count, is_date};
 use crate::dataset::table::{bare, find_column};
 
 /// Names of date columns, compared without case, `<` and `>`. Where none is there, a column is recognised by its first cell.
-const DATE_NAMES: [&str; 8] = ["date", "datetime", "date_time", "timestamp", "time", "open time", "open_time", "ds"];
+const DATE_NAMES: [&str; 9] = ["date", "datetime", "date_time", "timestamp", "time", "open time", "open_time", "ds", "ts"];
 
 /// Where rows have their dates.
 #[derive(Debug, Clone, Default)]
@@ -34,6 +34,9 @@ enum Join {
 impl DateColumns {
     /// The date of a row.
     pub(super) fn text(&self, record: &ByteRecord) -> String {
+        if let [column] = self.columns[..] {
+            return cell(record, column).to_string();
+        }
         let cells: Vec<&str> = self.columns.iter().map(|&column| cell(record, column)).collect();
         let number = |cell: &&str| cell.strip_suffix(".0").unwrap_or(cell).parse::<u16>().ok();
         let numbers = || cells.iter().map(number).collect::<Option<Vec<u16>>>();
@@ -79,10 +82,12 @@ fn find_dates(names: &[String], first: &ByteRecord, is_free: impl Fn(usize) -> b
     let is_time = |column: &usize| is_time(&names[*column], cell(*column));
     let named = || free().filter(|column| has_name(column) && !is_time(column));
     let date = named().find(|&column| !is_count(cell(column))).or_else(|| free().find(|&column| is_date(cell(column))));
-    match date.or_else(|| named().next()).or_else(|| free().find(is_time)) {
-        Some(date) => with_time(date, names, first, is_free),
-        None => DateColumns::default(),
-    }
+    let Some(date) = date.or_else(|| named().next()).or_else(|| free().find(is_time)) else { return DateColumns::default() };
+    // the same day with its time, in a column of its own
+    let day = cell(date);
+    let with_day = |column: &usize| cell(*column).len() > day.len() && cell(*column).starts_with(day) && has_time(cell(*column));
+    let timed = free().find(|column| is_date(day) && !has_time(day) && with_day(column));
+    with_time(timed.unwrap_or(date), names, first, is_free)
 }
 
 /// A column of dates, and the column `time` that goes with it where it is one of days.
