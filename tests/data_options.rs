@@ -153,6 +153,14 @@ fn one_model_learns_from_many_series() {
     assert!(other.contains("was trained on 2 series, not 1"), "{other}");
     assert!(refuses(path, "bench --device cpu --csv a.csv --csv b.csv").contains("bench compares on one series"));
     assert!(refuses(path, &format!("{TRAIN} --csv both.csv --targets sales")).contains("--id"));
+    // the file's column is not called as the one of ids is
+    let named = |name: &str| std::fs::read_to_string(path.join(name)).expect("rows").replacen("store", "series", 1);
+    for name in ["both.csv", "crossed.csv"] {
+        std::fs::write(path.join(format!("series-{name}")), named(name)).expect("written");
+    }
+    prints(path, &format!("{TRAIN} --csv series-both.csv --csv series-crossed.csv --id series --targets sales {small} --run-dir named"));
+    let by_series = std::fs::read_to_string(path.join("named/scores_by_series.csv")).expect("scores");
+    assert!(by_series.starts_with("part,file,series,windows,"), "{by_series}");
 }
 
 #[test]

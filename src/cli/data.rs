@@ -25,7 +25,7 @@ pub struct DataArgs {
     /// CSV file, plain or gzip; give several for several series [default: data/AAPL_stock_data.csv, or where that is missing a series that is made up]
     #[arg(long, value_name = "FILE")]
     csv: Vec<PathBuf>,
-    /// Column of dates [default: one called date, time or similar, otherwise the first that starts with a date]
+    /// Column of dates [default: one called date, time or similar, otherwise the first that starts with a date, otherwise years and their parts]
     #[arg(long, value_name = "NAME")]
     date: Option<String>,
     /// Column that tells the series in a file apart [default: none; forecast and evaluate: the checkpoint's]
@@ -302,7 +302,9 @@ impl<'a> SeriesColumns<'a> {
 
     /// Their names.
     pub fn header(&self) -> Vec<String> {
-        self.has_files.then_some("series").into_iter().chain(self.id).map(String::from).collect()
+        let is_taken = self.id.is_some_and(|id| id.eq_ignore_ascii_case("series"));
+        let file = if is_taken { "file" } else { "series" };
+        self.has_files.then_some(file).into_iter().chain(self.id).map(String::from).collect()
     }
 
     /// The cells of a table.
@@ -345,9 +347,10 @@ pub fn warn_of_flat(tables: &[Table], windows: &Windows, lang: Lang) {
     let mut flat: Vec<&str> = Vec::new();
     for member in windows.members() {
         for (feature, name) in member.columns.iter().filter_map(|&column| windows.layout().columns().nth(column)).enumerate() {
-            let scaled = || windows.values()[member.rows.start * n_feature + feature..].iter().step_by(n_feature).take(member.rows.len());
+            let mut scaled = windows.values()[member.rows.start * n_feature + feature..].iter().step_by(n_feature).take(member.rows.len());
+            let first = scaled.next();
             let values = tables[member.table].column(name).unwrap_or_default();
-            let is_flat = values.iter().any(|value| *value != values[0]) && scaled().all(|value| scaled().next() == Some(value));
+            let is_flat = values.iter().any(|value| *value != values[0]) && scaled.all(|value| Some(value) == first);
             if is_flat && !flat.contains(&name) {
                 flat.push(name);
             }

@@ -27,7 +27,7 @@ pub struct Args {
     /// Rows in the key-value cache of a hybrid with --steps [default: 1024]
     #[arg(long, value_name = "ROWS")]
     cache: Option<usize>,
-    /// Column of dates [default: one called date, time or similar, otherwise the first that starts with a date]
+    /// Column of dates [default: one called date, time or similar, otherwise the first that starts with a date, otherwise years and their parts]
     #[arg(long, value_name = "NAME")]
     date: Option<String>,
     /// How to treat cells without a value; a row that is left out gives an empty line

@@ -20,6 +20,7 @@ use crate::error::{Error, Result};
 use crate::report::language::fill;
 use crate::report::table::significant;
 use crate::report::{Lang, TextTable};
+use crate::train::Fit;
 
 #[derive(Debug, clap::Args)]
 pub struct Args {
@@ -157,7 +158,7 @@ impl Search<'_> {
                         if fit.best_epoch == 0 {
                             self.at_start.borrow_mut().push((trial, fit.epochs.len()));
                         }
-                        fit.metrics.mse
+                        best_mse(&fit)
                     }
                     // A rate that diverges is a bad draw, no end of the search.
                     Err(Error::Diverged { .. }) => f64::INFINITY,
@@ -195,6 +196,12 @@ impl Search<'_> {
         println!("{}", fill(texts.best_trial, [&best, &best]));
         Ok(())
     }
+}
+
+/// The validation error of a training's best epoch, or of its start if that is better: a gain too small to be kept still tells trials apart.
+fn best_mse(fit: &Fit) -> f64 {
+    let best = fit.epochs.iter().min_by(|a, b| a.valid_loss.total_cmp(&b.valid_loss));
+    best.map_or(fit.metrics.mse, |epoch| epoch.valid_mse.min(fit.metrics.mse))
 }
 
 /// Epochs of each round's trials: as many rounds as the trials can be divided, the last with all epochs.

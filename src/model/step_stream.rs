@@ -150,18 +150,19 @@ impl StepStream<'_> {
         let part = |first: usize, n: usize| -> Vec<f32> {
             rows.chunks(n_row * n_feature).flat_map(|rows| &rows[first * n_feature..(first + n) * n_feature]).copied().collect()
         };
+        let steps = self.steps;
         // what fills no walk comes first, by itself; so does a row that begins a sequence
-        let n_step = self.steps.walk.as_ref().map_or(n_row, |walk| walk.n_step);
-        let n_alone = match n_row % n_step {
-            0 if self.steps.walk.is_none() || self.begins.is_some() => n_step,
-            rest => rest,
+        let n_alone = match &steps.walk {
+            None => n_row,
+            Some(walk) if self.begins.is_some() && n_row.is_multiple_of(walk.n_step) => walk.n_step,
+            Some(walk) => n_row % walk.n_step,
         };
         for row in 0..n_alone {
             self.advance(&part(row, 1))?;
         }
-        let Some(walk) = self.steps.walk.as_ref().filter(|_| n_alone < n_row) else { return self.forecast(self.steps.y).await };
-        for first in (n_alone..n_row).step_by(n_step) {
-            self.session.write(walk.x, &part(first, n_step))?;
+        let Some(walk) = steps.walk.as_ref().filter(|_| n_alone < n_row) else { return self.forecast(steps.y).await };
+        for first in (n_alone..n_row).step_by(walk.n_step) {
+            self.session.write(walk.x, &part(first, walk.n_step))?;
             self.session.run(walk.program, 1)?;
         }
         for seen in &mut self.seen {

@@ -272,7 +272,7 @@ impl Graph {
         };
         for (at, count, rate) in [(0, n_before, 1.0), (n_before, n_parameter - n_before, rate)] {
             if count > 0 {
-                let mut part = |tensor: Tensor| self.rows(tensor, "updated", at, count);
+                let mut part = |tensor: Tensor| self.rows(tensor, "optimizer.part", at, count);
                 let [parameters, gradients] = [parameters, gradients].map(&mut part);
                 let [first, second] = [first, second].map(|tensor| tensor.map(&mut part));
                 self.push(Optimize { update: *update, rate, parameters, gradients, first, second });

@@ -308,7 +308,7 @@ impl Trainer {
 
     /// The tensors that one step leaves to the next, by name.
     fn kept(&self) -> Vec<(String, Tensor)> {
-        let is_kept = |label: &str| label.starts_with("optimizer.") || label == BestParameters::LABEL;
+        let is_kept = |label: &str| matches!(label, "optimizer.first" | "optimizer.second" | BestParameters::LABEL);
         let states = self.graph.tensors().filter(|(_, spec)| is_kept(&spec.label)).map(|(tensor, spec)| (spec.label.clone(), tensor));
         let carried = self.train.states.iter().map(|&tensor| (self.graph.spec(tensor).label.clone(), tensor));
         let parameters = self.graph.parameters().iter().map(|parameter| (parameter.name.clone(), parameter.tensor));

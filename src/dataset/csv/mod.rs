@@ -248,10 +248,11 @@ fn reader(path: &Path) -> io::Result<(Reader<impl Read>, Dialect)> {
     Ok((builder.from_reader(text), dialect))
 }
 
-/// Whether a file can be read and has a column that is found by `name`.
+/// Whether a file can be read again and has a column that is found by `name`.
 pub fn has_column(path: &Path, name: &str) -> bool {
     let header = |(mut reader, dialect): (Reader<_>, Dialect)| reader.byte_headers().ok().filter(|_| dialect.has_header).cloned();
-    let Some(header) = reader(path).ok().and_then(header) else { return false };
+    // a pipe can be read once
+    let Some(header) = path.is_file().then(|| reader(path).ok()).flatten().and_then(header) else { return false };
     let names: Vec<String> = header.iter().map(|name| String::from_utf8_lossy(name).into()).collect();
     find_column("", &names, name).is_ok()
 }
