@@ -496,6 +496,7 @@ pub static CHINESE: &[(&str, &str)] = &[
     ("no column of numbers is left: {}", "没有剩下数值列：{}"),
     ("its columns are years: each row seems to be a series, not a time step", "其各列是年份：每一行似乎是一个序列，而不是一个时间步"),
     ("turn the table, so that each row is a year, or name columns by --features", "请转置该表，使每行为一年，或用 --features 指定列"),
+    ("the dates of the rows to come would not be read as times after the last one", "未来各行的日期无法读作最后一行之后的时间"),
     ("column {} has dates", "列 {} 是日期"),
     ("column {} tells series apart", "列 {} 用于区分序列"),
     ("column {} counts rows", "列 {} 是行号"),
