@@ -161,6 +161,8 @@ fn numbers_may_be_in_thousands_and_millions() {
     }
     let (table, _) = read("date;load;vol\n2024-01-01;0,5;1,5B\n2024-01-02;0,25;2,5M\n");
     assert_eq!(columns(&table)[1], [1.5e9, 2.5e6]);
+    let (table, _) = read("load;vol\n1;0,96K\n2;1,025K\n");
+    assert_eq!(columns(&table)[1], [960.0, 1025.0]);
 }
 
 #[test]
