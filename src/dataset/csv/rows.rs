@@ -219,7 +219,7 @@ impl<'a, R: BufRead> CsvRows<'a, R> {
         let is_free = |column: usize| !columns.contains(&column);
         let record = self.record.as_byte_record();
         let has_time = |dates: &DateColumns| has_time(&dates.text(record));
-        let dates = date_columns(self.place.clone(), header, self.date, false, record, is_free, has_time)?;
+        let (dates, _) = date_columns(self.place.clone(), header, self.date, false, record, is_free, has_time)?;
         if !has_time(&dates) {
             let needed = message!("the checkpoint reads the time of day: give one, or name it by --date");
             return Err(self.wrong(message!("there is no column of dates with times"), needed));
