@@ -4,7 +4,7 @@ use std::ops::Range;
 
 use csv::{ByteRecord, ReaderBuilder};
 
-use super::blanks::part_by_tabs;
+use super::lines::part_by_tabs;
 use super::missing::is_missing;
 use crate::dataset::dates::is_date;
 use crate::dataset::table::is_alike;

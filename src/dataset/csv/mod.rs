@@ -1,8 +1,8 @@
 //! Tables from and to CSV files.
 
-mod blanks;
 mod dates;
 mod dialect;
+mod lines;
 mod missing;
 mod rows;
 
@@ -14,9 +14,9 @@ use std::path::Path;
 use csv::{ByteRecord, ErrorKind, Position, Reader, ReaderBuilder, Writer};
 use flate2::bufread::MultiGzDecoder;
 
-use self::blanks::Blanks;
 use self::dates::{DateColumns, date_columns};
 use self::dialect::{BLANKS, Dialect, Points, amount, byte_of, has_unit, is_wide, take_delimiter};
+use self::lines::Lines;
 pub use self::missing::Missing;
 use self::missing::{fill, is_missing};
 pub use self::rows::CsvRows;
@@ -243,7 +243,7 @@ fn reader(path: &Path) -> io::Result<(Reader<impl Read>, Dialect)> {
     builder.delimiter(byte_of(dialect.delimiter)).has_headers(dialect.has_header).buffer_capacity(1 << 16);
     let mut text: Box<dyn Read> = Box::new(Cursor::new(sample).chain(file));
     if dialect.delimiter == BLANKS {
-        text = Box::new(Blanks::new(BufReader::with_capacity(1 << 16, text)));
+        text = Box::new(Lines::new(BufReader::with_capacity(1 << 16, text)).parted_by_blanks());
     }
     Ok((builder.from_reader(text), dialect))
 }
