@@ -155,12 +155,16 @@ fn numbers_may_be_in_thousands_and_millions() {
         let (first, second) = codes.split_once(',').expect("two");
         let content = format!("date,code,load\n2024-01-01,{first},1\n2024-01-02,{second},2\n");
         let (table, notes) = read(&content);
-        assert_eq!((table.names(), notes.len()), (&["load".to_string()][..], 1), "{codes}");
+        assert_eq!(table.names(), ["load"], "{codes}");
+        let wrong = if codes == "5M,10M" { first } else { second };
+        assert_eq!(notes, [format!("data.csv, column code: left out, {wrong:?} is no number")]);
         let named = read_with(content, &CsvOptions { columns: Columns::Named(&["code"]), ..CsvOptions::default() });
         assert_eq!(named.map(|(tables, _)| columns(&tables[0])).ok(), (codes == "5M,10M").then(|| vec![vec![5e6, 10e6]]));
     }
     let (table, _) = read("date;load;vol\n2024-01-01;0,5;1,5B\n2024-01-02;0,25;2,5M\n");
     assert_eq!(columns(&table)[1], [1.5e9, 2.5e6]);
+    let (table, _) = read("load;vol\n1;0,96K\n2;1,025K\n");
+    assert_eq!(columns(&table)[1], [960.0, 1025.0]);
 }
 
 #[test]
@@ -237,6 +241,8 @@ fn the_close_has_the_names_that_exports_give_it() {
     assert_eq!(close("日期,开盘,收盘\n2024年1月30日,1,2\n2024年1月31日,3,4\n"), ("2024年1月30日, 2024年1月31日".into(), "收盘".into()));
     assert_eq!(close("Date,Close/Last,Volume\n01/30/2024,$1.5,2\n01/31/2024,$2.5,3\n").1, "Close/Last");
     assert_eq!(close("date,closed\n2024-01-30,1\n2024-01-31,2\n").1, "closed");
+    let twice = read_with("Close,Close\n1,2\n", &CsvOptions { columns: Columns::CloseOrAll, ..CsvOptions::default() });
+    assert_eq!(twice.expect_err("two"), "data.csv: two columns are called \"Close\"; rename one of them");
 }
 
 #[test]
@@ -281,12 +287,7 @@ fn years_in_order_are_dates_where_there_are_no_others() {
     assert_eq!((dates(&table), columns(&table)), (vec!["1999", "2000", "2001"], vec![vec![1.0, 2.0, 3.0]]));
     assert_eq!(notes, ["data.csv: the newest rows come first; they are read from the last to the first"]);
     assert_eq!(table.dates().expect("dates").continued(2).expect("a step"), ["2002", "2003"]);
-    for content in [
-        "year,month,load\n2000,1,1\n99,2,2\n",
-        "year,month,load\n2000,1,1\n2000,13,2\n",
-        "year,day,load\n2000,1,1\n2000,2,2\n",
-        "year,date,load\n2000,2000-01-01,1\n2001,2001-01-01,2\n",
-    ] {
+    for content in ["year,day,load\n2000,1,1\n2000,2,2\n", "year,date,load\n2000,2000-01-01,1\n2001,2001-01-01,2\n"] {
         assert_eq!(read(content).0.names()[0], "year", "{content}");
     }
     assert_eq!(read("year\n2000\n2001\n").0.names(), ["year"]);
@@ -339,6 +340,7 @@ fn a_year_and_its_parts_are_one_date() {
         ("year,month", ["1959,Nov", "1959,Dec"], "1959 Nov", "1960 Jan"),
         ("day,month,year", ["30,12,1959", "31,12,1959"], "1959-12-30", "1960-01-01"),
         ("year,month,day,hour", ["1959,12,31,22", "1959,12,31,23"], "1959-12-31 22:00", "1960-01-01 00:00"),
+        ("year,month,day,hour", ["1959,12,31,23", "1959,12,31,24"], "1959-12-31 23:00", "1960-01-01 01:00"),
     ] {
         let [first, second] = rows;
         let (table, notes) = read(format!("{head},load\n{first},1\n{second},2\n"));
@@ -352,6 +354,15 @@ fn a_year_and_its_parts_are_one_date() {
     let content = "year,month,place,load\n1959,1,a,1\n1959,1,b,2\n1959,2,a,3\n1959,2,b,4\n";
     assert_eq!(dates(&read_with(content, &options).expect("tables").0[1]), ["1959-01", "1959-02"]);
     assert_eq!(read(content.replace("place", "n").replace(['a', 'b'], "1")).0.dates(), None);
+    for (rows, line) in [("2000,1,1\n99,2,2\n", 3), ("2000,1,1\n2000,2,2\n2000,13,3\n", 4), ("2000,1,1\n2000,1,2\n", 3)] {
+        let content = format!("year,month,load\n{rows}");
+        let (table, notes) = read(&content);
+        assert_eq!((table.names().join("+"), table.dates()), ("load".into(), None), "{content}");
+        let note = "they are no dates, line {} is out of their order".replace("{}", &line.to_string());
+        assert_eq!(notes, [format!("data.csv, columns year, month: left out, {note}; name them to read them")]);
+        let options = CsvOptions { columns: Columns::Named(&["load"]), ..CsvOptions::default() };
+        assert_eq!(read_with(&content, &options).expect("a table").1, [format!("data.csv, columns year, month: {note}")]);
+    }
     // a column that is asked for by name stays one
     let options = CsvOptions { columns: Columns::Named(&["month", "load"]), ..CsvOptions::default() };
     let tables = read_with("year,month,load\n1959,1,5\n1959,2,6\n", &options).expect("a table").0;

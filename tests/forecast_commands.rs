@@ -702,6 +702,13 @@ fn a_checkpoint_takes_rows_as_they_come() {
     let forecast = "forecast --checkpoint uneven/best.safetensors --device cpu --csv uneven.csv";
     succeeds(path, forecast);
     refuses(path, &format!("{forecast} --horizon 5"), &["no step"]);
+    // years of two digits, which go from 2068 to 1969
+    let rows: String =
+        (0..240).map(|row| format!("{}/12/68 {:02}:00,{:.3}\n", 22 + row / 24, row % 24, (row as f64 / 7.0).sin())).collect();
+    std::fs::write(path.join("short.csv"), format!("date,load\n{rows}")).expect("written");
+    let forecast = forecast.replace("uneven.csv", "short.csv");
+    succeeds(path, &forecast);
+    refuses(path, &format!("{forecast} --horizon 5"), &["short.csv: the dates of the rows to come would not be read as times"]);
     // rows that have none to train on are scored
     let train = "train --model min-gru-scan --device cpu --csv loads.csv --targets north --calendar off --window 16 --hidden 4 --epochs 1";
     succeeds(path, &format!("{train} --run-dir run"));

@@ -139,13 +139,13 @@ fn check(description: &Description, horizon: usize) -> Result<()> {
     Ok(())
 }
 
-/// Scaled values of the columns [`CALENDAR`] in the rows to come; none where their dates have no times.
-fn calendar_ahead(table: &Table, dates: &[String], scalers: &[Scaler]) -> Vec<Vec<f32>> {
-    let Some(known) = table.dates() else { return Vec::new() };
+/// Scaled values of the columns [`CALENDAR`] in the rows to come; none where their dates have no times, or are not in order.
+fn calendar_ahead(table: &Table, dates: &[String], scalers: &[Scaler]) -> Option<Vec<Vec<f32>>> {
+    let known = table.dates()?;
     let all = Dates { name: known.name.clone(), text: known.text.iter().chain(dates).cloned().collect() };
-    let Some(waves) = all.calendar() else { return Vec::new() };
+    let waves = all.calendar()?;
     let row = |row: usize| waves.iter().zip(scalers).map(|(wave, scaler)| scaler.scale(wave[row]) as f32).collect();
-    (known.text.len()..all.text.len()).map(row).collect()
+    Some((known.text.len()..all.text.len()).map(row).collect())
 }
 
 impl Model<'_> {
@@ -160,13 +160,19 @@ impl Model<'_> {
     ) -> Result<Future> {
         let layout = &self.description.layout;
         let windows = Windows::unsplit(std::slice::from_ref(table), layout, vec![scalers.to_vec()])?;
-        let needs_dates = layout.covariates.iter().any(|name| CALENDAR.contains(&name.as_str()));
+        // within the model's own horizon nothing is read of the rows to come
+        let needs_dates =
+            horizon > self.description.model.horizon && layout.covariates.iter().any(|name| CALENDAR.contains(&name.as_str()));
         let dates = match table.dates().map(|dates| dates.continued(horizon)) {
-            // within the model's own horizon nothing is read of the rows to come
-            Some(Err(error)) if needs_dates && horizon > self.description.model.horizon => return Err(error),
+            Some(Err(error)) if needs_dates => return Err(error),
             continued => continued.and_then(Result::ok).unwrap_or_default(),
         };
         let ahead = calendar_ahead(table, &dates, &scalers[layout.targets.len()..]);
+        if needs_dates && ahead.is_none() {
+            let what = message!("the dates of the rows to come would not be read as times after the last one");
+            return Err(Error::data(table.source(), what, message!("write dates as 2024-01-31 16:00")));
+        }
+        let ahead = ahead.unwrap_or_default();
         let mut targets = vec![Vec::new(); layout.targets.len()];
         let (n_feature, n_target) = (windows.n_feature(), windows.n_target());
         for member in windows.members() {

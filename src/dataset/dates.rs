@@ -113,6 +113,8 @@ impl Format {
         let date: DateTime = match self {
             Format::Number => return text.parse::<i64>().ok().map(i128::from),
             Format::Instant => return text.parse::<Timestamp>().ok().map(Timestamp::as_nanosecond),
+            // one with an offset from UTC is an instant, of which the day and the time alone are another
+            Format::Iso if text.get(10..).is_some_and(|rest| rest.contains(['+', '-', '['])) => return None,
             Format::Iso => text.parse().ok()?,
             Format::Pattern(pattern) if n_digit(pattern).is_some_and(|n| text.len() != n || !is_digits(text)) => return None,
             Format::Pattern(pattern) if pattern.contains("%q") => {
@@ -618,6 +620,7 @@ mod tests {
         assert_eq!(order.push("2024-11-03T01:30:00-04:00"), Ok(()));
         assert_eq!(order.push("2024-11-03T01:00:00-05:00"), Ok(()));
         assert!(!order.is_backward());
+        assert_eq!(order.push("2024-11-03 02:00-04:00"), Err(Wrong::Duplicate));
     }
 
     #[test]

@@ -1,6 +1,7 @@
 //! Which columns of a file have its dates.
 
 use csv::ByteRecord;
+use jiff::civil::Date;
 
 use super::cell;
 use crate::Message;
@@ -44,14 +45,23 @@ impl DateColumns {
             (Join::Quarter, Some([year, quarter])) => format!("{year:04}Q{quarter}"),
             (Join::Month, Some([year, month])) => format!("{year:04}-{month:02}"),
             (Join::Month, Some([year, month, day])) => format!("{year:04}-{month:02}-{day:02}"),
-            (Join::Month, Some([year, month, day, hour])) => format!("{year:04}-{month:02}-{day:02} {hour:02}:00"),
+            (Join::Month, Some(&[year, month, day, hour])) => match day_after(year, month, day).filter(|_| hour == 24) {
+                Some(next) => format!("{next} 00:00"),
+                None => format!("{year:04}-{month:02}-{day:02} {hour:02}:00"),
+            },
             _ => cells.join(" "),
         }
     }
 }
 
+/// The day at whose beginning the hour 24 of another one ends.
+fn day_after(year: u16, month: u16, day: u16) -> Option<Date> {
+    Date::new(year.try_into().ok()?, month.try_into().ok()?, day.try_into().ok()?).ok()?.tomorrow().ok()
+}
+
 /// The date column, `date` or the one that is found; none where there is none. `first` is the first row, `is_unnamed` says that the first
-/// column has no name of its own. What may be dates by all rows only is asked of `are_in_order`: years, and their parts beside them.
+/// column has no name of its own. What may be dates by all rows only is asked of `are_dates`: years, and their parts beside them. Where
+/// none of these are, and nothing else is for certain, the second result has the parts of dates that were refused.
 pub(super) fn date_columns(
     place: impl Into<Message>,
     names: &[String],
@@ -59,18 +69,22 @@ pub(super) fn date_columns(
     is_unnamed: bool,
     first: &ByteRecord,
     is_free: impl Fn(usize) -> bool,
-    are_in_order: impl Fn(&DateColumns) -> bool,
-) -> Result<DateColumns> {
+    are_dates: impl Fn(&DateColumns) -> bool,
+) -> Result<(DateColumns, Option<DateColumns>)> {
     if let Some(name) = date {
-        return Ok(with_time(find_column(place, names, name)?, names, first, is_free));
+        return Ok((with_time(find_column(place, names, name)?, names, first, is_free), None));
     }
     let found = find_dates(names, first, &is_free);
     if found.columns.first().is_some_and(|&column| !is_count(cell(first, column))) {
-        return Ok(found);
+        return Ok((found, None));
     }
     let index = (is_unnamed && is_free(0)).then(|| DateColumns { columns: vec![0], join: Join::Space });
-    let mut candidates = years(names, is_free).into_iter().chain(index).filter(|dates| dates.columns.len() < names.len());
-    Ok(candidates.find(are_in_order).unwrap_or(found))
+    let is_possible = |dates: &DateColumns| dates.columns.len() < names.len();
+    let candidates: Vec<DateColumns> = years(names, is_free).into_iter().chain(index).filter(is_possible).collect();
+    Ok(match candidates.iter().find(|dates| are_dates(dates)) {
+        Some(dates) => (dates.clone(), None),
+        None => (found, candidates.into_iter().find(|dates| dates.columns.len() > 1)),
+    })
 }
 
 /// The date column: by its name, but for a mere count, else the first free one that starts with a date. A column `time` goes with one of

@@ -4,7 +4,7 @@ use std::ops::Range;
 
 use csv::{ByteRecord, ReaderBuilder};
 
-use super::blanks::part_by_tabs;
+use super::lines::part_by_tabs;
 use super::missing::is_missing;
 use crate::dataset::dates::is_date;
 use crate::dataset::table::is_alike;
@@ -118,10 +118,11 @@ pub(super) fn is_wide(cells: &[impl AsRef<str>]) -> bool {
     n_text > 0 && years.len() > 2 && years.windows(2).all(|pair| pair[1] == pair[0] + 1)
 }
 
-/// Whether blanks part every row into as many cells, two or more.
+/// Whether blanks part nine rows in ten into as many cells as the first, two or more.
 fn has_blanks(sample: &[u8]) -> bool {
     let rows = rows(sample, BLANKS);
-    rows.len() > 1 && rows[0].len() > 1 && rows.iter().all(|row| row.len() == rows[0].len())
+    let n_fitting = rows.iter().filter(|row| row.len() == rows[0].len()).count();
+    rows.len() > 1 && rows[0].len() > 1 && 10 * n_fitting >= 9 * rows.len()
 }
 
 fn rows(sample: &[u8], delimiter: u8) -> Vec<ByteRecord> {
@@ -137,12 +138,13 @@ fn rows(sample: &[u8], delimiter: u8) -> Vec<ByteRecord> {
 fn kind(cell: &[u8], delimiter: u8) -> Kind {
     let Ok(text) = str::from_utf8(cell) else { return Kind::Text };
     let text = text.trim();
+    let bare = in_units(text).map_or(text, |(text, _)| text);
     if is_missing(text) {
         Kind::Missing
+    } else if number(text, false).is_none() && delimiter != b',' && is_decimal_comma(bare) {
+        Kind::DecimalComma
     } else if number(text, false).is_some() || has_unit(text) {
         Kind::Number
-    } else if delimiter != b',' && is_decimal_comma(text) {
-        Kind::DecimalComma
     } else if is_date(text) {
         Kind::Date
     } else {
@@ -278,6 +280,8 @@ mod tests {
         assert_eq!(dialect("Close\n1\n2\n"), (',', true, false));
         assert_eq!(dialect(" a   b\n 1  2.5\n-3 4\n"), (' ', true, false));
         assert_eq!(dialect("-0.3 0.08\r\n\r\n0.01\t0.08\r\n"), (' ', false, false));
+        let rows = "1 2\n".repeat(9);
+        assert!(dialect(&format!("{rows}3\n")).0 == ' ' && dialect(&format!("{rows}3\n4\n")).0 != ' ');
         for no_blanks in ["Close price\n1\n2\n", "a b\n1 2\n3\n", "a b;c\n1;2\n", "a b\n"] {
             assert_ne!(dialect(no_blanks).0, ' ', "{no_blanks:?}");
         }
@@ -349,6 +353,7 @@ mod tests {
         assert!(!dialect("a;b\n1,234;5,678\n").2);
         assert!(!dialect("a;b\n1,5;2.5\n").2);
         assert!(dialect("a;b\n0,234;5,678\n").2);
+        assert!(dialect("a;b\n1;0,96K\n2;1,025K\n").2 && !dialect("a;b\n1;1,025K\n2;1,234.5K\n").2);
         assert!(dialect("month;b\n01.2024;1,5\n02.2024;2,5\n").2 && dialect("time;b\n16.30;1,5\n17.00;2,5\n").2);
         assert!(!dialect("a;b\n16.30;1,5\n17.75;2,5\n").2 && !dialect("a;b\n13.2024;1,5\n").2);
     }

@@ -1,8 +1,8 @@
 //! Tables from and to CSV files.
 
-mod blanks;
 mod dates;
 mod dialect;
+mod lines;
 mod missing;
 mod rows;
 
@@ -14,9 +14,9 @@ use std::path::Path;
 use csv::{ByteRecord, ErrorKind, Position, Reader, ReaderBuilder, Writer};
 use flate2::bufread::MultiGzDecoder;
 
-use self::blanks::Blanks;
 use self::dates::{DateColumns, date_columns};
 use self::dialect::{BLANKS, Dialect, Points, amount, byte_of, has_unit, is_wide, take_delimiter};
+use self::lines::Lines;
 pub use self::missing::Missing;
 use self::missing::{fill, is_missing};
 pub use self::rows::CsvRows;
@@ -243,7 +243,7 @@ fn reader(path: &Path) -> io::Result<(Reader<impl Read>, Dialect)> {
     builder.delimiter(byte_of(dialect.delimiter)).has_headers(dialect.has_header).buffer_capacity(1 << 16);
     let mut text: Box<dyn Read> = Box::new(Cursor::new(sample).chain(file));
     if dialect.delimiter == BLANKS {
-        text = Box::new(Blanks::new(BufReader::with_capacity(1 << 16, text)));
+        text = Box::new(Lines::new(BufReader::with_capacity(1 << 16, text)).parted_by_blanks());
     }
     Ok((builder.from_reader(text), dialect))
 }
@@ -267,6 +267,8 @@ fn open(path: &Path) -> io::Result<Box<dyn Read>> {
 /// Which columns are what.
 struct Layout {
     dates: DateColumns,
+    /// The columns of years and their parts that are no dates, as they are not in order.
+    disordered: Vec<usize>,
     id: Option<usize>,
     selected: Vec<usize>,
 }
@@ -284,10 +286,10 @@ impl Layout {
         let place = path.display().to_string();
         let find = |name: &str| find_column(&place, names, name);
         let id = options.id.map(find).transpose()?;
-        let close = || names.iter().position(|name| is_close(name));
+        let close = || names.iter().find(|name| is_close(name));
         let named = match options.columns {
             Columns::All => None,
-            Columns::CloseOrAll => close().map(|column| vec![column]),
+            Columns::CloseOrAll => close().map(|name| Ok(vec![find(name)?])).transpose()?,
             Columns::Named(wanted) => {
                 let mut columns = Vec::new();
                 for name in wanted {
@@ -301,13 +303,26 @@ impl Layout {
             }
         };
         let is_free = |column: usize| Some(column) != id && !named.as_ref().is_some_and(|named| named.contains(&column));
-        let are_in_order = |dates: &DateColumns| are_in_order(path, names, id, dates);
-        let dates = date_columns(&place, names, options.date, is_unnamed, first, is_free, are_in_order)?;
+        let are_in_order = |dates: &DateColumns| check_order(path, names, id, dates).is_ok();
+        let (dates, refused) = date_columns(&place, names, options.date, is_unnamed, first, is_free, are_in_order)?;
         if named.is_none() && dates.columns.is_empty() && is_wide(names) {
             let what = message!("its columns are years: each row seems to be a series, not a time step");
             return Err(Error::data(place, what, message!("turn the table, so that each row is a year, or name columns by --features")));
         }
-        let mut layout = Layout { dates, id, selected: Vec::new() };
+        if let Some(refused) = &refused {
+            let parts = refused.columns.iter().map(|&column| names[column].escape_debug().to_string()).collect::<Vec<_>>().join(", ");
+            let why = match check_order(path, names, id, refused) {
+                Err(Some(byte)) => message!("line {} is out of their order", line_at(path, byte).unwrap_or(1)),
+                _ => message!("the file cannot be read a second time"),
+            };
+            let note = match named {
+                Some(_) => message!("{}, columns {}: they are no dates, {}", place, parts),
+                None => message!("{}, columns {}: left out, they are no dates, {}; name them to read them", place, parts),
+            };
+            notes.push(note.with(why));
+        }
+        let disordered = refused.map_or_else(Vec::new, |refused| refused.columns);
+        let mut layout = Layout { dates, disordered, id, selected: Vec::new() };
         layout.selected = match named {
             Some(named) => named,
             None => {
@@ -329,21 +344,33 @@ impl Layout {
     ) -> Result<Vec<usize>> {
         let place = path.display().to_string();
         let is_amount = |cell: &str| is_missing(cell) || amount(cell, true).is_some();
-        let has_units = |column: usize| has_unit(cell(first, column)) && every_record(path, |record| is_amount(cell(record, column)));
+        // text with the unit of a number is one where the cells below it are numbers too; else the first that is not
+        let no_number = |column: usize| {
+            let first = cell(first, column);
+            let mut wrong = first.to_string();
+            let is_right = |record: &ByteRecord| {
+                wrong = cell(record, column).to_string();
+                is_amount(&wrong)
+            };
+            let is_number = !is_text(first) || has_unit(first) && every_record(path, is_right);
+            (!is_number).then_some(wrong)
+        };
         let mut selected = Vec::new();
         let mut others = Vec::new();
         for (column, name) in names.iter().enumerate() {
-            let (cell, name) = (cell(first, column), name.escape_debug());
+            let name = name.escape_debug();
             if self.dates.columns.contains(&column) {
                 others.push(message!("column {} has dates", name));
+            } else if self.disordered.contains(&column) {
+                others.push(message!("column {} has parts of dates", name));
             } else if Some(column) == self.id {
                 others.push(message!("column {} tells series apart", name));
             } else if column == 0 && counts_rows {
                 others.push(message!("column {} counts rows", name));
                 notes.push(message!("{}, column {}: left out, it has no name and counts rows; name it to read it", place, name));
-            } else if is_text(cell) && !has_units(column) {
-                others.push(message!("column {} has {}, no number", name, quoted(cell)));
-                notes.push(message!("{}, column {}: left out, {} is no number", place, name, quoted(cell)));
+            } else if let Some(cell) = no_number(column) {
+                others.push(message!("column {} has {}, no number", name, quoted(&cell)));
+                notes.push(message!("{}, column {}: left out, {} is no number", place, name, quoted(&cell)));
             } else {
                 selected.push(column);
             }
@@ -372,15 +399,18 @@ pub fn is_close(name: &str) -> bool {
     ["close", "close/last", "收盘", "收盘价"].contains(&bare(name).to_lowercase().as_str())
 }
 
-/// Whether what may be dates is in order in every series of a file. One column alone must be of years of four digits, and one without a
-/// name of years that are no other numbers.
-fn are_in_order(path: &Path, names: &[String], id: Option<usize>, dates: &DateColumns) -> bool {
+/// Whether what may be dates is in order in every series of a file; if not, the byte at which the first row begins that is not, or none
+/// where the file cannot be read again. One column alone must be of years of four digits, and one without a name of years that are no other
+/// numbers.
+fn check_order(path: &Path, names: &[String], id: Option<usize>, dates: &DateColumns) -> Result<(), Option<u64>> {
     let is_year = |text: &str, name: &str| {
         let year = text.parse::<u32>().ok().filter(|_| text.len() == 4);
         year.is_some_and(|year| bare(name).eq_ignore_ascii_case("year") || (1500..=2100).contains(&year))
     };
     let mut orders: HashMap<String, Order> = HashMap::new();
-    every_record(path, |record| {
+    let mut byte = None;
+    let are_in_order = every_record(path, |record| {
+        byte = record.position().map(Position::byte);
         let date = dates.text(record);
         let series = id.map_or("", |id| cell(record, id)).to_string();
         let may_be_date = match dates.columns[..] {
@@ -388,7 +418,8 @@ fn are_in_order(path: &Path, names: &[String], id: Option<usize>, dates: &DateCo
             _ => true,
         };
         may_be_date && orders.entry(series).or_insert_with(Order::new).push(&date).is_ok()
-    })
+    });
+    if are_in_order { Ok(()) } else { Err(byte) }
 }
 
 /// Whether the first column counts rows: from 0 or 1, or by 1 from whatever number, up or down.

@@ -1,12 +1,12 @@
 //! Rows of a table one by one, as they come.
 
-use std::io::{self, BufRead, Read};
+use std::io::BufRead;
 
 use csv::{Reader, ReaderBuilder, StringRecord, Trim};
 
-use super::blanks::part_by_tabs;
 use super::dates::{DateColumns, date_columns};
 use super::dialect::{BLANKS, amount, byte_of, delimiter_of, is_decimal_comma};
+use super::lines::Lines;
 use super::missing::{Missing, is_missing};
 use crate::Message;
 use crate::dataset::CALENDAR;
@@ -41,53 +41,6 @@ pub struct CsvRows<'a, R> {
     cells: Option<Cells>,
 }
 
-/// Hands on no more than a line a read, so that its number is that of the line which was read last.
-struct Lines<R> {
-    input: R,
-    line: Vec<u8>,
-    /// Cells are parted by blanks, which become tabs.
-    has_blanks: bool,
-    /// The line to come begins within quotes.
-    is_quoted: bool,
-    /// Bytes of the line that were handed on.
-    n_read: usize,
-    number: u64,
-}
-
-impl<R: BufRead> Lines<R> {
-    fn new(input: R) -> Self {
-        Lines { input, line: Vec::new(), has_blanks: false, is_quoted: false, n_read: 0, number: 0 }
-    }
-
-    /// Goes on to the next line; whether there is one.
-    fn advance(&mut self) -> io::Result<bool> {
-        self.line.clear();
-        self.n_read = 0;
-        let is_there = self.input.read_until(b'\n', &mut self.line)? > 0;
-        self.number += u64::from(is_there);
-        self.part();
-        Ok(is_there)
-    }
-
-    /// Makes tabs of the blanks between the line's cells.
-    fn part(&mut self) {
-        if self.has_blanks {
-            part_by_tabs(&mut self.line, &mut self.is_quoted);
-        }
-    }
-}
-
-impl<R: BufRead> Read for Lines<R> {
-    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
-        if self.n_read == self.line.len() {
-            self.advance()?;
-        }
-        let n = (&self.line[self.n_read..]).read(buffer)?;
-        self.n_read += n;
-        Ok(n)
-    }
-}
-
 /// Which cells of a row are read.
 struct Cells {
     columns: Vec<usize>,
@@ -115,8 +68,9 @@ impl<'a, R: BufRead> CsvRows<'a, R> {
         }
         let names: Vec<&str> = columns.iter().copied().filter(|name| !CALENDAR.contains(name)).collect();
         let delimiter = delimiter_of(&lines.line, &names);
-        lines.has_blanks = delimiter == BLANKS;
-        lines.part();
+        if delimiter == BLANKS {
+            lines = lines.parted_by_blanks();
+        }
         let mut reader = ReaderBuilder::new();
         reader.delimiter(byte_of(delimiter)).has_headers(false).flexible(true).trim(Trim::All);
         Ok(CsvRows {
@@ -219,7 +173,7 @@ impl<'a, R: BufRead> CsvRows<'a, R> {
         let is_free = |column: usize| !columns.contains(&column);
         let record = self.record.as_byte_record();
         let has_time = |dates: &DateColumns| has_time(&dates.text(record));
-        let dates = date_columns(self.place.clone(), header, self.date, false, record, is_free, has_time)?;
+        let (dates, _) = date_columns(self.place.clone(), header, self.date, false, record, is_free, has_time)?;
         if !has_time(&dates) {
             let needed = message!("the checkpoint reads the time of day: give one, or name it by --date");
             return Err(self.wrong(message!("there is no column of dates with times"), needed));

@@ -1,29 +1,55 @@
-//! Files whose cells are parted by blanks, one or more.
+//! Text line by line, and cells that are parted by blanks, one or more.
 
 use std::io::{self, BufRead, Read};
 
-/// Reads a text as [`part_by_tabs`] makes it.
-pub(super) struct Blanks<R> {
+/// Hands on no more than a line a read, so that its number is that of the line which was read last.
+pub(super) struct Lines<R> {
     input: R,
-    line: Vec<u8>,
+    /// The line that was read last.
+    pub(super) line: Vec<u8>,
+    /// Counts lines from 1.
+    pub(super) number: u64,
+    /// Cells are parted by blanks, and lines read as [`part_by_tabs`] makes them.
+    has_blanks: bool,
+    /// The line to come begins within quotes.
+    is_quoted: bool,
     /// Bytes of the line that were handed on.
     n_read: usize,
-    is_quoted: bool,
 }
 
-impl<R: BufRead> Blanks<R> {
+impl<R: BufRead> Lines<R> {
     pub(super) fn new(input: R) -> Self {
-        Blanks { input, line: Vec::new(), n_read: 0, is_quoted: false }
+        Lines { input, line: Vec::new(), number: 0, has_blanks: false, is_quoted: false, n_read: 0 }
+    }
+
+    /// Goes on to the next line; whether there is one.
+    pub(super) fn advance(&mut self) -> io::Result<bool> {
+        self.line.clear();
+        self.n_read = 0;
+        let is_there = self.input.read_until(b'\n', &mut self.line)? > 0;
+        self.number += u64::from(is_there);
+        self.part();
+        Ok(is_there)
+    }
+
+    /// From the line on that was read last, cells are parted by blanks.
+    pub(super) fn parted_by_blanks(mut self) -> Self {
+        self.has_blanks = true;
+        self.part();
+        self
+    }
+
+    fn part(&mut self) {
+        if self.has_blanks {
+            part_by_tabs(&mut self.line, &mut self.is_quoted);
+        }
     }
 }
 
-impl<R: BufRead> Read for Blanks<R> {
+impl<R: BufRead> Read for Lines<R> {
     fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
         if self.n_read == self.line.len() {
-            self.line.clear();
-            self.n_read = 0;
-            self.input.read_until(b'\n', &mut self.line)?;
-            part_by_tabs(&mut self.line, &mut self.is_quoted);
+            self.advance()?;
         }
         let n = (&self.line[self.n_read..]).read(buffer)?;
         self.n_read += n;
@@ -68,7 +94,7 @@ mod tests {
             ("", ""),
         ] {
             let mut lines = String::new();
-            Blanks::new(text.as_bytes()).read_to_string(&mut lines).expect("text");
+            Lines::new(text.as_bytes()).parted_by_blanks().read_to_string(&mut lines).expect("text");
             assert_eq!(lines, want, "{text:?}");
         }
     }
