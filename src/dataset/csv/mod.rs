@@ -44,7 +44,8 @@ pub struct CsvOptions<'a> {
     /// Which columns.
     pub columns: Columns<'a>,
     /// The column of dates; where it is not named, one called `date`, `time` or the like, else the first that begins with a date, else one
-    /// called `year` or without a name of years in order, else `year` with columns of its quarters, months, days and hours.
+    /// called `year` of years in order, else `year` with columns of its months, days and hours or quarters, else a first column without a
+    /// name of years in order.
     pub date: Option<&'a str>,
     /// The column that tells series apart, whose rows may be mixed.
     pub id: Option<&'a str>,
