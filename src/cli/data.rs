@@ -100,12 +100,13 @@ impl DataArgs {
         if with_calendar { tables.iter().map(Table::with_calendar).collect() } else { Ok(tables) }
     }
 
-    /// Reads the series that a checkpoint is used on. None is made up, unless the checkpoint was trained on such.
-    pub fn tables_for(&self, description: &Description, lang: Lang) -> Result<Vec<Table>> {
+    /// Reads the series that a checkpoint is used on, which the column `id` ([`DataArgs::id_for`]) tells apart. None is made up, unless the
+    /// checkpoint was trained on such.
+    pub fn tables_for(&self, description: &Description, id: Option<&str>, lang: Lang) -> Result<Vec<Table>> {
         let columns: Vec<&str> = description.layout.columns().collect();
         let seed = description.training.seed;
         let is_made_up = description.sources.contains(&Source::Synthetic { seed }.to_string());
-        self.tables(Columns::Named(&columns), self.id_for(description), ".".into(), is_made_up.then_some(seed), lang)
+        self.tables(Columns::Named(&columns), id, ".".into(), is_made_up.then_some(seed), lang)
     }
 }
 

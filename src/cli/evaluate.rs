@@ -47,7 +47,8 @@ pub async fn run(args: &Args, lang: Lang) -> Result<ExitCode> {
     let sizes = [training.window, model.hidden].map(|size| size.to_string());
     println!("{}", fill(lang.texts().checkpoint_of, [model.model.name(), &sizes[0], &sizes[1], &sources]));
     let layout = Layout { partition: args.split.unwrap_or(description.layout.partition), ..description.layout.clone() };
-    let tables = args.data.tables_for(&description, lang)?;
+    let id = args.data.id_for(&description);
+    let tables = args.data.tables_for(&description, id, lang)?;
     let scalers = description.scalers_of(&place, &tables)?;
     let windows = Windows::with_scalers(&tables, &layout, scalers)?;
     say_left_out(&tables, &windows, lang);
@@ -77,7 +78,7 @@ pub async fn run(args: &Args, lang: Lang) -> Result<ExitCode> {
         comparisons.push((part, comparison));
     }
     if let Some(path) = &args.by_series {
-        scores::save_by_series(path, &comparisons, &tables, args.data.id_for(&description))?;
+        scores::save_by_series(path, &comparisons, &tables, id)?;
     }
     super::save_figures(args.json.as_deref(), || figures, lang)?;
     Ok(ExitCode::SUCCESS)

@@ -65,7 +65,8 @@ pub async fn run(args: &Args, lang: Lang) -> Result<ExitCode> {
     }
     let horizon = args.horizon.unwrap_or(description.model.horizon);
     check(&description, horizon)?;
-    let tables = args.data.tables_for(&description, lang)?;
+    let id = args.data.id_for(&description);
+    let tables = args.data.tables_for(&description, id, lang)?;
     let tables = tables.into_iter().map(|table| until_last_values(table, &description, lang)).collect::<Result<Vec<_>>>()?;
     let scalers = description.scalers_of(&place, &tables)?;
     let (tables, scalers) = long_enough(tables, scalers, description.training.window, lang);
@@ -79,7 +80,7 @@ pub async fn run(args: &Args, lang: Lang) -> Result<ExitCode> {
     for (table, scalers) in tables.iter().zip(&scalers) {
         futures.push(model.future(table, scalers, horizon, &graph, &parameters, &device).await?);
     }
-    save(&args.out, &tables, &futures, &model, args.data.id_for(&description))?;
+    save(&args.out, &tables, &futures, &model, id)?;
     let texts = lang.texts();
     for (table, _) in tables.iter().zip(&futures).filter(|(table, future)| table.dates().is_some() && future.dates.is_empty()) {
         let warning = fill(texts.no_dates_ahead, [&lang.message(&table.source().message())]);

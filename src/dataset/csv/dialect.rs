@@ -1,5 +1,6 @@
 //! How a CSV file is written, told by its first lines.
 
+use std::borrow::Cow;
 use std::ops::Range;
 
 use csv::{ByteRecord, ReaderBuilder};
@@ -126,9 +127,9 @@ fn has_blanks(sample: &[u8]) -> bool {
 }
 
 fn rows(sample: &[u8], delimiter: u8) -> Vec<ByteRecord> {
-    let mut sample = sample.to_vec();
+    let mut sample = Cow::Borrowed(sample);
     if delimiter == BLANKS {
-        part_by_tabs(&mut sample, &mut false);
+        part_by_tabs(sample.to_mut(), &mut false);
     }
     let mut builder = ReaderBuilder::new();
     let reader = builder.has_headers(false).flexible(true).delimiter(byte_of(delimiter)).from_reader(&sample[..]);

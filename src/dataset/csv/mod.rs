@@ -233,7 +233,7 @@ fn once_each(notes: Vec<Note>, line: impl Fn(u64) -> u64) -> Vec<Message> {
 }
 
 /// Opens a file and tells how it is written.
-fn reader(path: &Path) -> io::Result<(Reader<impl Read>, Dialect)> {
+fn reader(path: &Path) -> io::Result<(Reader<Box<dyn Read>>, Dialect)> {
     let mut file = open(path)?;
     let mut sample = Vec::new();
     file.by_ref().take(SAMPLE as u64).read_to_end(&mut sample)?;
@@ -252,10 +252,14 @@ fn reader(path: &Path) -> io::Result<(Reader<impl Read>, Dialect)> {
 /// Whether a file can be read again and has a column that is found by `name`.
 pub fn has_column(path: &Path, name: &str) -> bool {
     let header = |(mut reader, dialect): (Reader<_>, Dialect)| reader.byte_headers().ok().filter(|_| dialect.has_header).cloned();
-    // a pipe can be read once
-    let Some(header) = path.is_file().then(|| reader(path).ok()).flatten().and_then(header) else { return false };
+    let Some(header) = again(path, reader).and_then(header) else { return false };
     let names: Vec<String> = header.iter().map(|name| String::from_utf8_lossy(name).into()).collect();
     find_column("", &names, name).is_ok()
+}
+
+/// Opens a file once more, by `open`; not where it cannot be read again, as a pipe cannot.
+fn again<T>(path: &Path, open: impl Fn(&Path) -> io::Result<T>) -> Option<T> {
+    if path.is_file() { open(path).ok() } else { None }
 }
 
 /// A file's text, decompressed where it begins as gzip does.
@@ -438,7 +442,7 @@ fn counts_rows(path: &Path, first: &ByteRecord) -> bool {
 
 /// Whether every record of a file is right; not where it cannot be read again, as a pipe cannot.
 fn every_record(path: &Path, mut is_right: impl FnMut(&ByteRecord) -> bool) -> bool {
-    let Some((reader, _)) = path.is_file().then(|| reader(path).ok()).flatten() else { return false };
+    let Some((reader, _)) = again(path, reader) else { return false };
     reader.into_byte_records().all(|record| record.is_ok_and(|record| is_right(&record)))
 }
 
@@ -637,8 +641,7 @@ fn line_at(path: &Path, byte: u64) -> Option<u64> {
 
 /// The bytes of a file's text, each with its place; none where the file cannot be read again, as a pipe cannot.
 fn bytes(path: &Path) -> Option<impl Iterator<Item = (u64, u8)>> {
-    let file = path.is_file().then(|| open(path).ok()).flatten()?;
-    Some((0..).zip(BufReader::new(file).bytes().map_while(Result::ok)))
+    Some((0..).zip(BufReader::new(again(path, open)?).bytes().map_while(Result::ok)))
 }
 
 /// The error of a file's last record where a quote opens in it that nothing closes: it then has what were rows in a cell. A record that
